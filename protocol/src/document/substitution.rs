@@ -1,0 +1,1 @@
+//! `{{ name }}` (documents.md §1.4).

@@ -1,0 +1,11 @@
+//! The wire protocols of managed nodes and session clients: bytes and values in, bytes and values out.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number; time and randomness are arguments. So the
+//! same state machines run in the agent, the control endpoint, the CLI and in tests under virtual time.
+
+pub mod channel;
+pub mod document;
+pub mod message;
+pub mod sigv4;
+pub mod time;
+pub mod types;

@@ -1,0 +1,10 @@
+//! `AgentMessage`: the binary frame of control and data channels (agent-wire §5, client-wire §3), and the JSON
+//! payloads that travel in it.
+
+mod control;
+mod data;
+mod frame;
+
+pub use control::*;
+pub use data::*;
+pub use frame::*;
