@@ -1,2 +1,16 @@
-//! placeholder
-fn main() {}
+//! The control endpoint: one binary, one TLS port.
+//!
+//! `api` holds the SSM operations, `gateway` the channels of nodes and sessions, `engine` decisions without HTTP or
+//! SQL, `store` what is kept, `auth` who may do what, `server` the listener and the first start.
+
+mod api;
+mod app;
+mod auth;
+mod engine;
+mod gateway;
+mod server;
+mod store;
+
+fn main() -> std::process::ExitCode {
+    server::main()
+}

@@ -1,0 +1,37 @@
+//! The SSM API: a folder per capability, a file per operation, one line per route.
+
+mod activation;
+mod association;
+mod command;
+mod compliance;
+mod context;
+mod document;
+mod error;
+mod inventory;
+mod message_delivery;
+mod node;
+mod pagination;
+mod router;
+mod session;
+mod tag;
+mod transcript;
+
+pub(crate) use context::RequestContext;
+pub(crate) use error::{ApiError, ApiResult};
+pub(crate) use router::Router;
+
+/// Every operation that this endpoint answers.
+pub(crate) fn router() -> Router {
+    let router = Router::default();
+    let router = activation::routes(router);
+    let router = association::routes(router);
+    let router = command::routes(router);
+    let router = compliance::routes(router);
+    let router = document::routes(router);
+    let router = inventory::routes(router);
+    let router = message_delivery::routes(router);
+    let router = node::routes(router);
+    let router = session::routes(router);
+    let router = tag::routes(router);
+    transcript::routes(router)
+}

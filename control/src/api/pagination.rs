@@ -1,0 +1,1 @@
+//! `NextToken`: opaque, bound to the list and its filters.

@@ -1,0 +1,7 @@
+//! Operations of the capability `transcript`.
+
+use super::Router;
+
+pub(super) fn routes(router: Router) -> Router {
+    router
+}

@@ -1,0 +1,65 @@
+//! What every request and every channel shares.
+
+use std::{fmt, sync::Arc};
+
+use moorline_protocol::types::{InstanceId, SessionId};
+use futures_util::future::BoxFuture;
+
+use crate::{auth::MasterKey, server::Metrics, store::Store};
+
+/// Wall clock, in milliseconds since the Unix epoch; a function, so that tests can move time.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Clock {
+    pub(crate) fn system() -> Self {
+        Self(Arc::new(|| {
+            let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+        }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_fn(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn unix_millis(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({})", self.unix_millis())
+    }
+}
+
+/// Where a node's channels end. In this process today; in a cluster on any replica, so no handler may assume.
+///
+/// A nudge carries no data: whoever holds the node's control channel looks into the store. A lost nudge costs
+/// latency (the periodic look finds the same work), never correctness.
+pub(crate) trait Routing: Send + Sync + fmt::Debug {
+    /// Whether the node's control channel stands.
+    fn is_connected<'a>(&'a self, node: &'a InstanceId) -> BoxFuture<'a, bool>;
+    /// There is something for this node in the store: jobs, sessions to start, sessions to end.
+    fn nudge(&self, node: &InstanceId);
+    /// End the session's channels on both sides; the reason is shown to the client, empty for a normal end.
+    fn end_session<'a>(&'a self, session: &'a SessionId, reason: &'a str) -> BoxFuture<'a, ()>;
+    /// The node was deregistered or lost its right: close its control channel.
+    fn disconnect<'a>(&'a self, node: &'a InstanceId, reason: &'a str) -> BoxFuture<'a, ()>;
+}
+
+/// Shared by everything; cheap to clone behind its `Arc`.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) clock: Clock,
+    pub(crate) keys: MasterKey,
+    pub(crate) metrics: Metrics,
+    /// Region that clients sign for; any is accepted, this one is told to nodes.
+    pub(crate) region: String,
+    pub(crate) routing: Arc<dyn Routing>,
+    pub(crate) store: Store,
+    /// Directory that holds recorded transcripts.
+    pub(crate) transcripts: crate::store::TranscriptFiles,
+}

@@ -1,0 +1,1 @@
+//! Decisions that know neither HTTP nor SQL.
