@@ -1,2 +1,13 @@
-//! placeholder
-fn main() {}
+//! The managed node's agent: `register`, `run`, `status`, and the hidden `worker` that `run` starts for every
+//! command and every session.
+
+mod command;
+mod config;
+mod daemon;
+mod identity;
+mod runtime;
+mod session;
+
+fn main() -> std::process::ExitCode {
+    daemon::main()
+}

@@ -1,1 +1,19 @@
-//! placeholder
+//! The way to a control endpoint: TLS, HTTPS requests, websockets; used by the agent, the CLI and the tests.
+//!
+//! It is a folder of its own because agent and CLI need the same sockets and neither may know the other, while
+//! `protocol` does no I/O. One dial path serves all traffic, so trust, timeouts and dead-peer detection are the
+//! same for every request.
+
+mod api;
+mod dial;
+mod endpoint;
+mod http_client;
+mod tls;
+mod websocket;
+
+pub use api::{ApiClient, CallError, ServiceError};
+pub use dial::DialError;
+pub use endpoint::{Endpoint, EndpointError, Service, Services};
+pub use http_client::{HttpClient, HttpError, Response};
+pub use tls::{TlsError, Trust};
+pub use websocket::{WebSocket, WebSocketError, open_websocket};

@@ -1,0 +1,141 @@
+//! Worker processes: this binary, executed again, one for each command and each session.
+//!
+//! A worker gets its task as JSON on its standard input (never in argv, which everyone can read), stands in a session
+//! and process group of its own, and outlives the daemon.
+
+use std::{
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, ChildStdout, Command},
+};
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerKind {
+    Command,
+    Session,
+}
+
+impl WorkerKind {
+    /// Its name on the command line of `moorline-agent worker`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// Why no worker runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerSpawnError {
+    #[error("failed to start a {kind} worker")]
+    Spawn {
+        kind: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("failed to hand the task to a {kind} worker")]
+    Task {
+        kind: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A process that cannot be mistaken for a later one with the same number: pid and start time
+/// (field 22 of /proc/PID/stat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessKey {
+    pub(crate) pid: i32,
+    pub(crate) start_ticks: u64,
+}
+
+impl ProcessKey {
+    /// The key of a living process.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the program's name in parentheses and may itself hold both blanks and parentheses.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ');
+        if fields.next()? == "Z" {
+            return None;
+        }
+        Some(Self {
+            pid,
+            start_ticks: fields.nth(18)?.parse().ok()?,
+        })
+    }
+
+    /// Whether exactly this process still lives.
+    pub(crate) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+}
+
+/// A worker that this daemon started.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    child: Child,
+}
+
+impl WorkerProcess {
+    /// Starts `moorline-agent worker KIND` and writes `task` to its standard input. `working_directory` must exist.
+    ///
+    /// # Errors
+    /// The process could not be started, or did not take its task.
+    pub(crate) async fn spawn(
+        kind: WorkerKind,
+        task: &[u8],
+        working_directory: &Path,
+    ) -> Result<Self, WorkerSpawnError> {
+        let spawn = |source| WorkerSpawnError::Spawn {
+            kind: kind.as_str(),
+            source,
+        };
+        // /proc/self/exe works even when the binary was replaced by an upgrade.
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("moorline-agent")
+            .args(["worker", kind.as_str()])
+            .current_dir(working_directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(spawn)?;
+        let hand_over = async {
+            let mut stdin = child
+                .stdin
+                .take()
+                .ok_or_else(|| std::io::Error::other("no standard input"))?;
+            stdin.write_all(task).await?;
+            stdin.shutdown().await
+        };
+        hand_over.await.map_err(|source| WorkerSpawnError::Task {
+            kind: kind.as_str(),
+            source,
+        })?;
+        Ok(Self { child })
+    }
+
+    /// The process, while it has not been waited for.
+    pub(crate) fn key(&self) -> Option<ProcessKey> {
+        ProcessKey::of(i32::try_from(self.child.id()?).ok()?)
+    }
+
+    /// What the worker says to the daemon: nudges, or a last line.
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+}

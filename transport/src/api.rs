@@ -1,0 +1,185 @@
+//! Calls of the JSON 1.1 API, signed.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
+use moorline_ssm::Operation;
+
+use crate::{HttpClient, HttpError, Response};
+
+/// The endpoint refused a call, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct ServiceError {
+    /// The part of `__type` that clients match on, such as `InvalidInstanceId`.
+    pub code: String,
+    pub message: String,
+    pub status: u16,
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("failed to call {operation}")]
+    Http {
+        operation: &'static str,
+        #[source]
+        source: HttpError,
+    },
+    #[error("{operation}: {source}")]
+    Service {
+        operation: &'static str,
+        #[source]
+        source: ServiceError,
+    },
+    #[error("the answer to {operation} is not what the service model says")]
+    Shape {
+        operation: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl CallError {
+    /// The service's error code, when it was the service that refused.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Service { source, .. } => Some(&source.code),
+            Self::Http { .. } | Self::Shape { .. } => None,
+        }
+    }
+}
+
+/// A client of the SSM API (and of our operations beside it).
+#[derive(Debug)]
+pub struct ApiClient {
+    http: HttpClient,
+    region: String,
+    user_agent: String,
+}
+
+impl ApiClient {
+    pub fn new(http: HttpClient, region: String, user_agent: String) -> Self {
+        Self {
+            http,
+            region,
+            user_agent,
+        }
+    }
+
+    pub fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Calls an operation, signed with `credentials`; without, the call is anonymous.
+    ///
+    /// # Errors
+    /// No answer came, the service refused, or the answer has another shape.
+    pub async fn call<O: Operation>(
+        &self,
+        credentials: Option<&Credentials>,
+        input: &O::Input,
+    ) -> Result<O::Output, CallError> {
+        let body = Bytes::from(O::encode_input(input));
+        let target = format!("{}.{}", O::PREFIX, O::NAME);
+        let service = if O::PREFIX == "EC2WindowsMessageDeliveryService" {
+            "ec2messages"
+        } else {
+            "ssm"
+        };
+        let authority = self.http.endpoint().authority();
+        let mut headers = vec![
+            ("host".to_owned(), authority),
+            ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
+            ("x-amz-target".to_owned(), target),
+        ];
+        if let Some(credentials) = credentials {
+            let scope = SigningScope {
+                region: &self.region,
+                service,
+                unix_millis: unix_millis(),
+            };
+            let borrowed = borrow(&headers);
+            let request = SignableRequest {
+                method: "POST",
+                uri: "/",
+                headers: &borrowed,
+                body: &body,
+            };
+            let signed = sigv4::sign(&request, &scope, credentials);
+            headers.extend(signed);
+        }
+        headers.push(("user-agent".to_owned(), self.user_agent.clone()));
+        self.post::<O>(&headers, body).await
+    }
+
+    /// Calls an operation with headers that the caller signed (the registration key's signature).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn post<O: Operation>(
+        &self,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> Result<O::Output, CallError> {
+        let response = self
+            .http
+            .request("POST", "/", &borrow(headers), body)
+            .await
+            .map_err(|source| CallError::Http {
+                operation: O::NAME,
+                source,
+            })?;
+        if response.status != 200 {
+            return Err(CallError::Service {
+                operation: O::NAME,
+                source: ServiceError::read(&response),
+            });
+        }
+        O::decode_output(&response.body).map_err(|source| CallError::Shape {
+            operation: O::NAME,
+            source,
+        })
+    }
+}
+
+impl ServiceError {
+    /// Reads `{"__type":"Some#Code","message":"…"}`; a body of another form is shown as it is, cut.
+    pub fn read(response: &Response) -> Self {
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        let text = |name: &str| body.get(name).and_then(serde_json::Value::as_str);
+        let code = text("__type").map_or("UnknownError", |code| code.rsplit('#').next().unwrap_or(code));
+        let message = text("message").or_else(|| text("Message")).map_or_else(
+            || {
+                let raw: String = String::from_utf8_lossy(&response.body)
+                    .chars()
+                    .take(200)
+                    .collect();
+                format!("HTTP status {}: {raw}", response.status)
+            },
+            str::to_owned,
+        );
+        Self {
+            code: code.to_owned(),
+            message,
+            status: response.status,
+        }
+    }
+}
+
+fn borrow(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+fn unix_millis() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
