@@ -1,5 +1,9 @@
 //! `AgentMessage`: the binary frame of control and data channels (agent-wire §5, client-wire §3), and the JSON
 //! payloads that travel in it.
+//!
+//! A peer may send any bytes here: nothing below indexes or slices without a check.
+
+#![deny(clippy::indexing_slicing)]
 
 mod control;
 mod data;

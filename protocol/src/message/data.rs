@@ -80,6 +80,7 @@ pub struct HandshakeRequest {
 #[serde(rename_all = "PascalCase")]
 pub struct RequestedClientAction {
     pub action_type: String,
+    #[serde(default)]
     pub action_parameters: Value,
 }
 
@@ -98,9 +99,15 @@ pub struct ProcessedClientAction {
     pub action_type: String,
     /// 1 success, 2 failed, 3 unsupported.
     pub action_status: i64,
-    pub action_result: Value,
     #[serde(default)]
+    pub action_result: Value,
+    /// Empty on success; some clients send `null` or leave it out.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub error: String,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Payload type HandshakeComplete. The time is in nanoseconds and must be present.

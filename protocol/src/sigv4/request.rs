@@ -1,6 +1,10 @@
-//! Header-signed requests, and presigned query strings for websockets.
+//! What a request is for its signature, and how one is signed.
 
 use std::fmt;
+
+use ring::hmac;
+
+use super::canonical::{ALGORITHM, Scope, amz_date, hex};
 
 /// A key pair, with the session token of temporary credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,79 +44,79 @@ pub struct SigningScope<'a> {
 
 /// Signs all given headers (which must include `host`), adds `x-amz-date` and `x-amz-security-token`.
 /// Returns the headers to add, `authorization` last.
+///
+/// Headers of these three names in the request are not signed: they are about to be replaced.
 pub fn sign(
     request: &SignableRequest<'_>,
     scope: &SigningScope<'_>,
     credentials: &Credentials,
 ) -> Vec<(String, String)> {
-    let _ = (request, scope, credentials);
-    todo!()
+    let amz_date = amz_date(scope.unix_millis);
+    let mut added = vec![("x-amz-date".to_owned(), amz_date.clone())];
+    if let Some(token) = &credentials.session_token {
+        added.push(("x-amz-security-token".to_owned(), token.clone()));
+    }
+    let replaced = |name: &str| matches!(name, "authorization" | "x-amz-date" | "x-amz-security-token");
+    let signing = Signing::new(request, &added, |name| !replaced(name));
+    let scope = Scope::of(&amz_date, scope.region, scope.service);
+    let key = scope.signing_key(&credentials.secret_access_key);
+    let signature = hex(hmac::sign(&key, signing.text(&scope).as_bytes()).as_ref());
+    let value = signing.authorization(&scope, &credentials.access_key_id, &signature);
+    added.push(("authorization".to_owned(), value));
+    added
 }
 
-/// The parsed claim of a signed request, before its secret is known: what the verifier looks the key up by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    pub access_key_id: String,
-    pub session_token: Option<String>,
-    pub region: String,
-    pub service: String,
-    /// Milliseconds since the Unix epoch.
-    pub signed_at: u64,
+/// A request with the headers that its signature adds, as it will arrive.
+pub(super) struct Signing<'a> {
+    request: SignableRequest<'a>,
+    headers: Vec<(&'a str, &'a str)>,
     /// Lower case, sorted.
-    pub signed_headers: Vec<String>,
-    pub(crate) date: String,
-    pub(crate) amz_date: String,
-    pub(crate) signature: String,
-    pub(crate) presigned_expires_s: Option<u64>,
+    signed_headers: Vec<String>,
 }
 
-/// Why a request is not accepted, by the name the service gives it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// `MissingAuthenticationTokenException`
-    #[error("request carries no signature")]
-    Missing,
-    /// `IncompleteSignatureException`
-    #[error("signature is incomplete: {0}")]
-    Incomplete(&'static str),
-    /// `InvalidSignatureException`: the clock differs by more than 15 minutes, or a presigned request is too old.
-    #[error("signature is expired or not yet current: signed at {signed_at}, now {now} (Unix milliseconds)")]
-    Skewed { signed_at: u64, now: u64 },
-    /// `InvalidSignatureException`
-    #[error("the signature does not match; check the secret access key and the signing method")]
-    Mismatch,
-    /// `InvalidSignatureException`
-    #[error("x-amz-content-sha256 does not match the body")]
-    BodyHash,
-}
-
-impl Claim {
-    /// Reads the `Authorization` header, or the presigned query (GET only). Bounded: at most 64 signed headers.
-    ///
-    /// # Errors
-    /// There is no signature, or it lacks a part (`host` must be signed, and a date must be present).
-    pub fn parse(request: &SignableRequest<'_>) -> Result<Self, SignatureError> {
-        let _ = request;
-        todo!()
+impl<'a> Signing<'a> {
+    /// Signs the headers that `is_signed` (given lower-case names) keeps, and all the added ones.
+    pub(super) fn new(
+        request: &SignableRequest<'a>,
+        added: &'a [(String, String)],
+        is_signed: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut headers: Vec<_> = request
+            .headers
+            .iter()
+            .filter(|(name, _)| is_signed(&name.to_ascii_lowercase()))
+            .copied()
+            .collect();
+        headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut signed_headers: Vec<String> = headers.iter().map(|(n, _)| n.to_ascii_lowercase()).collect();
+        signed_headers.sort();
+        signed_headers.dedup();
+        Self {
+            request: *request,
+            headers,
+            signed_headers,
+        }
     }
 
-    /// Checks the signature in constant time, and the clock: ±15 minutes.
-    ///
-    /// # Errors
-    /// The request is not what was signed, or not now.
-    pub fn verify(
-        &self,
-        request: &SignableRequest<'_>,
-        secret_access_key: &str,
-        now_unix_millis: u64,
-    ) -> Result<(), SignatureError> {
-        let _ = (request, secret_access_key, now_unix_millis);
-        todo!()
+    /// The text to sign.
+    pub(super) fn text(&self, scope: &Scope<'_>) -> String {
+        let request = SignableRequest {
+            headers: &self.headers,
+            ..self.request
+        };
+        let text = scope.string_to_sign(&request, &self.signed_headers);
+        text.expect("the signed headers were taken from these headers")
     }
 
-    /// The text that the signature is over; the registration signature is over the same text.
-    pub(crate) fn string_to_sign(&self, request: &SignableRequest<'_>) -> Result<String, SignatureError> {
-        let _ = request;
-        todo!()
+    /// The value of the `Authorization` header.
+    pub(super) fn authorization(&self, scope: &Scope<'_>, key_id: &str, signature: &str) -> String {
+        format!(
+            "{ALGORITHM} Credential={key_id}/{}, SignedHeaders={}, Signature={signature}",
+            scope.credential_scope(),
+            self.signed_headers.join(";"),
+        )
     }
 }
+
+#[cfg(test)]
+mod tests;
