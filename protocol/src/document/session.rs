@@ -1,8 +1,19 @@
 //! Session documents, schema 1.0 (client-wire §7, documents.md §6.1).
 
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
-use super::{Definitions, DocumentError};
+use super::content::{bounded, description, malformed, present, text_member};
+use super::substitution::Substitution;
+use super::{Definitions, DocumentError, ParameterType};
+
+/// Minutes without input after which a session ends, when its document does not say.
+pub const DEFAULT_IDLE_MINUTES: u32 = 20;
+
+const IDLE_MINUTES: RangeInclusive<u32> = 1..=60;
+const DURATION_MINUTES: RangeInclusive<u32> = 1..=1440;
 
 /// What kind of session a document asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +34,17 @@ impl SessionType {
             Self::Port => "Port",
         }
     }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::StandardStream,
+            Self::InteractiveCommands,
+            Self::NonInteractiveCommands,
+            Self::Port,
+        ]
+        .into_iter()
+        .find(|known| known.as_str() == name)
+    }
 }
 
 /// A parsed session document.
@@ -41,26 +63,124 @@ pub struct SessionPlan {
     pub session_type: SessionType,
     pub run_as_enabled: bool,
     pub run_as_default_user: String,
+    /// Typed into the shell, plus a newline, of a Standard_Stream session.
     pub shell_profile_linux: String,
     pub kms_key_id: String,
     /// Minutes; the endpoint enforces both times. Default 20; `None`: no limit.
     pub idle_session_timeout_minutes: u32,
     pub max_session_duration_minutes: Option<u32>,
+    /// Null when the document has none. Read its members with [`member`](super::member).
     pub properties: Value,
 }
 
 impl SessionDocument {
+    /// Parses a document within the same bounds as [`CommandDocument::parse`](super::CommandDocument::parse).
+    ///
     /// # Errors
     /// The document cannot run: another schema version, an unknown session type, a malformed member.
     pub fn parse(content: &Value) -> Result<Self, DocumentError> {
-        let _ = content;
-        todo!()
+        let members = bounded(content)?;
+        let schema_text = text_member(members, "schemaVersion")?;
+        if schema_text != "1.0" {
+            return Err(DocumentError::SchemaVersion(schema_text));
+        }
+        let name = text_member(members, "sessionType")?;
+        let session_type = SessionType::from_name(&name)
+            .ok_or_else(|| malformed(format!("unknown session type {name:?}")))?;
+        Ok(Self {
+            session_type,
+            description: description(members),
+            parameters: Definitions::parse(present(members, "parameters"))?,
+            inputs: object_or_null(members, "inputs")?,
+            properties: object_or_null(members, "properties")?,
+        })
     }
 
+    /// Fills the parameters in and reads the preferences.
+    ///
+    /// A String parameter that comes as a list of one text, the API's form, counts as that text: inserted as a list
+    /// it would show as JSON.
+    ///
     /// # Errors
-    /// A parameter breaks its pattern, or a preference cannot be read.
+    /// A parameter breaks its pattern or is missing, or a preference cannot be read.
     pub fn plan(&self, parameters: &Map<String, Value>) -> Result<SessionPlan, DocumentError> {
-        let _ = parameters;
-        todo!()
+        let parameters = self.parameters.resolve_values(&self.plain(parameters))?;
+        let mut substitution = Substitution::new(parameters.as_map());
+        let inputs = match substitution.value(&self.inputs)? {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        let shell_profile_linux = match present(&inputs, "shellProfile") {
+            None => String::new(),
+            Some(Value::Object(profile)) => text_member(profile, "linux")?,
+            Some(_) => return Err(malformed("shellProfile must be an object")),
+        };
+        let idle = minutes(&inputs, "idleSessionTimeout", IDLE_MINUTES)?;
+        Ok(SessionPlan {
+            session_type: self.session_type,
+            run_as_enabled: is_on(&inputs, "runAsEnabled")?,
+            run_as_default_user: text_member(&inputs, "runAsDefaultUser")?,
+            shell_profile_linux,
+            kms_key_id: text_member(&inputs, "kmsKeyId")?,
+            idle_session_timeout_minutes: idle.unwrap_or(DEFAULT_IDLE_MINUTES),
+            max_session_duration_minutes: minutes(&inputs, "maxSessionDuration", DURATION_MINUTES)?,
+            properties: substitution.value(&self.properties)?,
+        })
+    }
+
+    fn plain<'a>(&self, parameters: &'a Map<String, Value>) -> Cow<'a, Map<String, Value>> {
+        let mut plain = Cow::Borrowed(parameters);
+        for (name, definition) in self.parameters.iter() {
+            if definition.parameter_type == ParameterType::String
+                && let Some([Value::String(text)]) =
+                    parameters.get(name).and_then(Value::as_array).map(Vec::as_slice)
+            {
+                plain.to_mut().insert(name.to_owned(), text.as_str().into());
+            }
+        }
+        plain
     }
 }
+
+fn object_or_null(members: &Map<String, Value>, name: &str) -> Result<Value, DocumentError> {
+    match present(members, name) {
+        None => Ok(Value::Null),
+        Some(value) if value.is_object() => Ok(value.clone()),
+        Some(_) => Err(malformed(format!("{name} must be an object"))),
+    }
+}
+
+/// A boolean or its text; missing, null and the empty text are false.
+fn is_on(inputs: &Map<String, Value>, name: &str) -> Result<bool, DocumentError> {
+    match present(inputs, name) {
+        None => Ok(false),
+        Some(Value::Bool(is_on)) => Ok(*is_on),
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Some(Value::String(text)) if text.is_empty() || text.eq_ignore_ascii_case("false") => Ok(false),
+        Some(_) => Err(malformed(format!("{name} must be true or false"))),
+    }
+}
+
+/// Minutes as number or text; missing, null and the empty text are none.
+fn minutes(
+    inputs: &Map<String, Value>,
+    name: &str,
+    range: RangeInclusive<u32>,
+) -> Result<Option<u32>, DocumentError> {
+    let number = match present(inputs, name) {
+        None => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(other) => other.as_u64().and_then(|number| u32::try_from(number).ok()),
+    };
+    let (first, last) = (range.start(), range.end());
+    match number {
+        Some(number) if range.contains(&number) => Ok(Some(number)),
+        _ => Err(malformed(format!(
+            "{name} must be a whole number of minutes from {first} to {last}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
