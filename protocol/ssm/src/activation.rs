@@ -7,19 +7,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::redact;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, redact, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `AmazonSSM.CreateActivation`.
-    CreateActivation: "AmazonSSM", CreateActivationRequest => CreateActivationResult, [
+    CreateActivation: "AmazonSSM",
+    CreateActivationRequest => CreateActivationResult,
+    [
         InvalidParameters,
         InternalServerError,
     ]
@@ -27,7 +22,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.DeleteActivation`.
-    DeleteActivation: "AmazonSSM", DeleteActivationRequest => DeleteActivationResult, [
+    DeleteActivation: "AmazonSSM",
+    DeleteActivationRequest => DeleteActivationResult,
+    [
         InvalidActivationId,
         InvalidActivation,
         InternalServerError,
@@ -37,7 +34,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.DescribeActivations`.
-    DescribeActivations: "AmazonSSM", DescribeActivationsRequest => DescribeActivationsResult, [
+    DescribeActivations: "AmazonSSM",
+    DescribeActivationsRequest => DescribeActivationsResult,
+    [
         InvalidFilter,
         InvalidNextToken,
         InternalServerError,

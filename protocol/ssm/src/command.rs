@@ -3,24 +3,18 @@
 
 pub use crate::shared::DocumentHashType;
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::redact;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, redact, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `AmazonSSM.CancelCommand`.
-    CancelCommand: "AmazonSSM", CancelCommandRequest => CancelCommandResult, [
+    CancelCommand: "AmazonSSM",
+    CancelCommandRequest => CancelCommandResult,
+    [
         InternalServerError,
         InvalidCommandId,
         InvalidInstanceId,
@@ -30,7 +24,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.GetCommandInvocation`.
-    GetCommandInvocation: "AmazonSSM", GetCommandInvocationRequest => GetCommandInvocationResult, [
+    GetCommandInvocation: "AmazonSSM",
+    GetCommandInvocationRequest => GetCommandInvocationResult,
+    [
         InternalServerError,
         InvalidCommandId,
         InvalidInstanceId,
@@ -41,7 +37,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.ListCommandInvocations`.
-    ListCommandInvocations: "AmazonSSM", ListCommandInvocationsRequest => ListCommandInvocationsResult, [
+    ListCommandInvocations: "AmazonSSM",
+    ListCommandInvocationsRequest => ListCommandInvocationsResult,
+    [
         InternalServerError,
         InvalidCommandId,
         InvalidInstanceId,
@@ -52,7 +50,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.ListCommands`.
-    ListCommands: "AmazonSSM", ListCommandsRequest => ListCommandsResult, [
+    ListCommands: "AmazonSSM",
+    ListCommandsRequest => ListCommandsResult,
+    [
         InternalServerError,
         InvalidCommandId,
         InvalidInstanceId,
@@ -63,7 +63,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.SendCommand`.
-    SendCommand: "AmazonSSM", SendCommandRequest => SendCommandResult, [
+    SendCommand: "AmazonSSM",
+    SendCommandRequest => SendCommandResult,
+    [
         DuplicateInstanceId,
         InternalServerError,
         InvalidInstanceId,

@@ -5,18 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `AmazonSSM.PutComplianceItems`.
-    PutComplianceItems: "AmazonSSM", PutComplianceItemsRequest => PutComplianceItemsResult, [
+    PutComplianceItems: "AmazonSSM",
+    PutComplianceItemsRequest => PutComplianceItemsResult,
+    [
         InternalServerError,
         InvalidItemContentException,
         TotalSizeLimitExceededException,

@@ -26,7 +26,10 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) const NONE: &'static Self = &Self { list: &[], sensitive: false };
+    pub(crate) const NONE: &'static Self = &Self {
+        list: &[],
+        sensitive: false,
+    };
 }
 
 impl fmt::Display for Rules {
@@ -63,7 +66,11 @@ impl fmt::Display for Rule {
             Self::MinLength(least) => write!(f, "Member must have length greater than or equal to {least}"),
             Self::MinValue(least) => write!(f, "Member must have value greater than or equal to {least}"),
             Self::Pattern(pattern) => {
-                write!(f, "Member must satisfy regular expression pattern: {}", pattern.published)
+                write!(
+                    f,
+                    "Member must satisfy regular expression pattern: {}",
+                    pattern.published
+                )
             }
             Self::Values(rules) => write!(f, "Map value must satisfy constraint: [{rules}]"),
         }
@@ -107,7 +114,11 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// `translated` is what the generator made of `published`: anchored, and with ASCII classes as in Java.
     pub(crate) const fn new(published: &'static str, translated: &'static str) -> Self {
-        Self { published, translated, compiled: OnceLock::new() }
+        Self {
+            published,
+            translated,
+            compiled: OnceLock::new(),
+        }
     }
 
     fn matches(&self, text: &str) -> bool {
@@ -309,7 +320,11 @@ impl Path {
                 break;
             }
             if !member.keeps(rule) {
-                let value = if rules.sensitive { "***".to_owned() } else { quote(member) };
+                let value = if rules.sensitive {
+                    "***".to_owned()
+                } else {
+                    quote(member)
+                };
                 violations.push(self, Some(&value), rule);
             }
         }
@@ -359,14 +374,21 @@ impl Violations {
             return;
         }
         let value = value.map_or_else(|| "null".to_owned(), |value| format!("'{value}'"));
-        self.0.push(format!("Value {value} at '{path}' failed to satisfy constraint: {constraint}"));
+        self.0.push(format!(
+            "Value {value} at '{path}' failed to satisfy constraint: {constraint}"
+        ));
     }
 }
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
-        write!(f, "{} validation error{plural} detected: {}", self.0.len(), self.0.join("; "))
+        write!(
+            f,
+            "{} validation error{plural} detected: {}",
+            self.0.len(),
+            self.0.join("; ")
+        )
     }
 }
 
@@ -382,7 +404,10 @@ impl Write for Excerpt {
             self.0.push_str(text);
             return Ok(());
         }
-        let fitting = (0..=room).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        let fitting = (0..=room)
+            .rev()
+            .find(|&end| text.is_char_boundary(end))
+            .unwrap_or(0);
         self.0.push_str(text.get(..fitting).unwrap_or_default());
         self.0.push_str("...");
         Err(fmt::Error)

@@ -5,17 +5,14 @@ pub use crate::shared::{DocumentHashType, PlatformType, Tag};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, rules};
 
 operation! {
     /// `AmazonSSM.CreateDocument`.
-    CreateDocument: "AmazonSSM", CreateDocumentRequest => CreateDocumentResult, [
+    CreateDocument: "AmazonSSM",
+    CreateDocumentRequest => CreateDocumentResult,
+    [
         DocumentAlreadyExists,
         MaxDocumentSizeExceeded,
         InternalServerError,
@@ -29,7 +26,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.DeleteDocument`.
-    DeleteDocument: "AmazonSSM", DeleteDocumentRequest => DeleteDocumentResult, [
+    DeleteDocument: "AmazonSSM",
+    DeleteDocumentRequest => DeleteDocumentResult,
+    [
         InternalServerError,
         InvalidDocument,
         InvalidDocumentOperation,
@@ -40,7 +39,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.DescribeDocument`.
-    DescribeDocument: "AmazonSSM", DescribeDocumentRequest => DescribeDocumentResult, [
+    DescribeDocument: "AmazonSSM",
+    DescribeDocumentRequest => DescribeDocumentResult,
+    [
         InternalServerError,
         InvalidDocument,
         InvalidDocumentVersion,
@@ -49,7 +50,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.GetDocument`.
-    GetDocument: "AmazonSSM", GetDocumentRequest => GetDocumentResult, [
+    GetDocument: "AmazonSSM",
+    GetDocumentRequest => GetDocumentResult,
+    [
         InternalServerError,
         InvalidDocument,
         InvalidDocumentVersion,
@@ -58,7 +61,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.ListDocuments`.
-    ListDocuments: "AmazonSSM", ListDocumentsRequest => ListDocumentsResult, [
+    ListDocuments: "AmazonSSM",
+    ListDocumentsRequest => ListDocumentsResult,
+    [
         InternalServerError,
         InvalidNextToken,
         InvalidFilterKey,

@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Shape;
-use crate::macros::operation;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{operation, structures};
+use crate::{Path, Shape, Violations, rules};
 
 operation! {
     /// `AmazonSSM.PutInventory`.
-    PutInventory: "AmazonSSM", PutInventoryRequest => PutInventoryResult, [
+    PutInventory: "AmazonSSM",
+    PutInventoryRequest => PutInventoryResult,
+    [
         InternalServerError,
         InvalidInstanceId,
         InvalidTypeNameException,

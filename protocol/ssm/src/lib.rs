@@ -76,7 +76,11 @@ pub trait Shape {
 pub fn validate(input: &impl Shape) -> Result<(), Violations> {
     let mut violations = Violations::default();
     input.validate(&mut Path::default(), &mut violations);
-    if violations.is_empty() { Ok(()) } else { Err(violations) }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(violations)
+    }
 }
 
 /// Whether some model has this operation, generated here or not: tells "not implemented" from "misspelt".

@@ -120,7 +120,51 @@ macro_rules! structures {
     )*};
 }
 
-pub(crate) use {enumeration, operation, structures};
+/// The errors of the API, sorted by whose fault they are.
+macro_rules! error_codes {
+    (
+        caller { $($caller:ident = $caller_code:literal),* $(,)? }
+        server { $($server:ident = $server_code:literal),* $(,)? }
+    ) => {
+        /// The code of an error: what `__type` says in a reply.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ErrorCode {
+            $($caller,)*
+            $($server,)*
+        }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &'static [Self] = &[$(Self::$caller,)* $(Self::$server,)*];
+
+            /// The code as it is on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$caller => $caller_code,)*
+                    $(Self::$server => $server_code,)*
+                }
+            }
+
+            /// The code of this name, if there is one.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
+            }
+
+            /// Whether the fault is the server's (status 500) rather than the caller's (400).
+            pub fn is_fault(self) -> bool {
+                matches!(self, $(Self::$server)|*)
+            }
+        }
+
+        impl std::fmt::Display for ErrorCode {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use {enumeration, error_codes, operation, structures};
 
 /// Why encoding cannot fail: it could for a map whose keys are not strings, or for an I/O error.
 pub(crate) const ENCODABLE: &str = "shapes have string keys and a Vec takes every byte";

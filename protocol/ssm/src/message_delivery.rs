@@ -5,39 +5,41 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::redact;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, redact, structures};
+use crate::{Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `EC2WindowsMessageDeliveryService.AcknowledgeMessage`.
-    AcknowledgeMessage: "EC2WindowsMessageDeliveryService", AcknowledgeMessageRequest => AcknowledgeMessageResult, [
+    AcknowledgeMessage: "EC2WindowsMessageDeliveryService",
+    AcknowledgeMessageRequest => AcknowledgeMessageResult,
+    [
         InternalServerError,
     ]
 }
 
 operation! {
     /// `EC2WindowsMessageDeliveryService.FailMessage`.
-    FailMessage: "EC2WindowsMessageDeliveryService", FailMessageRequest => FailMessageResult, [
+    FailMessage: "EC2WindowsMessageDeliveryService",
+    FailMessageRequest => FailMessageResult,
+    [
         InternalServerError,
     ]
 }
 
 operation! {
     /// `EC2WindowsMessageDeliveryService.GetMessages`.
-    GetMessages: "EC2WindowsMessageDeliveryService", GetMessagesRequest => GetMessagesResult, [
+    GetMessages: "EC2WindowsMessageDeliveryService",
+    GetMessagesRequest => GetMessagesResult,
+    [
         InternalServerError,
     ]
 }
 
 operation! {
     /// `EC2WindowsMessageDeliveryService.SendReply`.
-    SendReply: "EC2WindowsMessageDeliveryService", SendReplyRequest => SendReplyResult, [
+    SendReply: "EC2WindowsMessageDeliveryService",
+    SendReplyRequest => SendReplyResult,
+    [
         InternalServerError,
     ]
 }

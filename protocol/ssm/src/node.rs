@@ -3,24 +3,18 @@
 
 pub use crate::shared::{PlatformType, Tag};
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::redact;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, redact, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `AmazonSSM.DeregisterManagedInstance`.
-    DeregisterManagedInstance: "AmazonSSM", DeregisterManagedInstanceRequest => DeregisterManagedInstanceResult, [
+    DeregisterManagedInstance: "AmazonSSM",
+    DeregisterManagedInstanceRequest => DeregisterManagedInstanceResult,
+    [
         InvalidInstanceId,
         InternalServerError,
     ]
@@ -28,7 +22,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.DescribeInstanceInformation`.
-    DescribeInstanceInformation: "AmazonSSM", DescribeInstanceInformationRequest => DescribeInstanceInformationResult, [
+    DescribeInstanceInformation: "AmazonSSM",
+    DescribeInstanceInformationRequest => DescribeInstanceInformationResult,
+    [
         InternalServerError,
         InvalidInstanceId,
         InvalidNextToken,
@@ -39,14 +35,18 @@ operation! {
 
 operation! {
     /// `AmazonSSM.GetConnectionStatus`.
-    GetConnectionStatus: "AmazonSSM", GetConnectionStatusRequest => GetConnectionStatusResponse, [
+    GetConnectionStatus: "AmazonSSM",
+    GetConnectionStatusRequest => GetConnectionStatusResponse,
+    [
         InternalServerError,
     ]
 }
 
 operation! {
     /// `AmazonSSM.RegisterManagedInstance`.
-    RegisterManagedInstance: "AmazonSSM", RegisterManagedInstanceRequest => RegisterManagedInstanceResult, [
+    RegisterManagedInstance: "AmazonSSM",
+    RegisterManagedInstanceRequest => RegisterManagedInstanceResult,
+    [
         InvalidActivation,
         ActivationExpired,
         RegistrationLimitExceeded,
@@ -59,7 +59,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.RequestManagedInstanceRoleToken`.
-    RequestManagedInstanceRoleToken: "AmazonSSM", RequestManagedInstanceRoleTokenRequest => RequestManagedInstanceRoleTokenResult, [
+    RequestManagedInstanceRoleToken: "AmazonSSM",
+    RequestManagedInstanceRoleTokenRequest => RequestManagedInstanceRoleTokenResult,
+    [
         MachineFingerprintDoesNotMatch,
         InvalidInstanceId,
         InternalServerError,
@@ -68,7 +70,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.UpdateInstanceInformation`.
-    UpdateInstanceInformation: "AmazonSSM", UpdateInstanceInformationRequest => UpdateInstanceInformationResult, [
+    UpdateInstanceInformation: "AmazonSSM",
+    UpdateInstanceInformationRequest => UpdateInstanceInformationResult,
+    [
         InvalidInstanceId,
         InternalServerError,
         InvalidInstanceInformationValue,
@@ -77,7 +81,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.UpdateManagedInstancePublicKey`.
-    UpdateManagedInstancePublicKey: "AmazonSSM", UpdateManagedInstancePublicKeyRequest => UpdateManagedInstancePublicKeyResult, [
+    UpdateManagedInstancePublicKey: "AmazonSSM",
+    UpdateManagedInstancePublicKeyRequest => UpdateManagedInstancePublicKeyResult,
+    [
         InvalidInstanceId,
         InternalServerError,
         PublicKeyAlreadyRegistered,

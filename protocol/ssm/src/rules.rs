@@ -60,7 +60,7 @@ pub(crate) static ATTACHMENT_IDENTIFIER: Rules = Rules {
 };
 
 pub(crate) static ATTACHMENTS_SOURCE_KEY: Rules = Rules {
-    list: &[Rule::Enum(&["SourceUrl", "S3FileUrl", "AttachmentReference"])],
+    list: &[Rule::Enum(crate::document::AttachmentsSourceKey::VALUES)],
     sensitive: false,
 };
 
@@ -99,13 +99,7 @@ pub(crate) static CLOUD_WATCH_LOG_GROUP_NAME: Rules = Rules {
 };
 
 pub(crate) static COMMAND_FILTER_KEY: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "InvokedAfter",
-        "InvokedBefore",
-        "Status",
-        "ExecutionStage",
-        "DocumentName",
-    ])],
+    list: &[Rule::Enum(crate::command::CommandFilterKey::VALUES)],
     sensitive: false,
 };
 
@@ -180,19 +174,12 @@ pub(crate) static COMPLIANCE_RESOURCE_TYPE: Rules = Rules {
 };
 
 pub(crate) static COMPLIANCE_SEVERITY: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "CRITICAL",
-        "HIGH",
-        "MEDIUM",
-        "LOW",
-        "INFORMATIONAL",
-        "UNSPECIFIED",
-    ])],
+    list: &[Rule::Enum(crate::compliance::ComplianceSeverity::VALUES)],
     sensitive: false,
 };
 
 pub(crate) static COMPLIANCE_STATUS: Rules = Rules {
-    list: &[Rule::Enum(&["COMPLIANT", "NON_COMPLIANT"])],
+    list: &[Rule::Enum(crate::compliance::ComplianceStatus::VALUES)],
     sensitive: false,
 };
 
@@ -209,7 +196,7 @@ pub(crate) static COMPLIANCE_TYPE_NAME: Rules = Rules {
 };
 
 pub(crate) static COMPLIANCE_UPLOAD_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["COMPLETE", "PARTIAL"])],
+    list: &[Rule::Enum(crate::compliance::ComplianceUploadType::VALUES)],
     sensitive: false,
 };
 
@@ -225,7 +212,9 @@ pub(crate) static DEFAULT_INSTANCE_NAME: Rules = Rules {
 };
 
 pub(crate) static DESCRIBE_ACTIVATIONS_FILTER_KEYS: Rules = Rules {
-    list: &[Rule::Enum(&["ActivationIds", "DefaultInstanceName", "IamRole"])],
+    list: &[Rule::Enum(
+        crate::activation::DescribeActivationsFilterKeys::VALUES,
+    )],
     sensitive: false,
 };
 
@@ -251,7 +240,7 @@ pub(crate) static DOCUMENT_DISPLAY_NAME: Rules = Rules {
 };
 
 pub(crate) static DOCUMENT_FILTER_KEY: Rules = Rules {
-    list: &[Rule::Enum(&["Name", "Owner", "PlatformTypes", "DocumentType"])],
+    list: &[Rule::Enum(crate::document::DocumentFilterKey::VALUES)],
     sensitive: false,
 };
 
@@ -266,7 +255,7 @@ pub(crate) static DOCUMENT_FILTER_VALUE: Rules = Rules {
 };
 
 pub(crate) static DOCUMENT_FORMAT: Rules = Rules {
-    list: &[Rule::Enum(&["YAML", "JSON", "TEXT"])],
+    list: &[Rule::Enum(crate::document::DocumentFormat::VALUES)],
     sensitive: false,
 };
 
@@ -276,7 +265,7 @@ pub(crate) static DOCUMENT_HASH: Rules = Rules {
 };
 
 pub(crate) static DOCUMENT_HASH_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["Sha256", "Sha1"])],
+    list: &[Rule::Enum(crate::shared::DocumentHashType::VALUES)],
     sensitive: false,
 };
 
@@ -314,25 +303,7 @@ pub(crate) static DOCUMENT_REQUIRES_LIST: Rules = Rules {
 };
 
 pub(crate) static DOCUMENT_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "Command",
-        "Policy",
-        "Automation",
-        "Session",
-        "Package",
-        "ApplicationConfiguration",
-        "ApplicationConfigurationSchema",
-        "DeploymentStrategy",
-        "ChangeCalendar",
-        "Automation.ChangeTemplate",
-        "ProblemAnalysis",
-        "ProblemAnalysisTemplate",
-        "CloudFormation",
-        "ConformancePackTemplate",
-        "QuickSetup",
-        "ManualApprovalPolicy",
-        "AutoApprovalPolicy",
-    ])],
+    list: &[Rule::Enum(crate::document::DocumentType::VALUES)],
     sensitive: false,
 };
 
@@ -386,16 +357,7 @@ pub(crate) static INSTANCE_ID_LIST: Rules = Rules {
 };
 
 pub(crate) static INSTANCE_INFORMATION_FILTER_KEY: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "InstanceIds",
-        "AgentVersion",
-        "PingStatus",
-        "PlatformTypes",
-        "ActivationIds",
-        "IamRole",
-        "ResourceType",
-        "AssociationStatus",
-    ])],
+    list: &[Rule::Enum(crate::node::InstanceInformationFilterKey::VALUES)],
     sensitive: false,
 };
 
@@ -545,7 +507,7 @@ pub(crate) static MESSAGE_DESTINATION: Rules = Rules {
 };
 
 pub(crate) static MESSAGE_FAILURE_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["InternalHandlerException", "NoHandlerExists"])],
+    list: &[Rule::Enum(crate::message_delivery::MessageFailureType::VALUES)],
     sensitive: false,
 };
 
@@ -611,19 +573,12 @@ pub(crate) static NODE_PUBLIC_KEY: Rules = Rules {
 };
 
 pub(crate) static NODE_PUBLIC_KEY_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["Rsa"])],
+    list: &[Rule::Enum(crate::node::NodePublicKeyType::VALUES)],
     sensitive: false,
 };
 
 pub(crate) static NOTIFICATION_EVENT: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "All",
-        "InProgress",
-        "Success",
-        "TimedOut",
-        "Cancelled",
-        "Failed",
-    ])],
+    list: &[Rule::Enum(crate::command::NotificationEvent::VALUES)],
     sensitive: false,
 };
 
@@ -633,7 +588,7 @@ pub(crate) static NOTIFICATION_EVENT_LIST: Rules = Rules {
 };
 
 pub(crate) static NOTIFICATION_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["Command", "Invocation"])],
+    list: &[Rule::Enum(crate::command::NotificationType::VALUES)],
     sensitive: false,
 };
 
@@ -643,7 +598,7 @@ pub(crate) static PLATFORM_NAME: Rules = Rules {
 };
 
 pub(crate) static PLATFORM_TYPE: Rules = Rules {
-    list: &[Rule::Enum(&["Windows", "Linux", "MacOS"])],
+    list: &[Rule::Enum(crate::shared::PlatformType::VALUES)],
     sensitive: false,
 };
 
@@ -682,17 +637,7 @@ pub(crate) static REQUIRE_TYPE: Rules = Rules {
 };
 
 pub(crate) static RESOURCE_TYPE_FOR_TAGGING: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "Document",
-        "ManagedInstance",
-        "MaintenanceWindow",
-        "Parameter",
-        "PatchBaseline",
-        "OpsItem",
-        "OpsMetadata",
-        "Automation",
-        "Association",
-    ])],
+    list: &[Rule::Enum(crate::tag::ResourceTypeForTagging::VALUES)],
     sensitive: false,
 };
 
@@ -712,15 +657,7 @@ pub(crate) static S3_REGION: Rules = Rules {
 };
 
 pub(crate) static SESSION_FILTER_KEY: Rules = Rules {
-    list: &[Rule::Enum(&[
-        "InvokedAfter",
-        "InvokedBefore",
-        "Target",
-        "Owner",
-        "Status",
-        "SessionId",
-        "AccessType",
-    ])],
+    list: &[Rule::Enum(crate::session::SessionFilterKey::VALUES)],
     sensitive: false,
 };
 
@@ -777,7 +714,7 @@ pub(crate) static SESSION_REASON: Rules = Rules {
 };
 
 pub(crate) static SESSION_STATE: Rules = Rules {
-    list: &[Rule::Enum(&["Active", "History"])],
+    list: &[Rule::Enum(crate::session::SessionState::VALUES)],
     sensitive: false,
 };
 

@@ -25,7 +25,11 @@ impl EpochSeconds {
 
     /// Milliseconds since 1970, rounded; times before that become 0.
     pub fn millis(self) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is meant")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturation is meant"
+        )]
         let millis = (self.0 * 1000.0).round() as u64;
         millis
     }
@@ -57,7 +61,10 @@ impl<'de> Deserialize<'de> for EpochSeconds {
 
 struct EpochVisitor;
 
-#[expect(clippy::cast_precision_loss, reason = "JSON numbers of other peers are doubles as well")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "JSON numbers of other peers are doubles as well"
+)]
 impl Visitor<'_> for EpochVisitor {
     type Value = EpochSeconds;
 
@@ -78,8 +85,9 @@ impl Visitor<'_> for EpochVisitor {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<EpochSeconds, E> {
-        let time: jiff::Timestamp =
-            value.parse().map_err(|_| E::invalid_value(Unexpected::Str(value), &self))?;
+        let time: jiff::Timestamp = value
+            .parse()
+            .map_err(|_| E::invalid_value(Unexpected::Str(value), &self))?;
         Ok(EpochSeconds(time.as_millisecond() as f64 / 1000.0))
     }
 }

@@ -3,11 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Shape;
-use crate::macros::enumeration;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, structures};
+use crate::{Path, Shape, Violations, rules};
 
 enumeration! {
     DocumentHashType {

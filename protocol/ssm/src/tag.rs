@@ -5,17 +5,14 @@ pub use crate::shared::Tag;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Shape;
-use crate::constraint::Rules;
-use crate::macros::enumeration;
-use crate::macros::operation;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{enumeration, operation, structures};
+use crate::{Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `AmazonSSM.AddTagsToResource`.
-    AddTagsToResource: "AmazonSSM", AddTagsToResourceRequest => AddTagsToResourceResult, [
+    AddTagsToResource: "AmazonSSM",
+    AddTagsToResourceRequest => AddTagsToResourceResult,
+    [
         InvalidResourceType,
         InvalidResourceId,
         InternalServerError,
@@ -26,7 +23,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.ListTagsForResource`.
-    ListTagsForResource: "AmazonSSM", ListTagsForResourceRequest => ListTagsForResourceResult, [
+    ListTagsForResource: "AmazonSSM",
+    ListTagsForResourceRequest => ListTagsForResourceResult,
+    [
         InvalidResourceType,
         InvalidResourceId,
         InternalServerError,
@@ -35,7 +34,9 @@ operation! {
 
 operation! {
     /// `AmazonSSM.RemoveTagsFromResource`.
-    RemoveTagsFromResource: "AmazonSSM", RemoveTagsFromResourceRequest => RemoveTagsFromResourceResult, [
+    RemoveTagsFromResource: "AmazonSSM",
+    RemoveTagsFromResourceRequest => RemoveTagsFromResourceResult,
+    [
         InvalidResourceType,
         InvalidResourceId,
         InternalServerError,

@@ -5,17 +5,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::EpochSeconds;
-use crate::Shape;
-use crate::macros::operation;
-use crate::macros::redact;
-use crate::macros::structures;
-use crate::rules;
-use crate::{Path, Violations};
+use crate::macros::{operation, redact, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, rules};
 
 operation! {
     /// `Moorline.GetTranscript`.
-    GetTranscript: "Moorline", GetTranscriptRequest => GetTranscriptResponse, [
+    GetTranscript: "Moorline",
+    GetTranscriptRequest => GetTranscriptResponse,
+    [
         DoesNotExistException,
         InternalServerError,
     ]
@@ -23,7 +20,9 @@ operation! {
 
 operation! {
     /// `Moorline.ListTranscripts`.
-    ListTranscripts: "Moorline", ListTranscriptsRequest => ListTranscriptsResponse, [
+    ListTranscripts: "Moorline",
+    ListTranscriptsRequest => ListTranscriptsResponse,
+    [
         InternalServerError,
         InvalidNextToken,
     ]

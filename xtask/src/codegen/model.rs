@@ -93,14 +93,23 @@ impl Shape {
     /// The shapes that this one is made of.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &str> {
         let containers = [&self.member, &self.key, &self.value];
-        let containers = containers.into_iter().flatten().map(|reference| reference.shape.as_str());
+        let containers = containers
+            .into_iter()
+            .flatten()
+            .map(|reference| reference.shape.as_str());
         self.members().map(|(_, shape)| shape).chain(containers)
     }
 
     /// The members of a structure: wire name and shape.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &str)> {
         self.members.iter().map(|(name, reference)| {
-            (name.as_str(), reference.get("shape").and_then(serde_json::Value::as_str).unwrap_or_default())
+            (
+                name.as_str(),
+                reference
+                    .get("shape")
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or_default(),
+            )
         })
     }
 }
@@ -115,17 +124,29 @@ impl Model {
         for file in FILES {
             let service: Service =
                 serde_json::from_str(&read(file)?).with_context(|| format!("parse {file}"))?;
-            let operations = model.operations.entry(service.metadata.target_prefix).or_default();
+            let operations = model
+                .operations
+                .entry(service.metadata.target_prefix)
+                .or_default();
             for (name, operation) in service.operations {
-                ensure!(operations.insert(name.clone(), operation).is_none(), "{file}: {name} exists already");
+                ensure!(
+                    operations.insert(name.clone(), operation).is_none(),
+                    "{file}: {name} exists already"
+                );
             }
             for (name, shape) in service.shapes {
-                ensure!(model.shapes.insert(name.clone(), shape).is_none(), "{file}: {name} exists already");
+                ensure!(
+                    model.shapes.insert(name.clone(), shape).is_none(),
+                    "{file}: {name} exists already"
+                );
             }
         }
         for name in lines(&read("sensitive.txt")?) {
-            model.shapes.get_mut(name).with_context(|| format!("sensitive.txt: no shape {name}"))?.sensitive =
-                true;
+            model
+                .shapes
+                .get_mut(name)
+                .with_context(|| format!("sensitive.txt: no shape {name}"))?
+                .sensitive = true;
         }
         for line in lines(&read("operations.txt")?) {
             let parsed = line
@@ -133,13 +154,17 @@ impl Model {
                 .and_then(|(full, capability)| Some((full.split_once('.')?, capability)))
                 .with_context(|| format!("operations.txt: {line:?} is not `Prefix.Name capability`"))?;
             let ((prefix, name), capability) = parsed;
-            model.wanted.push((prefix.to_owned(), name.to_owned(), capability.to_owned()));
+            model
+                .wanted
+                .push((prefix.to_owned(), name.to_owned(), capability.to_owned()));
         }
         Ok(model)
     }
 
     pub(crate) fn shape(&self, name: &str) -> Result<&Shape> {
-        self.shapes.get(name).with_context(|| format!("no shape {name} in the models"))
+        self.shapes
+            .get(name)
+            .with_context(|| format!("no shape {name} in the models"))
     }
 
     pub(crate) fn operation(&self, prefix: &str, name: &str) -> Result<&Operation> {
@@ -166,5 +191,7 @@ impl Model {
 
 /// The lines of a list that say something.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }

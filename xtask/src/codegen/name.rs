@@ -22,12 +22,18 @@ pub(crate) fn snake(name: &str) -> String {
 /// The name of a field; keywords become raw identifiers.
 pub(crate) fn field(name: &str) -> String {
     let name = snake(name);
-    if ["type", "match", "ref", "use"].contains(&name.as_str()) { format!("r#{name}") } else { name }
+    if ["type", "match", "ref", "use"].contains(&name.as_str()) {
+        format!("r#{name}")
+    } else {
+        name
+    }
 }
 
 /// `NON_COMPLIANT` → `NonCompliant`, `AWS::EC2::Instance` → `AwsEc2Instance`, `notconnected` → `Notconnected`.
 pub(crate) fn variant(value: &str) -> String {
-    let words = value.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words = value
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     words
         .map(|word| {
             let shouts = !word.chars().any(|c| c.is_ascii_lowercase());

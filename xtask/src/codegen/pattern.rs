@@ -12,7 +12,11 @@ const NOT_BLANK: (&str, &str) = (r"^(?!\s*$).+", r".*\S.*");
 ///
 /// The pattern needs something that the `regex` crate does not have.
 pub(crate) fn translate(published: &str) -> Result<String> {
-    let source = if published == NOT_BLANK.0 { NOT_BLANK.1 } else { published };
+    let source = if published == NOT_BLANK.0 {
+        NOT_BLANK.1
+    } else {
+        published
+    };
     let mut out = String::from(r"\A(?:");
     let mut in_class = false;
     let mut chars = source.chars();
@@ -53,7 +57,10 @@ mod tests {
 
     #[test]
     fn classes_are_ascii_and_the_whole_text_matches() {
-        assert_eq!(translate(r"[\w\-]\d+").unwrap(), r"\A(?:[[:word:]\-][[:digit:]]+)\z");
+        assert_eq!(
+            translate(r"[\w\-]\d+").unwrap(),
+            r"\A(?:[[:word:]\-][[:digit:]]+)\z"
+        );
         assert!(translate(r"(a)\1").is_err());
     }
 }

@@ -16,15 +16,27 @@ const COMMON_ERRORS: [(&str, &str, bool); 15] = [
     ("IncompleteSignature", "IncompleteSignatureException", false),
     ("InternalServerError", "InternalServerError", true),
     ("InvalidSignatureException", "InvalidSignatureException", false),
-    ("MachineFingerprintDoesNotMatch", "MachineFingerprintDoesNotMatch", false),
-    ("MissingAuthenticationToken", "MissingAuthenticationTokenException", false),
+    (
+        "MachineFingerprintDoesNotMatch",
+        "MachineFingerprintDoesNotMatch",
+        false,
+    ),
+    (
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        false,
+    ),
     ("RequestEntityTooLarge", "RequestEntityTooLarge", false),
     ("RequestExpired", "RequestExpired", false),
     ("SerializationException", "SerializationException", false),
     ("ServiceUnavailable", "ServiceUnavailableException", true),
     ("ThrottlingException", "ThrottlingException", false),
     ("UnknownOperationException", "UnknownOperationException", false),
-    ("UnrecognizedClientException", "UnrecognizedClientException", false),
+    (
+        "UnrecognizedClientException",
+        "UnrecognizedClientException",
+        false,
+    ),
     ("ValidationException", "ValidationException", false),
 ];
 
@@ -47,7 +59,10 @@ impl Plan {
         }
         for (prefix, name, capability) in &model.wanted {
             let operation = model.operation(prefix, name)?;
-            ensure!(!model.shapes.contains_key(name), "{name} is an operation and a shape");
+            ensure!(
+                !model.shapes.contains_key(name),
+                "{name} is an operation and a shape"
+            );
             ensure!(capability != SHARED, "{name}: {SHARED} is not a capability");
             plan.capabilities.insert(capability.clone());
             let (input, output) = ends(operation).with_context(|| name.clone())?;
@@ -57,7 +72,9 @@ impl Plan {
             for error in &operation.errors {
                 let shape = model.shape(&error.shape)?;
                 ensure!(shape.exception, "{name}: {} is not an error", error.shape);
-                plan.errors.entry(error.shape.clone()).or_insert((error.shape.clone(), shape.fault));
+                plan.errors
+                    .entry(error.shape.clone())
+                    .or_insert_with(|| (error.shape.clone(), shape.fault));
             }
         }
         Ok(plan)
@@ -104,7 +121,9 @@ impl Plan {
 
     /// Whether a capability reaches a shape.
     pub(crate) fn uses(&self, capability: &str, name: &str) -> bool {
-        self.users.get(name).is_some_and(|users| users.contains(capability))
+        self.users
+            .get(name)
+            .is_some_and(|users| users.contains(capability))
     }
 }
 

@@ -19,16 +19,25 @@ pub(crate) fn files(model: &Model, plan: &Plan) -> Result<BTreeMap<String, Strin
     files.insert("rules".to_owned(), rules(model, plan)?);
     files.insert(
         SHARED.to_owned(),
-        format!("//! Shapes that several capabilities use.\n\n{}", module(model, plan, shared)?),
+        format!(
+            "//! Shapes that several capabilities use.\n\n{}",
+            module(model, plan, shared)?
+        ),
     );
     for capability in &plan.capabilities {
         let mut text = format!("//! Operations and shapes: {}.\n\n", capability.replace('_', " "));
-        let imported: Vec<&str> =
-            shared.iter().copied().filter(|shape| plan.uses(capability, shape)).collect();
+        let imported: Vec<&str> = shared
+            .iter()
+            .copied()
+            .filter(|shape| plan.uses(capability, shape))
+            .collect();
         if !imported.is_empty() {
             writeln!(text, "pub use crate::shared::{{{}}};\n", imported.join(", "))?;
         }
-        let own = types.get(capability.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let own = types
+            .get(capability.as_str())
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let body = operations(model, capability)? + &declarations(model, plan, own)?;
         text += &imports(&body);
         text += &body;
@@ -42,30 +51,35 @@ fn module(model: &Model, plan: &Plan, names: &[&str]) -> Result<String> {
     Ok(imports(&body) + &body)
 }
 
-/// The imports that the code turns out to need.
+/// The imports that the code turns out to need: those whose sign occurs in it.
 fn imports(body: &str) -> String {
-    let candidates = [
-        ("BTreeMap<", "use std::collections::BTreeMap;\n"),
-        ("fmt::", "use std::fmt;\n"),
-        ("derive(", "\nuse serde::{Deserialize, Serialize};\n\n"),
-        ("Blob>", "use crate::Blob;\n"),
-        ("EpochSeconds>", "use crate::EpochSeconds;\n"),
-        (" Shape for", "use crate::Shape;\n"),
-        ("path: &mut Path", "use crate::{Path, Violations};\n"),
-        ("rules::", "use crate::rules;\n"),
-        ("Rules::", "use crate::constraint::Rules;\n"),
-        ("enumeration!", "use crate::macros::enumeration;\n"),
-        ("operation!", "use crate::macros::operation;\n"),
-        ("redact(", "use crate::macros::redact;\n"),
-        ("structures!", "use crate::macros::structures;\n"),
-    ];
-    let mut text = String::new();
-    for (sign, import) in candidates {
-        if body.contains(sign) {
-            text += import;
-        }
-    }
-    text + "\n"
+    let needed = |candidates: &[(&str, &str)]| {
+        let names = candidates
+            .iter()
+            .filter(|(sign, _)| body.contains(sign))
+            .map(|(_, name)| *name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let of_std = needed(&[("BTreeMap<", "collections::BTreeMap"), ("fmt::", "fmt")]);
+    let of_crate = needed(&[
+        ("<Blob", "Blob"),
+        ("<EpochSeconds", "EpochSeconds"),
+        ("&mut Path", "Path"),
+        (" Shape for", "Shape"),
+        ("&mut Violations", "Violations"),
+        ("Rules::", "constraint::Rules"),
+        ("rules::", "rules"),
+    ]);
+    let of_macros = needed(&[
+        ("enumeration!", "enumeration"),
+        ("operation!", "operation"),
+        ("redact(", "redact"),
+        ("structures!", "structures"),
+    ]);
+    format!(
+        "use std::{{{of_std}}};\n\nuse serde::{{Deserialize, Serialize}};\n\n\
+         use crate::macros::{{{of_macros}}};\nuse crate::{{{of_crate}}};\n\n"
+    )
 }
 
 fn operations(model: &Model, capability: &str) -> Result<String> {
@@ -73,12 +87,13 @@ fn operations(model: &Model, capability: &str) -> Result<String> {
     for (prefix, name, _) in model.wanted.iter().filter(|(_, _, wanted)| wanted == capability) {
         let operation = model.operation(prefix, name)?;
         let (input, output) = plan::ends(operation)?;
-        let errors: Vec<&str> = operation.errors.iter().map(|error| error.shape.as_str()).collect();
-        writeln!(text, "operation! {{")?;
-        writeln!(text, "    /// `{prefix}.{name}`.")?;
-        writeln!(text, "    {name}: {prefix:?}, {input} => {output}, [")?;
-        for error in errors {
-            writeln!(text, "        {error},")?;
+        writeln!(
+            text,
+            "operation! {{\n    /// `{prefix}.{name}`.\n    {name}: {prefix:?},"
+        )?;
+        writeln!(text, "    {input} => {output},\n    [")?;
+        for error in &operation.errors {
+            writeln!(text, "        {},", error.shape)?;
         }
         writeln!(text, "    ]\n}}\n")?;
     }
@@ -121,23 +136,44 @@ fn structure(model: &Model, plan: &Plan, name: &str, shape: &Shape) -> Result<St
     let mut has_secret = false;
     for (wire, member) in shape.members() {
         let field = name::field(wire);
-        let rename =
-            if name::pascal(&field) == wire { String::new() } else { format!("rename = {wire:?}, ") };
-        writeln!(fields, "    #[serde({rename}skip_serializing_if = \"Option::is_none\")]")?;
+        let rename = if name::pascal(&field) == wire {
+            String::new()
+        } else {
+            format!("rename = {wire:?}, ")
+        };
+        writeln!(
+            fields,
+            "    #[serde({rename}skip_serializing_if = \"Option::is_none\")]"
+        )?;
         writeln!(fields, "    pub {field}: Option<{}>,", rust_type(model, member)?)?;
 
         if plan.checked.contains(name) {
-            let check = if shape.required.contains(wire) { "required" } else { "optional" };
-            let has_rules = !rules_of(model, member)?.is_empty();
+            let check = if shape.required.contains(wire) {
+                "required"
+            } else {
+                "optional"
+            };
+            let has_rules = !rules_of(model, plan, member)?.is_empty();
             if has_rules || check == "required" || holds_structure(model, member)? {
-                let rules = if has_rules { rules_path(member) } else { "Rules::NONE".to_owned() };
-                writeln!(checks, "path.{check}({wire:?}, self.{field}.as_ref(), {rules}, violations);")?;
+                let rules = if has_rules {
+                    rules_path(member)
+                } else {
+                    "Rules::NONE".to_owned()
+                };
+                writeln!(
+                    checks,
+                    "path.{check}({wire:?}, self.{field}.as_ref(), {rules}, violations);"
+                )?;
             }
         }
 
         let secret = model.is_secret(member)?;
         has_secret |= secret;
-        let value = if secret { format!("redact(self.{field}.as_ref())") } else { format!("self.{field}") };
+        let value = if secret {
+            format!("redact(self.{field}.as_ref())")
+        } else {
+            format!("self.{field}")
+        };
         write!(shown, ".field({:?}, &{value})", field.trim_start_matches("r#"))?;
     }
     let debug = if has_secret { "" } else { "Debug, " };
@@ -167,7 +203,9 @@ fn structure(model: &Model, plan: &Plan, name: &str, shape: &Shape) -> Result<St
 fn rust_type(model: &Model, name: &str) -> Result<String> {
     let shape = model.shape(name)?;
     let inner = |reference: &Option<super::model::Reference>| {
-        let reference = reference.as_ref().with_context(|| format!("{name} has no member"))?;
+        let reference = reference
+            .as_ref()
+            .with_context(|| format!("{name} has no member"))?;
         rust_type(model, &reference.shape)
     };
     Ok(match shape.kind {
@@ -198,9 +236,13 @@ fn rules_path(name: &str) -> String {
 }
 
 /// The rules of a shape, as Rust expressions, in the order in which AWS tells them.
-fn rules_of(model: &Model, name: &str) -> Result<Vec<String>> {
+fn rules_of(model: &Model, plan: &Plan, name: &str) -> Result<Vec<String>> {
     let shape = model.shape(name)?;
-    let measure = if matches!(shape.kind, Kind::Integer | Kind::Long) { "Value" } else { "Length" };
+    let measure = if matches!(shape.kind, Kind::Integer | Kind::Long) {
+        "Value"
+    } else {
+        "Length"
+    };
     let mut rules = Vec::new();
     if let Some(max) = shape.max {
         rules.push(format!("Rule::Max{measure}({max})"));
@@ -211,14 +253,20 @@ fn rules_of(model: &Model, name: &str) -> Result<Vec<String>> {
     }
     if let Some(published) = &shape.pattern {
         let translated = pattern::translate(published)?;
-        rules.push(format!("Rule::Pattern(pattern!(r\"{published}\", r\"{translated}\"))"));
+        rules.push(format!(
+            "Rule::Pattern(pattern!(r\"{published}\", r\"{translated}\"))"
+        ));
     }
-    if let Some(values) = &shape.values {
-        rules.push(format!("Rule::Enum(&{values:?})"));
+    if shape.values.is_some() {
+        rules.push(format!("Rule::Enum(crate::{}::{name}::VALUES)", plan.file(name)));
     }
-    for (part, kind) in [(&shape.key, "Keys"), (&shape.value, "Values"), (&shape.member, "Members")] {
+    for (part, kind) in [
+        (&shape.key, "Keys"),
+        (&shape.value, "Values"),
+        (&shape.member, "Members"),
+    ] {
         let Some(part) = part else { continue };
-        if !rules_of(model, &part.shape)?.is_empty() {
+        if !rules_of(model, plan, &part.shape)?.is_empty() {
             let path = rules_path(&part.shape);
             rules.push(format!("Rule::{kind}({})", path.replace("rules::", "")));
         }
@@ -231,7 +279,7 @@ fn rules(model: &Model, plan: &Plan) -> Result<String> {
         "//! The constraints of what inputs are made of.\n\nuse crate::constraint::{Rule, Rules, pattern};\n\n",
     );
     for name in &plan.checked {
-        let rules = rules_of(model, name)?;
+        let rules = rules_of(model, plan, name)?;
         if !rules.is_empty() {
             let constant = name::snake(name).to_uppercase();
             let sensitive = model.is_secret(name)?;
@@ -246,33 +294,15 @@ fn rules(model: &Model, plan: &Plan) -> Result<String> {
 }
 
 fn error_codes(plan: &Plan) -> Result<String> {
-    let (mut variants, mut names, mut codes) = (String::new(), String::new(), String::new());
-    for (variant, (code, _)) in &plan.errors {
-        writeln!(variants, "    {variant},")?;
-        writeln!(names, "            Self::{variant} => {code:?},")?;
-        writeln!(codes, "            {code:?} => Self::{variant},")?;
+    let mut text = String::from("//! The errors of the API.\n\ncrate::macros::error_codes! {\n");
+    for is_fault in [false, true] {
+        writeln!(text, "    {} {{", if is_fault { "server" } else { "caller" })?;
+        for (variant, (code, _)) in plan.errors.iter().filter(|(_, (_, fault))| *fault == is_fault) {
+            writeln!(text, "        {variant} = {code:?},")?;
+        }
+        writeln!(text, "    }}")?;
     }
-    let faults: Vec<String> = plan
-        .errors
-        .iter()
-        .filter(|(_, (_, fault))| *fault)
-        .map(|(variant, _)| format!("Self::{variant}"))
-        .collect();
-    Ok(format!(
-        "//! The errors of the API.\n\nuse std::fmt;\n\n\
-         /// The code of an error: what `__type` says in a reply.\n\
-         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]\npub enum ErrorCode {{\n{variants}}}\n\n\
-         impl ErrorCode {{\n\
-         /// The code as it is on the wire.\n\
-         pub fn as_str(self) -> &'static str {{\nmatch self {{\n{names}}}\n}}\n\n\
-         /// The code of this name, if there is one.\n\
-         pub fn from_name(name: &str) -> Option<Self> {{\nSome(match name {{\n{codes}_ => return None,\n}})\n}}\n\n\
-         /// Whether the fault is the server's (status 500) rather than the caller's (400).\n\
-         pub fn is_fault(self) -> bool {{\nmatches!(self, {})\n}}\n}}\n\n\
-         impl fmt::Display for ErrorCode {{\n    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {{\n\
-         f.write_str(self.as_str())\n    }}\n}}\n",
-        faults.join(" | ")
-    ))
+    Ok(text + "}\n")
 }
 
 fn known_operations(model: &Model) -> Result<String> {
