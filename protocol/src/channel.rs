@@ -5,15 +5,47 @@
 //! The rule of use (after str0m): one mutation, then drain [`DataChannel::poll`] until it returns `None`, then
 //! sleep until [`DataChannel::next_timeout`] or the next input. The driver dials, sends the open message and moves
 //! frames; everything else is decided here, the same for agent, CLI and tests.
+//!
+//! Where the rules come from: sequence numbers from 0 in each direction, one acknowledgement per message, what to do
+//! with a number that is early, due or late, and the retransmission timer are those of the stock agent and plugin,
+//! so that either may be the peer. Ours are the bounds (a window in bytes and a count of messages in each
+//! direction; the stock peers have only counts), the sending of everything unacknowledged as soon as a lost
+//! connection is back (theirs waits for the timer, one message per 100 ms), the repeated acknowledgement of
+//! duplicates in both roles, and that only messages sent once are sampled for the round-trip time.
+//!
+//! A due message that cannot be handed out yet is kept, once, without an acknowledgement. So its repetitions cost
+//! nothing, and it is there at once when the machine is ready again.
 
-use std::time::Duration;
+#![deny(clippy::indexing_slicing)]
+
+mod handshake;
+mod inbound;
+mod outbound;
+mod receive_window;
+mod rtt;
+mod send_window;
+
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use serde_json::Value;
 
+use self::{
+    handshake::Handshake,
+    outbound::{MAX_CONTINUATION_BYTES, MessageIds, cut, json},
+    receive_window::ReceiveWindow,
+    rtt::Rtt,
+    send_window::{MAX_UNACKNOWLEDGED, SendWindow},
+};
 use crate::{
-    message::{AgentSessionState, ChannelClosed, FrameError, PayloadType, StartPublication},
+    message::{
+        AgentMessage, AgentSessionState, ChannelClosed, FRAME_HEADER_BYTES, FrameError, MAX_FRAME_BYTES,
+        MessageType, PayloadType, StartPublication,
+    },
     time::Now,
 };
+
+pub use self::handshake::CLIENT_VERSION;
 
 /// Which end of the data channel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +81,8 @@ pub enum Event {
     },
     /// The handshake failed or timed out (15 s, agent role); the text is for the user.
     HandshakeFailed(String),
-    /// Stop reading the source; anything the peer sends, or a start, ends the pause.
+    /// Stop reading the source; anything the peer sends, or a start, ends the pause. Only a start has an event:
+    /// the rest shows in [`DataChannel::writable`].
     Paused,
     Started(StartPublication),
     Closed(ChannelClosed),
@@ -64,102 +97,271 @@ pub enum Event {
 #[error("the send window is full")]
 pub struct WindowFull;
 
+/// Whether the session still lives.
+#[derive(Debug)]
+enum Life {
+    Open,
+    /// The end is known; the data before it is handed out first.
+    Closing(ChannelClosed),
+    Closed,
+}
+
 /// One end of a data channel.
 #[derive(Debug)]
 pub struct DataChannel {
-    _todo: Role,
+    role: Role,
+    ids: MessageIds,
+    window_bytes: usize,
+    max_payload: usize,
+    /// The last time any call brought.
+    now: Now,
+    connected: bool,
+    paused: bool,
+    ready: bool,
+    life: Life,
+    handshake: Handshake,
+    peer_version: Option<String>,
+    session_properties: Value,
+    rtt: Rtt,
+    send: SendWindow,
+    receive: ReceiveWindow,
+    control: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+    /// Whether `events` holds data: at most one such event waits, the rest stays in the receive window.
+    data_waits: bool,
 }
 
 impl DataChannel {
     /// `seed` makes the message ids: they are SHA-256 of it and a counter, so one seed must not be used twice.
-    /// `window_bytes` bounds what is sent and not yet acknowledged, and what is buffered out of order.
+    /// `window_bytes` bounds what is sent and not yet acknowledged, and what is buffered out of order; in both
+    /// directions there are also at most 10,000 messages.
     pub fn new(role: Role, seed: [u8; 32], window_bytes: usize) -> Self {
-        let _ = (seed, window_bytes);
-        Self { _todo: role }
+        Self {
+            role,
+            ids: MessageIds::new(seed),
+            window_bytes,
+            max_payload: STANDARD_PAYLOAD_BYTES,
+            now: Now {
+                monotonic: Duration::ZERO,
+                unix_millis: 0,
+            },
+            connected: false,
+            paused: false,
+            ready: true,
+            life: Life::Open,
+            handshake: Handshake::Idle,
+            peer_version: None,
+            session_properties: Value::Null,
+            rtt: Rtt::new(),
+            send: SendWindow::default(),
+            receive: ReceiveWindow::new(window_bytes),
+            control: VecDeque::new(),
+            events: VecDeque::new(),
+            data_waits: false,
+        }
     }
 
     /// A new websocket stands and the open message was sent on it. After a loss, everything unacknowledged is sent
-    /// again in order at once.
+    /// again in order at once. A pause does not outlive its connection.
     pub fn connected(&mut self, now: Now) {
-        let _ = now;
-        todo!()
+        self.now = now;
+        self.connected = true;
+        self.paused = false;
+        self.send.rewind();
     }
 
     /// The websocket is gone. Nothing is transmitted until [`Self::connected`].
     pub fn disconnected(&mut self) {
-        todo!()
+        self.connected = false;
+        self.control.clear();
     }
 
     /// One BINARY (or, from old clients, TEXT) message of the peer.
     pub fn receive(&mut self, now: Now, frame: &Bytes) {
-        let _ = (now, frame);
-        todo!()
+        self.now = now;
+        if !matches!(self.life, Life::Open) {
+            return;
+        }
+        let message = match AgentMessage::decode(frame) {
+            Ok(message) => message,
+            Err(error) => return self.report(Event::PeerMisbehaved(error)),
+        };
+        match (&message.message_type, self.role) {
+            (MessageType::Acknowledge, _) => self.on_acknowledge(&message.payload),
+            (MessageType::InputStreamData, Role::Agent) | (MessageType::OutputStreamData, Role::Client) => {
+                self.on_stream(&message);
+            }
+            (MessageType::PausePublication, _) if self.paused => {}
+            (MessageType::PausePublication, _) => {
+                self.paused = true;
+                self.report(Event::Paused);
+            }
+            (MessageType::StartPublication, _) => {
+                self.paused = false;
+                // stock endpoints send the name of the message, or nothing
+                let start = serde_json::from_slice(&message.payload).unwrap_or_default();
+                self.report(Event::Started(start));
+            }
+            (MessageType::ChannelClosed, _) => self.on_closed(&message.payload),
+            (MessageType::AgentSessionState, _) => {
+                let state = serde_json::from_slice(&message.payload);
+                self.report(state.map_or(
+                    Event::PeerMisbehaved(FrameError::Payload("agent_session_state")),
+                    Event::SessionState,
+                ));
+            }
+            _ => {} // not for this side, or of a later version
+        }
     }
 
     /// The time of [`Self::next_timeout`] has come.
     pub fn timeout(&mut self, now: Now) {
-        let _ = now;
-        todo!()
+        self.now = now;
+        if !matches!(self.life, Life::Open) {
+            return;
+        }
+        if self
+            .handshake
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.monotonic)
+        {
+            self.fail_handshake(handshake::TIMED_OUT.to_owned());
+        }
+        if self.connected && !self.paused {
+            self.send.timeout(now.monotonic, &mut self.rtt);
+        }
     }
 
     /// Queues stream data, cut into payloads of at most the agreed size (Output and StdErr only; other types go as
-    /// one message).
+    /// one message). Cuts fall between the characters of UTF-8 text. Nothing is sent for empty data: a stock agent
+    /// cannot read it.
     ///
     /// # Errors
-    /// Nothing was taken: the window is full.
+    /// Nothing was taken: the window is full, or [`Self::writable`] is zero for another reason.
     pub fn send(&mut self, now: Now, payload_type: PayloadType, data: &[u8]) -> Result<(), WindowFull> {
-        let _ = (now, payload_type, data);
-        todo!()
+        self.now = now;
+        if data.is_empty() {
+            return Ok(());
+        }
+        if data.len() > self.writable() {
+            return Err(WindowFull);
+        }
+        let largest = match payload_type {
+            PayloadType::Output | PayloadType::StdErr => self.max_payload,
+            _ => data.len(),
+        };
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (payload, after) = cut(rest, largest);
+            self.push(payload_type, Bytes::copy_from_slice(payload));
+            rest = after;
+        }
+        Ok(())
     }
 
-    /// Bytes that [`Self::send`] would take now. Zero while paused, or while a handshake is under way.
+    /// Bytes that [`Self::send`] would take now. Zero while paused, while a handshake is under way or has failed,
+    /// and after the end.
     pub fn writable(&self) -> usize {
-        todo!()
+        if self.paused || self.handshake.holds_data() || !matches!(self.life, Life::Open) {
+            return 0;
+        }
+        // a payload that ends at a character's border may be shorter than the largest
+        let smallest_full = self.max_payload - MAX_CONTINUATION_BYTES;
+        let messages = MAX_UNACKNOWLEDGED.saturating_sub(self.send.len());
+        self.window_bytes
+            .saturating_sub(self.send.payload_bytes())
+            .min(messages * smallest_full)
     }
 
     /// Agent role: `agent_session_state`, outside the numbered stream.
     pub fn send_session_state(&mut self, now: Now, state: &AgentSessionState) {
-        let _ = (now, state);
-        todo!()
+        self.now = now;
+        let payload = json(state);
+        self.push_control(MessageType::AgentSessionState, payload);
     }
 
-    /// Agent role: ask the client to take part in a handshake (Port, NonInteractiveCommands, or KMS).
-    pub fn start_handshake(
-        &mut self,
-        now: Now,
-        agent_version: &str,
-        session_type: &str,
-        properties: serde_json::Value,
-    ) {
-        let _ = (now, agent_version, session_type, properties);
-        todo!()
+    /// Agent role: ask the client to take part in a handshake (Port, NonInteractiveCommands, or KMS). The client has
+    /// 15 s for its answer, from now.
+    pub fn start_handshake(&mut self, now: Now, agent_version: &str, session_type: &str, properties: Value) {
+        self.now = now;
+        let request = handshake::request(agent_version, session_type, &properties);
+        self.session_properties = properties;
+        self.handshake = Handshake::Requested {
+            since: now.monotonic,
+            session_type: session_type.to_owned(),
+        };
+        self.push(PayloadType::HandshakeRequest, json(&request));
     }
 
     /// While not ready, data that is due is neither handed out nor acknowledged, so that the peer sends it again:
     /// the way to refuse input that has no room (agent-wire §8.2). A machine starts ready.
+    ///
+    /// This is for a sink that does not exist yet. Stock peers go on sending, so for one that is merely slow the
+    /// driver rather stops reading the websocket.
     pub fn set_ready(&mut self, ready: bool) {
-        let _ = ready;
-        todo!()
+        self.ready = ready;
+        self.advance();
     }
 
     /// Largest payload to send, in bytes; 1024 until the peer is known to take more.
     pub fn set_max_payload(&mut self, bytes: usize) {
-        let _ = bytes;
-        todo!()
+        self.max_payload = bytes.clamp(MAX_CONTINUATION_BYTES + 1, MAX_FRAME_BYTES - FRAME_HEADER_BYTES);
     }
 
-    /// The next thing to do, until `None`.
+    /// The next thing to do, until `None`: acknowledgements and control messages, then data, then events.
     pub fn poll(&mut self) -> Option<Output> {
-        todo!()
+        if self.connected {
+            if let Some(frame) = self.control.pop_front() {
+                return Some(Output::Transmit(frame));
+            }
+            if !self.paused
+                && let Some(frame) = self.send.transmit(self.now.monotonic)
+            {
+                return Some(Output::Transmit(frame));
+            }
+        }
+        if let Some(event) = self.events.pop_front() {
+            if matches!(event, Event::Data { .. }) {
+                self.data_waits = false;
+                self.advance();
+            }
+            return Some(Output::Event(event));
+        }
+        if self.receive.due().is_none()
+            && let Life::Closing(closed) = &self.life
+        {
+            let closed = closed.clone();
+            self.life = Life::Closed;
+            return Some(Output::Event(Event::Closed(closed)));
+        }
+        None
     }
 
     /// When [`Self::timeout`] is due, on the monotonic clock.
     pub fn next_timeout(&self) -> Option<Duration> {
-        todo!()
+        if !matches!(self.life, Life::Open) {
+            return None;
+        }
+        let resend = (self.connected && !self.paused).then(|| self.send.due(&self.rtt));
+        let times = [resend.flatten(), self.handshake.deadline()];
+        times.into_iter().flatten().min()
     }
 
     /// Bytes sent or queued that the peer has not acknowledged.
     pub fn unacknowledged(&self) -> usize {
-        todo!()
+        self.send.payload_bytes()
+    }
+
+    /// What the peer said its version is, in the handshake: an agent chooses features by the client's.
+    pub fn peer_version(&self) -> Option<&str> {
+        self.peer_version.as_deref()
+    }
+
+    /// The session's properties in the handshake: the port and its like for Port, otherwise null.
+    pub fn session_properties(&self) -> &Value {
+        &self.session_properties
     }
 }
+
+#[cfg(test)]
+mod tests;

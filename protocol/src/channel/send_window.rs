@@ -1,0 +1,159 @@
+//! What was sent, or is to be sent, and is not yet acknowledged.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+
+use super::rtt::Rtt;
+
+/// Messages that may be unacknowledged at once: as many as a stock client buffers out of order.
+pub(super) const MAX_UNACKNOWLEDGED: usize = 10_000;
+/// Retransmission is considered at multiples of this time, and at most once each (client-wire §4.4).
+const CHECK_INTERVAL_MS: u64 = 100;
+
+#[derive(Debug)]
+struct Unacknowledged {
+    /// Encoded once, so that a repetition has the same bytes, id and date.
+    frame: Bytes,
+    payload_bytes: usize,
+    transmissions: u32,
+    last_sent: Duration,
+}
+
+/// The numbered messages of one direction, oldest first. All operations take O(log n).
+#[derive(Debug, Default)]
+pub(super) struct SendWindow {
+    messages: BTreeMap<i64, Unacknowledged>,
+    /// Number of the next new message.
+    next: i64,
+    /// Messages from here on were not yet sent on the present connection.
+    cursor: i64,
+    payload_bytes: usize,
+    resend_head: bool,
+    last_resend: Option<Duration>,
+}
+
+impl SendWindow {
+    pub(super) fn next_number(&self) -> i64 {
+        self.next
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Payload bytes that are not acknowledged.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Appends the message that has [`Self::next_number`].
+    pub(super) fn push(&mut self, frame: Bytes, payload_bytes: usize) {
+        let message = Unacknowledged {
+            frame,
+            payload_bytes,
+            transmissions: 0,
+            last_sent: Duration::ZERO,
+        };
+        self.messages.insert(self.next, message);
+        self.next += 1;
+        self.payload_bytes += payload_bytes;
+    }
+
+    /// The next frame to send: a repetition first, then new messages in order.
+    pub(super) fn transmit(&mut self, now: Duration) -> Option<Bytes> {
+        if std::mem::take(&mut self.resend_head)
+            && let Some(mut head) = self.messages.first_entry()
+            && *head.key() < self.cursor
+        {
+            return Some(head.get_mut().send(now));
+        }
+        let (&number, message) = self.messages.range_mut(self.cursor..).next()?;
+        self.cursor = number + 1;
+        Some(message.send(now))
+    }
+
+    /// Removes one message. A number that is unknown, or was never sent, is ignored: acknowledgements are repeated,
+    /// and are of one message each (client-wire §4.2).
+    pub(super) fn acknowledge(&mut self, number: i64, now: Duration, rtt: &mut Rtt) {
+        if self
+            .messages
+            .get(&number)
+            .is_none_or(|message| message.transmissions == 0)
+        {
+            return;
+        }
+        let Some(message) = self.messages.remove(&number) else {
+            return;
+        };
+        self.payload_bytes = self.payload_bytes.saturating_sub(message.payload_bytes);
+        if self
+            .messages
+            .first_key_value()
+            .is_none_or(|(&head, _)| head > number)
+        {
+            // the head that was to be repeated has gone, and its successor has a time of its own
+            self.resend_head = false;
+        }
+        if message.transmissions == 1 {
+            rtt.sample(now.saturating_sub(message.last_sent));
+        }
+    }
+
+    /// When the head is due to be sent again. Only the head is, as with the stock peers.
+    pub(super) fn due(&self, rtt: &Rtt) -> Option<Duration> {
+        let (&number, head) = self.messages.first_key_value()?;
+        if self.resend_head || number >= self.cursor {
+            return None; // it waits to be transmitted
+        }
+        let due = head.last_sent.saturating_add(rtt.timeout());
+        let after_last = self.last_resend.map_or(Duration::ZERO, |last| {
+            last.saturating_add(Duration::from_nanos(1))
+        });
+        Some(next_check(due.max(after_last)))
+    }
+
+    /// Marks the head for repetition if it is due.
+    pub(super) fn timeout(&mut self, now: Duration, rtt: &mut Rtt) {
+        if self.due(rtt).is_some_and(|due| due <= now) {
+            self.resend_head = true;
+            self.last_resend = Some(now);
+            rtt.back_off();
+        }
+    }
+
+    /// A new connection: everything unacknowledged is to be sent, in order.
+    pub(super) fn rewind(&mut self) {
+        self.cursor = 0;
+        self.resend_head = false;
+        self.last_resend = None;
+    }
+
+    /// The session is over: nothing will be acknowledged any more.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.payload_bytes = 0;
+        self.resend_head = false;
+    }
+}
+
+impl Unacknowledged {
+    fn send(&mut self, now: Duration) -> Bytes {
+        self.transmissions = self.transmissions.saturating_add(1);
+        self.last_sent = now;
+        self.frame.clone()
+    }
+}
+
+/// Rounds up to the next check.
+fn next_check(time: Duration) -> Duration {
+    let millis = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(
+        millis
+            .div_ceil(CHECK_INTERVAL_MS)
+            .saturating_mul(CHECK_INTERVAL_MS),
+    )
+}
+
+#[cfg(test)]
+mod tests;
