@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use moorline_protocol::types::{InstanceId, SessionId};
 use futures_util::future::BoxFuture;
+use moorline_protocol::types::{InstanceId, SessionId};
 
 use crate::{auth::MasterKey, server::Metrics, store::Store};
 

@@ -1,11 +1,15 @@
 //! Who is asking, and whether they may: principals, keys, one authorization function.
 
+mod authenticate;
 mod authorize;
 mod channel_token;
 mod keys;
 mod principal;
+mod role_credentials;
 
+pub(crate) use authenticate::*;
 pub(crate) use authorize::*;
 pub(crate) use channel_token::*;
 pub(crate) use keys::*;
 pub(crate) use principal::*;
+pub(crate) use role_credentials::*;

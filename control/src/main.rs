@@ -10,6 +10,8 @@ mod engine;
 mod gateway;
 mod server;
 mod store;
+#[cfg(test)]
+mod test_support;
 
 fn main() -> std::process::ExitCode {
     server::main()

@@ -1,13 +1,44 @@
 //! What is stored: SQLite in WAL mode, one module and one migration per capability. SQL that PostgreSQL runs too:
 //! `$1` placeholders, ids TEXT, times BIGINT epoch milliseconds, JSON as TEXT, no triggers.
 
+mod access_key;
+mod activation;
+mod document;
+mod node;
+mod tag;
 mod transcript;
 
+pub(crate) use access_key::AccessKeyRow;
+pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
+pub(crate) use document::{BUILT_IN_OWNER, DocumentRow, NewDocument};
+pub(crate) use node::{NodeReport, NodeRow};
+pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 pub(crate) use transcript::TranscriptFiles;
 
-use std::path::Path;
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use sqlx::SqlitePool;
+use sqlx::{
+    Row, SqlSafeStr, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+
+/// Readers at the same time; SQLite's readers wait for nobody, so a few are enough.
+const READERS: u32 = 4;
+/// With one writer nobody waits, except for another process that looks into the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The schema, in the order in which it grew.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "base", include_str!("../migrations/0001_base.sql")),
+    (2, "command", include_str!("../migrations/0002_command.sql")),
+    (3, "session", include_str!("../migrations/0003_session.sql")),
+];
 
 /// A failure of the store. Nothing of it is shown to clients.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +60,29 @@ pub(crate) enum StoreError {
     },
 }
 
+/// Names what was being done when the database failed: `.map_err(failed_to("insert the node"))`.
+pub(crate) fn failed_to(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { doing, source }
+}
+
+/// Epoch milliseconds as the column type has them.
+pub(crate) fn column_millis(unix_millis: u64) -> i64 {
+    i64::try_from(unix_millis).unwrap_or(i64::MAX)
+}
+
+/// Epoch milliseconds out of a column; nothing before 1970 is ever written.
+pub(crate) fn millis_of(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or(0)
+}
+
+/// A column of a row, with the failure named.
+pub(crate) fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(name).map_err(failed_to("read a column"))
+}
+
 /// The database. Methods are use cases, in one `impl Store` per capability (`store/node.rs`, `store/command.rs`, …);
 /// times and new ids are arguments.
 #[derive(Debug, Clone)]
@@ -41,13 +95,80 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or creates `dir/control.db` and brings its schema up to date.
     pub(crate) async fn open(dir: &Path) -> Result<Self, StoreError> {
-        let _ = dir;
-        todo!()
+        let file = dir.join("control.db");
+        make_private(&file)?;
+        let base = SqliteConnectOptions::new()
+            .filename(&file)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(base.clone().journal_mode(SqliteJournalMode::Wal))
+            .await
+            .map_err(failed_to("open the store for writing"))?;
+        migrator().run(&writer).await.map_err(|source| StoreError::Database {
+            doing: "bring the store's schema up to date",
+            source: source.into(),
+        })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(base.pragma("query_only", "ON"))
+            .await
+            .map_err(failed_to("open the store for reading"))?;
+        Ok(Self { writer, readers })
     }
 
-    /// A fresh database in a temporary file, for tests.
+    /// Whether the store answers, for the health check.
+    pub(crate) async fn is_healthy(&self) -> bool {
+        sqlx::query("SELECT 1").fetch_one(&self.readers).await.is_ok()
+    }
+
+    /// Waits for what is being written, then closes.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// A fresh database in a temporary file, for tests. The file is removed when the process ends its tests' folder.
     #[cfg(test)]
     pub(crate) async fn temporary() -> Self {
-        todo!()
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = Self::open(dir.path()).await.expect("a fresh store opens");
+        // SQLite keeps its open files after the folder is unlinked, so nothing is left behind by a test that fails.
+        store.hold(dir);
+        store
     }
+
+    #[cfg(test)]
+    fn hold(&self, dir: tempfile::TempDir) {
+        let writer = self.writer.clone();
+        tokio::spawn(async move {
+            writer.close_event().await;
+            drop(dir);
+        });
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.into())
+}
+
+/// Makes the file before SQLite does, so that it is never open to others.
+fn make_private(file: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(file);
+    made.map(drop).map_err(|source| StoreError::File {
+        doing: "create the store",
+        path: PathBuf::from(file).display().to_string(),
+        source,
+    })
 }

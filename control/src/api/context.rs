@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use moorline_protocol::types::InstanceId;
+use moorline_ssm::ErrorCode;
+
+use super::{ApiError, ApiResult};
 use crate::{app::App, auth::Principal};
 
 /// One request, authenticated and authorized.
@@ -16,4 +20,20 @@ pub(crate) struct RequestContext {
     pub(crate) request_id: String,
     /// The peer's address, for the record of registrations.
     pub(crate) peer: Option<std::net::IpAddr>,
+}
+
+impl RequestContext {
+    /// The node that asks with its registration key.
+    pub(crate) fn node_key(&self) -> ApiResult<&InstanceId> {
+        match &self.principal {
+            Principal::NodeKey(id) => Ok(id),
+            other => Err(ApiError::new(
+                ErrorCode::AccessDeniedException,
+                format!(
+                    "{} is not a managed node that signs with its registration key",
+                    other.arn()
+                ),
+            )),
+        }
+    }
 }

@@ -1,20 +1,26 @@
 //! From `X-Amz-Target` to an operation: decode, validate, authorize, handle, encode.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use moorline_ssm::Operation;
+use moorline_ssm::{ErrorCode, Operation};
 
-use super::{ApiResult, RequestContext};
-use crate::auth::Resource;
+use super::{ApiError, ApiResult, RequestContext};
+use crate::auth::{Resource, authorize};
 
 type Handler = Box<dyn Fn(RequestContext, Bytes) -> BoxFuture<'static, ApiResult<Vec<u8>>> + Send + Sync>;
 
 /// The table of operations.
 #[derive(Default)]
 pub(crate) struct Router {
-    _handlers: BTreeMap<(&'static str, &'static str), Handler>,
+    handlers: BTreeMap<(&'static str, &'static str), Handler>,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.handlers.keys()).finish()
+    }
 }
 
 impl Router {
@@ -22,19 +28,86 @@ impl Router {
     ///
     /// # Panics
     /// At start, if the operation already has a handler.
-    pub(crate) fn on<O, F, Fut>(self, resource: fn(&O::Input) -> Resource, handler: F) -> Self
+    pub(crate) fn on<O, F, Fut>(mut self, resource: fn(&O::Input) -> Resource, handler: F) -> Self
     where
         O: Operation,
         F: Fn(RequestContext, O::Input) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ApiResult<O::Output>> + Send + 'static,
     {
-        let _ = (resource, handler);
-        todo!()
+        let handler = Arc::new(handler);
+        let action: Arc<str> = action(O::PREFIX, O::NAME).into();
+        let boxed: Handler = Box::new(move |cx, body| {
+            let (handler, action) = (Arc::clone(&handler), Arc::clone(&action));
+            Box::pin(async move {
+                let input = O::decode_input(&body).map_err(|source| malformed(&source))?;
+                authorize(&cx.principal, &action, &resource(&input))?;
+                moorline_ssm::validate(&input)?;
+                let result = handler(cx, input).await;
+                if let Err(error) = &result {
+                    debug_assert!(error.is_one_of(O::ERRORS), "{} does not answer {error}", O::NAME);
+                }
+                result.map(|output| O::encode_output(&output))
+            })
+        });
+        let taken = self.handlers.insert((O::PREFIX, O::NAME), boxed);
+        assert!(taken.is_none(), "{}.{} has two handlers", O::PREFIX, O::NAME);
+        self
     }
 
     /// Answers one request whose principal is proven. The target is the `X-Amz-Target` header.
     pub(crate) async fn call(&self, cx: RequestContext, target: &str, body: Bytes) -> ApiResult<Vec<u8>> {
-        let _ = (cx, target, body);
-        todo!()
+        let metrics = Arc::clone(&cx.app);
+        let (prefix, name) = target.split_once('.').unwrap_or(("", target));
+        let Some(((_, name), handler)) = self.handlers.get_key_value(&(prefix, name)) else {
+            metrics
+                .metrics
+                .counter("moorline_api_unknown_operations_total", &[])
+                .increment();
+            return Err(unknown(prefix, name));
+        };
+        let result = handler(cx, body).await;
+        let code = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "");
+        let labels = [("operation", *name), ("error", code)];
+        metrics
+            .metrics
+            .counter("moorline_api_requests_total", &labels)
+            .increment();
+        result
     }
+
+    /// The operations that have a handler, as `Prefix.Name`.
+    #[cfg(test)]
+    pub(crate) fn operations(&self) -> Vec<String> {
+        self.handlers
+            .keys()
+            .map(|(prefix, name)| format!("{prefix}.{name}"))
+            .collect()
+    }
+}
+
+/// What `authorize` calls an operation: `ssm:SendCommand`.
+fn action(prefix: &str, name: &str) -> String {
+    let service = match prefix {
+        "AmazonSSM" => "ssm",
+        "EC2WindowsMessageDeliveryService" => "ec2messages",
+        _ => "moorline",
+    };
+    format!("{service}:{name}")
+}
+
+fn malformed(source: &serde_json::Error) -> ApiError {
+    ApiError::new(
+        ErrorCode::SerializationException,
+        format!("the request's body cannot be read: {source}"),
+    )
+}
+
+fn unknown(prefix: &str, name: &str) -> ApiError {
+    let shown: String = name.chars().take(128).collect();
+    let message = if moorline_ssm::is_known_operation(prefix, name) {
+        format!("Moorline does not implement the operation {shown} yet")
+    } else {
+        format!("there is no operation {shown}")
+    };
+    ApiError::new(ErrorCode::UnknownOperationException, message)
 }

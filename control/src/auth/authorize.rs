@@ -1,5 +1,7 @@
 //! The one function that every operation passes. Deny by default.
 
+use moorline_protocol::types::InstanceId;
+
 use super::Principal;
 
 /// What an operation acts on.
@@ -14,9 +16,22 @@ pub(crate) enum Resource {
     Session(String),
 }
 
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("resource: *"),
+            Self::Activation(id) => write!(f, "activation: {id}"),
+            Self::Command(id) => write!(f, "command: {id}"),
+            Self::Document(name) => write!(f, "document: {name}"),
+            Self::Node(id) => write!(f, "managed node: {id}"),
+            Self::Session(id) => write!(f, "session: {id}"),
+        }
+    }
+}
+
 /// The refusal; its text names who, what and on what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{principal} is not authorized to perform {action} on {resource:?}")]
+#[error("{principal} is not authorized to perform: {action} on {resource}")]
 pub(crate) struct Denied {
     pub(crate) principal: String,
     pub(crate) action: String,
@@ -25,6 +40,132 @@ pub(crate) struct Denied {
 
 /// May `principal` perform `action` (`ssm:SendCommand`, `ssmmessages:OpenDataChannel`, …) on `resource`?
 pub(crate) fn authorize(principal: &Principal, action: &str, resource: &Resource) -> Result<(), Denied> {
-    let _ = (principal, action, resource);
-    todo!()
+    let allowed = match principal {
+        Principal::Administrator { .. } => !belongs_to_node_key(action),
+        Principal::Anonymous => action == "ssm:RegisterManagedInstance",
+        Principal::Node(id) => node_may(id, action, resource),
+        Principal::NodeKey(_) => belongs_to_node_key(action),
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Denied {
+        principal: principal.arn(),
+        action: action.to_owned(),
+        resource: resource.clone(),
+    })
+}
+
+/// What a node does with its registration key, and nobody else can do in its name.
+fn belongs_to_node_key(action: &str) -> bool {
+    matches!(
+        action,
+        "ssm:RequestManagedInstanceRoleToken" | "ssm:UpdateManagedInstancePublicKey"
+    )
+}
+
+/// Role credentials: a node acts on itself, reads documents, and serves the sessions that were started on it.
+fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
+    match (action, resource) {
+        (
+            "ec2messages:GetMessages"
+            | "ssm:ListInstanceAssociations"
+            | "ssm:PutComplianceItems"
+            | "ssm:PutInventory"
+            | "ssm:UpdateInstanceAssociationStatus"
+            | "ssm:UpdateInstanceInformation"
+            | "ssmmessages:CreateControlChannel"
+            | "ssmmessages:OpenControlChannel"
+            // The caller looks up whose session it is and asks about that node.
+            | "ssmmessages:CreateDataChannel"
+            | "ssmmessages:OpenDataChannel"
+            | "moorline:PutTranscript",
+            Resource::Node(node),
+        ) => node == id.as_str(),
+        // These name a message, whose id carries no right: nothing is kept or changed by them.
+        ("ec2messages:AcknowledgeMessage" | "ec2messages:FailMessage" | "ec2messages:SendReply", Resource::Any)
+        | ("ssm:DescribeDocument" | "ssm:GetDocument", Resource::Document(_)) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SELF: &str = "mi-0123456789abcdef0";
+    const OTHER: &str = "mi-0123456789abcdef1";
+
+    fn node() -> Principal {
+        Principal::Node(SELF.parse().unwrap())
+    }
+
+    #[test]
+    fn a_node_acts_on_itself_only() {
+        for action in [
+            "ssm:UpdateInstanceInformation",
+            "ssm:PutInventory",
+            "ssmmessages:CreateControlChannel",
+        ] {
+            assert_eq!(
+                authorize(&node(), action, &Resource::Node(SELF.to_owned())),
+                Ok(())
+            );
+            assert!(authorize(&node(), action, &Resource::Node(OTHER.to_owned())).is_err());
+            assert!(authorize(&node(), action, &Resource::Any).is_err());
+        }
+    }
+
+    #[test]
+    fn a_node_does_nothing_that_an_operator_does() {
+        for action in [
+            "ssm:SendCommand",
+            "ssm:StartSession",
+            "ssm:CreateActivation",
+            "ssm:DescribeInstanceInformation",
+        ] {
+            for resource in [Resource::Any, Resource::Node(SELF.to_owned())] {
+                assert!(authorize(&node(), action, &resource).is_err(), "{action}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_takes_a_nodes_credentials_without_its_key() {
+        let administrator = Principal::Administrator {
+            access_key_id: "AKIA".to_owned(),
+            user_name: "admin".to_owned(),
+        };
+        let action = "ssm:RequestManagedInstanceRoleToken";
+        for principal in [administrator, node(), Principal::Anonymous] {
+            assert!(authorize(&principal, action, &Resource::Any).is_err());
+        }
+        let key = Principal::NodeKey(SELF.parse().unwrap());
+        assert_eq!(authorize(&key, action, &Resource::Any), Ok(()));
+        assert!(
+            authorize(
+                &key,
+                "ssm:UpdateInstanceInformation",
+                &Resource::Node(SELF.to_owned())
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn an_unsigned_request_may_only_register() {
+        assert_eq!(
+            authorize(
+                &Principal::Anonymous,
+                "ssm:RegisterManagedInstance",
+                &Resource::Any
+            ),
+            Ok(())
+        );
+        let refused = authorize(&Principal::Anonymous, "ssm:ListCommands", &Resource::Any).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "anonymous is not authorized to perform: ssm:ListCommands on resource: *"
+        );
+    }
 }

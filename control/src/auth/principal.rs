@@ -6,7 +6,10 @@ use moorline_protocol::types::InstanceId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
     /// An operator with an access key; today every operator is an administrator.
-    Administrator { access_key_id: String, user_name: String },
+    Administrator {
+        access_key_id: String,
+        user_name: String,
+    },
     /// No signature: may only register a node, with an activation.
     Anonymous,
     /// A node with role credentials.

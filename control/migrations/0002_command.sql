@@ -1,0 +1,1 @@
+-- Tables of commands and their invocations.

@@ -1,0 +1,201 @@
+//! Documents: those of operators, and the built-in ones.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Store, StoreError, TaggedResource, Tags, column, column_millis, failed_to, millis_of,
+    tag::{delete_all_tags, insert_tags, read_all_tags, read_tags},
+};
+
+/// Who owns the documents that come with the endpoint.
+pub(crate) const BUILT_IN_OWNER: &str = "Moorline";
+
+/// A document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DocumentRow {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// `Command` or `Session`.
+    pub(crate) document_type: String,
+    /// `JSON`.
+    pub(crate) document_format: String,
+    pub(crate) schema_version: String,
+    pub(crate) owner: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) version_name: Option<String>,
+    pub(crate) target_type: Option<String>,
+    pub(crate) description: Option<String>,
+    /// As it was given.
+    pub(crate) content: String,
+    /// Lower-case hex.
+    pub(crate) sha256: String,
+    pub(crate) created_at: u64,
+    pub(crate) tags: Tags,
+}
+
+impl DocumentRow {
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.owner == BUILT_IN_OWNER
+    }
+}
+
+/// A document to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct NewDocument {
+    pub(crate) name: String,
+    pub(crate) document_type: String,
+    pub(crate) schema_version: String,
+    pub(crate) owner: String,
+    pub(crate) display_name: Option<String>,
+    pub(crate) version_name: Option<String>,
+    pub(crate) target_type: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) content: String,
+    pub(crate) sha256: String,
+    pub(crate) tags: Tags,
+}
+
+impl Store {
+    pub(crate) async fn document(&self, name: &str) -> Result<Option<DocumentRow>, StoreError> {
+        let mut connection = self
+            .readers
+            .acquire()
+            .await
+            .map_err(failed_to("look a document up"))?;
+        find(&mut connection, name).await
+    }
+
+    /// Every document, by name.
+    pub(crate) async fn documents(&self) -> Result<Vec<DocumentRow>, StoreError> {
+        let mut connection = self
+            .readers
+            .acquire()
+            .await
+            .map_err(failed_to("list documents"))?;
+        let mut tags = read_all_tags(&mut connection, "Document").await?;
+        let rows = sqlx::query("SELECT * FROM document ORDER BY name")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed_to("list documents"))?;
+        rows.iter()
+            .map(|row| {
+                let name: String = column(row, "name")?;
+                document(row, tags.remove(&name).unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// Stores a document. `false`: the name is taken. A built-in document gives way, if `over_built_in`.
+    pub(crate) async fn insert_document(
+        &self,
+        new: &NewDocument,
+        over_built_in: bool,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.writer.begin().await.map_err(failed_to("store a document"))?;
+        if let Some(present) = find(&mut tx, &new.name).await? {
+            if !(over_built_in && present.is_built_in()) {
+                return Ok(false);
+            }
+            delete(&mut tx, &new.name).await?;
+        }
+        insert(&mut tx, new, now).await?;
+        tx.commit().await.map_err(failed_to("store a document"))?;
+        Ok(true)
+    }
+
+    /// Brings the built-in documents up to date; a document of an operator with the same name stays.
+    pub(crate) async fn seed_documents(&self, built_in: &[NewDocument], now: u64) -> Result<(), StoreError> {
+        let mut tx = self
+            .writer
+            .begin()
+            .await
+            .map_err(failed_to("seed the documents"))?;
+        for new in built_in {
+            match find(&mut tx, &new.name).await? {
+                Some(present) if !present.is_built_in() || present.sha256 == new.sha256 => continue,
+                Some(_) => {
+                    delete(&mut tx, &new.name).await?;
+                }
+                None => {}
+            }
+            insert(&mut tx, new, now).await?;
+        }
+        tx.commit().await.map_err(failed_to("seed the documents"))
+    }
+
+    /// Deletes a document and its tags. `false`: it was not there.
+    pub(crate) async fn delete_document(&self, name: &str) -> Result<bool, StoreError> {
+        let mut tx = self
+            .writer
+            .begin()
+            .await
+            .map_err(failed_to("delete a document"))?;
+        let was_there = delete(&mut tx, name).await?;
+        tx.commit().await.map_err(failed_to("delete a document"))?;
+        Ok(was_there)
+    }
+}
+
+async fn find(connection: &mut SqliteConnection, name: &str) -> Result<Option<DocumentRow>, StoreError> {
+    let row = sqlx::query("SELECT * FROM document WHERE name = $1")
+        .bind(name)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed_to("look a document up"))?;
+    let Some(row) = row else { return Ok(None) };
+    let tags = read_tags(connection, TaggedResource::Document(name)).await?;
+    document(&row, tags).map(Some)
+}
+
+async fn insert(connection: &mut SqliteConnection, new: &NewDocument, now: u64) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO document (name, document_version, document_type, document_format, schema_version, owner, \
+         display_name, version_name, target_type, description, content, sha256, created_at) \
+         VALUES ($1, '1', $2, 'JSON', $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(&new.name)
+    .bind(&new.document_type)
+    .bind(&new.schema_version)
+    .bind(&new.owner)
+    .bind(&new.display_name)
+    .bind(&new.version_name)
+    .bind(&new.target_type)
+    .bind(&new.description)
+    .bind(&new.content)
+    .bind(&new.sha256)
+    .bind(column_millis(now))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed_to("store a document"))?;
+    insert_tags(connection, TaggedResource::Document(&new.name), &new.tags).await
+}
+
+async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM document WHERE name = $1")
+        .bind(name)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed_to("delete a document"))?;
+    delete_all_tags(connection, TaggedResource::Document(name)).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+fn document(row: &SqliteRow, tags: Tags) -> Result<DocumentRow, StoreError> {
+    Ok(DocumentRow {
+        name: column(row, "name")?,
+        version: column(row, "document_version")?,
+        document_type: column(row, "document_type")?,
+        document_format: column(row, "document_format")?,
+        schema_version: column(row, "schema_version")?,
+        owner: column(row, "owner")?,
+        display_name: column(row, "display_name")?,
+        version_name: column(row, "version_name")?,
+        target_type: column(row, "target_type")?,
+        description: column(row, "description")?,
+        content: column(row, "content")?,
+        sha256: column(row, "sha256")?,
+        created_at: millis_of(column(row, "created_at")?),
+        tags,
+    })
+}

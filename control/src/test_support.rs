@@ -1,0 +1,210 @@
+//! What tests of this crate share: an endpoint without sockets, whose clock the test moves.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures_util::future::BoxFuture;
+use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_ssm::Operation;
+
+use crate::{
+    api::{ApiError, ApiResult, RequestContext, Router, router},
+    app::{App, Clock, Routing},
+    auth::{MasterKey, Principal},
+    server::Metrics,
+    store::{NewActivation, NewNode, Store, Tags, TranscriptFiles},
+};
+
+/// 2026-11-22T00:00:00Z.
+pub(crate) const START_MILLIS: u64 = 1_795_305_600_000;
+pub(crate) const HOST: &str = "127.0.0.1:8443";
+/// An RSA-2048 public key, as nodes send it.
+pub(crate) const PUBLIC_KEY: &str = include_str!("../tests/data/node-public-key.txt");
+
+/// Channels that end nowhere; remembers what was asked of it.
+#[derive(Debug, Default)]
+pub(crate) struct RecordedRouting {
+    pub(crate) connected: Mutex<BTreeSet<InstanceId>>,
+    pub(crate) calls: Mutex<Vec<String>>,
+}
+
+impl RecordedRouting {
+    fn record(&self, call: String) {
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+impl Routing for RecordedRouting {
+    fn is_connected<'a>(&'a self, node: &'a InstanceId) -> BoxFuture<'a, bool> {
+        let is_connected = self.connected.lock().unwrap().contains(node);
+        Box::pin(std::future::ready(is_connected))
+    }
+
+    fn nudge(&self, node: &InstanceId) {
+        self.record(format!("nudge {node}"));
+    }
+
+    fn end_session<'a>(&'a self, session: &'a SessionId, reason: &'a str) -> BoxFuture<'a, ()> {
+        self.record(format!("end {session}: {reason}"));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn disconnect<'a>(&'a self, node: &'a InstanceId, reason: &'a str) -> BoxFuture<'a, ()> {
+        self.record(format!("disconnect {node}: {reason}"));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// An endpoint with a fresh store.
+pub(crate) struct TestApp {
+    pub(crate) app: Arc<App>,
+    pub(crate) router: Router,
+    pub(crate) routing: Arc<RecordedRouting>,
+    now: Arc<AtomicU64>,
+    _dir: tempfile::TempDir,
+}
+
+impl TestApp {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(dir.path()).await.expect("a fresh store opens");
+        let now = Arc::new(AtomicU64::new(START_MILLIS));
+        let routing = Arc::new(RecordedRouting::default());
+        let read = Arc::clone(&now);
+        let app = App {
+            clock: Clock::from_fn(move || read.load(Ordering::SeqCst)),
+            keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
+            metrics: Metrics::default(),
+            region: "us-east-1".to_owned(),
+            routing: Arc::clone(&routing) as Arc<dyn Routing>,
+            store,
+            transcripts: transcripts(dir.path().join("transcripts")),
+        };
+        Self {
+            app: Arc::new(app),
+            router: router(),
+            routing,
+            now,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn advance_millis(&self, millis: u64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// A request's context, as the server makes it.
+    pub(crate) fn context(&self, principal: Principal) -> RequestContext {
+        RequestContext {
+            app: Arc::clone(&self.app),
+            principal,
+            host: HOST.to_owned(),
+            now: self.now(),
+            request_id: "test".to_owned(),
+            peer: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+        }
+    }
+
+    /// Calls an operation through the router, as bytes on both sides.
+    pub(crate) async fn call_as<O: Operation>(
+        &self,
+        principal: Principal,
+        input: O::Input,
+    ) -> ApiResult<O::Output> {
+        let target = format!("{}.{}", O::PREFIX, O::NAME);
+        let body = O::encode_input(&input);
+        let reply = self
+            .router
+            .call(self.context(principal), &target, body.into())
+            .await?;
+        Ok(O::decode_output(&reply).expect("our own reply can be read"))
+    }
+
+    /// As an administrator.
+    pub(crate) async fn call<O: Operation>(&self, input: O::Input) -> ApiResult<O::Output> {
+        self.call_as::<O>(administrator(), input).await
+    }
+
+    /// Calls an operation that must be refused.
+    pub(crate) async fn refuse_as<O: Operation>(&self, principal: Principal, input: O::Input) -> ApiError {
+        match self.call_as::<O>(principal, input).await {
+            Ok(_) => panic!("{} was not refused", O::NAME),
+            Err(error) => error,
+        }
+    }
+
+    /// As an administrator.
+    pub(crate) async fn refuse<O: Operation>(&self, input: O::Input) -> ApiError {
+        self.refuse_as::<O>(administrator(), input).await
+    }
+
+    /// Registers a node straight in the store; `index` makes its id and key.
+    pub(crate) async fn register_node(&self, index: u32, tags: &[(&str, &str)]) -> InstanceId {
+        let activation_id: moorline_protocol::types::ActivationId =
+            uuid::Uuid::new_v4().to_string().parse().unwrap();
+        let tags: Tags = tags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let activation = NewActivation {
+            activation_id: activation_id.clone(),
+            code_hash: String::new(),
+            iam_role: "service-role/test".to_owned(),
+            description: None,
+            default_instance_name: None,
+            registration_limit: 1,
+            expires_at: u64::MAX,
+            tags,
+        };
+        self.app
+            .store
+            .insert_activation(&activation, self.now())
+            .await
+            .unwrap();
+        let node = NewNode {
+            instance_id: node_id(index),
+            fingerprint: FINGERPRINT.to_owned(),
+            public_key: if index == 0 {
+                PUBLIC_KEY.trim().to_owned()
+            } else {
+                format!("key {index}")
+            },
+            registered_from: None,
+        };
+        let registered = self
+            .app
+            .store
+            .register_node(&activation_id, &node, self.now(), |_| true)
+            .await;
+        assert_eq!(registered.unwrap(), Ok(()));
+        node.instance_id
+    }
+}
+
+/// What [`TestApp::register_node`] binds its nodes to.
+pub(crate) const FINGERPRINT: &str = "f76d924d-858a-42d9-abcb-91c779f69427";
+
+pub(crate) fn node_id(index: u32) -> InstanceId {
+    format!("mi-{index:017x}").parse().unwrap()
+}
+
+pub(crate) fn administrator() -> Principal {
+    Principal::Administrator {
+        access_key_id: "AKIATEST".to_owned(),
+        user_name: "admin".to_owned(),
+    }
+}
+
+fn transcripts(dir: PathBuf) -> TranscriptFiles {
+    TranscriptFiles { _dir: dir }
+}
