@@ -1,7 +1,46 @@
-//! Settings of the node's owner: `config.toml` in the state directory or /etc/moorline, and `conf.d/*.toml` after it.
+//! Settings of the node's owner: one TOML file, and after it the `conf.d/*.toml` beside it in the order of their
+//! names. A key that nobody knows is an error with file and line, never ignored.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// The file that is read when none is named and the state directory has no `agent.toml`.
+const SYSTEM_FILE: &str = "/etc/moorline/agent.toml";
+/// A settings file is small; a larger one is a mistake.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("failed to read settings from {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is larger than {MAX_FILE_BYTES} bytes")]
+    TooLarge { path: PathBuf },
+    // toml's text names line and column and shows the line.
+    #[error("{path}: {source}")]
+    Parse {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("{key} must be between {least} and {most}, not {value}")]
+    Range {
+        key: &'static str,
+        least: usize,
+        most: usize,
+        value: usize,
+    },
+}
 
 /// All settings, each with its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) command: CommandConfig,
@@ -9,7 +48,7 @@ pub(crate) struct Config {
 }
 
 /// `[command]`
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CommandConfig {
     /// Commands that run at the same time.
@@ -28,7 +67,7 @@ impl Default for CommandConfig {
 }
 
 /// `[session]`
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SessionConfig {
     /// User of a shell when the session names none; empty: `ssm-user` if it exists, else the agent's own user.
@@ -43,5 +82,172 @@ impl Default for SessionConfig {
             default_user: String::new(),
             limit: 1000,
         }
+    }
+}
+
+impl Config {
+    /// Reads the named file, or `STATE_DIR/agent.toml`, or `/etc/moorline/agent.toml`, whichever is first, and its
+    /// drop-ins. No file at all means the defaults; a named file must exist.
+    ///
+    /// # Errors
+    /// A file cannot be read or understood, or a value is out of range.
+    pub(crate) fn load(named: Option<&Path>, state_dir: &Path) -> Result<Self, ConfigError> {
+        let file = match named {
+            Some(path) => path.to_owned(),
+            None => Some(state_dir.join("agent.toml"))
+                .filter(|path| path.exists())
+                .unwrap_or_else(|| PathBuf::from(SYSTEM_FILE)),
+        };
+        let mut merged = match read(&file)? {
+            Some(table) => table,
+            None if named.is_some() => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(ConfigError::Read { path: file, source });
+            }
+            None => toml::Table::new(),
+        };
+        for path in drop_ins(&file)? {
+            if let Some(table) = read(&path)? {
+                merge(&mut merged, table);
+            }
+        }
+        let config: Self = merged.try_into().map_err(|source| ConfigError::Parse {
+            path: file,
+            source: Box::new(source),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let range = |key, value, least, most| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(ConfigError::Range {
+                key,
+                least,
+                most,
+                value,
+            }),
+        };
+        range("command.workers", self.command.workers, 1, 1000)?;
+        range("command.queue", self.command.queue, 1, 10_000)?;
+        range("session.limit", self.session.limit, 0, 100_000)
+    }
+}
+
+fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = file.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let listed = match fs::read_dir(&folder) {
+        Ok(listed) => listed,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(ConfigError::Read { path: folder, source }),
+    };
+    let mut files = Vec::new();
+    for entry in listed {
+        let path = entry
+            .map_err(|source| ConfigError::Read {
+                path: folder.clone(),
+                source,
+            })?
+            .path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Each file is checked on its own, so that an error names the file and line it stands in.
+fn read(path: &Path) -> Result<Option<toml::Table>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
+            return Err(ConfigError::TooLarge {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) => {}
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let parse = |source| ConfigError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
+    toml::from_str::<Config>(&text).map_err(parse)?;
+    toml::from_str(&text).map(Some).map_err(parse)
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn put(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::File::create(path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    #[test]
+    fn a_later_drop_in_wins_and_leaves_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        put(&file, "[command]\nworkers = 2\nqueue = 7\n");
+        put(&dir.path().join("conf.d/20-b.toml"), "[command]\nworkers = 4\n");
+        put(
+            &dir.path().join("conf.d/10-a.toml"),
+            "[command]\nworkers = 3\n[session]\ndefault_user = \"ops\"\n",
+        );
+        put(&dir.path().join("conf.d/ignored.txt"), "nonsense");
+        let config = Config::load(None, dir.path()).unwrap();
+        assert_eq!((config.command.workers, config.command.queue), (4, 7));
+        assert_eq!(config.session.default_user, "ops");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("agent.toml"), "[command]\n");
+        put(
+            &dir.path().join("conf.d/typo.toml"),
+            "[command]\nworkers = 2\nworker = 3\n",
+        );
+        let text = Config::load(None, dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains("typo.toml") && text.contains("line 3") && text.contains("worker"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_and_a_named_file_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.toml");
+        assert!(Config::load(Some(&file), dir.path()).is_err());
+        put(&file, "[command]\nworkers = 0\n");
+        assert!(matches!(
+            Config::load(Some(&file), dir.path()),
+            Err(ConfigError::Range { .. })
+        ));
     }
 }

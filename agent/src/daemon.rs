@@ -1,6 +1,9 @@
 //! The process: arguments, wiring, drain. No logic of its own.
 
-/// Entry point of the binary.
-pub(crate) fn main() -> std::process::ExitCode {
-    todo!()
-}
+mod arguments;
+mod control_channel;
+mod health;
+mod run;
+mod status;
+
+pub(crate) use arguments::main;

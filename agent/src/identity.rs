@@ -1,5 +1,12 @@
 //! Who this node is: its registration, its key, its fingerprint, its role credentials.
 
+mod credentials;
+mod fingerprint;
+mod key;
+mod register;
 mod registration;
 
+pub(crate) use credentials::keep_fresh;
+pub(crate) use key::{KeyError, NodeKey};
+pub(crate) use register::{Registrar, register};
 pub(crate) use registration::{Registration, RegistrationError};

@@ -5,5 +5,15 @@ mod context;
 mod worker_process;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use context::{NodeContext, RoleCredentials};
+pub(crate) use context::{AGENT_VERSION, LOCK_FILE, NodeContext, Platform, RoleCredentials};
 pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess, WorkerSpawnError};
+
+/// A random number for jitter.
+pub(crate) fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the jitter is none, which is no reason to stop.
+    match ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes) {
+        Ok(()) => u32::from_ne_bytes(bytes),
+        Err(ring::error::Unspecified) => u32::MAX,
+    }
+}

@@ -5,6 +5,7 @@
 //! same for every request.
 
 mod api;
+mod channel;
 mod dial;
 mod endpoint;
 mod http_client;
@@ -12,6 +13,7 @@ mod tls;
 mod websocket;
 
 pub use api::{ApiClient, CallError, ServiceError};
+pub use channel::{ChannelError, ChannelRequest, open_channel};
 pub use dial::DialError;
 pub use endpoint::{Endpoint, EndpointError, Service, Services};
 pub use http_client::{HttpClient, HttpError, Response};

@@ -7,6 +7,12 @@ use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::
 /// Why no trust could be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    #[error("failed to open {path}")]
+    OpenCa {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("failed to read certificates from {path}")]
     ReadCa {
         path: PathBuf,
@@ -32,17 +38,29 @@ impl Trust {
     /// # Errors
     /// The file cannot be read or holds no certificate.
     pub fn ca_file(path: &Path) -> Result<Self, TlsError> {
-        let read = |source| TlsError::ReadCa {
+        let pem = std::fs::read(path).map_err(|source| TlsError::OpenCa {
             path: path.to_owned(),
+            source,
+        })?;
+        Self::ca_pem(&pem, path)
+    }
+
+    /// As [`Self::ca_file`], from PEM text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// The text holds no readable certificate.
+    pub fn ca_pem(pem: &[u8], origin: &Path) -> Result<Self, TlsError> {
+        let read = |source| TlsError::ReadCa {
+            path: origin.to_owned(),
             source,
         };
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
             roots.add(certificate.map_err(read)?).map_err(TlsError::Setup)?;
         }
         if roots.is_empty() {
             return Err(TlsError::EmptyCa {
-                path: path.to_owned(),
+                path: origin.to_owned(),
             });
         }
         Self::from_roots(roots)

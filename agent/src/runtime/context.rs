@@ -8,6 +8,12 @@ use tokio::sync::watch;
 
 use crate::{config::Config, identity::Registration};
 
+/// Version told to peers: four numbers, since they compare them (client-wire §5.2: above 3.1.1511.0).
+pub(crate) const AGENT_VERSION: &str = "3.3.4000.0";
+
+/// Held locked by a running daemon, in the state directory: one daemon per registration.
+pub(crate) const LOCK_FILE: &str = "agent.lock";
+
 /// Credentials of the node's role, and when they end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoleCredentials {
@@ -40,4 +46,45 @@ pub(crate) struct Platform {
     pub(crate) name: String,
     /// `12`
     pub(crate) version: String,
+}
+
+impl Platform {
+    /// Reads `/etc/os-release` (or its place in /usr/lib); what cannot be read is empty.
+    pub(crate) fn detect() -> Self {
+        let text = ["/etc/os-release", "/usr/lib/os-release"]
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default();
+        Self::from_os_release(&text)
+    }
+
+    fn from_os_release(text: &str) -> Self {
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
+                .unwrap_or_default()
+        };
+        Self {
+            name: value("NAME"),
+            version: value("VERSION_ID"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platform_is_read_from_os_release_with_and_without_quotes() {
+        let platform =
+            Platform::from_os_release("PRETTY_NAME=\"x\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID='12'\n");
+        assert_eq!(
+            (platform.name.as_str(), platform.version.as_str()),
+            ("Debian GNU/Linux", "12")
+        );
+        assert_eq!(Platform::from_os_release("NAME=Fedora").name, "Fedora");
+        assert_eq!(Platform::from_os_release("").version, "");
+    }
 }

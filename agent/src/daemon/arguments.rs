@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::{fs, io::Read, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use moorline_protocol::types::ActivationId;
+
+use super::{run, status};
+use crate::{
+    command,
+    config::Config,
+    identity::{Registrar, register},
+    session,
+};
+
+/// sysexits' EX_USAGE: systemd must not restart what can never work (`RestartPreventExitStatus=64`).
+const EXIT_USAGE: u8 = 64;
+/// An activation code is short; more is not one.
+const MAX_CODE_BYTES: u64 = 4096;
+
+/// The agent of a managed node: holds one outbound connection, runs commands and sessions.
+#[derive(Parser)]
+#[command(name = "moorline-agent", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Register this machine as a managed node, with a hybrid activation
+    Register(RegisterArguments),
+    /// Run the agent in the foreground
+    Run(RunArguments),
+    /// Show the registration and the state of the daemon; exit code 1 when it is not connected
+    Status(StatusArguments),
+}
+
+#[derive(Args)]
+struct StateDir {
+    /// Directory of the registration, the journal and the output of commands
+    #[arg(long, default_value = "/var/lib/moorline")]
+    state_dir: PathBuf,
+}
+
+#[derive(Args)]
+struct RegisterArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// Control endpoint, https://HOST[:PORT]
+    #[arg(long, required_unless_present = "region")]
+    endpoint: Option<String>,
+    /// PEM file with the endpoint's CA; it replaces the system's certificates
+    #[arg(long, requires = "endpoint")]
+    ca: Option<PathBuf>,
+    /// AWS region, to be a node of AWS Systems Manager instead (derives AWS's hosts; not tried against AWS itself)
+    #[arg(long, conflicts_with = "endpoint")]
+    region: Option<String>,
+    /// The activation's id
+    #[arg(long)]
+    activation_id: ActivationId,
+    /// File with the activation's code, or - for standard input: a secret does not belong on a command line
+    #[arg(long, value_name = "FILE|-")]
+    activation_code_file: PathBuf,
+    /// Replace an existing registration
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// Settings file [default: agent.toml in the state directory, else /etc/moorline/agent.toml]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Only read the settings, say whether they are sound, and end
+    #[arg(long)]
+    check_config: bool,
+}
+
+#[derive(Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// For machines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Entry point of the binary.
+pub(crate) fn main() -> ExitCode {
+    // Workers first, before the parser of arguments costs them memory.
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("worker") {
+        return match arguments.next().as_deref() {
+            Some("command") => command::worker_main(),
+            Some("session") => session::worker_main(),
+            _ => ExitCode::from(EXIT_USAGE),
+        };
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    let outcome = match cli.command {
+        Verb::Register(arguments) => register_node(arguments),
+        Verb::Run(arguments) => run_daemon(&arguments),
+        Verb::Status(arguments) => status::show(&arguments.state.state_dir, arguments.json),
+    };
+    outcome.unwrap_or_else(|error| {
+        say_error(&error);
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "this is what a command line answers on")]
+fn say_error(error: &anyhow::Error) {
+    eprintln!("moorline-agent: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a command line answers on")]
+fn register_node(arguments: RegisterArguments) -> anyhow::Result<ExitCode> {
+    let registrar = Registrar {
+        activation_code: read_code(&arguments.activation_code_file)?,
+        state_dir: arguments.state.state_dir,
+        endpoint: arguments.endpoint,
+        ca: arguments.ca,
+        region: arguments.region,
+        activation_id: arguments.activation_id,
+        force: arguments.force,
+    };
+    let instance_id = run::runtime()?.block_on(register(&registrar))?;
+    println!("registered as {instance_id}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_code(file: &PathBuf) -> anyhow::Result<String> {
+    let mut code = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().take(MAX_CODE_BYTES).read_to_string(&mut code)
+    } else {
+        fs::File::open(file).and_then(|file| file.take(MAX_CODE_BYTES).read_to_string(&mut code))
+    };
+    read.with_context(|| format!("failed to read the activation code from {}", file.display()))?;
+    let code = code.trim().to_owned();
+    anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display());
+    Ok(code)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a command line answers on")]
+fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(arguments.config.as_deref(), &arguments.state.state_dir) {
+        Ok(config) => config,
+        Err(error) => {
+            say_error(&error.into());
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
+    if arguments.check_config {
+        println!("settings are sound");
+        return Ok(ExitCode::SUCCESS);
+    }
+    run::run(config, arguments.state.state_dir.clone())?;
+    Ok(ExitCode::SUCCESS)
+}

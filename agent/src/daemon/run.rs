@@ -1,0 +1,109 @@
+//! `run`: one daemon per registration, until a signal ends it. Workers are left alone when it ends.
+
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing_subscriber::EnvFilter;
+
+use super::{control_channel, health, status::StatusWriter};
+use crate::{
+    command::CommandService,
+    config::Config,
+    identity::{Registration, keep_fresh},
+    runtime::{LOCK_FILE, NodeContext, Platform},
+    session::SessionService,
+};
+
+/// Messages that wait for the control channel. When full, a message is dropped: each has an owner that sends again.
+const OUTGOING_MESSAGES: usize = 256;
+
+/// One thread is enough, and the smallest: all work happens in worker processes.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the async runtime")
+}
+
+pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("MOORLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let _lock = lock(&state_dir)?;
+    let registration = Arc::new(Registration::load(&state_dir)?);
+    runtime()?.block_on(serve(config, state_dir, registration))
+}
+
+/// The kernel frees the lock when the process ends, however it ends.
+fn lock(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
+    let path = state_dir.join(LOCK_FILE);
+    // Not truncated, not written: this must work on a full disk.
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            bail!("another moorline-agent is running with {}", state_dir.display())
+        }
+        Err((_, errno)) => Err(errno).with_context(|| format!("failed to lock {}", path.display())),
+    }
+}
+
+async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registration>) -> anyhow::Result<()> {
+    // Signals before anything else: a SIGHUP at boot must not end the agent.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let (publish, credentials) = watch::channel(None);
+    let status = StatusWriter::new(&state_dir);
+    let context = Arc::new(NodeContext {
+        config,
+        state_dir,
+        registration: Arc::clone(&registration),
+        credentials,
+        platform: Platform::detect(),
+    });
+    let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
+    let commands = CommandService::start(Arc::clone(&context), outgoing.clone());
+    let sessions = SessionService::start(Arc::clone(&context), outgoing);
+    tracing::info!(instance_id = %context.instance_id(), "moorline-agent started");
+
+    let work = async {
+        tokio::join!(
+            keep_fresh(registration, publish),
+            health::keep_reporting(Arc::clone(&context)),
+            control_channel::keep_connected(Arc::clone(&context), commands, sessions, to_send, status),
+        );
+    };
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::info!("SIGHUP ignored; settings are read at start"),
+            () = &mut work => bail!("the agent's tasks ended"),
+        }
+    }
+    tracing::info!("moorline-agent stopped; running commands and sessions go on");
+    Ok(())
+}

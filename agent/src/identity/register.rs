@@ -1,0 +1,119 @@
+//! `register`: a node joins by hybrid activation (agent-wire §2.2).
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use moorline_protocol::types::{ActivationId, InstanceId};
+use moorline_ssm::node::{RegisterManagedInstance, RegisterManagedInstanceRequest};
+use moorline_transport::{ApiClient, HttpClient, Service};
+
+use super::{
+    NodeKey,
+    fingerprint::fingerprint,
+    registration::{Home, REGISTRATION_FORMAT, RegistrationFile, registration_path},
+};
+use crate::runtime::{AGENT_VERSION, LOCK_FILE};
+
+/// Region that nodes of a Moorline endpoint sign for; the endpoint accepts any.
+const MOORLINE_REGION: &str = "us-east-1";
+
+/// What `register` was told.
+pub(crate) struct Registrar {
+    pub(crate) state_dir: PathBuf,
+    /// `None`: AWS in `region`.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) region: Option<String>,
+    pub(crate) activation_id: ActivationId,
+    /// Secret.
+    pub(crate) activation_code: String,
+    /// Replace an existing registration.
+    pub(crate) force: bool,
+}
+
+/// Registers and stores the registration. The key is made and the directory proven writable before the activation is
+/// used, so that a full disk does not cost one.
+pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId> {
+    let path = registration_path(&registrar.state_dir);
+    if path.exists() && !registrar.force {
+        bail!(
+            "this node is already registered ({}); give --force to register it anew",
+            path.display()
+        );
+    }
+    let home = match &registrar.endpoint {
+        Some(url) => Home::Endpoint {
+            url: url.clone(),
+            ca_pem: registrar.ca.as_deref().map(read_ca).transpose()?,
+        },
+        None => Home::Aws,
+    };
+    let region = registrar
+        .region
+        .clone()
+        .unwrap_or_else(|| MOORLINE_REGION.to_owned());
+    let (services, trust) = home.resolve(
+        &region,
+        registrar.ca.as_deref().unwrap_or(Path::new("--endpoint")),
+    )?;
+    prepare(&registrar.state_dir)?;
+    let key = NodeKey::generate()?;
+    let salt = uuid::Uuid::new_v4().to_string();
+
+    let http = HttpClient::new(services.endpoint(Service::Ssm).clone(), trust);
+    let client = ApiClient::new(http, region.clone(), format!("moorline-agent/{AGENT_VERSION}"));
+    let input = RegisterManagedInstanceRequest {
+        activation_code: Some(registrar.activation_code.clone()),
+        activation_id: Some(registrar.activation_id.to_string()),
+        fingerprint: Some(fingerprint(&salt)),
+        public_key: Some(key.public_key.clone()),
+        public_key_type: Some("Rsa".into()),
+        ..Default::default()
+    };
+    let output = client
+        .call::<RegisterManagedInstance>(None, &input)
+        .await
+        .context("the node was not registered")?;
+    let instance_id: InstanceId = output
+        .instance_id
+        .context("the endpoint's answer lacks InstanceId")?
+        .parse()?;
+    let file = RegistrationFile {
+        format: REGISTRATION_FORMAT,
+        instance_id: instance_id.clone(),
+        region,
+        home,
+        fingerprint_salt: salt,
+        private_key: key.private_key,
+        public_key: key.public_key,
+    };
+    file.store(&registrar.state_dir)
+        .with_context(|| format!("the endpoint registered {instance_id}, deregister it there"))?;
+    Ok(instance_id)
+}
+
+fn read_ca(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("failed to read the CA file {}", path.display()))
+}
+
+/// Makes the state directory and the lock file (which `run` must be able to open when the disk is full).
+fn prepare(state_dir: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .with_context(|| format!("failed to make the state directory {}", state_dir.display()))?;
+    let lock = state_dir.join(LOCK_FILE);
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock)
+        .with_context(|| format!("failed to write {}", lock.display()))?;
+    Ok(())
+}
