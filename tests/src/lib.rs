@@ -1,1 +1,3 @@
-//! placeholder
+//! The testkit.
+
+pub mod fuzz;

@@ -64,11 +64,8 @@ pub async fn open_websocket(
     let mut request = url.into_client_request().map_err(upgrade)?;
     if let Some((credentials, region)) = signed {
         for (name, value) in signature(endpoint, path_and_query, credentials, region) {
-            let name: tungstenite::http::HeaderName = name
-                .parse()
-                .map_err(|e| upgrade(tungstenite::http::Error::from(e).into()))?;
-            let value = HeaderValue::from_str(&value)
-                .map_err(|e| upgrade(tungstenite::http::Error::from(e).into()))?;
+            let name: http::HeaderName = name.parse().map_err(|e| upgrade(http::Error::from(e).into()))?;
+            let value = HeaderValue::from_str(&value).map_err(|e| upgrade(http::Error::from(e).into()))?;
             request.headers_mut().insert(name, value);
         }
     }

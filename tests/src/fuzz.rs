@@ -1,0 +1,231 @@
+//! Bodies of the fuzz targets: bytes of an attacker in, no panic and no broken invariant out.
+//!
+//! `tests/fuzz` has the cargo-fuzz targets that call these with libFuzzer; the test below runs the same bodies over
+//! the committed corpus and a seeded series of mutations, on a stable toolchain.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use moorline_protocol::{
+    channel::{DataChannel, Role},
+    document::{CommandDocument, Platform, SessionDocument},
+    message::{
+        Acknowledge, AgentJob, AgentJobAck, AgentJobReply, AgentJobReplyAck, AgentMessage, AgentSessionState,
+        AgentTaskComplete, CancelCommandContent, ChannelClosed, HandshakeRequest, HandshakeResponse,
+        InteractiveShell, OpenControlChannel, OpenDataChannel, ReplyContent, SendCommandContent,
+        StartSessionContent, TerminalSize,
+    },
+    sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
+    time::Now,
+};
+use serde_json::Value;
+
+/// One target.
+pub type Target = fn(&[u8]);
+
+/// All targets, by the name of their corpus.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("channel", channel),
+    ("document", document),
+    ("frame", frame),
+    ("payload", payload),
+    ("sigv4", sigv4),
+];
+
+/// `AgentMessage`: what decodes, encodes, and decodes to the same.
+pub fn frame(data: &[u8]) {
+    let Ok(message) = AgentMessage::decode(&Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    let again = AgentMessage::decode(&message.encode()).expect("our own frame decodes");
+    assert_eq!(again, message);
+}
+
+/// Every JSON payload that a peer sends.
+pub fn payload(data: &[u8]) {
+    fn read<T: serde::de::DeserializeOwned>(data: &[u8]) {
+        let _unread: Result<T, _> = serde_json::from_slice(data);
+    }
+    read::<Acknowledge>(data);
+    read::<AgentJob>(data);
+    read::<AgentJobAck>(data);
+    read::<AgentJobReply>(data);
+    read::<AgentJobReplyAck>(data);
+    read::<AgentSessionState>(data);
+    read::<AgentTaskComplete>(data);
+    read::<CancelCommandContent>(data);
+    read::<ChannelClosed>(data);
+    read::<HandshakeRequest>(data);
+    read::<HandshakeResponse>(data);
+    read::<InteractiveShell>(data);
+    read::<OpenControlChannel>(data);
+    read::<OpenDataChannel>(data);
+    read::<SendCommandContent>(data);
+    read::<StartSessionContent>(data);
+    read::<TerminalSize>(data);
+    if let Ok(reply) = serde_json::from_slice::<ReplyContent>(data) {
+        reply.steps();
+    }
+}
+
+/// Command and session documents, with their own parameter names given back to them.
+pub fn document(data: &[u8]) {
+    let Ok(content) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    let platform = Platform {
+        platform_type: "Linux",
+        handled_actions: &["aws:runShellScript"],
+    };
+    if let Ok(document) = CommandDocument::parse(&content) {
+        let given: BTreeMap<String, Vec<String>> = document
+            .parameters
+            .iter()
+            .map(|(name, _)| (name.to_owned(), vec!["{{ x }} $$".to_owned()]))
+            .collect();
+        if let Ok(parameters) = document.parameters.resolve_lists(&given) {
+            let _plan = document.plan(parameters.as_map(), platform);
+        }
+        let _plan = document.plan(&serde_json::Map::new(), platform);
+    }
+    if let Ok(document) = SessionDocument::parse(&content) {
+        let _plan = document.plan(&serde_json::Map::new());
+    }
+}
+
+/// The signature of a request: an `Authorization` header, or after a NUL byte a presigned URI, all hostile.
+pub fn sigv4(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (authorization, uri) = text.split_once('\0').unwrap_or((&text, "/"));
+    let headers = [
+        ("host", "h"),
+        ("x-amz-date", "20261122T060842Z"),
+        ("x-amz-content-sha256", uri),
+        ("authorization", authorization),
+    ];
+    for (method, headers) in [("POST", &headers[..]), ("GET", &headers[..2])] {
+        let request = SignableRequest {
+            method,
+            uri,
+            headers,
+            body: b"{}",
+        };
+        if let Ok(claim) = Claim::parse(&request) {
+            assert!(
+                claim
+                    .verify(&request, "not the secret", 1_795_327_722_000)
+                    .is_err(),
+                "nothing here is signed"
+            );
+            let refused = verify_registration(&claim, &request, authorization, 1_795_327_722_000);
+            assert!(refused.is_err(), "nothing here is signed");
+        }
+    }
+    is_rsa_public_key(&text);
+}
+
+/// A whole data channel under a hostile peer: frames of up to 255 bytes each after a length byte, and time passes.
+pub fn channel(data: &[u8]) {
+    for role in [Role::Agent, Role::Client] {
+        let mut channel = DataChannel::new(role, [7; 32], 64 * 1024);
+        let mut now = Now {
+            monotonic: Duration::ZERO,
+            unix_millis: 1_700_000_000_000,
+        };
+        channel.connected(now);
+        let mut rest = data;
+        while let Some((&length, tail)) = rest.split_first() {
+            let (frame, tail) = tail.split_at(usize::from(length).min(tail.len()));
+            rest = tail;
+            now.monotonic += Duration::from_millis(u64::from(length));
+            channel.receive(now, &Bytes::copy_from_slice(frame));
+            channel.timeout(now);
+            let mut outputs = 0;
+            while channel.poll().is_some() {
+                outputs += 1;
+                assert!(outputs < 100_000, "one frame makes the machine talk without end");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, time::Instant};
+
+    use super::*;
+
+    /// xorshift64*: a seed gives the same mutations everywhere.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+
+        fn below(&mut self, bound: usize) -> usize {
+            usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
+        }
+
+        fn mutate(&mut self, seed: &[u8], other: &[u8]) -> Vec<u8> {
+            let mut data = seed.to_vec();
+            for _ in 0..=self.below(8) {
+                let at = self.below(data.len());
+                match self.below(6) {
+                    0 if !data.is_empty() => data[at] ^= 1 << self.below(8),
+                    1 if !data.is_empty() => data[at] = self.next().to_le_bytes()[0],
+                    2 => data.insert(at, self.next().to_le_bytes()[0]),
+                    3 => data.truncate(at),
+                    4 if !data.is_empty() => {
+                        data.remove(at);
+                    }
+                    _ => {
+                        let from = self.below(other.len());
+                        let length = self.below(64).min(other.len() - from);
+                        data.splice(at..at, other[from..from + length].iter().copied());
+                    }
+                }
+            }
+            data
+        }
+    }
+
+    #[test]
+    fn no_target_breaks_on_its_corpus_or_on_seeded_mutations_of_it() {
+        let seed = std::env::var("MOORLINE_FUZZ_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(20_261_122);
+        let seconds = std::env::var("MOORLINE_FUZZ_SECONDS")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(4);
+        println!("MOORLINE_FUZZ_SEED={seed}");
+        for (name, target) in TARGETS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("fuzz/corpus")
+                .join(name);
+            let mut files: Vec<_> = fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            files.sort();
+            assert!(!files.is_empty(), "{name} has no corpus");
+            let corpus: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+            corpus.iter().for_each(|data| target(data));
+            let mut random = Random(seed);
+            let began = Instant::now();
+            let mut runs = 0_u64;
+            while began.elapsed() < Duration::from_secs(seconds) {
+                let one = random.below(corpus.len());
+                let two = random.below(corpus.len());
+                target(&random.mutate(&corpus[one], &corpus[two]));
+                runs += 1;
+            }
+            println!("{name}: {} seeds, {runs} mutations", corpus.len());
+        }
+    }
+}
