@@ -1,1 +1,7 @@
-//! Decisions that know neither HTTP nor SQL.
+//! Decisions that know neither HTTP nor SQL: values in, values out, the time is an argument.
+
+pub(crate) mod command;
+pub(crate) mod invocation;
+pub(crate) mod rate_control;
+pub(crate) mod reply;
+pub(crate) mod target;

@@ -3,6 +3,7 @@
 
 mod access_key;
 mod activation;
+mod command;
 mod document;
 mod node;
 mod tag;
@@ -10,6 +11,10 @@ mod transcript;
 
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
+pub(crate) use command::{
+    CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, InvocationCursor, InvocationQuery,
+    InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
+};
 pub(crate) use document::{BUILT_IN_OWNER, DocumentRow, NewDocument};
 pub(crate) use node::{NodeReport, NodeRow};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};

@@ -1,0 +1,64 @@
+//! `ListCommandInvocations`: commands on nodes, newest first.
+//!
+//! AWS: API_ListCommandInvocations. Steps are listed with `Details` only.
+
+use moorline_ssm::command::{ListCommandInvocationsRequest, ListCommandInvocationsResult};
+
+use super::{
+    listing::{self, Page, invalid_token},
+    shape, unknown_command,
+};
+use crate::{
+    api::{ApiResult, RequestContext},
+    store::{InvocationCursor, InvocationQuery},
+};
+
+pub(super) async fn list_command_invocations(
+    cx: RequestContext,
+    input: ListCommandInvocationsRequest,
+) -> ApiResult<ListCommandInvocationsResult> {
+    let given = input.filters.unwrap_or_default();
+    let filters = listing::filters(input.command_id.as_deref(), input.instance_id.as_deref(), &given)?;
+    if let Some(id) = &filters.command_id
+        && cx.app.store.command(id).await?.is_none()
+    {
+        return Err(unknown_command(id.as_str()));
+    }
+    let page = Page::open(
+        "ListCommandInvocations",
+        &filters,
+        input.max_results,
+        input.next_token.as_deref(),
+    )?;
+    let after = page.cursor().map(cursor).transpose()?;
+    let query = InvocationQuery {
+        filters,
+        after,
+        limit: page.limit() + 1,
+    };
+    let with_steps = input.details.unwrap_or_default();
+    let rows = cx.app.store.list_invocations(&query, with_steps).await?;
+    let (rows, next_token) = page.close(rows, |(last, _, _)| {
+        format!("{} {} {}", last.requested_at, last.command_id, last.instance_id)
+    });
+    let invocations = rows
+        .into_iter()
+        .map(|(row, command, steps)| shape::invocation(row, command, steps, with_steps));
+    Ok(ListCommandInvocationsResult {
+        command_invocations: Some(invocations.collect()),
+        next_token,
+    })
+}
+
+fn cursor(text: &str) -> ApiResult<InvocationCursor> {
+    let mut parts = text.split(' ');
+    let (Some(millis), Some(command_id), Some(instance_id)) = (parts.next(), parts.next(), parts.next())
+    else {
+        return Err(invalid_token());
+    };
+    Ok(InvocationCursor {
+        requested_at: millis.parse().map_err(|_| invalid_token())?,
+        command_id: command_id.to_owned(),
+        instance_id: instance_id.to_owned(),
+    })
+}

@@ -1,0 +1,194 @@
+//! Commands on their way over the control channel: jobs out, acknowledgements and replies in.
+//!
+//! The hub of control channels calls in here; everything that must survive a restart is in the store before the hub
+//! goes on. A job that may have left is noted as sent first; a reply is stored before it is acknowledged.
+
+#[cfg(test)]
+mod tests;
+
+use moorline_protocol::{
+    message::{
+        AgentJob, AgentJobAck, AgentJobReply, CancelCommandContent, JobAckCode, TOPIC_CANCEL_COMMAND,
+        TOPIC_SEND_COMMAND,
+    },
+    types::{CommandId, InstanceId},
+};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
+    store::{DUE_JOBS, DueJob, DueJobKind, StoreError},
+};
+
+/// Commands are kept this long after they were requested, in milliseconds: 30 days.
+const RETENTION_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// A job that is due again is nudged this long; after that its node is not connected, and connecting finds it.
+const NUDGE_WINDOW_MILLIS: u64 = 2 * REDELIVERY_MILLIS;
+
+/// A job to be sent as `agent_job`, in a frame with this message id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutgoingJob {
+    pub(crate) job_id: String,
+    pub(crate) message_id: Uuid,
+    pub(crate) payload: AgentJob,
+}
+
+/// The jobs that are to be sent to this node now: never sent, or not answered for 5 seconds. They count as sent.
+pub(crate) async fn due(app: &App, node: &InstanceId) -> Result<Vec<OutgoingJob>, StoreError> {
+    let jobs = app
+        .store
+        .take_due_jobs(node, app.clock.unix_millis(), Uuid::new_v4)
+        .await?;
+    if jobs.len() >= DUE_JOBS {
+        // there may be more: they get their own turn
+        app.routing.nudge(node);
+    }
+    Ok(jobs.into_iter().map(|job| outgoing(app, node, job)).collect())
+}
+
+/// The node has a new control channel: what it left unanswered is due at once.
+pub(crate) async fn on_connected(app: &App, node: &InstanceId) -> Result<(), StoreError> {
+    app.store.resend_at_once(node, app.clock.unix_millis()).await
+}
+
+/// The node answered a job.
+pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    let code = JobAckCode::from_status_code(&ack.status_code);
+    let Some(id) = id_in_job(&ack.job_id, node) else {
+        warn!(%node, job_id = shown(&ack.job_id), "acknowledgement of a job that is not this node's");
+        return Ok(());
+    };
+    if !matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand) {
+        info!(%node, job_id = shown(&ack.job_id), code = shown(&ack.status_code), "the node refused a job");
+    }
+    let message_id = ack.acknowledged_message_id.parse().ok();
+    if app
+        .store
+        .acknowledge_job(&id, node, (code, message_id), now)
+        .await?
+    {
+        return Ok(());
+    }
+    match app.store.command_of_cancel(id.as_str(), node).await? {
+        Some(command) => app
+            .store
+            .acknowledge_cancel(&command, node, code, now)
+            .await
+            .map(drop),
+        None => {
+            warn!(%node, job_id = shown(&ack.job_id), "acknowledgement of an unknown job");
+            Ok(())
+        }
+    }
+}
+
+/// The node reported on a job. After `Ok` the report is stored, or is of no use, and may be acknowledged.
+pub(crate) async fn replied(
+    app: &App,
+    node: &InstanceId,
+    message_id: Uuid,
+    message: &AgentJobReply,
+) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    let Some(id) = id_in_job(&message.job_id, node) else {
+        warn!(%node, %message_id, job_id = shown(&message.job_id), "reply to a job that is not this node's");
+        return Ok(());
+    };
+    if message.topic.starts_with(TOPIC_CANCEL_COMMAND) {
+        // the only reply to a cancel job, as good as its acknowledgement
+        if let Some(command) = app.store.command_of_cancel(id.as_str(), node).await? {
+            app.store
+                .acknowledge_cancel(&command, node, JobAckCode::Successful, now)
+                .await?;
+        }
+        return Ok(());
+    }
+    let reply = match Reply::parse(message) {
+        Ok(reply) => reply,
+        Err(error) => {
+            // repeating it would not make it readable
+            warn!(%node, %message_id, command_id = %id, %error, "a reply cannot be read");
+            return Ok(());
+        }
+    };
+    match app.store.record_reply(&id, node, &reply, now).await? {
+        None => warn!(%node, %message_id, command_id = %id, "reply to an unknown command"),
+        Some(false) => {
+            debug!(%node, %message_id, command_id = %id, status = reply.document_status.as_str(), "reply");
+        }
+        Some(true) => {
+            info!(%node, command_id = %id, status = reply.document_status.as_str(), "command ended on node");
+            let has_refused = app.store.has_refused_jobs(node).await?;
+            if has_refused && app.store.resend_refused(node, now).await? {
+                app.routing.nudge(node);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Called each second by one task: time-outs, jobs to be sent again, commands to be forgotten.
+pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    let ended = app.store.expire_invocations(now).await?;
+    if ended > 0 {
+        info!(ended, "invocations ran out of time");
+    }
+    for node in app
+        .store
+        .nodes_to_resend(now.saturating_sub(NUDGE_WINDOW_MILLIS), now)
+        .await?
+    {
+        app.routing.nudge(&node);
+    }
+    app.store
+        .forget_commands(now.saturating_sub(RETENTION_MILLIS))
+        .await?;
+    Ok(())
+}
+
+fn outgoing(app: &App, node: &InstanceId, job: DueJob) -> OutgoingJob {
+    let command_job_id = job_id(job.command_id.as_str(), node);
+    let (job_id, topic, content) = match job.kind {
+        DueJobKind::Send { content } => (command_job_id, TOPIC_SEND_COMMAND, content),
+        DueJobKind::Cancel { cancel_id } => {
+            let content = CancelCommandContent {
+                cancel_message_id: command_job_id,
+            };
+            let content = serde_json::to_string(&content).expect("a structure of one text can be written");
+            (job_id(&cancel_id, node), TOPIC_CANCEL_COMMAND, content)
+        }
+    };
+    let payload = AgentJob {
+        content,
+        job_id: job_id.clone(),
+        topic: format!("{topic}.{}.{node}", app.region),
+        schema_version: 1,
+    };
+    OutgoingJob {
+        job_id,
+        message_id: job.message_id,
+        payload,
+    }
+}
+
+fn job_id(id: &str, node: &InstanceId) -> String {
+    format!("aws.ssm.{id}.{node}")
+}
+
+/// The UUID in a job id that was made for this node.
+fn id_in_job(job_id: &str, node: &InstanceId) -> Option<CommandId> {
+    let id = job_id
+        .strip_prefix("aws.ssm.")?
+        .strip_suffix(node.as_str())?
+        .strip_suffix('.')?;
+    id.parse().ok()
+}
+
+/// Text of a peer, fit for a log line.
+fn shown(text: &str) -> String {
+    text.chars().take(96).collect()
+}

@@ -1,0 +1,400 @@
+//! Changes of invocations: load, let the engine decide, write back, in one transaction with the command's roll-up.
+//!
+//! The engine lets an invocation end once; the statements here say so again (`stage <> 'Ended'`), so that even two
+//! writers could not end it twice or count it twice.
+
+use moorline_protocol::{
+    message::{JobAckCode, StepReply},
+    types::{CommandId, InstanceId},
+};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use uuid::Uuid;
+
+use super::{
+    super::{Store, StoreError, column, column_millis, failed_to},
+    CommandHead, InvocationRow, load,
+    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, delivery_column, invocation, stage_columns},
+};
+use crate::engine::{
+    command::command_status,
+    invocation::{Invocation, Stage, StepRank},
+    reply::Reply,
+};
+
+/// Invocations that one transaction ends because of the time: other writers wait meanwhile.
+const SWEEP_ROWS: i64 = 200;
+
+impl Store {
+    /// The node answered a delivery of the job. `false`: there is no such invocation.
+    pub(crate) async fn acknowledge_job(
+        &self,
+        id: &CommandId,
+        node: &InstanceId,
+        (code, message_id): (JobAckCode, Option<Uuid>),
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        self.change(id, node, |invocation, head| {
+            invocation.job_acknowledged(code, message_id, head.deadlines, now);
+        })
+        .await
+    }
+
+    /// The node answered a delivery of the cancel job. `false`: there is no such invocation.
+    pub(crate) async fn acknowledge_cancel(
+        &self,
+        id: &CommandId,
+        node: &InstanceId,
+        code: JobAckCode,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        self.change(id, node, |invocation, _| {
+            invocation.cancel_acknowledged(code, now)
+        })
+        .await
+    }
+
+    /// The command that this cancel job cancels on this node.
+    pub(crate) async fn command_of_cancel(
+        &self,
+        cancel_id: &str,
+        node: &InstanceId,
+    ) -> Result<Option<CommandId>, StoreError> {
+        let row = sqlx::query("SELECT command_id FROM invocation WHERE cancel_id = $1 AND instance_id = $2")
+            .bind(cancel_id)
+            .bind(node.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to("look a cancel job up"))?;
+        let Some(row) = row else { return Ok(None) };
+        let id: String = column(&row, "command_id")?;
+        id.parse().map(Some).map_err(|_| StoreError::Corrupt {
+            table: "invocation",
+            column: "command_id",
+            row: id,
+        })
+    }
+
+    /// Stores what a node reports. `None`: there is no such invocation; else whether this ended it.
+    pub(crate) async fn record_reply(
+        &self,
+        id: &CommandId,
+        node: &InstanceId,
+        reply: &Reply,
+        now: u64,
+    ) -> Result<Option<bool>, StoreError> {
+        const DOING: &str = "record a reply";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let Some((mut head, mut row)) = load(&mut tx, id, node).await? else {
+            return Ok(None);
+        };
+        load_ranks(&mut tx, &mut row).await?;
+        let before = row.invocation.clone();
+        let kept = row
+            .invocation
+            .replied(reply, &head.step_names, head.deadlines, now);
+        for (name, step) in kept.iter().filter_map(|index| reply.steps.get(*index)) {
+            let rank = row.invocation.steps.get(name).copied();
+            let rank = rank.unwrap_or(StepRank {
+                is_final: false,
+                made_at: reply.made_at,
+            });
+            upsert_step(&mut tx, &row, (name, rank), step).await?;
+        }
+        save(&mut tx, &mut head, &before, &row).await?;
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(Some(
+            before.outcome().is_none() && row.invocation.outcome().is_some(),
+        ))
+    }
+
+    /// Cancels a command on all its nodes, or on `nodes` only. Returns the nodes that are to be told.
+    pub(crate) async fn cancel_command(
+        &self,
+        id: &CommandId,
+        nodes: Option<&[InstanceId]>,
+        cancel_id: &str,
+        now: u64,
+    ) -> Result<Vec<InstanceId>, StoreError> {
+        const DOING: &str = "cancel a command";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let sql = format!(
+            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS} FROM invocation \
+             JOIN command ON command.command_id = invocation.command_id \
+             WHERE invocation.command_id = $1 AND stage <> 'Ended'"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(id.as_str())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed_to(DOING))?;
+        let Some(first) = rows.first() else {
+            return Ok(Vec::new());
+        };
+        let mut head = command_head(first)?;
+        let mut to_tell = Vec::new();
+        for row in &rows {
+            let mut row = invocation(row)?;
+            if nodes.is_some_and(|nodes| !nodes.contains(&row.instance_id)) {
+                continue;
+            }
+            let before = row.invocation.clone();
+            row.invocation.cancel(now);
+            if row.invocation.cancel_requested && !before.cancel_requested {
+                set_cancel_id(&mut tx, &row, cancel_id).await?;
+                to_tell.push(row.instance_id.clone());
+            }
+            save(&mut tx, &mut head, &before, &row).await?;
+        }
+        if nodes.is_none() {
+            head.progress.cancel_requested = true;
+        }
+        save_head(&mut tx, &head).await?;
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(to_tell)
+    }
+
+    /// Decides what ran out of time. Returns how many invocations changed: as many as fit one transaction.
+    pub(crate) async fn expire_invocations(&self, now: u64) -> Result<usize, StoreError> {
+        const DOING: &str = "end invocations that ran out of time";
+        const DUE: &str = "SELECT command_id, instance_id FROM invocation WHERE deadline_at <= $1 LIMIT $2";
+        let due = sqlx::query(DUE)
+            .bind(column_millis(now))
+            .bind(SWEEP_ROWS)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed_to(DOING))?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let mut changed = 0;
+        for row in &due {
+            let (Ok(id), Ok(node)) = (
+                column::<String>(row, "command_id")?.parse(),
+                column::<String>(row, "instance_id")?.parse(),
+            ) else {
+                continue;
+            };
+            let Some((mut head, mut row)) = load(&mut tx, &id, &node).await? else {
+                continue;
+            };
+            let before = row.invocation.clone();
+            if row.invocation.time_passed(now) {
+                save(&mut tx, &mut head, &before, &row).await?;
+                changed += 1;
+            }
+        }
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(changed)
+    }
+
+    /// The node was deregistered: ends what is open on it.
+    pub(crate) async fn end_invocations_of_node(
+        &self,
+        node: &InstanceId,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "end the invocations of a node";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let open =
+            sqlx::query("SELECT command_id FROM invocation WHERE instance_id = $1 AND stage <> 'Ended'")
+                .bind(node.as_str())
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+        for row in &open {
+            let Ok(id) = column::<String>(row, "command_id")?.parse() else {
+                continue;
+            };
+            let Some((mut head, mut row)) = load(&mut tx, &id, node).await? else {
+                continue;
+            };
+            let before = row.invocation.clone();
+            row.invocation.node_left(now);
+            save(&mut tx, &mut head, &before, &row).await?;
+        }
+        tx.commit().await.map_err(failed_to(DOING))
+    }
+
+    async fn change(
+        &self,
+        id: &CommandId,
+        node: &InstanceId,
+        decide: impl FnOnce(&mut Invocation, &CommandHead) + Send,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "change an invocation";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let Some((mut head, mut row)) = load(&mut tx, id, node).await? else {
+            return Ok(false);
+        };
+        let before = row.invocation.clone();
+        decide(&mut row.invocation, &head);
+        save(&mut tx, &mut head, &before, &row).await?;
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(true)
+    }
+}
+
+/// Writes an invocation back, if it changed, and carries what it means for the command into `head` and the store.
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    head: &mut CommandHead,
+    before: &Invocation,
+    row: &InvocationRow,
+) -> Result<(), StoreError> {
+    const DOING: &str = "write an invocation";
+    let after = &row.invocation;
+    if before == after {
+        return Ok(());
+    }
+    if before.outcome().is_some() {
+        // its end stands: only the note and the cancellation may still change
+        return sqlx::query(
+            "UPDATE invocation SET trace = $3, cancel_next_send_at = $4 \
+             WHERE command_id = $1 AND instance_id = $2",
+        )
+        .bind(row.command_id.as_str())
+        .bind(row.instance_id.as_str())
+        .bind(&after.trace)
+        .bind(after.cancel_next_send_at.map(column_millis))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed_to(DOING));
+    }
+    let (stage, outcome) = stage_columns(after.stage);
+    let done = sqlx::query(
+        "UPDATE invocation SET stage = $3, outcome = $4, status = $5, delivery = $6, sent_message_id = $7, \
+         next_send_at = $8, cancel_requested = $9, cancel_next_send_at = $10, deadline_at = $11, \
+         ended_at = $12, trace = $13 \
+         WHERE command_id = $1 AND instance_id = $2 AND stage <> 'Ended'",
+    )
+    .bind(row.command_id.as_str())
+    .bind(row.instance_id.as_str())
+    .bind(stage)
+    .bind(outcome)
+    .bind(after.status())
+    .bind(delivery_column(after.delivery))
+    .bind(after.sent_message_id.map(|id| id.to_string()))
+    .bind(after.next_send_at.map(column_millis))
+    .bind(after.cancel_requested)
+    .bind(after.cancel_next_send_at.map(column_millis))
+    .bind(after.deadline_at.map(column_millis))
+    .bind(after.ended_at.map(column_millis))
+    .bind(&after.trace)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed_to(DOING))?;
+    if done.rows_affected() == 0 {
+        return Ok(());
+    }
+    let progress = head.progress;
+    head.progress.started |= !matches!(after.stage, Stage::Pending);
+    if let Some(outcome) = after.outcome() {
+        head.progress.tally.add(outcome);
+    }
+    if head.progress == progress {
+        Ok(())
+    } else {
+        save_head(connection, head).await
+    }
+}
+
+async fn save_head(connection: &mut SqliteConnection, head: &CommandHead) -> Result<(), StoreError> {
+    let progress = &head.progress;
+    let tally = &progress.tally;
+    let status = command_status(progress);
+    sqlx::query(
+        "UPDATE command SET status = $2, status_details = $3, started = $4, cancel_requested = $5, \
+         succeeded = $6, failed = $7, execution_timed_out = $8, delivery_timed_out = $9, cancelled = $10, \
+         impossible = $11 WHERE command_id = $1",
+    )
+    .bind(head.command_id.as_str())
+    .bind(status.status)
+    .bind(status.details)
+    .bind(progress.started)
+    .bind(progress.cancel_requested)
+    .bind(column_millis(tally.succeeded))
+    .bind(column_millis(tally.failed))
+    .bind(column_millis(tally.execution_timed_out))
+    .bind(column_millis(tally.delivery_timed_out))
+    .bind(column_millis(tally.cancelled))
+    .bind(column_millis(tally.impossible))
+    .execute(connection)
+    .await
+    .map_err(failed_to("write a command's status"))?;
+    Ok(())
+}
+
+async fn set_cancel_id(
+    connection: &mut SqliteConnection,
+    row: &InvocationRow,
+    cancel_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE invocation SET cancel_id = $3 WHERE command_id = $1 AND instance_id = $2")
+        .bind(row.command_id.as_str())
+        .bind(row.instance_id.as_str())
+        .bind(cancel_id)
+        .execute(connection)
+        .await
+        .map_err(failed_to("write a cancel job"))?;
+    Ok(())
+}
+
+/// What is known of the steps, without their output.
+async fn load_ranks(connection: &mut SqliteConnection, row: &mut InvocationRow) -> Result<(), StoreError> {
+    const RANKS: &str =
+        "SELECT name, is_final, made_at FROM step_result WHERE command_id = $1 AND instance_id = $2";
+    let ranks = sqlx::query(RANKS)
+        .bind(row.command_id.as_str())
+        .bind(row.instance_id.as_str())
+        .fetch_all(connection)
+        .await
+        .map_err(failed_to("read the results of steps"))?;
+    for rank in &ranks {
+        let value = StepRank {
+            is_final: column(rank, "is_final")?,
+            made_at: column(rank, "made_at")?,
+        };
+        row.invocation.steps.insert(column(rank, "name")?, value);
+    }
+    Ok(())
+}
+
+async fn upsert_step(
+    connection: &mut SqliteConnection,
+    row: &InvocationRow,
+    (name, rank): (&str, StepRank),
+    step: &StepReply,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO step_result (command_id, instance_id, name, is_final, made_at, status, code, action, \
+         started_at, ended_at, output_s3_bucket_name, output_s3_key_prefix, output, standard_output, \
+         standard_error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+         ON CONFLICT (command_id, instance_id, name) DO UPDATE SET is_final = excluded.is_final, \
+         made_at = excluded.made_at, status = excluded.status, code = excluded.code, \
+         action = excluded.action, started_at = excluded.started_at, ended_at = excluded.ended_at, \
+         output_s3_bucket_name = excluded.output_s3_bucket_name, \
+         output_s3_key_prefix = excluded.output_s3_key_prefix, output = excluded.output, \
+         standard_output = excluded.standard_output, standard_error = excluded.standard_error",
+    )
+    .bind(row.command_id.as_str())
+    .bind(row.instance_id.as_str())
+    .bind(name)
+    .bind(rank.is_final)
+    .bind(rank.made_at)
+    .bind(step.status.as_str())
+    .bind(step.code)
+    .bind(&step.name)
+    .bind(&step.start_date_time)
+    .bind(&step.end_date_time)
+    .bind(&step.output_s3_bucket_name)
+    .bind(&step.output_s3_key_prefix)
+    .bind(&step.output)
+    .bind(&step.standard_output)
+    .bind(&step.standard_error)
+    .execute(connection)
+    .await
+    .map_err(failed_to("write the result of a step"))?;
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Jobs on their way to nodes, and commands that are old enough to be forgotten.
+
+use moorline_protocol::types::{CommandId, InstanceId};
+use sqlx::{AssertSqlSafe, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    super::{Store, StoreError, column, column_millis, failed_to},
+    InvocationRow,
+    change::save,
+    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, invocation},
+};
+use crate::engine::invocation::Invocation;
+
+/// Jobs that one look hands out: bounds the memory of a node's backlog.
+pub(crate) const DUE_JOBS: usize = 16;
+/// Invocations that one retention pass deletes.
+const FORGET_ROWS: i64 = 500;
+
+/// A job that is to be sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DueJob {
+    pub(crate) command_id: CommandId,
+    /// Of the frame that carries it.
+    pub(crate) message_id: Uuid,
+    pub(crate) kind: DueJobKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DueJobKind {
+    /// Run the command; with the job's content.
+    Send { content: String },
+    /// Cancel it; with the id of the cancel job.
+    Cancel { cancel_id: String },
+}
+
+impl Store {
+    /// Jobs for this node whose time has come, noted as sent: that they may have reached the node is on disk before
+    /// they leave.
+    pub(crate) async fn take_due_jobs(
+        &self,
+        node: &InstanceId,
+        now: u64,
+        mut message_id: impl FnMut() -> Uuid + Send,
+    ) -> Result<Vec<DueJob>, StoreError> {
+        const DOING: &str = "take the jobs of a node";
+        if !self.has_due_jobs(node, now).await? {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let to_cancel = format!(
+            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, cancel_id FROM invocation \
+             JOIN command ON command.command_id = invocation.command_id \
+             WHERE instance_id = $1 AND cancel_next_send_at <= $2 ORDER BY cancel_next_send_at LIMIT $3"
+        );
+        let to_send = format!(
+            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, job_content FROM invocation \
+             JOIN command ON command.command_id = invocation.command_id \
+             WHERE instance_id = $1 AND next_send_at <= $2 AND deadline_at > $2 \
+             ORDER BY invocation.requested_at, invocation.command_id LIMIT $3"
+        );
+        let mut jobs = Vec::new();
+        for (sql, is_cancel) in [(to_cancel, true), (to_send, false)] {
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(node.as_str())
+                .bind(column_millis(now))
+                .bind(i64::try_from(DUE_JOBS).unwrap_or(i64::MAX))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+            for row in &rows {
+                let message_id = message_id();
+                let kind = if is_cancel {
+                    DueJobKind::Cancel {
+                        cancel_id: column(row, "cancel_id")?,
+                    }
+                } else {
+                    DueJobKind::Send {
+                        content: column(row, "job_content")?,
+                    }
+                };
+                let changed = note_sent(&mut tx, row, |invocation| {
+                    if is_cancel {
+                        invocation.cancel_sent(now)
+                    } else {
+                        invocation.sent(message_id, now)
+                    }
+                })
+                .await?;
+                jobs.push(DueJob {
+                    command_id: changed.command_id,
+                    message_id,
+                    kind,
+                });
+            }
+        }
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(jobs)
+    }
+
+    async fn has_due_jobs(&self, node: &InstanceId, now: u64) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM invocation WHERE instance_id = $1 AND next_send_at <= $2 AND deadline_at > $2 \
+             UNION ALL SELECT 1 FROM invocation WHERE instance_id = $1 AND cancel_next_send_at <= $2 LIMIT 1",
+        )
+        .bind(node.as_str())
+        .bind(column_millis(now))
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to("look for jobs of a node"))?;
+        Ok(row.is_some())
+    }
+
+    /// The node has a new control channel: what it has not answered is to be sent again at once.
+    pub(crate) async fn resend_at_once(&self, node: &InstanceId, now: u64) -> Result<(), StoreError> {
+        const DOING: &str = "look for unanswered jobs of a node";
+        let waiting = sqlx::query(
+            "SELECT 1 FROM invocation WHERE instance_id = $1 AND next_send_at > $2 \
+             UNION ALL SELECT 1 FROM invocation WHERE instance_id = $1 AND cancel_next_send_at > $2 LIMIT 1",
+        )
+        .bind(node.as_str())
+        .bind(column_millis(now))
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to(DOING))?;
+        if waiting.is_none() {
+            return Ok(());
+        }
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        for sql in [
+            "UPDATE invocation SET next_send_at = $2 WHERE instance_id = $1 AND next_send_at > $2",
+            "UPDATE invocation SET cancel_next_send_at = $2 WHERE instance_id = $1 AND cancel_next_send_at > $2",
+        ] {
+            sqlx::query(sql)
+                .bind(node.as_str())
+                .bind(column_millis(now))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+        }
+        tx.commit().await.map_err(failed_to(DOING))
+    }
+
+    /// A place in the node's queue may be free: the oldest job that it refused for now is to be sent at once.
+    pub(crate) async fn resend_refused(&self, node: &InstanceId, now: u64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE invocation SET next_send_at = $2 WHERE instance_id = $1 AND command_id = \
+             (SELECT command_id FROM invocation WHERE instance_id = $1 AND next_send_at > $2 \
+             AND stage = 'Delayed' ORDER BY requested_at, command_id LIMIT 1)",
+        )
+        .bind(node.as_str())
+        .bind(column_millis(now))
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("send a refused job again"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Whether the node refused jobs that wait to be sent again.
+    pub(crate) async fn has_refused_jobs(&self, node: &InstanceId) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM invocation WHERE instance_id = $1 AND next_send_at IS NOT NULL \
+             AND stage = 'Delayed' LIMIT 1",
+        )
+        .bind(node.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to("look for refused jobs"))?;
+        Ok(row.is_some())
+    }
+
+    /// Nodes with jobs that were sent before and are to be sent again since `after`.
+    pub(crate) async fn nodes_to_resend(&self, after: u64, now: u64) -> Result<Vec<InstanceId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT instance_id FROM invocation WHERE next_send_at > $1 AND next_send_at <= $2 \
+             AND delivery <> 'Unsent' \
+             UNION SELECT instance_id FROM invocation WHERE cancel_next_send_at > $1 \
+             AND cancel_next_send_at <= $2 LIMIT 1000",
+        )
+        .bind(column_millis(after))
+        .bind(column_millis(now))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for jobs to send again"))?;
+        let mut nodes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: String = column(row, "instance_id")?;
+            nodes.extend(id.parse::<InstanceId>());
+        }
+        Ok(nodes)
+    }
+
+    /// Deletes commands that were requested before `cutoff` and have ended, a bounded part at a time. `false`: there
+    /// are none.
+    pub(crate) async fn forget_commands(&self, cutoff: u64) -> Result<bool, StoreError> {
+        const DOING: &str = "delete old commands";
+        const OLD: &str = "SELECT command_id FROM command WHERE requested_at < $1 \
+             AND status IN ('Success', 'Cancelled', 'Failed', 'TimedOut') ORDER BY requested_at LIMIT 1";
+        let oldest = sqlx::query(OLD)
+            .bind(column_millis(cutoff))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to(DOING))?;
+        let Some(oldest) = oldest else { return Ok(false) };
+        let id: String = column(&oldest, "command_id")?;
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let invocations = sqlx::query(
+            "DELETE FROM invocation WHERE command_id = $1 AND instance_id IN \
+             (SELECT instance_id FROM invocation WHERE command_id = $1 LIMIT $2)",
+        )
+        .bind(&id)
+        .bind(FORGET_ROWS)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed_to(DOING))?;
+        if invocations.rows_affected() < FORGET_ROWS.unsigned_abs() {
+            sqlx::query("DELETE FROM command WHERE command_id = $1")
+                .bind(&id)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+        }
+        tx.commit().await.map_err(failed_to(DOING))?;
+        Ok(true)
+    }
+}
+
+async fn note_sent(
+    connection: &mut sqlx::SqliteConnection,
+    row: &SqliteRow,
+    note: impl FnOnce(&mut Invocation) + Send,
+) -> Result<InvocationRow, StoreError> {
+    let mut head = command_head(row)?;
+    let mut row = invocation(row)?;
+    let before = row.invocation.clone();
+    note(&mut row.invocation);
+    save(connection, &mut head, &before, &row).await?;
+    Ok(row)
+}
