@@ -11,7 +11,7 @@
 //! so that either may be the peer. Ours are the bounds (a window in bytes and a count of messages in each
 //! direction; the stock peers have only counts), the sending of everything unacknowledged as soon as a lost
 //! connection is back (theirs waits for the timer, one message per 100 ms), the repeated acknowledgement of
-//! duplicates in both roles, and that only messages sent once are sampled for the round-trip time.
+//! duplicates in both roles, and how a message that was sent twice is sampled for the round-trip time.
 //!
 //! A due message that cannot be handed out yet is kept, once, without an acknowledgement. So its repetitions cost
 //! nothing, and it is there at once when the machine is ready again.
@@ -134,7 +134,8 @@ pub struct DataChannel {
 impl DataChannel {
     /// `seed` makes the message ids: they are SHA-256 of it and a counter, so one seed must not be used twice.
     /// `window_bytes` bounds what is sent and not yet acknowledged, and what is buffered out of order; in both
-    /// directions there are also at most 10,000 messages.
+    /// directions there are also at most 10,000 messages. What is sent is counted from the oldest unacknowledged
+    /// message on, so that a peer with the same window never has to drop anything.
     pub fn new(role: Role, seed: [u8; 32], window_bytes: usize) -> Self {
         Self {
             role,
@@ -228,7 +229,7 @@ impl DataChannel {
             self.fail_handshake(handshake::TIMED_OUT.to_owned());
         }
         if self.connected && !self.paused {
-            self.send.timeout(now.monotonic, &mut self.rtt);
+            self.send.timeout(now.monotonic, &self.rtt);
         }
     }
 
@@ -267,9 +268,9 @@ impl DataChannel {
         }
         // a payload that ends at a character's border may be shorter than the largest
         let smallest_full = self.max_payload - MAX_CONTINUATION_BYTES;
-        let messages = MAX_UNACKNOWLEDGED.saturating_sub(self.send.len());
+        let messages = MAX_UNACKNOWLEDGED.saturating_sub(self.send.span());
         self.window_bytes
-            .saturating_sub(self.send.payload_bytes())
+            .saturating_sub(self.send.span_bytes())
             .min(messages * smallest_full)
     }
 
@@ -349,7 +350,7 @@ impl DataChannel {
 
     /// Bytes sent or queued that the peer has not acknowledged.
     pub fn unacknowledged(&self) -> usize {
-        self.send.payload_bytes()
+        self.send.unacknowledged_bytes()
     }
 
     /// What the peer said its version is, in the handshake: an agent chooses features by the client's.

@@ -96,7 +96,7 @@ impl DataChannel {
         let Ok(request) = serde_json::from_slice::<HandshakeRequest>(payload) else {
             return self.fail_handshake("The handshake request of the node cannot be read.".to_owned());
         };
-        if self.send.len() >= MAX_UNACKNOWLEDGED {
+        if self.send.span() >= MAX_UNACKNOWLEDGED {
             return; // a peer that asks on and on, and acknowledges no answer
         }
         let answer = handshake::answer(&request);

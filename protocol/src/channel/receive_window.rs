@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::message::{AgentMessage, FRAME_HEADER_BYTES, PayloadType};
+use crate::message::{AgentMessage, PayloadType};
 
 /// Messages kept out of order: the limit of the stock client (client-wire §4.3).
 pub(super) const MAX_HELD: usize = 10_000;
@@ -26,6 +26,7 @@ pub(super) struct ReceiveWindow {
     /// The number whose turn it is.
     next: i64,
     held: BTreeMap<i64, Held>,
+    /// Of payloads alone, as the sender's window counts: two ends with one size of window never overflow each other.
     held_bytes: usize,
     limit_bytes: usize,
 }
@@ -51,7 +52,7 @@ impl ReceiveWindow {
         if let Some(held) = self.held.get(&number) {
             return held.acknowledged;
         }
-        let bytes = FRAME_HEADER_BYTES + message.payload.len();
+        let bytes = message.payload.len();
         let is_ahead = number > self.next;
         if is_ahead && (self.held.len() >= MAX_HELD || self.held_bytes + bytes > self.limit_bytes) {
             return false;
@@ -76,9 +77,7 @@ impl ReceiveWindow {
     pub(super) fn take_due(&mut self) -> Option<(i64, Held)> {
         let number = self.next;
         let held = self.held.remove(&number)?;
-        self.held_bytes = self
-            .held_bytes
-            .saturating_sub(FRAME_HEADER_BYTES + held.payload.len());
+        self.held_bytes = self.held_bytes.saturating_sub(held.payload.len());
         self.next = number.saturating_add(1);
         Some((number, held))
     }

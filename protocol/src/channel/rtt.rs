@@ -9,11 +9,11 @@ const RTT_GAIN: f64 = 0.125;
 const CLOCK_GRANULARITY_MS: f64 = 10.0;
 const MAX_RTO_MS: f64 = 1000.0;
 
-/// The formulas and constants are those of the stock peers. One thing differs: they also sample messages that
-/// were sent more than once, counting from the last sending. Such a sample may belong to an earlier sending, and on
-/// a path slower than the timeout it always does: the estimate then never reaches the real round trip, and every
-/// message is sent twice for ever. So only messages sent once are sampled (Karn), and each retransmission doubles
-/// the timeout until the next good sample (RFC 6298 §5.5), within the same limit of one second.
+/// The formulas and constants are those of the stock peers. One thing differs: of a message that was sent more than
+/// once they take the time since the last sending. The acknowledgement may be that of an earlier one, and on a path
+/// slower than the timeout it always is: their estimate then never reaches the real round trip, and every message is
+/// sent twice for ever. We take the time since the first sending. It may be too long, by the timeout, when the message
+/// was really lost; that delays a later repetition, by one second at most.
 #[derive(Debug)]
 pub(super) struct Rtt {
     smoothed_ms: f64,
@@ -30,7 +30,7 @@ impl Rtt {
         }
     }
 
-    /// The time from sending to acknowledgement of a message that was sent once.
+    /// The time from the first sending of a message to its acknowledgement.
     pub(super) fn sample(&mut self, sample: Duration) {
         let sample_ms = sample.as_secs_f64() * 1000.0;
         let difference_ms = (self.smoothed_ms - sample_ms).abs();
@@ -38,11 +38,6 @@ impl Rtt {
         self.smoothed_ms = (1.0 - RTT_GAIN) * self.smoothed_ms + RTT_GAIN * sample_ms;
         let margin_ms = (4.0 * self.variation_ms).max(CLOCK_GRANULARITY_MS);
         self.timeout_ms = (self.smoothed_ms + margin_ms).min(MAX_RTO_MS);
-    }
-
-    /// A message was sent again.
-    pub(super) fn back_off(&mut self) {
-        self.timeout_ms = (self.timeout_ms * 2.0).min(MAX_RTO_MS);
     }
 
     /// How long an acknowledgement is waited for; at most one second.
@@ -82,22 +77,5 @@ mod tests {
         assert!(rtt.timeout() >= Duration::from_millis(10));
         rtt.sample(Duration::from_secs(3600));
         assert_eq!(rtt.timeout(), Duration::from_secs(1));
-        rtt.back_off();
-        assert_eq!(rtt.timeout(), Duration::from_secs(1));
-    }
-
-    /// Where every message is sent again before its acknowledgement arrives, the back-off makes room for a sample.
-    #[test]
-    fn learns_a_path_slower_than_the_timeout() {
-        let path = Duration::from_millis(700);
-        let mut rtt = Rtt::new();
-        for _ in 0..40 {
-            if rtt.timeout() < path {
-                rtt.back_off();
-            } else {
-                rtt.sample(path);
-            }
-        }
-        assert!(rtt.timeout() >= path, "{:?}", rtt.timeout());
     }
 }

@@ -16,8 +16,17 @@ struct Unacknowledged {
     /// Encoded once, so that a repetition has the same bytes, id and date.
     frame: Bytes,
     payload_bytes: usize,
-    transmissions: u32,
-    last_sent: Duration,
+    /// Payload bytes of all messages before this one, of the whole stream.
+    offset: u64,
+    sent: Option<Sent>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    first: Duration,
+    last: Duration,
+    /// Sent on more than one connection: how long its acknowledgement took says nothing.
+    carried_over: bool,
 }
 
 /// The numbered messages of one direction, oldest first. All operations take O(log n).
@@ -26,9 +35,11 @@ pub(super) struct SendWindow {
     messages: BTreeMap<i64, Unacknowledged>,
     /// Number of the next new message.
     next: i64,
+    /// Payload bytes of the whole stream.
+    end_offset: u64,
     /// Messages from here on were not yet sent on the present connection.
     cursor: i64,
-    payload_bytes: usize,
+    unacknowledged_bytes: usize,
     resend_head: bool,
     last_resend: Option<Duration>,
 }
@@ -38,13 +49,27 @@ impl SendWindow {
         self.next
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
+    /// Payload bytes that are not acknowledged.
+    pub(super) fn unacknowledged_bytes(&self) -> usize {
+        self.unacknowledged_bytes
     }
 
-    /// Payload bytes that are not acknowledged.
-    pub(super) fn payload_bytes(&self) -> usize {
-        self.payload_bytes
+    /// Messages from the oldest unacknowledged one to the newest, acknowledged ones among them.
+    pub(super) fn span(&self) -> usize {
+        let head = self
+            .messages
+            .first_key_value()
+            .map_or(self.next, |(&head, _)| head);
+        usize::try_from(self.next.saturating_sub(head)).unwrap_or(usize::MAX)
+    }
+
+    /// Payload bytes of [`Self::span`]: the most that the receiver may have to keep.
+    pub(super) fn span_bytes(&self) -> usize {
+        let head = self
+            .messages
+            .first_key_value()
+            .map_or(self.end_offset, |(_, head)| head.offset);
+        usize::try_from(self.end_offset.saturating_sub(head)).unwrap_or(usize::MAX)
     }
 
     /// Appends the message that has [`Self::next_number`].
@@ -52,12 +77,13 @@ impl SendWindow {
         let message = Unacknowledged {
             frame,
             payload_bytes,
-            transmissions: 0,
-            last_sent: Duration::ZERO,
+            offset: self.end_offset,
+            sent: None,
         };
         self.messages.insert(self.next, message);
         self.next += 1;
-        self.payload_bytes += payload_bytes;
+        self.end_offset += payload_bytes as u64;
+        self.unacknowledged_bytes += payload_bytes;
     }
 
     /// The next frame to send: a repetition first, then new messages in order.
@@ -66,37 +92,40 @@ impl SendWindow {
             && let Some(mut head) = self.messages.first_entry()
             && *head.key() < self.cursor
         {
-            return Some(head.get_mut().send(now));
+            let message = head.get_mut();
+            if let Some(sent) = &mut message.sent {
+                sent.last = now;
+            }
+            return Some(message.frame.clone());
         }
         let (&number, message) = self.messages.range_mut(self.cursor..).next()?;
         self.cursor = number + 1;
-        Some(message.send(now))
+        message.sent = Some(Sent {
+            first: now,
+            last: now,
+            carried_over: message.sent.is_some(),
+        });
+        Some(message.frame.clone())
     }
 
     /// Removes one message. A number that is unknown, or was never sent, is ignored: acknowledgements are repeated,
     /// and are of one message each (client-wire §4.2).
     pub(super) fn acknowledge(&mut self, number: i64, now: Duration, rtt: &mut Rtt) {
-        if self
-            .messages
-            .get(&number)
-            .is_none_or(|message| message.transmissions == 0)
-        {
-            return;
-        }
-        let Some(message) = self.messages.remove(&number) else {
+        let Some(sent) = self.messages.get(&number).and_then(|message| message.sent) else {
             return;
         };
-        self.payload_bytes = self.payload_bytes.saturating_sub(message.payload_bytes);
         if self
             .messages
             .first_key_value()
-            .is_none_or(|(&head, _)| head > number)
+            .is_some_and(|(&head, _)| head == number)
         {
-            // the head that was to be repeated has gone, and its successor has a time of its own
-            self.resend_head = false;
+            self.resend_head = false; // the next head has a time of its own
         }
-        if message.transmissions == 1 {
-            rtt.sample(now.saturating_sub(message.last_sent));
+        if let Some(message) = self.messages.remove(&number) {
+            self.unacknowledged_bytes = self.unacknowledged_bytes.saturating_sub(message.payload_bytes);
+        }
+        if !sent.carried_over {
+            rtt.sample(now.saturating_sub(sent.first));
         }
     }
 
@@ -106,7 +135,7 @@ impl SendWindow {
         if self.resend_head || number >= self.cursor {
             return None; // it waits to be transmitted
         }
-        let due = head.last_sent.saturating_add(rtt.timeout());
+        let due = head.sent?.last.saturating_add(rtt.timeout());
         let after_last = self.last_resend.map_or(Duration::ZERO, |last| {
             last.saturating_add(Duration::from_nanos(1))
         });
@@ -114,11 +143,10 @@ impl SendWindow {
     }
 
     /// Marks the head for repetition if it is due.
-    pub(super) fn timeout(&mut self, now: Duration, rtt: &mut Rtt) {
+    pub(super) fn timeout(&mut self, now: Duration, rtt: &Rtt) {
         if self.due(rtt).is_some_and(|due| due <= now) {
             self.resend_head = true;
             self.last_resend = Some(now);
-            rtt.back_off();
         }
     }
 
@@ -132,16 +160,8 @@ impl SendWindow {
     /// The session is over: nothing will be acknowledged any more.
     pub(super) fn clear(&mut self) {
         self.messages.clear();
-        self.payload_bytes = 0;
+        self.unacknowledged_bytes = 0;
         self.resend_head = false;
-    }
-}
-
-impl Unacknowledged {
-    fn send(&mut self, now: Duration) -> Bytes {
-        self.transmissions = self.transmissions.saturating_add(1);
-        self.last_sent = now;
-        self.frame.clone()
     }
 }
 
