@@ -1,9 +1,292 @@
-//! Recorded transcripts: one asciicast file per session.
+//! Recorded transcripts: one asciicast file per session, and a row that says whether it is complete.
 
-use std::path::PathBuf;
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use moorline_protocol::types::{InstanceId, SessionId};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+
+use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
+
+/// The largest recording that is kept, in bytes.
+pub(crate) const MAX_TRANSCRIPT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Appends are serialised by session, over this many locks.
+const LOCKS: usize = 64;
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// It is stored; this many bytes are now.
+    Stored(u64),
+    /// It does not begin where the recording ends.
+    WrongOffset(u64),
+    /// The recording would pass [`MAX_TRANSCRIPT_BYTES`].
+    TooLong(u64),
+}
 
 /// The directory of transcripts.
 #[derive(Debug, Clone)]
 pub(crate) struct TranscriptFiles {
-    pub(crate) _dir: PathBuf,
+    dir: PathBuf,
+    locks: Arc<[Mutex<()>; LOCKS]>,
+    /// Recordings written since the last [`Self::sync`].
+    unsynced: Arc<Mutex<std::collections::BTreeSet<SessionId>>>,
+}
+
+impl TranscriptFiles {
+    /// The directory is made with the first recording.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+            unsynced: Arc::default(),
+        }
+    }
+
+    /// Stores a chunk if it begins exactly where the recording ends, so that a repeated one is harmless.
+    pub(crate) async fn append(
+        &self,
+        session: &SessionId,
+        offset: u64,
+        chunk: Bytes,
+        complete: bool,
+    ) -> Result<Appended, StoreError> {
+        let files = self.clone();
+        let session = session.clone();
+        blocking(move || {
+            let path = files.path(&session);
+            files
+                .append_now(&session, &path, offset, &chunk, complete)
+                .map_err(file_error("append to the transcript", &path))
+        })
+        .await
+    }
+
+    fn append_now(
+        &self,
+        session: &SessionId,
+        path: &Path,
+        offset: u64,
+        chunk: &[u8],
+        complete: bool,
+    ) -> io::Result<Appended> {
+        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.open_for_append(path)?;
+        let length = file.metadata()?.len();
+        if offset != length {
+            return Ok(Appended::WrongOffset(length));
+        }
+        let added = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let longer = length.saturating_add(added);
+        if longer > MAX_TRANSCRIPT_BYTES {
+            return Ok(Appended::TooLong(length));
+        }
+        if let Err(error) = file.write_all_at(chunk, length) {
+            // half a chunk would be taken for a whole one when the node asks how much is here
+            file.set_len(length)?;
+            return Err(error);
+        }
+        if complete {
+            file.sync_data()?;
+        } else {
+            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(session.clone());
+        }
+        Ok(Appended::Stored(longer))
+    }
+
+    fn open_for_append(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(false).mode(0o600);
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+                options.open(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes what was written last survive a power cut; called every second, so that one costs no more than that.
+    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let files = self.clone();
+        blocking(move || {
+            for session in unsynced {
+                let path = files.path(&session);
+                let synced = File::open(&path).and_then(|file| file.sync_data());
+                synced.map_err(file_error("sync the transcript", &path))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Length of the recording; `None`: there is none.
+    pub(crate) async fn length(&self, session: &SessionId) -> Result<Option<u64>, StoreError> {
+        let path = self.path(session);
+        blocking(move || match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file_error("read the length of the transcript", &path)(error)),
+        })
+        .await
+    }
+
+    /// At most `limit` bytes from `offset`; fewer at the end of what is there now.
+    pub(crate) async fn read(
+        &self,
+        session: &SessionId,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(session);
+        blocking(move || {
+            let read = || {
+                let mut file = File::open(&path)?;
+                file.seek(SeekFrom::Start(offset))?;
+                let mut bytes = Vec::new();
+                file.take(limit).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            };
+            read().map_err(file_error("read the transcript", &path))
+        })
+        .await
+    }
+
+    /// A session id is a file name: its grammar has no separators and no leading dot.
+    fn path(&self, session: &SessionId) -> PathBuf {
+        self.dir.join(format!("{session}.cast"))
+    }
+
+    fn lock(&self, session: &SessionId) -> &Mutex<()> {
+        let sum = session.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
+        let [first, ..] = &*self.locks;
+        self.locks.get(sum % LOCKS).unwrap_or(first)
+    }
+}
+
+fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.display().to_string();
+    move |source| StoreError::File { doing, path, source }
+}
+
+/// File work stays off the threads that serve connections.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|stopped| {
+        Err(StoreError::File {
+            doing: "work on a transcript",
+            path: String::new(),
+            source: io::Error::other(stopped),
+        })
+    })
+}
+
+/// A transcript in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TranscriptRow {
+    pub(crate) session_id: SessionId,
+    pub(crate) node: String,
+    pub(crate) started_at: u64,
+    pub(crate) completed_at: Option<u64>,
+    /// Of the session, if it is still known.
+    pub(crate) owner: Option<String>,
+    pub(crate) document_name: Option<String>,
+    pub(crate) ended_at: Option<u64>,
+}
+
+/// Which transcripts to list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TranscriptQuery {
+    pub(crate) node: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// Continue behind this one.
+    pub(crate) behind: Option<(u64, String)>,
+    pub(crate) limit: u32,
+}
+
+impl Store {
+    /// The first chunk of a recording has come.
+    pub(crate) async fn transcript_started(
+        &self,
+        session: &SessionId,
+        node: &InstanceId,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO transcript (session_id, instance_id, started_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (session_id) DO NOTHING",
+        )
+        .bind(session.as_str())
+        .bind(node.as_str())
+        .bind(column_millis(now))
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("record a transcript"))?;
+        Ok(())
+    }
+
+    pub(crate) async fn transcript_completed(&self, session: &SessionId, now: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE transcript SET completed_at = $2 WHERE session_id = $1 AND completed_at IS NULL")
+            .bind(session.as_str())
+            .bind(column_millis(now))
+            .execute(&self.writer)
+            .await
+            .map_err(failed_to("complete a transcript"))?;
+        Ok(())
+    }
+
+    /// The newest first.
+    pub(crate) async fn transcripts(&self, query: &TranscriptQuery) -> Result<Vec<TranscriptRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT t.session_id, t.instance_id, t.started_at, t.completed_at, s.owner, s.document_name, \
+             s.ended_at \
+             FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id WHERE 1 = 1",
+        );
+        if let Some(node) = &query.node {
+            sql.push(" AND t.instance_id = ").push_bind(node.clone());
+        }
+        if let Some(id) = &query.session_id {
+            sql.push(" AND t.session_id = ").push_bind(id.clone());
+        }
+        if let Some((started_at, id)) = &query.behind {
+            let started_at = column_millis(*started_at);
+            sql.push(" AND (t.started_at < ").push_bind(started_at);
+            sql.push(" OR (t.started_at = ").push_bind(started_at);
+            sql.push(" AND t.session_id < ").push_bind(id.clone()).push("))");
+        }
+        sql.push(" ORDER BY t.started_at DESC, t.session_id DESC LIMIT ");
+        sql.push_bind(i64::from(query.limit));
+        let rows = sql.build().fetch_all(&self.readers).await;
+        rows.map_err(failed_to("list transcripts"))?.iter().map(transcript).collect()
+    }
+}
+
+fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
+    let id: String = column(row, "session_id")?;
+    let session_id = id.parse().map_err(|_| StoreError::Corrupt {
+        table: "transcript",
+        column: "session_id",
+        row: id,
+    })?;
+    Ok(TranscriptRow {
+        session_id,
+        node: column(row, "instance_id")?,
+        started_at: millis_of(column(row, "started_at")?),
+        completed_at: column::<Option<i64>>(row, "completed_at")?.map(millis_of),
+        owner: column(row, "owner")?,
+        document_name: column(row, "document_name")?,
+        ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),
+    })
 }

@@ -1,0 +1,126 @@
+//! Either side of a session comes: its token decides which side, then the session's relay has the socket.
+
+use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc};
+
+use hyper::upgrade::Upgraded;
+use moorline_protocol::{
+    message::OpenDataChannel,
+    types::SessionId,
+};
+
+use super::{
+    Gateway,
+    relay::{self, Order, Peer, RelayHandle, RelaySession, Side},
+    session_state::SessionState,
+    socket::{self, CLOSE_FAILURE, CLOSE_POLICY, Socket},
+};
+use crate::{
+    app::App,
+    auth::ChannelGrant,
+    store::{SessionRow, SessionStatus},
+};
+
+pub(super) async fn serve(
+    app: Arc<App>,
+    gateway: Arc<Gateway>,
+    session: SessionId,
+    upgraded: Upgraded,
+    peer: IpAddr,
+) {
+    let mut socket = socket::from_upgraded(upgraded).await;
+    let side = match open(&app, &gateway, &session, &mut socket).await {
+        Ok(opened) => opened,
+        Err(reason) => {
+            tracing::info!(%session, %peer, reason, "data channel refused");
+            socket::close(socket, CLOSE_POLICY, &reason).await;
+            return;
+        }
+    };
+    let (side, who) = side;
+    match app.store.session(&session).await {
+        Ok(Some(row)) if row.ended_at.is_none() => attach(&app, &gateway, row, side, who, socket).await,
+        Ok(Some(row)) if side == Side::Client => {
+            let frame = relay::channel_closed(app.clock.unix_millis(), &row.session_id, &row.details, row.exit_code);
+            socket::refuse(socket, frame).await;
+        }
+        Ok(_) => socket::close(socket, CLOSE_POLICY, "Session is already terminated").await,
+        Err(error) => {
+            tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to open a data channel");
+            socket::close(socket, CLOSE_FAILURE, "internal failure").await;
+        }
+    }
+}
+
+/// Reads the open message. The error is the reason of the close.
+async fn open(
+    app: &App,
+    gateway: &Gateway,
+    session: &SessionId,
+    socket: &mut Socket,
+) -> Result<(Side, Peer), String> {
+    let open: OpenDataChannel = socket::read_open(socket).await.map_err(|error| error.to_string())?;
+    let grant = gateway.used_tokens.redeem(app, &open.token_value).map_err(|error| error.to_string())?;
+    let side = match grant {
+        ChannelGrant::AgentDataChannel { session: granted, .. } if granted == *session => Side::Agent,
+        ChannelGrant::ClientDataChannel { session: granted } if granted == *session => Side::Client,
+        _ => return Err("the token is for another channel".to_owned()),
+    };
+    let peer = Peer { client_id: open.client_id, max_payload_bytes: open.moorline_max_payload_bytes };
+    Ok((side, peer))
+}
+
+async fn attach(
+    app: &Arc<App>,
+    gateway: &Arc<Gateway>,
+    row: SessionRow,
+    side: Side,
+    peer: Peer,
+    socket: Socket,
+) {
+    let session = row.session_id.clone();
+    let first = side == Side::Agent && !row.agent_attached;
+    let relay = relay_of(app, gateway, row);
+    let order = Order::Attach { side, peer, socket: Box::new(socket) };
+    // when the relay ended just now the peer's socket closes; it comes back and learns why
+    let attached = relay.order(order).await;
+    if attached
+        && first
+        && let Err(error) = app.store.session_agent_attached(&session).await
+    {
+        tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to record that a node joined its session");
+    }
+}
+
+/// The session's relay, made when the first side comes; after a restart of the endpoint it knows nothing of what was
+/// acknowledged, so it forwards everything and leaves it to the ends to recognise what they have.
+fn relay_of(app: &Arc<App>, gateway: &Arc<Gateway>, row: SessionRow) -> RelayHandle {
+    let session = row.session_id.clone();
+    let mut relays = gateway.relays();
+    let vacant = match relays.entry(session.clone()) {
+        Entry::Occupied(present) => return present.get().clone(),
+        Entry::Vacant(vacant) => vacant,
+    };
+    let known = RelaySession {
+        session_id: session.to_string(),
+        node: row.node.to_string(),
+        session_type: row.session_type,
+        resumed: row.agent_attached && row.status != SessionStatus::Connecting,
+        client_id: row.client_id,
+    };
+    let state = SessionState::new(Arc::clone(app), session.clone());
+    let (handle, task) = relay::new(app.clock.clone(), known, state);
+    vacant.insert(handle.clone());
+    drop(relays);
+    let (gateway, ended) = (Arc::clone(gateway), handle.clone());
+    let running = app.metrics.gauge("moorline_sessions_relayed", &[]).hold();
+    tokio::spawn(async move {
+        task.await;
+        drop(running);
+        let mut relays = gateway.relays();
+        if relays.get(&session).is_some_and(|present| present.is_same(&ended)) {
+            relays.remove(&session);
+        }
+    });
+    handle
+}
+

@@ -1,0 +1,140 @@
+//! The hub: which node's control channel ends here. One per node; a second one replaces the first, unless it comes
+//! from another machine that uses a copy of the registration.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+    },
+    time::Duration,
+};
+
+use moorline_protocol::types::InstanceId;
+use tokio::sync::Notify;
+
+use super::socket::CLOSE_NORMAL;
+
+/// How long the present channel may take to show that it is alive.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    channels: Mutex<HashMap<InstanceId, Arc<ControlChannel>>>,
+}
+
+/// A living machine with another process id holds this node's control channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another node is connected with this registration; register this one anew")]
+pub(super) struct CopiedKey;
+
+/// What the rest of the gateway sees of a control channel. Its task owns the websocket and obeys.
+#[derive(Debug, Default)]
+pub(super) struct ControlChannel {
+    process_id: Option<String>,
+    orders: Mutex<Orders>,
+    ordered: Notify,
+    heard: Notify,
+}
+
+/// Not a queue: orders of one kind are one order.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pub(super) look: bool,
+    pub(super) ping: bool,
+    pub(super) close: Option<(u16, String)>,
+}
+
+impl ControlChannel {
+    fn order(&self, give: impl FnOnce(&mut Orders)) {
+        give(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ordered.notify_one();
+    }
+
+    /// The next orders; waits until there are some.
+    pub(super) async fn orders(&self) -> Orders {
+        self.ordered.notified().await;
+        std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The channel's task received a frame of any kind.
+    pub(super) fn was_heard(&self) {
+        self.heard.notify_waiters();
+    }
+
+    /// Asks for a sign of life.
+    async fn is_alive(&self) -> bool {
+        let heard = self.heard.notified();
+        tokio::pin!(heard);
+        heard.as_mut().enable();
+        self.order(|orders| orders.ping = true);
+        tokio::time::timeout(PROBE_TIMEOUT, heard).await.is_ok()
+    }
+
+    fn is_of_another_process(&self, process_id: Option<&str>) -> bool {
+        matches!((self.process_id.as_deref(), process_id), (Some(present), Some(new)) if present != new)
+    }
+}
+
+impl Hub {
+    /// Takes the node's place, or finds it taken by another machine.
+    pub(super) async fn admit(
+        &self,
+        node: &InstanceId,
+        process_id: Option<String>,
+    ) -> Result<Arc<ControlChannel>, CopiedKey> {
+        let channel = Arc::new(ControlChannel { process_id, ..ControlChannel::default() });
+        loop {
+            let present = self.channel(node);
+            if let Some(present) = &present
+                && present.is_of_another_process(channel.process_id.as_deref())
+                && present.is_alive().await
+            {
+                return Err(CopiedKey);
+            }
+            let mut channels = self.channels();
+            let now = channels.get(node);
+            // somebody else may have come in the meantime: then the question is asked again
+            if now.map(Arc::as_ptr) == present.as_ref().map(Arc::as_ptr) {
+                channels.insert(node.clone(), Arc::clone(&channel));
+                drop(channels);
+                if let Some(replaced) = present {
+                    let reason = "replaced by a newer connection of this node".to_owned();
+                    replaced.order(|orders| orders.close = Some((CLOSE_NORMAL, reason)));
+                }
+                return Ok(channel);
+            }
+        }
+    }
+
+    /// The channel's task has ended.
+    pub(super) fn leave(&self, node: &InstanceId, channel: &Arc<ControlChannel>) {
+        let mut channels = self.channels();
+        if channels.get(node).is_some_and(|present| Arc::ptr_eq(present, channel)) {
+            channels.remove(node);
+        }
+    }
+
+    pub(super) fn is_connected(&self, node: &InstanceId) -> bool {
+        self.channels().contains_key(node)
+    }
+
+    pub(super) fn nudge(&self, node: &InstanceId) {
+        if let Some(channel) = self.channel(node) {
+            channel.order(|orders| orders.look = true);
+        }
+    }
+
+    pub(super) fn close(&self, node: &InstanceId, code: u16, reason: &str) {
+        if let Some(channel) = self.channel(node) {
+            channel.order(|orders| orders.close = Some((code, reason.to_owned())));
+        }
+    }
+
+    fn channel(&self, node: &InstanceId) -> Option<Arc<ControlChannel>> {
+        self.channels().get(node).cloned()
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<ControlChannel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,130 @@
+//! The signed POSTs of nodes: a token for a channel, a chunk of a transcript (agent-wire §4.1, §8.1).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, request::Parts};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use moorline_protocol::types::{InstanceId, SessionId};
+
+use super::{
+    Answer, Route,
+    answer::{self, Refusal},
+};
+use crate::{
+    app::App,
+    auth::{ChannelGrant, Principal, Resource, authenticate, authorize},
+    store::{Appended, SessionRow},
+};
+
+/// A request for a channel is a few dozen bytes.
+const MAX_REQUEST_BYTES: usize = 16 * 1024;
+/// The largest chunk of a transcript (docs/deviations.md).
+const MAX_CHUNK_BYTES: usize = 1024 * 1024;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) async fn answer(
+    app: &Arc<App>,
+    route: Route,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let (parts, body) = request.into_parts();
+    let limit = match route {
+        Route::Transcript(_) => MAX_CHUNK_BYTES,
+        Route::ControlChannel(_) | Route::DataChannel(_) => MAX_REQUEST_BYTES,
+    };
+    let body = read(body, limit).await?;
+    let principal = authenticate(app, &parts, &body).await?;
+    let Principal::Node(node) = &principal else {
+        return Err(Refusal::access_denied("only a managed node with role credentials may do this"));
+    };
+    match route {
+        Route::ControlChannel(wanted) => {
+            let resource = Resource::Node(wanted.to_string());
+            authorize(&principal, "ssmmessages:CreateControlChannel", &resource)?;
+            let grant = ChannelGrant::ControlChannel { node: wanted };
+            let token = app.keys.channel_token(&grant, app.clock.unix_millis());
+            Ok(answer::token("CreateControlChannelOutput", &token))
+        }
+        Route::DataChannel(session) => {
+            let row = session_of(app, &principal, "ssmmessages:CreateDataChannel", &session).await?;
+            if row.ended_at.is_some() {
+                return Err(Refusal::session_terminated());
+            }
+            let grant = ChannelGrant::AgentDataChannel { node: node.clone(), session };
+            let token = app.keys.channel_token(&grant, app.clock.unix_millis());
+            Ok(answer::token("CreateDataChannelOutput", &token))
+        }
+        Route::Transcript(session) => {
+            // a recording may arrive after the end of its session
+            session_of(app, &principal, "moorline:PutTranscript", &session).await?;
+            store_chunk(app, node, &session, &parts, body).await
+        }
+    }
+}
+
+/// The session, if this node may act on it.
+async fn session_of(
+    app: &App,
+    principal: &Principal,
+    action: &str,
+    session: &SessionId,
+) -> Result<SessionRow, Refusal> {
+    let row = app.store.session(session).await?.ok_or_else(Refusal::no_such_session)?;
+    authorize(principal, action, &Resource::Node(row.node.to_string()))?;
+    Ok(row)
+}
+
+async fn store_chunk(
+    app: &App,
+    node: &InstanceId,
+    session: &SessionId,
+    parts: &Parts,
+    chunk: Bytes,
+) -> Result<Answer, Refusal> {
+    let (offset, complete) = chunk_position(parts.uri.query().unwrap_or_default())?;
+    let now = app.clock.unix_millis();
+    if offset == 0 {
+        app.store.transcript_started(session, node, now).await?;
+    }
+    match app.transcripts.append(session, offset, chunk, complete).await? {
+        Appended::Stored(length) => {
+            if complete {
+                app.store.transcript_completed(session, now).await?;
+            }
+            Ok(answer::length(StatusCode::OK, length))
+        }
+        Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),
+        Appended::TooLong(length) => Err(Refusal::too_large(format!(
+            "the transcript of session {session} has {length} bytes; more are not kept"
+        ))),
+    }
+}
+
+/// `offset=N[&complete=true]`.
+fn chunk_position(query: &str) -> Result<(u64, bool), Refusal> {
+    let mut offset = None;
+    let mut complete = false;
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("offset", value)) => offset = value.parse().ok(),
+            Some(("complete", value)) => complete = value == "true",
+            _ => {}
+        }
+    }
+    let offset = offset.ok_or_else(|| Refusal::bad_request("offset is missing or not a number"))?;
+    Ok((offset, complete))
+}
+
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::too_large(format!("the body has more than {limit} bytes")))
+        }
+        Ok(Err(error)) => Err(Refusal::bad_request(format!("the body ended early: {error}"))),
+        Err(_) => Err(Refusal::bad_request("the body did not arrive within 30 seconds")),
+    }
+}
