@@ -1,3 +1,39 @@
-//! The testkit.
+//! The testkit: the real programs, started for one test and gone after it.
+//!
+//! Nothing here stands in for a part of Moorline. An [`Endpoint`] is a `moorline-control` process, a [`Node`] a
+//! registered `moorline-agent` process with its workers, [`Cli`] and [`Aws`] run the clients an operator would type,
+//! a [`Terminal`] is what such a client believes to be a screen, a [`Cable`] is the network between two of them, to
+//! be cut, and a [`StockAgent`] is the other agent of this protocol, by script. Each cleans up after itself, stops
+//! only what it started, and listens on loopback only.
+//!
+//! Tests wait for conditions, with [`wait_for`], never for time to pass.
 
+mod api;
+mod aws;
+mod cable;
+mod captured;
+mod cli;
+mod endpoint;
 pub mod fuzz;
+mod node;
+mod process;
+mod programs;
+mod raw_http;
+mod site;
+mod stock_agent;
+mod terminal;
+mod wait;
+
+pub use api::Api;
+pub use aws::Aws;
+pub use cable::Cable;
+pub use captured::{CapturedRequest, CapturedRun};
+pub use cli::Cli;
+pub use endpoint::Endpoint;
+pub use node::{Node, WorkerKind};
+pub use process::{Finished, is_root, kill_process, run};
+pub use raw_http::{RawResponse, raw_request};
+pub use site::Site;
+pub use stock_agent::{NodeIdentity, StockAgent, StockChannel};
+pub use terminal::Terminal;
+pub use wait::{PATIENCE, epoch, wait_for, wait_until};

@@ -1,0 +1,77 @@
+//! `moorline`, as an operator types it after `. admin.env`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use tokio::process::Command;
+
+use crate::{Endpoint, Finished, Terminal, process::run, programs::program, wait::PATIENCE};
+
+/// The operator's command line.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    environment: BTreeMap<String, String>,
+}
+
+impl Cli {
+    /// An operator of this endpoint.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            environment: endpoint.environment().clone(),
+        }
+    }
+
+    /// The same operator, who reaches the endpoint at `url`, as through a cable.
+    #[must_use]
+    pub fn through(mut self, url: &str) -> Self {
+        self.environment
+            .insert("AWS_ENDPOINT_URL".to_owned(), url.to_owned());
+        self
+    }
+
+    /// The same operator with another variable set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Runs `moorline ARGUMENTS` to its end, without a terminal.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Finished> {
+        run(program("moorline")?, arguments, &self.environment, None, PATIENCE).await
+    }
+
+    /// Starts `moorline ARGUMENTS` at a terminal of 80 columns and 24 rows.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn at_terminal(&self, arguments: &[&str]) -> Result<Terminal> {
+        let mut command = Command::new(program("moorline")?);
+        command.args(arguments).env_clear().envs(&self.environment);
+        Terminal::start(&mut command, 80, 24)
+    }
+
+    /// Opens a shell and gets it ready: a prompt that cannot be mistaken, and no echo that repeats what is typed.
+    ///
+    /// # Errors
+    /// No shell answers.
+    pub async fn shell(&self, node: &str) -> Result<Terminal> {
+        let mut terminal = self.at_terminal(&["shell", node])?;
+        terminal.send("stty -echo; PS1=; echo rea''dy\n")?;
+        terminal.expect("ready").await?;
+        Ok(terminal)
+    }
+
+    /// Makes `moorline` available under the name by which the AWS CLI starts its plugin, in `directory`.
+    ///
+    /// # Errors
+    /// The link cannot be made.
+    pub fn link_plugin(directory: &Path) -> Result<()> {
+        let link = directory.join("session-manager-plugin");
+        std::os::unix::fs::symlink(program("moorline")?, link)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! A control endpoint of one test.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use moorline_protocol::sigv4::Credentials;
+use moorline_transport::{Endpoint as Host, Trust};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    Api,
+    process::{Process, bare_environment, run},
+    programs::program,
+    wait::{PATIENCE, wait_for},
+};
+
+/// A real `moorline-control`, with its state in a temporary directory.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The process goes before its directory.
+    process: Option<Process>,
+    state_dir: PathBuf,
+    home: PathBuf,
+    address: SocketAddr,
+    environment: BTreeMap<String, String>,
+    api: Api,
+    _dir: TempDir,
+}
+
+impl Endpoint {
+    /// Starts one and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not come up; the error holds its log.
+    pub async fn start() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let state_dir = dir.path().join("control");
+        let home = dir.path().join("home");
+        std::fs::create_dir_all(&home)?;
+        let (process, address) =
+            serve(&state_dir, dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let environment = operator_environment(&state_dir, &home).await?;
+        let api = api(&environment, &state_dir, address)?;
+        Ok(Self {
+            process: Some(process),
+            state_dir,
+            home,
+            address,
+            environment,
+            api,
+            _dir: dir,
+        })
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// It was not running.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the endpoint is not running")?;
+        process.kill().await
+    }
+
+    /// Starts it again at the same port with the same state, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let directory = self
+            .home
+            .parent()
+            .context("the home lies in the test's directory")?;
+        let (process, _) = serve(&self.state_dir, directory, self.address).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Fails when the process has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.process
+            .as_mut()
+            .context("the endpoint is not running")?
+            .check_alive()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL by which nodes and operators reach it directly.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The certificate of its CA.
+    pub fn ca(&self) -> PathBuf {
+        self.state_dir.join("ca.pem")
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// A home directory for clients, with nothing in it.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// What a shell has after `. DIR/admin.env`, and nothing else.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// The first administrator's client.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log_text).unwrap_or_default()
+    }
+}
+
+async fn serve(state_dir: &Path, directory: &Path, listen: SocketAddr) -> Result<(Process, SocketAddr)> {
+    let mut command = Command::new(program("moorline-control")?);
+    command
+        .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
+        .arg(state_dir)
+        .env_clear()
+        .envs(bare_environment(directory));
+    let log = directory.join("control.log");
+    let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let before = usize::try_from(before)?;
+    let mut process = Process::start(&mut command, &log)?;
+    let address = wait_for("the endpoint's line that it listens", PATIENCE, async || {
+        let log = process.log_text();
+        let line = log.get(before..).and_then(listening);
+        if line.is_none() {
+            process.check_alive()?;
+        }
+        Ok(line)
+    })
+    .await?;
+    Ok((process, address))
+}
+
+/// Finds the port in the line that the endpoint prints when it listens.
+fn listening(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains("listen"))?;
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port: u16 = digits.parse().ok().filter(|port| *port != 0)?;
+    Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// Sources `admin.env` in a shell, as an operator does.
+async fn operator_environment(state_dir: &Path, home: &Path) -> Result<BTreeMap<String, String>> {
+    let bare = bare_environment(home);
+    let file = state_dir.join("admin.env").display().to_string();
+    let arguments = ["-c", ". \"$1\" && exec env -0", "sh", &file];
+    let sourced = run("/bin/sh", &arguments, &bare, None, PATIENCE)
+        .await?
+        .success()?;
+    let pairs = sourced.stdout.split('\0').filter_map(|pair| pair.split_once('='));
+    Ok(pairs
+        .filter(|(name, _)| !matches!(*name, "PWD" | "SHLVL" | "_" | "OLDPWD"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}
+
+fn api(environment: &BTreeMap<String, String>, state_dir: &Path, address: SocketAddr) -> Result<Api> {
+    let variable = |name: &str| {
+        let value = environment.get(name).cloned();
+        value.with_context(|| format!("admin.env does not export {name}"))
+    };
+    let credentials = Credentials {
+        access_key_id: variable("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: variable("AWS_SECRET_ACCESS_KEY")?,
+        session_token: None,
+    };
+    let trust = Trust::ca_file(&state_dir.join("ca.pem"))?;
+    let host = Host::parse(&format!("https://{address}"))?;
+    Ok(Api::new(
+        host,
+        trust,
+        credentials,
+        &variable("AWS_DEFAULT_REGION")?,
+    ))
+}

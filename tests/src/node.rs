@@ -1,0 +1,310 @@
+//! A managed node of one test.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    Api, Endpoint, Finished,
+    process::{Process, arguments_of, bare_environment, kill_process, marked_processes, run},
+    programs::program,
+    wait::{PATIENCE, wait_for, wait_until},
+};
+
+/// What a worker process of a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerKind {
+    Command,
+    Session,
+}
+
+impl WorkerKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// A registered `moorline-agent`, with its state in a temporary directory.
+#[derive(Debug)]
+pub struct Node {
+    id: String,
+    /// The process goes before its directory.
+    process: Option<Process>,
+    state_dir: PathBuf,
+    environment: BTreeMap<String, String>,
+    api: Api,
+    dir: TempDir,
+}
+
+impl Node {
+    /// Registers a node at the endpoint, with an activation of its own. It is not started.
+    ///
+    /// # Errors
+    /// The endpoint or `moorline-agent register` refuses.
+    pub async fn register(endpoint: &Endpoint, tags: &[(&str, &str)]) -> Result<Self> {
+        Self::register_through(endpoint, &endpoint.url(), tags).await
+    }
+
+    /// As [`Self::register`], for a node that reaches the endpoint at `url`, as through a cable.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn register_through(endpoint: &Endpoint, url: &str, tags: &[(&str, &str)]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let state_dir = dir.path().join("agent");
+        Self::register_in(endpoint, url, tags, dir, state_dir).await
+    }
+
+    /// As [`Self::register_through`], with a state directory that the test prepared.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn register_in(
+        endpoint: &Endpoint,
+        url: &str,
+        tags: &[(&str, &str)],
+        dir: TempDir,
+        state_dir: PathBuf,
+    ) -> Result<Self> {
+        let tags: Vec<_> = tags
+            .iter()
+            .map(|(key, value)| json!({"Key": key, "Value": value}))
+            .collect();
+        let mut input = json!({"IamRole": "moorline-node", "RegistrationLimit": 1});
+        if !tags.is_empty() {
+            input["Tags"] = tags.into();
+        }
+        let activation = endpoint.api().call("CreateActivation", input).await?;
+        let text = |name: &str| activation[name].as_str().context("CreateActivation's answer");
+        let ca = endpoint.ca();
+        let registered = register_agent(
+            dir.path(),
+            &state_dir,
+            url,
+            &ca,
+            (text("ActivationId")?, text("ActivationCode")?),
+        )
+        .await?
+        .success()?;
+        let id = registered
+            .stdout
+            .split_whitespace()
+            .find(|word| word.starts_with("mi-"))
+            .with_context(|| format!("register names no node: {:?}", registered.stdout))?
+            .to_owned();
+        let mut environment = bare_environment(dir.path());
+        environment.insert("MOORLINE_TEST_NODE".to_owned(), uuid::Uuid::new_v4().to_string());
+        Ok(Self {
+            id,
+            process: None,
+            state_dir,
+            environment,
+            api: endpoint.api().clone(),
+            dir,
+        })
+    }
+
+    /// Runs the agent until it is killed, and waits until the endpoint sees it connected.
+    ///
+    /// # Errors
+    /// It does not come online; the error holds its log.
+    pub async fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.wait_online().await
+    }
+
+    /// As [`Self::start`], without waiting.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the agent is already running");
+        let mut command = Command::new(program("moorline-agent")?);
+        command
+            .args(["run", "--state-dir"])
+            .arg(&self.state_dir)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir("/");
+        self.process = Some(Process::start(&mut command, &self.dir.path().join("agent.log"))?);
+        Ok(())
+    }
+
+    /// Waits until the endpoint sees this node connected.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn wait_online(&mut self) -> Result<()> {
+        wait_until(&format!("{} to be connected", self.id), async || {
+            if let Some(process) = &mut self.process {
+                process.check_alive()?;
+            }
+            is_connected(&self.api, &self.id).await
+        })
+        .await
+    }
+
+    /// Waits until the endpoint sees this node gone.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn wait_offline(&self) -> Result<()> {
+        wait_until(&format!("{} to be disconnected", self.id), async || {
+            Ok(!is_connected(&self.api, &self.id).await?)
+        })
+        .await
+    }
+
+    /// `kill -9` of the daemon alone: its workers stay.
+    ///
+    /// # Errors
+    /// It was not running.
+    pub async fn kill_daemon(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the agent is not running")?;
+        process.kill().await
+    }
+
+    /// Fails when the daemon has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check_alive(&mut self) -> Result<()> {
+        self.process
+            .as_mut()
+            .context("the agent is not running")?
+            .check_alive()
+    }
+
+    /// Worker processes of one kind.
+    pub fn workers(&self, kind: WorkerKind) -> Vec<i32> {
+        marked_processes(&self.mark())
+            .into_iter()
+            .filter(|pid| {
+                let arguments = arguments_of(*pid);
+                arguments.get(1).is_some_and(|verb| verb == "worker")
+                    && arguments.get(2).is_some_and(|word| word == kind.as_str())
+            })
+            .collect()
+    }
+
+    /// Waits until there are exactly `count` workers of a kind, and returns them.
+    ///
+    /// # Errors
+    /// There are not.
+    pub async fn wait_workers(&self, kind: WorkerKind, count: usize) -> Result<Vec<i32>> {
+        wait_for(
+            &format!("{count} {} workers", kind.as_str()),
+            PATIENCE,
+            async || {
+                let workers = self.workers(kind);
+                Ok((workers.len() == count).then_some(workers))
+            },
+        )
+        .await
+    }
+
+    /// Runs another verb of `moorline-agent` with this node's state directory.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn agent(&self, verb: &str, arguments: &[&str]) -> Result<Finished> {
+        let state_dir = self.state_dir.display().to_string();
+        let mut all = vec![verb, "--state-dir", &state_dir];
+        all.extend(arguments);
+        run(
+            program("moorline-agent")?,
+            &all,
+            &self.environment,
+            None,
+            PATIENCE,
+        )
+        .await
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// A directory that goes with the node: for files that its commands write.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log_text).unwrap_or_default()
+    }
+
+    /// Adds to the daemon's environment from its next start.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn mark(&self) -> String {
+        let mark = self.environment.get("MOORLINE_TEST_NODE");
+        format!("MOORLINE_TEST_NODE={}", mark.map_or("", String::as_str))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.process = None;
+        // workers outlive the daemon, as they should, and what they started outlives them: twice, for those born
+        // in between
+        for _ in 0..2 {
+            for pid in marked_processes(&self.mark()) {
+                kill_process(pid);
+            }
+        }
+    }
+}
+
+/// Runs `moorline-agent register`; the code goes through standard input.
+pub(crate) async fn register_agent(
+    home: &Path,
+    state_dir: &Path,
+    url: &str,
+    ca: &Path,
+    (activation_id, activation_code): (&str, &str),
+) -> Result<Finished> {
+    let (state_dir, ca) = (state_dir.display().to_string(), ca.display().to_string());
+    let arguments = [
+        "register",
+        "--state-dir",
+        &state_dir,
+        "--endpoint",
+        url,
+        "--ca",
+        &ca,
+        "--activation-id",
+        activation_id,
+        "--activation-code-file",
+        "-",
+    ];
+    run(
+        program("moorline-agent")?,
+        &arguments,
+        &bare_environment(home),
+        Some(format!("{activation_code}\n").as_bytes()),
+        Duration::from_secs(120),
+    )
+    .await
+}
+
+async fn is_connected(api: &Api, node: &str) -> Result<bool> {
+    let status = api.call("GetConnectionStatus", json!({"Target": node})).await?;
+    Ok(status["Status"] == "connected")
+}
