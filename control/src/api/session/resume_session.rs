@@ -1,0 +1,33 @@
+//! `ResumeSession`: a new token after a lost connection.
+//!
+//! AWS: API_ResumeSession. For a session that has ended the answer has no token: the stock plugin then says so and
+//! ends, while an error makes it hang (client-wire §1.5).
+
+use moorline_ssm::{
+    ErrorCode,
+    session::{ResumeSessionRequest, ResumeSessionResponse},
+};
+
+use super::{client_channel, find};
+use crate::api::{ApiError, ApiResult, RequestContext};
+
+pub(super) async fn resume_session(
+    cx: RequestContext,
+    input: ResumeSessionRequest,
+) -> ApiResult<ResumeSessionResponse> {
+    let id = input.session_id.as_deref();
+    let Some(session) = find(&cx, id).await? else {
+        let message = format!("there is no session {}", id.unwrap_or_default());
+        return Err(ApiError::new(ErrorCode::DoesNotExistException, message));
+    };
+    let mut response = ResumeSessionResponse {
+        session_id: Some(session.session_id.to_string()),
+        ..ResumeSessionResponse::default()
+    };
+    if session.ended_at.is_none() {
+        let (token, url) = client_channel(&cx, &session.session_id);
+        response.token_value = Some(token);
+        response.stream_url = Some(url);
+    }
+    Ok(response)
+}

@@ -1,0 +1,144 @@
+//! `StartSession`: open a session on a managed node.
+//!
+//! AWS: API_StartSession. The node is told at once, so that its shell is up when the client comes. Deviations: a
+//! target is a managed node's id and nothing else; a parameter that breaks its rule is a `ValidationException`.
+
+use moorline_protocol::{
+    document::{SessionDocument, SessionPlan},
+    message::StartSessionContent,
+    types::{InstanceId, SessionId},
+};
+use moorline_ssm::{
+    ErrorCode,
+    session::{StartSessionRequest, StartSessionResponse},
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::client_channel;
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    auth::Principal,
+    store::NewSession,
+};
+
+/// Used when the request names none.
+const DEFAULT_DOCUMENT: &str = "SSM-SessionManagerRunShell";
+/// A session id is `<user>-<17 hex digits>`, 96 characters at most.
+const MAX_USER_LENGTH: usize = 64;
+
+const MILLIS_PER_MINUTE: u64 = 60_000;
+
+pub(super) async fn start_session(
+    cx: RequestContext,
+    input: StartSessionRequest,
+) -> ApiResult<StartSessionResponse> {
+    let target = input.target.as_deref().unwrap_or_default();
+    let node = connected_node(&cx, target).await?;
+    let prepared = Prepared::new(&cx, &input).await?;
+    let session_id = new_session_id(&cx.principal)?;
+    let new = prepared.session(&cx, node, session_id.clone(), input.reason);
+    cx.app.store.insert_session(&new, cx.now).await?;
+    cx.app.routing.nudge(&new.node);
+    tracing::info!(
+        session = %session_id, node = %new.node, owner = new.owner, document = new.document_name, "session started"
+    );
+    let (token, url) = client_channel(&cx, &session_id);
+    Ok(StartSessionResponse {
+        session_id: Some(session_id.to_string()),
+        token_value: Some(token),
+        stream_url: Some(url),
+    })
+}
+
+async fn connected_node(cx: &RequestContext, target: &str) -> ApiResult<InstanceId> {
+    let unreachable = || ApiError::new(ErrorCode::TargetNotConnected, format!("{target} is not connected."));
+    let node: InstanceId = target.parse().map_err(|_| unreachable())?;
+    if cx.app.store.node(&node).await?.is_none() || !cx.app.routing.is_connected(&node).await {
+        return Err(unreachable());
+    }
+    Ok(node)
+}
+
+/// The document with its parameters.
+struct Prepared {
+    name: String,
+    content: Value,
+    parameters: Map<String, Value>,
+    plan: SessionPlan,
+}
+
+impl Prepared {
+    async fn new(cx: &RequestContext, input: &StartSessionRequest) -> ApiResult<Self> {
+        let given = input.document_name.as_deref().unwrap_or(DEFAULT_DOCUMENT);
+        let name = given.rsplit_once(":document/").map_or(given, |(_, name)| name);
+        let invalid = |message: String| ApiError::new(ErrorCode::InvalidDocument, message);
+        let row = cx.app.store.document(name).await?;
+        let row = row.ok_or_else(|| invalid(format!("there is no document {name}")))?;
+        if row.document_type != "Session" {
+            return Err(invalid(format!(
+                "document {name} is of type {}; StartSession takes documents of type Session",
+                row.document_type
+            )));
+        }
+        let content: Value = serde_json::from_str(&row.content)
+            .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
+        let document = SessionDocument::parse(&content)
+            .map_err(|error| invalid(format!("document {name} cannot be used: {error}")))?;
+        let empty = std::collections::BTreeMap::new();
+        let parameters = document
+            .parameters
+            .resolve_lists(input.parameters.as_ref().unwrap_or(&empty))
+            .map_err(|error| ApiError::validation(format!("document {name}: {error}")))?;
+        let parameters = parameters.as_map().clone();
+        let plan = document
+            .plan(&parameters)
+            .map_err(|error| invalid(format!("document {name} cannot be used: {error}")))?;
+        Ok(Self { name: row.name, content, parameters, plan })
+    }
+
+    fn session(
+        self,
+        cx: &RequestContext,
+        node: InstanceId,
+        session_id: SessionId,
+        reason: Option<String>,
+    ) -> NewSession {
+        let owner = cx.principal.arn();
+        let content = StartSessionContent {
+            document_name: self.name.clone(),
+            document_content: self.content,
+            session_id: session_id.to_string(),
+            parameters: self.parameters,
+            run_as_user: String::new(),
+            session_owner: owner.clone(),
+            moorline_transcript_path: Some(format!("/v1/transcript/{session_id}")),
+        };
+        let minutes = |minutes: u32| u64::from(minutes) * MILLIS_PER_MINUTE;
+        NewSession {
+            session_id,
+            node,
+            owner,
+            document_name: self.name,
+            session_type: self.plan.session_type,
+            reason,
+            start_content: serde_json::to_string(&content)
+                .expect("a structure of texts and JSON values can be written"),
+            idle_timeout_millis: minutes(self.plan.idle_session_timeout_minutes),
+            max_duration_millis: self.plan.max_session_duration_minutes.map(minutes),
+        }
+    }
+}
+
+/// Never used again: the stock plugin makes a socket file of that name (client-wire §1.4).
+fn new_session_id(principal: &Principal) -> ApiResult<SessionId> {
+    let user = match principal {
+        Principal::Administrator { user_name, .. } => user_name.as_str(),
+        Principal::Anonymous | Principal::Node(_) | Principal::NodeKey(_) => "session",
+    };
+    let is_kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let user: String = user.chars().filter(is_kept).skip_while(|c| *c == '.').take(MAX_USER_LENGTH).collect();
+    let mut hex = Uuid::new_v4().simple().to_string();
+    hex.truncate(17);
+    format!("{user}-{hex}").parse().map_err(ApiError::internal)
+}

@@ -1,0 +1,30 @@
+//! `TerminateSession`: end a session on both sides. Ending it again does nothing.
+//!
+//! AWS: API_TerminateSession.
+
+use moorline_ssm::session::{TerminateSessionRequest, TerminateSessionResponse};
+
+use super::find;
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    store::SessionStatus,
+};
+
+pub(super) async fn terminate_session(
+    cx: RequestContext,
+    input: TerminateSessionRequest,
+) -> ApiResult<TerminateSessionResponse> {
+    let id = input.session_id.as_deref();
+    let Some(session) = find(&cx, id).await? else {
+        let message = format!("there is no session {}", id.unwrap_or_default());
+        return Err(ApiError::validation(message));
+    };
+    let id = session.session_id;
+    // an empty reason: the user who ended it needs none
+    if cx.app.store.end_session(&id, SessionStatus::Terminated, "", None, cx.now).await? {
+        cx.app.routing.end_session(&id, "").await;
+        cx.app.routing.nudge(&session.node);
+        tracing::info!(session = %id, by = cx.principal.arn(), "session terminated");
+    }
+    Ok(TerminateSessionResponse { session_id: Some(id.to_string()) })
+}

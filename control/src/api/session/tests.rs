@@ -1,0 +1,1 @@
+//! Operations of sessions, in-process.

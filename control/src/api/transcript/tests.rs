@@ -1,0 +1,1 @@
+//! Operations of transcripts, in-process.
