@@ -9,4 +9,4 @@ mod registration;
 pub(crate) use credentials::keep_fresh;
 pub(crate) use key::{KeyError, NodeKey};
 pub(crate) use register::{Registrar, register};
-pub(crate) use registration::{Registration, RegistrationError};
+pub(crate) use registration::{Registration, RegistrationError, RoleCredentialsError};

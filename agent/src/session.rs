@@ -1,23 +1,57 @@
 //! Sessions on the node: one worker process each, which opens its own data channel.
+//!
+//! The daemon starts a worker with its task on standard input and reads the outcome from its standard output; that
+//! is all it has to do with a session. So the daemon can be killed, restarted or upgraded and every shell goes on,
+//! and a session that goes wrong touches nothing else. Nothing on this path writes to a disk: a node whose disk is
+//! full can still be repaired.
 
-use std::sync::Arc;
+mod channel_opening;
+mod ending;
+mod intake;
+mod link;
+mod login;
+mod members;
+mod program;
+mod pty;
+mod recorder;
+mod role_credentials;
+mod shell_session;
+mod supervision;
+mod task;
+mod transcript;
+mod worker;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::mpsc;
 
+use self::intake::Intake;
 use crate::runtime::NodeContext;
+
+/// Messages that wait to be looked at. Each costs a process start at most, so a long queue would help nobody.
+const MAILBOX_MESSAGES: usize = 64;
 
 /// The daemon's side of sessions: a handle to its task.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionService {
-    _mailbox: mpsc::Sender<AgentMessage>,
+    mailbox: mpsc::Sender<AgentMessage>,
+    active: Arc<AtomicUsize>,
 }
 
 impl SessionService {
     /// Begins to take session messages. `outgoing` goes to the control channel.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
-        let _ = (context, outgoing);
-        todo!()
+        let (mailbox, messages) = mpsc::channel(MAILBOX_MESSAGES);
+        let active = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(Intake::new(context, outgoing, Arc::clone(&active)).run(messages));
+        Self { mailbox, active }
     }
 
     /// `interactive_shell`, `channel_closed` or `agent_task_acknowledge`; never blocks.
@@ -25,17 +59,18 @@ impl SessionService {
     /// # Errors
     /// The mailbox is full: the message comes back.
     pub(crate) fn try_deliver(&self, message: AgentMessage) -> Result<(), AgentMessage> {
-        let _ = message;
-        todo!()
+        self.mailbox
+            .try_send(message)
+            .map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// Sessions that this daemon started and that still run.
     pub(crate) fn active(&self) -> usize {
-        todo!()
+        self.active.load(Ordering::Relaxed)
     }
 }
 
 /// `moorline-agent worker session`: reads its task from standard input and serves one session.
-pub(crate) fn worker_main() -> std::process::ExitCode {
-    todo!()
+pub(crate) fn worker_main() -> ExitCode {
+    worker::main()
 }

@@ -1,0 +1,308 @@
+//! Whose shell it is (documents.md §6.3).
+//!
+//! The endpoint may name a user when the session document turns RunAs on; otherwise the node's owner decides. Nobody
+//! becomes root by RunAs, and an agent that is not root serves its own user only.
+
+use std::{ffi::CString, path::PathBuf};
+
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// Made by the stock agent's installation, and by ours: the usual user of sessions.
+const SSM_USER: &str = "ssm-user";
+
+/// Why nobody can be found whose shell it could be. The texts of RunAs are those of the stock agent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error("failed to start pty since RunAs user {0} does not exist")]
+    RunAsUserMissing(String),
+    #[error("please set the RunAs default user")]
+    RunAsUserUnset,
+    #[error("the agent must run as root to use RunAs")]
+    RunAsNeedsRoot,
+    #[error("invalid uid and gid")]
+    RunAsRoot,
+    #[error("the agent must run as root to run a command as root (runAsElevated)")]
+    ElevatedNeedsRoot,
+    #[error(
+        "session.default_user of this node's settings is {0}, who does not exist; create the user or correct the setting"
+    )]
+    DefaultUserMissing(String),
+    #[error(
+        "session.default_user of this node's settings is {0}, and only an agent that runs as root can start its shell"
+    )]
+    DefaultUserNeedsRoot(String),
+    #[error("failed to look up user {user}")]
+    Lookup { user: String, source: nix::Error },
+}
+
+/// What the session and the node's settings say about the user.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct UserRequest<'a> {
+    pub(super) run_as_enabled: bool,
+    /// Of the principal who starts the session; goes before the document's default.
+    pub(super) run_as_user: &'a str,
+    pub(super) run_as_default_user: &'a str,
+    /// `runAsElevated` of a command session.
+    pub(super) elevated: bool,
+    /// The node owner's setting; empty: none.
+    pub(super) default_user: &'a str,
+}
+
+/// The user of a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LoginUser {
+    pub(super) name: String,
+    pub(super) uid: Uid,
+    pub(super) gid: Gid,
+    pub(super) home: PathBuf,
+    pub(super) shell: PathBuf,
+    /// `None`: the process is this user already, nothing is changed.
+    pub(super) groups: Option<Vec<Gid>>,
+}
+
+/// Who it shall be.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Own,
+    Named(User),
+}
+
+impl LoginUser {
+    /// Finds the user in this machine's user database (which may ask the network).
+    ///
+    /// # Errors
+    /// The chosen user does not exist, or this process may not become that user.
+    pub(super) fn resolve(request: &UserRequest<'_>) -> Result<Self, LoginError> {
+        match choose(request, Uid::effective(), lookup)? {
+            Choice::Own => Self::own(),
+            Choice::Named(user) if user.uid == Uid::effective() => Ok(Self::from_user(user, None)),
+            Choice::Named(user) => {
+                let groups = groups_of(&user)?;
+                Ok(Self::from_user(user, Some(groups)))
+            }
+        }
+    }
+
+    /// The user this process runs as, who may be missing in the user database of a container.
+    fn own() -> Result<Self, LoginError> {
+        let uid = Uid::effective();
+        let user = User::from_uid(uid).map_err(|source| LoginError::Lookup {
+            user: uid.to_string(),
+            source,
+        })?;
+        Ok(match user {
+            Some(user) => Self::from_user(user, None),
+            None => Self {
+                name: uid.to_string(),
+                uid,
+                gid: Gid::effective(),
+                home: std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
+                shell: PathBuf::from("/bin/sh"),
+                groups: None,
+            },
+        })
+    }
+
+    fn from_user(user: User, groups: Option<Vec<Gid>>) -> Self {
+        // An empty shell in the user database means this one (passwd(5)).
+        let shell = if user.shell.as_os_str().is_empty() {
+            PathBuf::from("/bin/sh")
+        } else {
+            user.shell
+        };
+        Self {
+            name: user.name,
+            uid: user.uid,
+            gid: user.gid,
+            home: user.dir,
+            shell,
+            groups,
+        }
+    }
+
+    /// The group that owns terminals, by which `write` and `wall` reach them; else the user's own.
+    pub(super) fn terminal_group(&self) -> Gid {
+        Group::from_name("tty")
+            .ok()
+            .flatten()
+            .map_or(self.gid, |group| group.gid)
+    }
+}
+
+fn choose(
+    request: &UserRequest<'_>,
+    own: Uid,
+    lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
+) -> Result<Choice, LoginError> {
+    if request.elevated {
+        return match own.is_root() {
+            true => Ok(Choice::Own),
+            false => Err(LoginError::ElevatedNeedsRoot),
+        };
+    }
+    if request.run_as_enabled {
+        return choose_run_as(request, own, lookup);
+    }
+    if !request.default_user.is_empty() {
+        let name = request.default_user;
+        let user = lookup(name)?.ok_or_else(|| LoginError::DefaultUserMissing(name.to_owned()))?;
+        return match own.is_root() || user.uid == own {
+            true => Ok(Choice::Named(user)),
+            false => Err(LoginError::DefaultUserNeedsRoot(name.to_owned())),
+        };
+    }
+    if own.is_root()
+        && let Some(user) = lookup(SSM_USER)?
+    {
+        return Ok(Choice::Named(user));
+    }
+    Ok(Choice::Own)
+}
+
+fn choose_run_as(
+    request: &UserRequest<'_>,
+    own: Uid,
+    lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
+) -> Result<Choice, LoginError> {
+    let name = [request.run_as_user, request.run_as_default_user]
+        .into_iter()
+        .find(|name| !name.trim().is_empty())
+        .ok_or(LoginError::RunAsUserUnset)?;
+    if !own.is_root() {
+        return Err(LoginError::RunAsNeedsRoot);
+    }
+    let user = lookup(name)?.ok_or_else(|| LoginError::RunAsUserMissing(name.to_owned()))?;
+    if user.uid.is_root() {
+        return Err(LoginError::RunAsRoot);
+    }
+    Ok(Choice::Named(user))
+}
+
+fn lookup(name: &str) -> Result<Option<User>, LoginError> {
+    if name.contains('\0') {
+        return Ok(None);
+    }
+    User::from_name(name).map_err(|source| LoginError::Lookup {
+        user: name.to_owned(),
+        source,
+    })
+}
+
+fn groups_of(user: &User) -> Result<Vec<Gid>, LoginError> {
+    let failed = |source| LoginError::Lookup {
+        user: user.name.clone(),
+        source,
+    };
+    let name = CString::new(user.name.as_str()).map_err(|_| failed(nix::Error::EINVAL))?;
+    getgrouplist(&name, user.gid).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Uid = Uid::from_raw(0);
+    const ORDINARY: Uid = Uid::from_raw(1000);
+
+    fn user(name: &str, uid: u32) -> User {
+        User {
+            name: name.to_owned(),
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(uid),
+            ..User::from_uid(ROOT).unwrap().unwrap()
+        }
+    }
+
+    fn database(name: &str) -> Result<Option<User>, LoginError> {
+        let users = [("root", 0), ("toor", 0), ("deploy", 1001), ("me", 1000)];
+        Ok(users
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(name, uid)| user(name, *uid)))
+    }
+
+    fn chosen(request: UserRequest<'_>, own: Uid) -> Result<String, LoginError> {
+        choose(&request, own, database).map(|choice| match choice {
+            Choice::Own => "(own)".to_owned(),
+            Choice::Named(user) => user.name,
+        })
+    }
+
+    fn run_as<'a>(run_as_user: &'a str, run_as_default_user: &'a str) -> UserRequest<'a> {
+        UserRequest {
+            run_as_enabled: true,
+            run_as_user,
+            run_as_default_user,
+            ..UserRequest::default()
+        }
+    }
+
+    #[test]
+    fn run_as_takes_the_principals_user_before_the_documents() {
+        assert_eq!(chosen(run_as("deploy", "me"), ROOT).unwrap(), "deploy");
+        assert_eq!(chosen(run_as("", "me"), ROOT).unwrap(), "me");
+    }
+
+    #[test]
+    fn run_as_refuses_root_strangers_and_an_agent_that_is_not_root() {
+        let refused = |request, own| chosen(request, own).unwrap_err();
+        assert_eq!(refused(run_as("", ""), ROOT), LoginError::RunAsUserUnset);
+        assert_eq!(
+            refused(run_as("nobody-here", ""), ROOT).to_string(),
+            "failed to start pty since RunAs user nobody-here does not exist"
+        );
+        assert_eq!(refused(run_as("root", ""), ROOT), LoginError::RunAsRoot);
+        assert_eq!(refused(run_as("toor", ""), ROOT), LoginError::RunAsRoot);
+        assert_eq!(refused(run_as("me", ""), ORDINARY), LoginError::RunAsNeedsRoot);
+    }
+
+    #[test]
+    fn without_run_as_the_owners_setting_decides_then_ssm_user_then_the_agents_own_user() {
+        let setting = |default_user| UserRequest {
+            default_user,
+            run_as_user: "deploy",
+            ..UserRequest::default()
+        };
+        assert_eq!(chosen(setting("me"), ROOT).unwrap(), "me");
+        assert_eq!(chosen(setting("me"), ORDINARY).unwrap(), "me");
+        assert!(matches!(
+            chosen(setting("deploy"), ORDINARY),
+            Err(LoginError::DefaultUserNeedsRoot(_))
+        ));
+        assert!(matches!(
+            chosen(setting("gone"), ROOT),
+            Err(LoginError::DefaultUserMissing(_))
+        ));
+        assert_eq!(chosen(setting(""), ROOT).unwrap(), "(own)");
+        assert_eq!(chosen(setting(""), ORDINARY).unwrap(), "(own)");
+        let with_ssm_user = |name: &str| Ok((name == SSM_USER).then(|| user(SSM_USER, 1002)));
+        let choice = choose(&setting(""), ROOT, with_ssm_user).unwrap();
+        assert_eq!(choice, Choice::Named(user(SSM_USER, 1002)));
+        assert_eq!(choose(&setting(""), ORDINARY, with_ssm_user), Ok(Choice::Own));
+    }
+
+    #[test]
+    fn an_elevated_command_runs_as_root_or_not_at_all() {
+        let elevated = UserRequest {
+            elevated: true,
+            default_user: "me",
+            ..UserRequest::default()
+        };
+        assert_eq!(chosen(elevated, ROOT).unwrap(), "(own)");
+        assert_eq!(chosen(elevated, ORDINARY), Err(LoginError::ElevatedNeedsRoot));
+    }
+
+    #[test]
+    fn this_process_finds_its_own_user() {
+        let user = LoginUser::resolve(&UserRequest::default()).unwrap();
+        assert!(user.shell.is_absolute());
+        if !Uid::effective().is_root() {
+            assert_eq!((user.uid, user.groups), (Uid::effective(), None));
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_nul_is_nobody() {
+        assert_eq!(lookup("root\0x"), Ok(None));
+    }
+}

@@ -1,0 +1,262 @@
+//! The pseudo-terminal, and the shell on it.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    libc,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::{
+        signal::{SigHandler, Signal, signal},
+        stat::{Mode, fchmod, umask},
+        termios::{InputFlags, SetArg, tcgetattr, tcsetattr},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::{Gid, Pid, Uid, chdir, fchown, setgid, setgroups, setsid, setuid},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{login::LoginUser, program::Program, recorder::Size};
+
+mod control {
+    //! The two terminal controls that have no safe wrapper.
+    use nix::libc;
+    nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
+    nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
+}
+
+/// Why no shell runs.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PtyError {
+    #[error("failed to open a terminal")]
+    Open(#[source] Errno),
+    #[error("failed to hand the terminal to {user}")]
+    HandOver { user: String, source: Errno },
+    #[error("failed to start {program} as {user}")]
+    Start {
+        program: PathBuf,
+        user: String,
+        source: io::Error,
+    },
+    #[error("failed to watch the terminal")]
+    Watch(#[source] io::Error),
+}
+
+/// The master side of a terminal.
+#[derive(Debug)]
+pub(super) struct Pty {
+    master: AsyncFd<OwnedFd>,
+}
+
+/// The process on the terminal: leader of its session, and not reaped before [`Shell::reap`], so that neither its
+/// number nor that of its session can be taken by others meanwhile.
+#[derive(Debug)]
+pub(super) struct Shell {
+    child: Child,
+    pid: Pid,
+}
+
+/// Opens a terminal and starts the program on it as the user.
+///
+/// # Errors
+/// No terminal could be opened, or the program could not be executed as this user.
+pub(super) fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(Pty, Shell), PtyError> {
+    let (master, slave) = open_terminal(size).map_err(PtyError::Open)?;
+    if user.groups.is_some() {
+        hand_over(&slave, user).map_err(|source| PtyError::HandOver {
+            user: user.name.clone(),
+            source,
+        })?;
+    }
+    let child = spawn(program, user, slave).map_err(|source| PtyError::Start {
+        program: program.path.clone(),
+        user: user.name.clone(),
+        source,
+    })?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
+    #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
+    let watched = unsafe { AsyncFd::register(master) };
+    let master = watched.map_err(|error| PtyError::Watch(error.into()))?;
+    Ok((Pty { master }, Shell { child, pid }))
+}
+
+/// Both sides are closed on exec, else the shell would hold its own master and never see a hang-up.
+fn open_terminal(size: Size) -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags | OFlag::O_NONBLOCK)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = open(ptsname_r(&master)?.as_str(), flags, Mode::empty())?;
+    let mut attributes = tcgetattr(&slave)?;
+    // Erasing a character in line mode erases all its bytes.
+    attributes.input_flags.insert(InputFlags::IUTF8);
+    tcsetattr(&slave, SetArg::TCSANOW, &attributes)?;
+    let master = OwnedFd::from(master);
+    set_size(&master, size)?;
+    Ok((master, slave))
+}
+
+/// Without this, `/dev/tty`, `screen` and `sudo` do not work for the user.
+fn hand_over(slave: &OwnedFd, user: &LoginUser) -> nix::Result<()> {
+    fchown(slave, Some(user.uid), Some(user.terminal_group()))?;
+    fchmod(slave, Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IWGRP)
+}
+
+fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(&program.path);
+    command
+        .arg0(&program.name)
+        .args(&program.arguments)
+        .env_clear()
+        .envs(
+            program
+                .environment
+                .iter()
+                .map(|(name, value)| (*name, value.as_os_str())),
+        )
+        .stdin(Stdio::from(slave.try_clone()?))
+        .stdout(Stdio::from(slave.try_clone()?))
+        .stderr(Stdio::from(slave));
+    let home = CString::new(user.home.as_os_str().as_bytes())?;
+    let identity = user.groups.clone().map(|groups| (user.uid, user.gid, groups));
+    let prepare = move || become_shell(&home, identity.as_ref()).map_err(io::Error::from);
+    // SAFETY: `become_shell` runs between fork and exec and makes system calls only: everything that allocates or
+    // asks the user database was done above.
+    #[expect(
+        unsafe_code,
+        reason = "only the child can take the terminal and change its user"
+    )]
+    unsafe {
+        command.pre_exec(prepare);
+    }
+    // The command holds the slave: it must be gone before the end of the terminal can be seen.
+    command.spawn()
+}
+
+/// In the child, with the terminal as standard input.
+fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix::Result<()> {
+    setsid()?;
+    for ignored in Signal::iterator() {
+        // SAFETY: the default action runs no code of ours. The two signals whose action is fixed give an error,
+        // which says nothing.
+        #[expect(
+            unsafe_code,
+            reason = "a signal that the agent ignores would be ignored by every shell"
+        )]
+        let _unchanged = unsafe { signal(ignored, SigHandler::SigDfl) };
+    }
+    // SAFETY: 0 is the terminal's slave, and the argument is an integer.
+    #[expect(unsafe_code, reason = "TIOCSCTTY has no safe wrapper")]
+    unsafe {
+        control::take_terminal(libc::STDIN_FILENO, 0)?;
+    }
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    if let Some((uid, gid, groups)) = identity {
+        setgroups(groups)?;
+        setgid(*gid)?;
+        setuid(*uid)?;
+    }
+    // As the user, since root may not look into a home on NFS.
+    chdir(home.as_c_str()).or_else(|_| chdir(c"/"))
+}
+
+fn set_size(master: &impl std::os::fd::AsRawFd, size: Size) -> nix::Result<()> {
+    let size = libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.cols,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the descriptor is open, and the kernel reads one `winsize` from the pointer during the call.
+    #[expect(unsafe_code, reason = "TIOCSWINSZ has no safe wrapper")]
+    unsafe {
+        control::set_size(master.as_raw_fd(), &raw const size).map(drop)
+    }
+}
+
+impl Pty {
+    /// Waits for output and reads what there is, up to the length of the buffer. Zero means the end: nobody holds
+    /// the other side open. Nothing is lost when the future is dropped.
+    pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.master.readable().await?;
+            if let Ok(read) = guard.try_io(|master| read_available(master.get_ref(), buffer)) {
+                return read;
+            }
+        }
+    }
+
+    /// Waits until input is taken, and returns how much of it. Nothing is written when the future is dropped.
+    pub(super) async fn write(&self, input: &[u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.master.writable().await?;
+            let write = |master: &AsyncFd<OwnedFd>| Ok(nix::unistd::write(master.get_ref(), input)?);
+            if let Ok(written) = guard.try_io(write) {
+                return written;
+            }
+        }
+    }
+
+    /// # Errors
+    /// The terminal is gone.
+    pub(super) fn resize(&self, size: Size) -> nix::Result<()> {
+        set_size(&self.master, size)
+    }
+}
+
+/// The kernel gives at most 4 KiB a call: reads until nothing is there or the buffer is full.
+fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match nix::unistd::read(master, rest) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(Errno::EINTR) => {}
+            // What was read goes out first; the next call finds the same again.
+            Err(_) if length > 0 => break,
+            // How Linux says that the last slave was closed.
+            Err(Errno::EIO) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(length)
+}
+
+impl Shell {
+    /// Its process number, which is that of its session.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its exit code once it has ended, 128 + signal when a signal ended it. It stays a zombie.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.pid), flags) {
+            Ok(WaitStatus::Exited(_, code)) => Some(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
+            // Not ended; and an error can only mean that there is no such child, which cannot be before `reap`.
+            _ => None,
+        }
+    }
+
+    /// Frees its process number, if it has ended.
+    pub(super) fn reap(mut self) {
+        if let Err(error) = self.child.try_wait() {
+            tracing::debug!(%error, "the shell could not be reaped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,473 @@
+//! A session being served: one loop between terminal, data channel, recording and the end.
+//!
+//! What is read from the terminal is recorded before it is sent, and nothing is read for which there is no room in
+//! both: so a slow peer slows the program down, as a slow terminal would, and nothing is lost or piles up.
+
+use std::{collections::VecDeque, io};
+
+use moorline_protocol::{
+    channel::{DataChannel, Event, Output},
+    message::{AgentSessionState, PayloadType, TerminalSize},
+    time::Now,
+    types::SessionId,
+};
+use nix::unistd::Pid;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Duration, Instant, sleep_until},
+};
+
+use super::{
+    channel_opening::MAX_PAYLOAD_BYTES,
+    ending::{Action, Ending, Facts, Peer},
+    link::{Link, LinkEvent},
+    members,
+    pty::{Pty, Shell},
+    recorder::Size,
+    role_credentials::unix_millis,
+    task::SessionOutcome,
+    transcript::Transcript,
+};
+
+/// Output on its way: sent and not acknowledged. Enough for 20 MB/s at a round trip of 50 ms.
+pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+/// Output that is read and sent at once.
+const READ_BYTES: usize = 32 * 1024;
+/// With less room than this the terminal is not read while anything is on its way: room for a few bytes would be
+/// filled with messages of a few bytes.
+const LEAST_READ_BYTES: usize = 1024;
+/// Input that the program has not taken. With more, the client is left to send it again.
+const MAX_TYPED_BYTES: usize = 64 * 1024;
+/// Nobody has a larger terminal, and programs allocate by it.
+const MAX_TERMINAL_SIDE: u32 = 4096;
+/// `Flag` payload by which a client ends the session (agent-wire §5).
+const FLAG_TERMINATE_SESSION: [u8; 4] = 2_u32.to_be_bytes();
+
+/// The signals a worker lives with. Made before the shell, so that its end cannot be missed.
+#[derive(Debug)]
+pub(super) struct Signals {
+    child: Signal,
+    terminate: Signal,
+    /// Received and not acted upon: a worker outlives the terminal its daemon was started on. A signal that is
+    /// ignored the other way would be ignored by every program in the session as well.
+    _hangup: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// The operating system refused a handler.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            child: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Why a session ends that did not end by itself.
+enum Order {
+    /// By its client, the endpoint or the daemon: no failure.
+    Closed,
+    Failed(String),
+}
+
+/// What happened.
+enum Happening {
+    Child,
+    Link(LinkEvent),
+    Shown(io::Result<usize>),
+    Terminate,
+    Timer,
+    Transcript,
+    Typed(io::Result<usize>),
+}
+
+/// What a session is made of.
+pub(super) struct Parts {
+    pub(super) session_id: SessionId,
+    /// Our extensions go to our endpoint only.
+    pub(super) is_moorline: bool,
+    pub(super) channel: DataChannel,
+    pub(super) link: Link,
+    pub(super) pty: Pty,
+    pub(super) shell: Shell,
+    pub(super) transcript: Option<Transcript>,
+    /// Typed before the client types anything.
+    pub(super) profile: Vec<u8>,
+}
+
+/// A session being served.
+pub(super) struct ShellSession {
+    parts: Parts,
+    started: Instant,
+    typed: VecDeque<u8>,
+    buffer: Box<[u8]>,
+    size: Size,
+    exit_code: Option<i32>,
+    order: Option<Order>,
+    members: Vec<Pid>,
+    output_ended: bool,
+    paused: bool,
+    connected_before: bool,
+    unacknowledged: usize,
+    progress_at: Duration,
+    ending: Ending,
+}
+
+impl ShellSession {
+    pub(super) fn new(mut parts: Parts) -> Self {
+        let typed = VecDeque::from(std::mem::take(&mut parts.profile));
+        Self {
+            parts,
+            started: Instant::now(),
+            typed,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            size: Size::default(),
+            exit_code: None,
+            order: None,
+            members: Vec::new(),
+            output_ended: false,
+            paused: false,
+            connected_before: false,
+            unacknowledged: 0,
+            progress_at: Duration::ZERO,
+            ending: Ending::new(),
+        }
+    }
+
+    /// Serves the session to its end.
+    pub(super) async fn serve(mut self, signals: &mut Signals) -> SessionOutcome {
+        self.exit_code = self.parts.shell.exit_code();
+        loop {
+            self.drain_channel();
+            while let Some(action) = self.next_action() {
+                if action == Action::Finish {
+                    return self.outcome();
+                }
+                self.act(action).await;
+            }
+            let happening = self.next_happening(signals).await;
+            self.handle(happening);
+        }
+    }
+
+    fn outcome(self) -> SessionOutcome {
+        let outcome = match (self.order, self.exit_code) {
+            (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
+            (Some(Order::Closed), _) => SessionOutcome::success(None),
+            (None, exit_code) => SessionOutcome::success(exit_code),
+        };
+        self.parts.shell.reap();
+        outcome
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.started.elapsed(),
+            unix_millis: unix_millis(),
+        }
+    }
+
+    async fn next_happening(&mut self, signals: &mut Signals) -> Happening {
+        let room = self.room();
+        let timer_at = self.timer_at();
+        let (typed, _) = self.typed.as_slices();
+        let Parts {
+            link,
+            pty,
+            transcript,
+            ..
+        } = &mut self.parts;
+        let pty = &*pty;
+        // Input goes before output, so that an interrupt overtakes the flood it is meant to stop.
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => Happening::Terminate,
+            _ = signals.child.recv() => Happening::Child,
+            event = link.next() => Happening::Link(event),
+            written = pty.write(typed), if !typed.is_empty() => Happening::Typed(written),
+            () = progress(transcript.as_mut()) => Happening::Transcript,
+            () = until(timer_at) => Happening::Timer,
+            read = pty.read(self.buffer.get_mut(..room).unwrap_or_default()), if room > 0 => Happening::Shown(read),
+        }
+    }
+
+    fn handle(&mut self, happening: Happening) {
+        match happening {
+            Happening::Child => self.exit_code = self.parts.shell.exit_code(),
+            Happening::Link(event) => self.on_link(event),
+            Happening::Shown(read) => self.on_output(read),
+            Happening::Terminate => self.end(Order::Closed),
+            Happening::Timer => {
+                let now = self.now();
+                if self
+                    .parts
+                    .channel
+                    .next_timeout()
+                    .is_some_and(|due| due <= now.monotonic)
+                    && !self.parts.link.is_congested()
+                {
+                    self.parts.channel.timeout(now);
+                }
+            }
+            Happening::Transcript => {
+                if let Some(error) = self.parts.transcript.as_ref().and_then(Transcript::failure) {
+                    let reason = format!("the session cannot be recorded: {error}");
+                    self.end(Order::Failed(reason));
+                }
+            }
+            Happening::Typed(written) => self.on_typed(written),
+        }
+    }
+
+    /// Output that may be read now, in bytes.
+    fn room(&self) -> usize {
+        if self.output_ended || !self.ending.reads_output() {
+            return 0;
+        }
+        let transcript = self
+            .parts
+            .transcript
+            .as_ref()
+            .filter(|transcript| !transcript.is_over());
+        let recording = transcript.map_or(READ_BYTES, Transcript::room);
+        // After an order nobody sees the output any more, but programs must be able to write their last words.
+        let window = match self.order {
+            None => self.parts.channel.writable(),
+            Some(_) => READ_BYTES,
+        };
+        let room = recording.min(window).min(READ_BYTES);
+        let frees_itself = self.unacknowledged > 0 || recording < LEAST_READ_BYTES;
+        if room < LEAST_READ_BYTES && frees_itself {
+            return 0;
+        }
+        room
+    }
+
+    fn on_output(&mut self, read: io::Result<usize>) {
+        let now = self.now();
+        let length = read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the terminal cannot be read any more");
+            0
+        });
+        let Some(shown) = self.buffer.get(..length).filter(|shown| !shown.is_empty()) else {
+            self.output_ended = true;
+            self.typed.clear();
+            return;
+        };
+        self.progress_at = now.monotonic;
+        if let Some(transcript) = &mut self.parts.transcript {
+            transcript.output(now.monotonic, shown);
+        }
+        if self.order.is_none() && self.parts.channel.send(now, PayloadType::Output, shown).is_err() {
+            // `room` is never more than the window takes; a lost byte must not pass unseen.
+            self.end(Order::Failed(
+                "output was read that the data channel does not take".to_owned(),
+            ));
+        }
+    }
+
+    fn on_typed(&mut self, written: io::Result<usize>) {
+        match written {
+            Ok(written) => drop(self.typed.drain(..written)),
+            // The terminal is at its end, and so is the use of input.
+            Err(_) => self.typed.clear(),
+        }
+        if self.typed.len() < MAX_TYPED_BYTES / 2 {
+            self.parts.channel.set_ready(true);
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        let now = self.now();
+        let channel = &mut self.parts.channel;
+        match event {
+            LinkEvent::Opened => {
+                channel.connected(now);
+                self.paused = false;
+                // The stock agent says this once; ours may have been restarted and repeats cost nothing.
+                if !self.connected_before || self.parts.is_moorline {
+                    self.send_state("Connected", None);
+                }
+                self.connected_before = true;
+            }
+            LinkEvent::Frame(frame) => {
+                self.paused = false;
+                channel.receive(now, &frame);
+            }
+            LinkEvent::Lost => channel.disconnected(),
+            LinkEvent::GivenUp(reason) => {
+                channel.disconnected();
+                self.end(Order::Failed(reason));
+            }
+        }
+    }
+
+    fn send_state(&mut self, state: &str, exit_code: Option<i32>) {
+        let state = AgentSessionState {
+            schema_version: 1,
+            session_state: state.to_owned(),
+            session_id: self.parts.session_id.to_string(),
+            moorline_exit_code: exit_code.filter(|_| self.parts.is_moorline),
+        };
+        self.parts.channel.send_session_state(self.now(), &state);
+    }
+
+    /// Does what the state machine of the stream wants done, until it wants nothing.
+    fn drain_channel(&mut self) {
+        while let Some(output) = self.parts.channel.poll() {
+            match output {
+                Output::Transmit(frame) => self.parts.link.send(frame),
+                Output::Event(event) => self.on_event(event),
+            }
+        }
+        let unacknowledged = self.parts.channel.unacknowledged();
+        if unacknowledged < self.unacknowledged {
+            self.progress_at = self.started.elapsed();
+        }
+        self.unacknowledged = unacknowledged;
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Data {
+                payload_type,
+                payload,
+            } => self.on_input(payload_type, &payload),
+            Event::Paused => self.paused = true,
+            Event::Started(start) => {
+                self.paused = false;
+                if let Some(bytes) = start.moorline_max_payload_bytes {
+                    let bytes = bytes.clamp(1024, MAX_PAYLOAD_BYTES);
+                    self.parts.channel.set_max_payload(bytes as usize);
+                }
+            }
+            Event::Closed(closed) => {
+                tracing::info!(reason = closed.output, "the endpoint ended the session");
+                self.end(Order::Closed);
+            }
+            Event::HandshakeFailed(reason) => self.end(Order::Failed(reason)),
+            Event::PeerMisbehaved(error) => tracing::debug!(%error, "frame dropped"),
+            // Not in this role and type of session.
+            Event::HandshakeComplete { .. } | Event::SessionState(_) => {}
+        }
+    }
+
+    fn on_input(&mut self, payload_type: PayloadType, payload: &[u8]) {
+        match payload_type {
+            PayloadType::Output if !self.output_ended => {
+                self.typed.extend(payload);
+                if self.typed.len() >= MAX_TYPED_BYTES {
+                    self.parts.channel.set_ready(false);
+                }
+            }
+            PayloadType::Size => self.on_size(payload),
+            PayloadType::Flag if payload == FLAG_TERMINATE_SESSION => self.end(Order::Closed),
+            other => tracing::debug!(payload_type = ?other, "input of this type means nothing to a shell"),
+        }
+    }
+
+    fn on_size(&mut self, payload: &[u8]) {
+        let Ok(wanted) = serde_json::from_slice::<TerminalSize>(payload) else {
+            tracing::debug!("a terminal size cannot be read");
+            return;
+        };
+        let side = |wanted: u32| u16::try_from(wanted.clamp(1, MAX_TERMINAL_SIDE)).unwrap_or(u16::MAX);
+        let size = Size {
+            cols: side(wanted.cols),
+            rows: side(wanted.rows),
+        };
+        if size == self.size {
+            return;
+        }
+        if let Err(error) = self.parts.pty.resize(size) {
+            tracing::debug!(%error, "the terminal was not resized");
+            return;
+        }
+        self.size = size;
+        let at = self.started.elapsed();
+        if let Some(transcript) = &mut self.parts.transcript {
+            transcript.resize(at, size);
+        }
+    }
+
+    /// The first reason counts.
+    fn end(&mut self, order: Order) {
+        if self.order.is_none() {
+            self.order = Some(order);
+        }
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        let now = self.started.elapsed();
+        let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
+        if self.ending.looks_for_processes(now, ended, ordered) {
+            self.members = members::of_session(self.parts.shell.pid());
+        }
+        let facts = self.facts();
+        self.ending.advance(now, &facts)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            shell_ended: self.exit_code.is_some(),
+            ordered: self.order.is_some(),
+            processes_left: !self.members.is_empty(),
+            output_ended: self.output_ended,
+            unacknowledged: self.unacknowledged,
+            progress_at: self.progress_at,
+            peer: match (self.parts.link.is_open(), self.paused) {
+                (false, _) => Peer::Away,
+                (true, true) => Peer::Paused,
+                (true, false) => Peer::Attached,
+            },
+            recording_complete: self.parts.transcript.as_ref().is_none_or(Transcript::is_over),
+        }
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Signal(signal) => members::signal_all(&self.members, signal),
+            Action::CompleteRecording => {
+                let at = self.started.elapsed();
+                if let Some(transcript) = &mut self.parts.transcript {
+                    transcript.finish(at);
+                }
+            }
+            Action::Announce => {
+                // The stock agent does not say it to whom it has it from.
+                if self.order.is_none() {
+                    self.send_state("Terminating", self.exit_code);
+                    self.drain_channel();
+                }
+                self.parts.link.close().await;
+                self.parts.channel.disconnected();
+            }
+            Action::Finish => {}
+        }
+    }
+
+    /// When something is due though nothing happens.
+    fn timer_at(&self) -> Option<Instant> {
+        let resend = self.parts.channel.next_timeout();
+        let resend = resend.filter(|_| !self.parts.link.is_congested());
+        let end = self.ending.deadline(&self.facts());
+        let first = [resend, end].into_iter().flatten().min()?;
+        Some(self.started + first)
+    }
+}
+
+async fn progress(transcript: Option<&mut Transcript>) {
+    match transcript {
+        Some(transcript) => transcript.progress().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,247 @@
+//! One session as the daemon sees it: a worker process from its start to its reported end.
+
+use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use moorline_protocol::{
+    message::{AgentMessage, AgentTaskComplete, MessageType, StartSessionContent},
+    time::Now,
+    types::SessionId,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::AsyncReadExt,
+    process::ChildStdout,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    intake::Running,
+    role_credentials::unix_millis,
+    task::{SessionOutcome, SessionTask},
+};
+use crate::runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess};
+
+/// Topic and type of the message that reports an end.
+const TOPIC: &str = "agent_task_complete";
+/// As the stock agent: this often, this long apart.
+const ATTEMPTS: i64 = 3;
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
+/// What a worker may say. It says one line.
+const MAX_STDOUT_BYTES: u64 = 64 * 1024;
+/// A worker that was ordered to end and does not is killed after this long: more than it may need to deliver the
+/// rest of its recording.
+const KILL_AFTER: Duration = Duration::from_secs(360);
+
+/// How a session begins.
+pub(super) enum Start {
+    Worker(Box<StartSessionContent>),
+    /// It does not, and this is why.
+    Refused(String),
+}
+
+/// What the control channel has to say to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// End.
+    Close,
+    /// The endpoint knows of the end.
+    Acknowledged,
+}
+
+/// One session under supervision.
+pub(super) struct Supervision {
+    context: Arc<NodeContext>,
+    outgoing: mpsc::Sender<AgentMessage>,
+    session_id: SessionId,
+    completion: Uuid,
+    notices: mpsc::Receiver<Notice>,
+}
+
+impl Supervision {
+    pub(super) fn new(
+        context: Arc<NodeContext>,
+        outgoing: mpsc::Sender<AgentMessage>,
+        session_id: SessionId,
+        completion: Uuid,
+        notices: mpsc::Receiver<Notice>,
+    ) -> Self {
+        Self {
+            context,
+            outgoing,
+            session_id,
+            completion,
+            notices,
+        }
+    }
+
+    /// From the start to the acknowledged end.
+    pub(super) async fn run(mut self, start: Start, running: Option<Running>) {
+        let outcome = match start {
+            Start::Worker(content) => self.run_worker(*content).await,
+            Start::Refused(reason) => SessionOutcome::failed(&reason),
+        };
+        drop(running);
+        self.report(&outcome).await;
+    }
+
+    async fn run_worker(&mut self, content: StartSessionContent) -> SessionOutcome {
+        let task = SessionTask {
+            content,
+            state_dir: self.context.state_dir.clone(),
+            credentials: self.context.credentials.borrow().clone().map(Into::into),
+            default_user: self.context.config.session.default_user.clone(),
+        };
+        let task = serde_json::to_vec(&task).expect("a struct of texts and numbers is JSON");
+        let mut worker = match WorkerProcess::spawn(WorkerKind::Session, &task, Path::new("/")).await {
+            Ok(worker) => worker,
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(session_id = %self.session_id, reason, "session not started");
+                return SessionOutcome::failed(&reason);
+            }
+        };
+        let key = worker.key();
+        let stdout = worker.take_stdout();
+        let (said, status) = tokio::join!(read_stdout(stdout), self.wait(&mut worker, key));
+        SessionOutcome::from_last_line(&said).unwrap_or_else(|| {
+            let reason = match status {
+                Ok(status) => silent_end(status),
+                Err(error) => format!("the end of the session's worker process is not known: {error}"),
+            };
+            tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
+            SessionOutcome::failed(&reason)
+        })
+    }
+
+    async fn wait(
+        &mut self,
+        worker: &mut WorkerProcess,
+        key: Option<ProcessKey>,
+    ) -> std::io::Result<ExitStatus> {
+        let mut kill_at = None;
+        loop {
+            tokio::select! {
+                status = worker.wait() => return status,
+                Some(notice) = self.notices.recv() => if notice == Notice::Close && kill_at.is_none() {
+                    signal(key, Signal::SIGTERM);
+                    kill_at = Some(Instant::now() + KILL_AFTER);
+                },
+                () = until(kill_at) => {
+                    tracing::warn!(session_id = %self.session_id, "session worker does not end, killed");
+                    signal(key, Signal::SIGKILL);
+                    kill_at = Some(Instant::now() + KILL_AFTER);
+                }
+            }
+        }
+    }
+
+    /// Says how the session ended until the endpoint knows.
+    async fn report(&mut self, outcome: &SessionOutcome) {
+        for attempt in 1..=ATTEMPTS {
+            let message = self.completion_message(outcome, attempt);
+            if self.outgoing.try_send(message).is_err() {
+                tracing::debug!(session_id = %self.session_id, "the control channel takes no message now");
+            }
+            let acknowledged = async {
+                while let Some(notice) = self.notices.recv().await {
+                    if notice == Notice::Acknowledged {
+                        return;
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            if timeout(ATTEMPT_INTERVAL, acknowledged).await.is_ok() {
+                return;
+            }
+        }
+        tracing::info!(session_id = %self.session_id, "the end of the session was not acknowledged");
+    }
+
+    fn completion_message(&self, outcome: &SessionOutcome, attempt: i64) -> AgentMessage {
+        let complete = AgentTaskComplete {
+            schema_version: 1,
+            task_id: self.session_id.to_string(),
+            topic: TOPIC.to_owned(),
+            final_task_status: outcome.status.as_str().to_owned(),
+            is_routing_failure: false,
+            aws_account_id: String::new(),
+            instance_id: self.context.instance_id().to_string(),
+            output: outcome.output.clone(),
+            s3_bucket: String::new(),
+            s3_url_suffix: String::new(),
+            cwl_group: String::new(),
+            cwl_stream: String::new(),
+            retry_number: attempt,
+            moorline_exit_code: outcome
+                .exit_code
+                .filter(|_| self.context.registration.is_moorline),
+        };
+        let payload = serde_json::to_vec(&complete).expect("a struct of texts and numbers is JSON");
+        let now = Now {
+            monotonic: Duration::ZERO,
+            unix_millis: unix_millis(),
+        };
+        AgentMessage::control(
+            MessageType::AgentTaskComplete,
+            self.completion,
+            now,
+            0,
+            Bytes::from(payload),
+        )
+    }
+}
+
+/// The process has not been waited for while this is called, so its number is still its own.
+fn signal(key: Option<ProcessKey>, signal: Signal) {
+    let Some(key) = key else { return };
+    if let Err(error) = kill(Pid::from_raw(key.pid), signal) {
+        tracing::debug!(%error, %signal, "session worker not signalled");
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_stdout(stdout: Option<ChildStdout>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(stdout) = stdout
+        && let Err(error) = stdout.take(MAX_STDOUT_BYTES).read_to_end(&mut said).await
+    {
+        tracing::debug!(%error, "session worker not heard");
+    }
+    said
+}
+
+fn silent_end(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("the session's worker process was ended by signal {signal}"),
+        (None, Some(code)) => {
+            format!("the session's worker process ended with exit code {code} and said nothing")
+        }
+        (None, None) => "the session's worker process ended and said nothing".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_said_nothing_is_described_by_its_end() {
+        assert!(silent_end(ExitStatus::from_raw(9)).contains("signal 9"));
+        assert!(silent_end(ExitStatus::from_raw(0x0100)).contains("exit code 1"));
+    }
+}

@@ -1,0 +1,175 @@
+//! The worker process of one session. It needs its daemon to be born and for nothing else.
+
+use std::{
+    io::{self, Read, Write},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use moorline_protocol::{
+    channel::{DataChannel, Role},
+    document::{DocumentError, SessionDocument, SessionPlan, SessionType},
+    types::{InvalidId, SessionId},
+};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{
+    channel_opening::ChannelOpening,
+    link::Link,
+    login::{LoginError, LoginUser, UserRequest},
+    program::{Program, ProgramError, Wanted},
+    pty::{self, PtyError},
+    recorder::{Recorder, Size},
+    role_credentials::{CredentialSupply, unix_millis},
+    shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
+    task::{SessionOutcome, SessionStatus, SessionTask},
+    transcript::{Transcript, TranscriptPlace},
+};
+use crate::identity::{Registration, RegistrationError};
+
+/// The largest task: a session document and its parameters.
+const MAX_TASK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why a session did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the session's task could not be read")]
+    ReadTask(#[source] io::Error),
+    #[error("the session's task is malformed")]
+    MalformedTask(#[source] serde_json::Error),
+    #[error("failed to start the async runtime")]
+    Runtime(#[source] io::Error),
+    #[error("failed to set up signals")]
+    Signals(#[source] io::Error),
+    #[error("the operating system gives no randomness")]
+    Randomness,
+    #[error(transparent)]
+    SessionId(#[from] InvalidId),
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Pty(#[from] PtyError),
+}
+
+/// Reads the task from standard input, serves the session, writes the outcome to standard output.
+pub(super) fn main() -> ExitCode {
+    start_log();
+    let outcome = serve().unwrap_or_else(|error| {
+        let reason = format!("{:#}", anyhow::Error::from(error));
+        tracing::warn!(reason, "the session did not start");
+        SessionOutcome::failed(&reason)
+    });
+    report(&outcome);
+    match outcome.status {
+        SessionStatus::Success => ExitCode::SUCCESS,
+        SessionStatus::Failed => ExitCode::FAILURE,
+    }
+}
+
+fn serve() -> Result<SessionOutcome, StartError> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .take(MAX_TASK_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(StartError::ReadTask)?;
+    let task = serde_json::from_slice(&bytes).map_err(StartError::MalformedTask)?;
+    drop(bytes);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?
+        .block_on(serve_task(task))
+}
+
+async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let parts = start(task)?;
+    tracing::info!(session_id = %parts.session_id, pid = parts.shell.pid().as_raw(), "session started");
+    let session_id = parts.session_id.clone();
+    let outcome = ShellSession::new(parts).serve(&mut signals).await;
+    tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
+    Ok(outcome)
+}
+
+/// Starts the shell first: it reads its profiles while the channel is being opened.
+fn start(task: SessionTask) -> Result<Parts, StartError> {
+    let content = task.content;
+    let session_id: SessionId = content.session_id.parse()?;
+    let registration = Arc::new(Registration::load(&task.state_dir)?);
+    let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
+    let wanted = Wanted::from_plan(&plan)?;
+    let user = LoginUser::resolve(&UserRequest {
+        run_as_enabled: plan.run_as_enabled,
+        run_as_user: &content.run_as_user,
+        run_as_default_user: &plan.run_as_default_user,
+        elevated: wanted.is_elevated(),
+        default_user: &task.default_user,
+    })?;
+    let program = Program::new(&wanted, &user, std::env::var_os("LANG"));
+    let mut seed = [0; 32];
+    SystemRandom::new()
+        .fill(&mut seed)
+        .map_err(|_| StartError::Randomness)?;
+    let (pty, shell) = pty::start(&program, &user, Size::default())?;
+
+    let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
+    let transcript = content.moorline_transcript_path.map(|path| {
+        let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
+        let recorder = Recorder::new(session_id.to_string(), program.shown(), unix_millis() / 1000);
+        Transcript::new(Arc::new(place), recorder)
+    });
+    let is_moorline = registration.is_moorline;
+    let link = Link::new(Arc::new(ChannelOpening {
+        registration,
+        credentials,
+        session_id: session_id.clone(),
+    }));
+    Ok(Parts {
+        session_id,
+        is_moorline,
+        channel: DataChannel::new(Role::Agent, seed, WINDOW_BYTES),
+        link,
+        pty,
+        shell,
+        transcript,
+        profile: typed_profile(&plan),
+    })
+}
+
+/// `shellProfile` is typed into a shell, as the stock agent does.
+fn typed_profile(plan: &SessionPlan) -> Vec<u8> {
+    if plan.session_type != SessionType::StandardStream || plan.shell_profile_linux.is_empty() {
+        return Vec::new();
+    }
+    format!("{}\n", plan.shell_profile_linux).into_bytes()
+}
+
+/// A daemon that is gone does not read it, and that is no failure.
+fn report(outcome: &SessionOutcome) {
+    let line = serde_json::to_string(outcome).expect("a struct of texts and numbers is JSON");
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        tracing::debug!(%error, "nobody reads the outcome");
+    }
+}
+
+/// To standard error, which may go away with the daemon: neither that nor anything else about the log ends a
+/// session.
+fn start_log() {
+    let level = std::env::var("MOORLINE_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
+}
