@@ -1,24 +1,51 @@
 //! Run Command on the node: intake, journal, one worker process per command, replies until they are acknowledged.
+//!
+//! The promise: a command reaches exactly one final state, whatever is killed when. So every move is in the
+//! [`journal`] before anything depends on it: a job is accepted there before its acknowledgement leaves, begun there
+//! by the one worker that may run it, and its results stay there until the endpoint has them. Everything else here
+//! can be forgotten at any moment.
 
-use std::sync::Arc;
+mod executor;
+mod flow;
+mod intake;
+mod journal;
+mod outbox;
+mod output;
+mod reply;
+mod retention;
+mod service;
+mod step;
+mod worker;
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use moorline_protocol::message::AgentMessage;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::runtime::NodeContext;
+
+/// Jobs and acknowledgements that wait; when it is full, the endpoint delivers again.
+const MAILBOX: usize = 256;
 
 /// The daemon's side of Run Command: a handle to its task.
 #[derive(Debug, Clone)]
 pub(crate) struct CommandService {
-    _mailbox: mpsc::Sender<AgentMessage>,
+    mailbox: mpsc::Sender<AgentMessage>,
+    connected: Arc<Notify>,
 }
 
 impl CommandService {
     /// Opens the journal, takes over workers that outlived the last daemon, and begins to work. `outgoing` goes to
     /// the control channel; what does not get through is sent again from the journal.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
-        let _ = (context, outgoing);
-        todo!()
+        let (mailbox, received) = mpsc::channel(MAILBOX);
+        let connected = Arc::new(Notify::new());
+        let service = service::Service::new(context, outgoing, received, Arc::clone(&connected));
+        tokio::spawn(service.run());
+        Self { mailbox, connected }
     }
 
     /// `agent_job` or `agent_job_reply_ack`; never blocks.
@@ -26,17 +53,22 @@ impl CommandService {
     /// # Errors
     /// The mailbox is full: the message comes back, and the caller answers a job with ProcessorBufferFull.
     pub(crate) fn try_deliver(&self, message: AgentMessage) -> Result<(), AgentMessage> {
-        let _ = message;
-        todo!()
+        self.mailbox.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// The control channel stands again: replies without acknowledgement are due at once.
     pub(crate) fn connected(&self) {
-        todo!()
+        self.connected.notify_one();
     }
 }
 
 /// `moorline-agent worker command`: reads its task from standard input, runs the document, writes the journal.
 pub(crate) fn worker_main() -> std::process::ExitCode {
-    todo!()
+    worker::main()
+}
+
+/// Unix milliseconds.
+fn now_millis() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

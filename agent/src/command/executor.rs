@@ -1,0 +1,304 @@
+//! Which commands run, which wait, and what has become of their workers.
+//!
+//! The journal decides; this only acts on it. A worker's word counts for nothing but "look".
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use moorline_protocol::message::ResultStatus;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::AsyncReadExt,
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+
+use crate::runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess};
+
+use super::{
+    journal::{CancelOutcome, JournalError, JournalThread, Settled, Unfinished, WorkerRecord},
+    now_millis, reply,
+    worker::WorkerTask,
+};
+
+/// How often workers that are not our children are looked at.
+const ADOPTED_LOOK: Duration = Duration::from_millis(500);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// Workers that end before they begin, one after another, until the command is given up.
+const MAX_STARTS: u32 = 10;
+
+/// The end of a worker process that this daemon started.
+#[derive(Debug)]
+pub(super) struct WorkerEnded {
+    pub(super) command_id: String,
+}
+
+/// Commands in hand.
+#[derive(Debug)]
+pub(super) struct Executor {
+    context: Arc<NodeContext>,
+    journal: JournalThread,
+    waiting: VecDeque<Waiting>,
+    running: BTreeMap<String, Running>,
+    /// Commands whose worker has gone and that could not be settled, because the journal did not answer.
+    unsettled: BTreeSet<String>,
+    retry_at: Option<Instant>,
+    ended: mpsc::Sender<WorkerEnded>,
+    nudged: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command_id: String,
+    starts: u32,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Running {
+    /// `None`: it ended before it could be looked at.
+    key: Option<ProcessKey>,
+    /// Set for a worker that another daemon started, or that won a race against ours.
+    adopted: Option<WorkerRecord>,
+    starts: u32,
+}
+
+impl Executor {
+    pub(super) fn new(
+        context: Arc<NodeContext>,
+        journal: JournalThread,
+        ended: mpsc::Sender<WorkerEnded>,
+        nudged: Arc<Notify>,
+    ) -> Self {
+        Self {
+            context,
+            journal,
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            retry_at: None,
+            ended,
+            nudged,
+        }
+    }
+
+    /// Takes over what the last daemon left: waiting commands, living workers, dead ones.
+    pub(super) async fn recover(&mut self, unfinished: Vec<Unfinished>) {
+        for Unfinished { command_id, worker } in unfinished {
+            match worker {
+                None => self.enqueue(command_id),
+                Some(worker) if worker.is_alive() => self.adopt(command_id, worker, 0),
+                Some(_) => self.settle(command_id, 0).await,
+            }
+        }
+    }
+
+    /// Whether one more command may be accepted.
+    pub(super) fn has_room(&self) -> bool {
+        let limits = &self.context.config.command;
+        self.running.len() + self.waiting.len() < limits.workers.saturating_add(limits.queue)
+    }
+
+    pub(super) fn enqueue(&mut self, command_id: String) {
+        self.waiting.push_back(Waiting { command_id, starts: 0, not_before: None });
+    }
+
+    /// Starts what can be started.
+    pub(super) async fn start_waiting(&mut self) {
+        while self.running.len() < self.context.config.command.workers {
+            let now = Instant::now();
+            let is_ready = |waiting: &Waiting| waiting.not_before.is_none_or(|at| at <= now);
+            let Some(index) = self.waiting.iter().position(is_ready) else {
+                return;
+            };
+            if let Some(waiting) = self.waiting.remove(index) {
+                self.start(waiting).await;
+            }
+        }
+    }
+
+    async fn start(&mut self, waiting: Waiting) {
+        let Waiting { command_id, starts, .. } = waiting;
+        let task = WorkerTask {
+            state_dir: self.context.state_dir.clone(),
+            command_id: command_id.clone(),
+            instance_id: self.context.instance_id().to_string(),
+            region: self.context.registration.region.clone(),
+            platform: self.context.platform.clone(),
+            is_moorline: self.context.registration.is_moorline,
+        };
+        let task = serde_json::to_vec(&task).unwrap_or_default();
+        match WorkerProcess::spawn(WorkerKind::Command, &task, Path::new("/")).await {
+            Ok(worker) => {
+                let running = Running { key: worker.key(), adopted: None, starts: starts + 1 };
+                self.running.insert(command_id.clone(), running);
+                tokio::spawn(watch(command_id, worker, self.ended.clone(), Arc::clone(&self.nudged)));
+            }
+            Err(error) => {
+                tracing::warn!(command_id, error = &error as &dyn std::error::Error, "no worker for a command");
+                self.wait_again(command_id, starts + 1).await;
+            }
+        }
+    }
+
+    /// A worker did not begin its command: another one will, or the command is given up.
+    async fn wait_again(&mut self, command_id: String, starts: u32) {
+        if starts >= MAX_STARTS && self.abandon(&command_id).await {
+            return;
+        }
+        let pause = FIRST_RETRY.saturating_mul(1 << starts.min(10)).min(LAST_RETRY);
+        let not_before = Some(Instant::now() + pause);
+        self.waiting.push_back(Waiting { command_id, starts, not_before });
+    }
+
+    async fn abandon(&self, command_id: &str) -> bool {
+        let id = command_id.to_owned();
+        let abandoned = self.journal.call(move |journal| {
+            let now = now_millis();
+            journal.abandon(&id, now, |job_id| {
+                let trace = "the command's worker could not be started; nothing was run";
+                reply::ended_without_run(job_id, ResultStatus::Failed, trace, now)
+            })
+        });
+        match abandoned.await {
+            Ok(_) => {
+                self.nudged.notify_one();
+                true
+            }
+            // The journal does not answer, so no worker could begin either.
+            Err(_) => false,
+        }
+    }
+
+    /// A worker process has ended.
+    pub(super) async fn worker_ended(&mut self, WorkerEnded { command_id }: WorkerEnded) {
+        let Some(running) = self.running.remove(&command_id) else {
+            return;
+        };
+        self.settle(command_id, running.starts).await;
+    }
+
+    /// Looks after workers that are not our children, and after what could not be settled.
+    pub(super) async fn look(&mut self) {
+        let is_gone = |running: &Running| running.adopted.as_ref().is_some_and(|worker| !worker.is_alive());
+        let gone: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(_, running)| is_gone(running))
+            .map(|(command_id, _)| command_id.clone())
+            .collect();
+        for command_id in gone {
+            self.worker_ended(WorkerEnded { command_id }).await;
+        }
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry_at = None;
+            for command_id in std::mem::take(&mut self.unsettled) {
+                self.settle(command_id, 0).await;
+            }
+        }
+    }
+
+    async fn settle(&mut self, command_id: String, starts: u32) {
+        let id = command_id.clone();
+        let settled = self.journal.call(move |journal| {
+            let now = now_millis();
+            journal.settle(&id, now, WorkerRecord::is_alive, |job_id, steps| reply::lost(job_id, steps, now))
+        });
+        match settled.await {
+            Ok(Settled::Finished) => self.nudged.notify_one(),
+            Ok(Settled::Lost) => {
+                tracing::warn!(command_id, "a command's worker ended unexpectedly; reported as failed");
+                self.nudged.notify_one();
+            }
+            Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
+            Ok(Settled::Running(worker)) => self.adopt(command_id, worker, starts),
+            Err(error) => {
+                tracing::warn!(command_id, error = &error as &dyn std::error::Error, "a command waits for the journal");
+                self.unsettled.insert(command_id);
+                self.retry_at = Some(Instant::now() + FIRST_RETRY);
+            }
+        }
+    }
+
+    fn adopt(&mut self, command_id: String, worker: WorkerRecord, starts: u32) {
+        tracing::info!(command_id, pid = worker.key.pid, "a running command was taken over");
+        let running = Running { key: Some(worker.key), adopted: Some(worker), starts };
+        self.running.insert(command_id, running);
+    }
+
+    /// Cancels a command wherever it is.
+    ///
+    /// # Errors
+    /// The journal cannot be written. A running command has been told all the same, but may not have heard it yet.
+    pub(super) async fn cancel(&mut self, command_id: &str) -> Result<(), JournalError> {
+        let has_process = self.running.contains_key(command_id);
+        let id = command_id.to_owned();
+        let outcome = self.journal.call(move |journal| {
+            let now = now_millis();
+            journal.cancel(&id, has_process, now, |job_id| {
+                reply::ended_without_run(job_id, ResultStatus::Cancelled, "", now)
+            })
+        });
+        let outcome = outcome.await;
+        // With the disk full the mark cannot be set, and a cancellation matters most.
+        let key = self.running.get(command_id).and_then(|running| running.key);
+        let recorded = match &outcome {
+            Ok(CancelOutcome::Marked(worker)) => worker.as_ref().map(|worker| worker.key),
+            _ => None,
+        };
+        for key in [key, recorded.filter(|recorded| key != Some(*recorded))].into_iter().flatten() {
+            signal(key, Signal::SIGUSR1);
+        }
+        if outcome? == CancelOutcome::Ended {
+            self.waiting.retain(|waiting| waiting.command_id != command_id);
+            self.nudged.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Commands that wait only for the journal have no end yet, and are looked at again then.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let has_slot = self.running.len() < self.context.config.command.workers;
+        let start = self.waiting.iter().filter(|_| has_slot).filter_map(|waiting| waiting.not_before).min();
+        [start, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// Whether workers run that say nothing to this daemon.
+    pub(super) fn look_interval(&self) -> Option<Duration> {
+        self.running.values().any(|running| running.adopted.is_some()).then_some(ADOPTED_LOOK)
+    }
+}
+
+/// Waits for a worker; everything it says means "look into the journal".
+async fn watch(
+    command_id: String,
+    mut worker: WorkerProcess,
+    ended: mpsc::Sender<WorkerEnded>,
+    nudged: Arc<Notify>,
+) {
+    if let Some(mut stdout) = worker.take_stdout() {
+        let mut line = [0; 64];
+        while stdout.read(&mut line).await.is_ok_and(|count| count > 0) {
+            nudged.notify_one();
+        }
+    }
+    // Without an exit status there is still the journal to look into.
+    drop(worker.wait().await);
+    drop(ended.send(WorkerEnded { command_id }).await);
+}
+
+/// Signals a process if it still is the one that is meant.
+fn signal(key: ProcessKey, signal: Signal) {
+    if key.is_alive() {
+        // Gone meanwhile: then there is nothing to tell.
+        kill(Pid::from_raw(key.pid), signal).ok();
+    }
+}

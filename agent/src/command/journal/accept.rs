@@ -1,0 +1,201 @@
+//! The daemon's moves: accept, cancel, and settle what a worker left behind.
+
+use rusqlite::{OptionalExtension, Row, Transaction};
+
+use crate::runtime::ProcessKey;
+
+use super::{Conclusion, Journal, JournalError, StepRecord, WorkerRecord, conclude, doing, millis, read_status};
+
+/// A command without an end, as a starting daemon finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::command) struct Unfinished {
+    pub(in crate::command) command_id: String,
+    /// `None`: accepted, and never started.
+    pub(in crate::command) worker: Option<WorkerRecord>,
+}
+
+/// What a cancellation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::command) enum CancelOutcome {
+    /// It waited, and has ended as cancelled.
+    Ended,
+    /// Its worker will see the mark, and is to be signalled if one is named.
+    Marked(Option<WorkerRecord>),
+    /// There is nothing to cancel: never heard of, or already at its end.
+    Nothing,
+}
+
+/// Where a command stands after its worker has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::command) enum Settled {
+    /// It had finished, or is not known.
+    Finished,
+    /// No worker has begun it: it can be started.
+    Waiting,
+    /// Another worker runs it.
+    Running(WorkerRecord),
+    /// Its worker died without a result, and that has been recorded now.
+    Lost,
+}
+
+impl Journal {
+    /// Takes a command in. False: it was taken before, and nothing changes.
+    ///
+    /// # Errors
+    /// The journal cannot be written; the command counts as not taken.
+    pub(in crate::command) fn accept(
+        &mut self,
+        command_id: &str,
+        job_id: &str,
+        content: &str,
+        now: u64,
+    ) -> Result<bool, JournalError> {
+        self.write("accept a command into", |transaction| {
+            let inserted = transaction.execute(
+                "INSERT INTO command (command_id, job_id, content, state, accepted_at)
+                 VALUES (?1, ?2, ?3, 'accepted', ?4) ON CONFLICT (command_id) DO NOTHING",
+                (command_id, job_id, content, millis(now)),
+            )?;
+            Ok(inserted == 1)
+        })
+    }
+
+    /// Whether the command was taken in before. A look only, so it needs no room on the disk.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(in crate::command) fn is_known(&self, command_id: &str) -> Result<bool, JournalError> {
+        self.connection
+            .query_row("SELECT 1 FROM command WHERE command_id = ?1", [command_id], |_| Ok(()))
+            .optional()
+            .map(|found| found.is_some())
+            .map_err(doing("look into"))
+    }
+
+    /// Everything without an end, oldest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(in crate::command) fn unfinished(&self) -> Result<Vec<Unfinished>, JournalError> {
+        let read = || {
+            let mut statement = self.connection.prepare(
+                "SELECT command_id, boot_id, worker_pid, worker_start_ticks FROM command
+                 WHERE state <> 'finished' ORDER BY accepted_at, rowid",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(Unfinished { command_id: row.get(0)?, worker: worker_record(row, 1)? })
+            })?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(doing("read"))
+    }
+
+    /// Cancels a command. One that waits ends here, unless a worker process has been started for it
+    /// (`has_process`), which then finds the mark when it begins.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn cancel(
+        &mut self,
+        command_id: &str,
+        has_process: bool,
+        now: u64,
+        ended: impl FnOnce(&str) -> Conclusion,
+    ) -> Result<CancelOutcome, JournalError> {
+        self.write("cancel a command in", |transaction| {
+            let Some((job_id, state, worker)) = command(transaction, command_id)? else {
+                return Ok(CancelOutcome::Nothing);
+            };
+            match state.as_str() {
+                "finished" => return Ok(CancelOutcome::Nothing),
+                "accepted" if !has_process => {
+                    conclude(transaction, command_id, &ended(&job_id), now)?;
+                    return Ok(CancelOutcome::Ended);
+                }
+                _ => {}
+            }
+            transaction.execute("UPDATE command SET cancel_requested = 1 WHERE command_id = ?1", [command_id])?;
+            Ok(CancelOutcome::Marked(worker))
+        })
+    }
+
+    /// A worker of this command has gone: finds out what that means, and ends the command when its outcome can no
+    /// longer be known.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn settle(
+        &mut self,
+        command_id: &str,
+        now: u64,
+        is_alive: impl FnOnce(&WorkerRecord) -> bool,
+        lost: impl FnOnce(&str, &[StepRecord]) -> Conclusion,
+    ) -> Result<Settled, JournalError> {
+        self.write("settle a command in", |transaction| {
+            let Some((job_id, state, worker)) = command(transaction, command_id)? else {
+                return Ok(Settled::Finished);
+            };
+            match (state.as_str(), worker) {
+                ("accepted", _) => return Ok(Settled::Waiting),
+                ("finished", _) => return Ok(Settled::Finished),
+                (_, Some(worker)) if is_alive(&worker) => return Ok(Settled::Running(worker)),
+                _ => {}
+            }
+            let steps = steps(transaction, command_id)?;
+            conclude(transaction, command_id, &lost(&job_id, &steps), now)?;
+            Ok(Settled::Lost)
+        })
+    }
+
+    /// Ends a command that no worker has begun, because none can be started. False: one has begun it after all.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn abandon(
+        &mut self,
+        command_id: &str,
+        now: u64,
+        ended: impl FnOnce(&str) -> Conclusion,
+    ) -> Result<bool, JournalError> {
+        self.write("end a command in", |transaction| match command(transaction, command_id)? {
+            Some((job_id, state, _)) if state == "accepted" => {
+                conclude(transaction, command_id, &ended(&job_id), now)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        })
+    }
+}
+
+type CommandRow = (String, String, Option<WorkerRecord>);
+
+/// Job id, state and worker.
+fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Option<CommandRow>> {
+    transaction
+        .query_row(
+            "SELECT job_id, state, boot_id, worker_pid, worker_start_ticks FROM command WHERE command_id = ?1",
+            [command_id],
+            |row| Ok((row.get(0)?, row.get(1)?, worker_record(row, 2)?)),
+        )
+        .optional()
+}
+
+fn steps(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Vec<StepRecord>> {
+    let mut statement =
+        transaction.prepare("SELECT action, name, status FROM step WHERE command_id = ?1 ORDER BY position")?;
+    let rows = statement.query_map([command_id], |row| {
+        let status: Option<String> = row.get(2)?;
+        Ok(StepRecord { action: row.get(0)?, name: row.get(1)?, status: status.as_deref().map(read_status) })
+    })?;
+    rows.collect()
+}
+
+/// Three columns from `first`: the boot's id, pid, start time.
+fn worker_record(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<WorkerRecord>> {
+    let Some(boot_id) = row.get(first)? else {
+        return Ok(None);
+    };
+    let start_ticks: i64 = row.get(first + 2)?;
+    let key = ProcessKey { pid: row.get(first + 1)?, start_ticks: start_ticks.cast_unsigned() };
+    Ok(Some(WorkerRecord { boot_id, key }))
+}

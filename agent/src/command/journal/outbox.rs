@@ -1,0 +1,90 @@
+//! Replies on their way: from the journal to the endpoint, and out of it when they are acknowledged.
+
+use uuid::Uuid;
+
+use super::{Journal, JournalError, doing, millis, number};
+
+/// A reply that has not been acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::command) struct PendingReply {
+    pub(in crate::command) reply_id: i64,
+    pub(in crate::command) message_id: Uuid,
+    pub(in crate::command) payload: String,
+}
+
+impl Journal {
+    /// The next replies after `after`, in the order they were made, and marks them as sent.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(in crate::command) fn replies_after(
+        &mut self,
+        after: i64,
+        limit: usize,
+        now: u64,
+    ) -> Result<Vec<PendingReply>, JournalError> {
+        let read = |connection: &rusqlite::Connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT reply_id, message_id, payload FROM reply WHERE reply_id > ?1 ORDER BY reply_id LIMIT ?2",
+            )?;
+            let rows = statement.query_map((after, number(limit)), |row| {
+                let message_id: String = row.get(1)?;
+                Ok((row.get(0)?, message_id, row.get(2)?))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<(i64, String, String)>>>()
+        };
+        let rows = read(&self.connection).map_err(doing("read replies from"))?;
+        let replies: Vec<PendingReply> = rows
+            .into_iter()
+            .map(|(reply_id, message_id, payload)| {
+                let message_id =
+                    Uuid::parse_str(&message_id).map_err(|_| JournalError::Content { what: "a message id" })?;
+                Ok(PendingReply { reply_id, message_id, payload })
+            })
+            .collect::<Result<_, JournalError>>()?;
+        if let (Some(first), Some(last)) = (replies.first(), replies.last()) {
+            // Only a note, without which the reply goes out all the same.
+            let noted = self.write_relaxed("mark replies in", |transaction| {
+                transaction.execute(
+                    "UPDATE reply SET sent_at = ?3 WHERE reply_id BETWEEN ?1 AND ?2 AND sent_at IS NULL",
+                    (first.reply_id, last.reply_id, millis(now)),
+                )
+            });
+            if let Err(error) = noted {
+                tracing::debug!(error = &error as &dyn std::error::Error, "replies are not marked as sent");
+            }
+        }
+        Ok(replies)
+    }
+
+    /// The reply is with the endpoint, which is what the whole journal is for. Returns its number; a repeated or
+    /// unknown acknowledgement changes nothing.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn acknowledge(
+        &mut self,
+        message_id: Uuid,
+        now: u64,
+    ) -> Result<Option<i64>, JournalError> {
+        // If this is lost, the reply is sent again with the same id.
+        self.write_relaxed("acknowledge a reply in", |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM reply WHERE message_id = ?1 RETURNING reply_id, command_id, is_final",
+            )?;
+            let mut rows = statement.query([message_id.to_string()])?;
+            let Some(row) = rows.next()? else {
+                return Ok(None);
+            };
+            let (reply_id, command_id, is_final): (i64, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            drop(rows);
+            if is_final {
+                transaction.execute(
+                    "UPDATE command SET acknowledged_at = ?2 WHERE command_id = ?1",
+                    (command_id, millis(now)),
+                )?;
+            }
+            Ok(Some(reply_id))
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! What the journal forgets, and when.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Journal, JournalError, doing, millis};
+
+/// Ended commands are remembered, and their replies offered, this long: the life of a delivery.
+pub(in crate::command) const MEMORY: Duration = Duration::from_secs(48 * 3600);
+/// Rows removed in one transaction, so that a worker never waits long for its turn.
+const BATCH: u32 = 100;
+
+impl Journal {
+    /// Removes one batch of what is too old. True: there may be more.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn forget(&mut self, now: u64) -> Result<bool, JournalError> {
+        let memory = u64::try_from(MEMORY.as_millis()).unwrap_or(u64::MAX);
+        let before = millis(now.saturating_sub(memory));
+        let (replies, commands) = self.write_relaxed("remove old commands from", |transaction| {
+            let replies = transaction.execute(
+                "DELETE FROM reply WHERE reply_id IN (SELECT reply_id FROM reply WHERE created_at < ?1 LIMIT ?2)",
+                (before, BATCH),
+            )?;
+            let commands = transaction.execute(
+                "DELETE FROM command WHERE command_id IN
+                     (SELECT command_id FROM command WHERE state = 'finished' AND finished_at < ?1 LIMIT ?2)",
+                (before, BATCH),
+            )?;
+            Ok((replies, commands))
+        })?;
+        if replies > 0 {
+            tracing::warn!(replies, "the endpoint has not acknowledged replies for 48 hours; they are dropped");
+        }
+        Ok(replies.max(commands) >= BATCH as usize)
+    }
+
+    /// Commands whose files are in use.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(in crate::command) fn active(&self) -> Result<BTreeSet<String>, JournalError> {
+        let read = || {
+            let mut statement =
+                self.connection.prepare("SELECT command_id FROM command WHERE state <> 'finished'")?;
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(doing("read"))
+    }
+}

@@ -1,0 +1,102 @@
+//! The daemon's connection, on a thread of its own: the disk may be slow, the daemon's tasks may not.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Journal, JournalError, Opener};
+
+/// Work that waits for the thread. Its callers wait for their answers, so there are never more than tasks.
+const QUEUE: usize = 64;
+/// SQLite's own need is small; documents are parsed here, nested 64 levels at most.
+const STACK_BYTES: usize = 1024 * 1024;
+
+type Work = Box<dyn FnOnce(&mut Keeper) + Send>;
+
+/// A handle to the thread, which ends with the last handle.
+#[derive(Debug, Clone)]
+pub(in crate::command) struct JournalThread {
+    work: mpsc::Sender<Work>,
+}
+
+/// Owns the connection, and opens it when there is none.
+struct Keeper {
+    state_dir: PathBuf,
+    journal: Option<Journal>,
+}
+
+impl Keeper {
+    fn journal(&mut self) -> Result<&mut Journal, JournalError> {
+        match &mut self.journal {
+            Some(journal) => Ok(journal),
+            closed => Ok(closed.insert(Journal::open(&self.state_dir, Opener::Daemon)?)),
+        }
+    }
+}
+
+impl JournalThread {
+    /// Starts the thread. The journal itself is opened by the first call.
+    pub(in crate::command) fn start(state_dir: PathBuf) -> Self {
+        let (work, mut queue) = mpsc::channel::<Work>(QUEUE);
+        let mut keeper = Keeper { state_dir, journal: None };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(STACK_BYTES);
+        let started = thread.spawn(move || {
+            while let Some(work) = queue.blocking_recv() {
+                // A panic ends this piece of work, whose caller hears of it by the missing answer, and nothing else.
+                if catch_unwind(AssertUnwindSafe(|| work(&mut keeper))).is_err() {
+                    keeper.journal = None;
+                }
+            }
+        });
+        if let Err(error) = started {
+            // Every call then says that the thread has ended, and no command is accepted.
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to start the journal's thread");
+        }
+        Self { work }
+    }
+
+    /// Does something with the journal. After an error the connection is given up, and the next call opens it anew.
+    ///
+    /// # Errors
+    /// The journal cannot be opened, or what `work` returns.
+    pub(in crate::command) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.run(move |keeper| {
+            let outcome = keeper.journal().and_then(work);
+            if outcome.is_err() {
+                keeper.journal = None;
+            }
+            outcome
+        })
+        .await?
+    }
+
+    /// Does something that takes its time and needs no journal.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub(in crate::command) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.run(move |_| work()).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |keeper| {
+            // Nobody waits any more: the daemon ends.
+            drop(answer.send(work(keeper)));
+        });
+        self.work.send(work).await.map_err(|_| JournalError::Closed)?;
+        answered.await.map_err(|_| JournalError::Closed)
+    }
+}

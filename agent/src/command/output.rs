@@ -1,0 +1,164 @@
+//! Output of a step: captured with bounded memory, kept in files, cut to what a reply may carry
+//! (documents.md §1.11).
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Most bytes of `standardOutput` and of `standardError` in a reply.
+pub(super) const STREAM_BYTES: usize = 24_000;
+/// Most bytes of `output`, where both stand together.
+pub(super) const COMBINED_BYTES: usize = 2_500;
+/// Most bytes of one stream that are kept on the node.
+const FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+const STREAM_MARK: &str = "--output truncated--";
+const OUTPUT_MARK: &str = "\n---Output truncated---";
+const ERROR_MARK: &str = "\n---Error truncated----";
+const ERROR_TITLE: &str = "\n----------ERROR-------\n";
+
+/// One stream of a step while it runs: its beginning in memory, all of it (up to a bound) in a file.
+#[derive(Debug, Default)]
+pub(super) struct Capture {
+    head: Vec<u8>,
+    file: Option<File>,
+    file_bytes: u64,
+}
+
+impl Capture {
+    /// Goes on into another file; the beginning in memory stays. Without a file (the disk is full, say) the stream
+    /// is still reported.
+    pub(super) fn continue_in(&mut self, path: &Path) {
+        self.file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok();
+        self.file_bytes = 0;
+    }
+
+    /// Takes what the script wrote. Never fails: losing the copy is no reason to lose the script.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        // A few bytes more than are reported, so that the text shows whether it was cut.
+        let room = (STREAM_BYTES + 8).saturating_sub(self.head.len());
+        self.head.extend(bytes.iter().take(room));
+        let Some(file) = &mut self.file else {
+            return;
+        };
+        let room = usize::try_from(FILE_BYTES.saturating_sub(self.file_bytes)).unwrap_or(usize::MAX);
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        match file.write_all(kept) {
+            Ok(()) => self.file_bytes += kept.len() as u64,
+            Err(_) => self.file = None,
+        }
+    }
+
+    /// Its beginning as text; what is not UTF-8 is replaced.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.head).into_owned()
+    }
+}
+
+/// `standardOutput` or `standardError`: at most `limit` bytes with the mark that says so.
+pub(super) fn stream_text(text: &str, limit: usize) -> String {
+    cut(text, limit, STREAM_MARK)
+}
+
+/// `output`: both streams, at most `limit` bytes. If only one is longer than half, only that one is cut.
+pub(super) fn combined_text(stdout: &str, stderr: &str, limit: usize) -> String {
+    if stderr.is_empty() {
+        return cut(stdout, limit, OUTPUT_MARK);
+    }
+    let available = limit.saturating_sub(ERROR_TITLE.len());
+    let half = available / 2;
+    let (stdout_limit, stderr_limit) = if stdout.len() + stderr.len() <= available {
+        (stdout.len(), stderr.len())
+    } else if stdout.len() > half && stderr.len() > half {
+        (half, half)
+    } else if stdout.len() > half {
+        (available - stderr.len(), stderr.len())
+    } else {
+        (stdout.len(), available - stdout.len())
+    };
+    let stdout = cut(stdout, stdout_limit, OUTPUT_MARK);
+    let stderr = cut(stderr, stderr_limit, ERROR_MARK);
+    format!("{stdout}{ERROR_TITLE}{stderr}")
+}
+
+/// A text of at most `limit` bytes that ends with `mark` when it was cut; never inside a character.
+pub(super) fn cut(text: &str, limit: usize, mark: &str) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(limit.saturating_sub(mark.len()));
+    let kept = text.get(..end).unwrap_or_default();
+    format!("{kept}{mark}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_cut_at_24000_bytes_with_the_mark_inside() {
+        assert_eq!(stream_text(&"x".repeat(STREAM_BYTES), STREAM_BYTES), "x".repeat(STREAM_BYTES));
+        let cut = stream_text(&"x".repeat(STREAM_BYTES + 1), STREAM_BYTES);
+        assert_eq!(cut.len(), STREAM_BYTES);
+        assert!(cut.ends_with("xx--output truncated--"));
+    }
+
+    #[test]
+    fn a_character_is_never_cut_apart() {
+        let cut = stream_text(&"€".repeat(10_000), STREAM_BYTES);
+        assert!(cut.len() <= STREAM_BYTES && cut.len() > STREAM_BYTES - 3);
+        assert!(cut.ends_with("€--output truncated--"));
+    }
+
+    #[test]
+    fn the_combined_output_shares_its_room() {
+        let table = [
+            ("hello\n", "", "hello\n".to_owned()),
+            ("hello\n", "err\n", "hello\n\n----------ERROR-------\nerr\n".to_owned()),
+            ("", "err", "\n----------ERROR-------\nerr".to_owned()),
+        ];
+        for (stdout, stderr, expected) in table {
+            assert_eq!(combined_text(stdout, stderr, COMBINED_BYTES), expected);
+        }
+        let long = "x".repeat(3_000);
+        let only = combined_text(&long, "", COMBINED_BYTES);
+        assert_eq!(only.len(), COMBINED_BYTES);
+        assert!(only.ends_with("\n---Output truncated---"));
+        let both = combined_text(&long, &long, COMBINED_BYTES);
+        assert!(both.len() <= COMBINED_BYTES && both.len() >= COMBINED_BYTES - 1);
+        assert!(both.contains("\n---Output truncated---\n----------ERROR-------\nx"));
+        assert!(both.ends_with("\n---Error truncated----"));
+        let short_error = combined_text(&long, "err", COMBINED_BYTES);
+        assert_eq!(short_error.len(), COMBINED_BYTES);
+        assert!(short_error.ends_with("\n---Output truncated---\n----------ERROR-------\nerr"));
+        let short_output = combined_text("out", &long, COMBINED_BYTES);
+        assert_eq!(short_output.len(), COMBINED_BYTES);
+        assert!(short_output.starts_with("out\n----------ERROR-------\nx"));
+    }
+
+    #[test]
+    fn a_capture_keeps_the_beginning_in_memory_and_everything_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        let mut capture = Capture::default();
+        capture.continue_in(&path);
+        for _ in 0..100 {
+            capture.push(&[b'x'; 1000]);
+        }
+        assert_eq!(capture.text().len(), STREAM_BYTES + 8);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 100_000);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_exceeds_its_limit(stdout in ".{0,4000}", stderr in ".{0,4000}", limit in 200_usize..5_000) {
+            prop_assert!(combined_text(&stdout, &stderr, limit).len() <= limit);
+            prop_assert!(stream_text(&stdout, limit).len() <= limit);
+        }
+    }
+}

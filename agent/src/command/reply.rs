@@ -1,0 +1,244 @@
+//! Replies to the endpoint: `agent_job_ack` and `agent_job_reply` (agent-wire §6.4-6.7).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use moorline_protocol::message::{
+    AdditionalInfo, AgentInfo, AgentJobAck, AgentJobReply, JobAckCode, ReplyContent, ResultStatus, StepReply,
+    TOPIC_CANCEL_COMMAND, TOPIC_SEND_COMMAND,
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::runtime::AGENT_VERSION;
+
+use super::{
+    journal::{Conclusion, NewReply, StepRecord},
+    output::{COMBINED_BYTES, STREAM_BYTES, combined_text, cut, stream_text},
+};
+
+/// Larger payloads are dropped by peers.
+const MAX_PAYLOAD_BYTES: usize = 120_000;
+const MAX_TRACE_BYTES: usize = 2_500;
+
+/// How a command ends whose worker died without saying how.
+const LOST: &str = "the command's worker ended unexpectedly; the outcome is unknown";
+/// The same for the steps after the one that ran.
+const NEVER_RUN: &str = "not run: the command's worker ended unexpectedly";
+
+/// What a step came to, before it is cut to size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StepOutcome {
+    pub(super) status: ResultStatus,
+    pub(super) code: i64,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    /// Stands in `output` in place of both streams.
+    pub(super) text: Option<String>,
+}
+
+impl StepOutcome {
+    /// A step that did not run, and why.
+    pub(super) fn not_run(status: ResultStatus, code: i64, text: impl Into<String>) -> Self {
+        Self { status, code, stdout: String::new(), stderr: String::new(), text: Some(text.into()) }
+    }
+
+    /// Its form on the wire. `started` and `ended` are Unix milliseconds.
+    pub(super) fn into_reply(self, action: &str, started: u64, ended: u64) -> StepReply {
+        let Self { status, code, stdout, stderr, text } = self;
+        StepReply {
+            status,
+            // A failure without a code of its own would read as a success.
+            code: if status == ResultStatus::Failed && code == 0 { 1 } else { code },
+            name: action.to_owned(),
+            output: match text {
+                Some(text) => combined_text(&text, "", COMBINED_BYTES),
+                None => combined_text(&stdout, &stderr, COMBINED_BYTES),
+            },
+            start_date_time: iso(started),
+            end_date_time: iso(ended),
+            output_s3_bucket_name: String::new(),
+            output_s3_key_prefix: String::new(),
+            step_name: String::new(),
+            standard_output: stream_text(&stdout, STREAM_BYTES),
+            standard_error: stream_text(&stderr, STREAM_BYTES),
+        }
+    }
+}
+
+/// The status of a document whose steps all have one (agent-wire §6.7).
+pub(super) fn document_status(steps: impl Iterator<Item = ResultStatus> + Clone) -> ResultStatus {
+    [ResultStatus::Failed, ResultStatus::TimedOut, ResultStatus::Cancelled]
+        .into_iter()
+        .find(|status| steps.clone().any(|step| step == *status))
+        .unwrap_or(ResultStatus::Success)
+}
+
+/// Steps so far, by status.
+pub(super) type Counts = BTreeMap<String, i64>;
+
+pub(super) fn counts(steps: impl Iterator<Item = ResultStatus>) -> Counts {
+    let mut counts = Counts::new();
+    for status in steps {
+        *counts.entry(status.as_str().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// The acknowledgement of a job, as JSON text. `created_date` is that of the job's frame.
+pub(super) fn job_ack(job_id: &str, message_id: Uuid, created_date: u64, code: JobAckCode) -> String {
+    let (status_code, error_message) = code.wire();
+    json(&AgentJobAck {
+        job_id: job_id.to_owned(),
+        acknowledged_message_id: message_id.to_string(),
+        created_date: iso(created_date),
+        status_code: status_code.to_owned(),
+        error_message: error_message.to_owned(),
+    })
+}
+
+/// The first reply to a job: it has been taken in. Sent once and never kept.
+pub(super) fn in_progress(job_id: &str, is_cancel: bool, now: u64) -> String {
+    let topic = if is_cancel { TOPIC_CANCEL_COMMAND } else { TOPIC_SEND_COMMAND };
+    let content = content(ResultStatus::InProgress, None, None, "", now);
+    job_reply(job_id, topic, &content)
+}
+
+/// One finished step.
+pub(super) fn step(job_id: &str, name: &str, step: &StepReply, counts: Counts, now: u64) -> NewReply {
+    new_reply(job_id, content(ResultStatus::InProgress, Some(counts), one(name, step), "", now), false)
+}
+
+/// The end of a document; with its step when it has only one (`only_step`).
+pub(super) fn end(
+    job_id: &str,
+    status: ResultStatus,
+    only_step: Option<(&str, &StepReply)>,
+    counts: Counts,
+    trace: &str,
+    now: u64,
+) -> NewReply {
+    let steps = only_step.map_or_else(|| Some(Map::new()), |(name, step)| one(name, step));
+    new_reply(job_id, content(status, Some(counts), steps, trace, now), true)
+}
+
+/// The end of a command that never ran.
+pub(super) fn ended_without_run(job_id: &str, status: ResultStatus, trace: &str, now: u64) -> Conclusion {
+    let reply = end(job_id, status, None, Counts::new(), trace, now);
+    Conclusion { status, replies: vec![reply] }
+}
+
+/// The end of a command whose worker died: what finished stays, the step that ran is unknown, the rest never ran.
+pub(super) fn lost(job_id: &str, steps: &[StepRecord], now: u64) -> Conclusion {
+    let mut statuses: Vec<ResultStatus> = steps.iter().filter_map(|step| step.status).collect();
+    let mut replies = Vec::new();
+    let mut only_step = None;
+    let open = steps.iter().filter(|step| step.status.is_none());
+    for (index, record) in open.enumerate() {
+        let outcome = if index == 0 {
+            StepOutcome {
+                stderr: LOST.to_owned(),
+                ..StepOutcome::not_run(ResultStatus::Failed, -1, LOST)
+            }
+        } else {
+            StepOutcome::not_run(ResultStatus::Cancelled, 1, NEVER_RUN)
+        };
+        statuses.push(outcome.status);
+        let reply = outcome.into_reply(&record.action, now, now);
+        replies.push(step(job_id, &record.name, &reply, counts(statuses.iter().copied()), now));
+        if steps.len() == 1 {
+            only_step = Some((record.name.as_str(), reply));
+        }
+    }
+    let only_step = only_step.as_ref().map(|(name, reply)| (*name, reply));
+    let counts = counts(statuses.iter().copied());
+    // Even if every step has finished: the end itself was not recorded, so something went wrong after them.
+    let status = ResultStatus::Failed;
+    replies.push(end(job_id, status, only_step, counts, LOST, now));
+    Conclusion { status, replies }
+}
+
+/// The reply to a job whose document cannot be read; the acknowledgement has said so already.
+pub(super) fn unreadable(job_id: &str, reason: &str, now: u64) -> String {
+    let content = content(ResultStatus::Failed, None, None, reason, now);
+    job_reply(job_id, TOPIC_SEND_COMMAND, &content)
+}
+
+fn one(name: &str, step: &StepReply) -> Option<Map<String, Value>> {
+    let value = serde_json::to_value(step).unwrap_or_default();
+    Some(Map::from_iter([(name.to_owned(), value)]))
+}
+
+fn content(
+    status: ResultStatus,
+    counts: Option<Counts>,
+    steps: Option<Map<String, Value>>,
+    trace: &str,
+    now: u64,
+) -> ReplyContent {
+    ReplyContent {
+        additional_info: AdditionalInfo {
+            agent: AgentInfo {
+                lang: "en-US".to_owned(),
+                name: "amazon-ssm-agent".to_owned(),
+                os: "linux".to_owned(),
+                osver: "1".to_owned(),
+                ver: AGENT_VERSION.to_owned(),
+            },
+            date_time: iso(now),
+            run_id: String::new(),
+            runtime_status_counts: counts,
+        },
+        document_status: status,
+        document_trace_output: cut(trace, MAX_TRACE_BYTES, "..."),
+        runtime_status: steps,
+    }
+}
+
+fn new_reply(job_id: &str, content: ReplyContent, is_final: bool) -> NewReply {
+    NewReply { message_id: Uuid::new_v4(), is_final, payload: fitting(job_id, content) }
+}
+
+/// The payload, with the streams cut further until it is small enough: JSON in JSON may take several bytes for one.
+fn fitting(job_id: &str, mut content: ReplyContent) -> String {
+    let mut limit = STREAM_BYTES;
+    loop {
+        let payload = job_reply(job_id, TOPIC_SEND_COMMAND, &content);
+        if payload.len() <= MAX_PAYLOAD_BYTES || limit == 0 {
+            return payload;
+        }
+        limit = limit / 4 * 3;
+        if limit < 1_000 {
+            limit = 0;
+        }
+        for step in content.runtime_status.iter_mut().flat_map(Map::values_mut) {
+            for stream in ["standardOutput", "standardError"] {
+                if let Some(Value::String(text)) = step.get_mut(stream) {
+                    *text = stream_text(text, limit);
+                }
+            }
+        }
+    }
+}
+
+fn job_reply(job_id: &str, topic: &str, content: &ReplyContent) -> String {
+    json(&AgentJobReply {
+        schema_version: 1,
+        job_id: job_id.to_owned(),
+        content: json(content),
+        topic: topic.to_owned(),
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("texts, numbers and maps with text keys always have a JSON form")
+}
+
+/// ISO 8601 in UTC with milliseconds.
+pub(super) fn iso(unix_millis: u64) -> String {
+    let time = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    time.unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! The daemon's task for commands: takes jobs in, keeps workers going, gets replies out.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
+use uuid::Uuid;
+
+use crate::runtime::NodeContext;
+
+use super::{
+    executor::{Executor, WorkerEnded},
+    intake::{self, Intake},
+    journal::{JournalError, JournalThread},
+    now_millis,
+    outbox::Outbox,
+    reply,
+    retention::{self, Limits},
+    step,
+};
+
+/// Ends of workers that wait to be looked at.
+const ENDED: usize = 64;
+/// Between two rounds of removing what is old.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// The first round comes after the start, which is to be quick.
+const FIRST_RETENTION: Duration = Duration::from_secs(60);
+/// When the journal could not be opened, it is tried again at the next job, and after this time.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The task's state.
+#[derive(Debug)]
+pub(super) struct Service {
+    context: Arc<NodeContext>,
+    journal: JournalThread,
+    executor: Executor,
+    outbox: Outbox,
+    mailbox: mpsc::Receiver<AgentMessage>,
+    connected: Arc<Notify>,
+    nudged: Arc<Notify>,
+    ended: mpsc::Receiver<WorkerEnded>,
+    /// When to try again to read what the last daemon left; `None`: it has been read.
+    recovery_at: Option<Instant>,
+    retention_at: Instant,
+}
+
+/// What made the task wake up.
+enum Event {
+    Connected,
+    Ended(WorkerEnded),
+    Message(AgentMessage),
+    /// Time, or a worker's word: look.
+    Look,
+    Over,
+}
+
+impl Service {
+    pub(super) fn new(
+        context: Arc<NodeContext>,
+        outgoing: mpsc::Sender<AgentMessage>,
+        mailbox: mpsc::Receiver<AgentMessage>,
+        connected: Arc<Notify>,
+    ) -> Self {
+        let journal = JournalThread::start(context.state_dir.clone());
+        let nudged = Arc::new(Notify::new());
+        let (sender, ended) = mpsc::channel(ENDED);
+        let executor = Executor::new(Arc::clone(&context), journal.clone(), sender, Arc::clone(&nudged));
+        let outbox = Outbox::new(journal.clone(), outgoing);
+        let now = Instant::now();
+        Self {
+            context,
+            journal,
+            executor,
+            outbox,
+            mailbox,
+            connected,
+            nudged,
+            ended,
+            recovery_at: Some(now),
+            retention_at: now + FIRST_RETENTION,
+        }
+    }
+
+    /// Works until the daemon drops its handles.
+    pub(super) async fn run(mut self) {
+        if self.recover().await {
+            self.look().await;
+        }
+        loop {
+            let is_look = match self.next_event().await {
+                Event::Connected => {
+                    self.outbox.connected();
+                    true
+                }
+                Event::Ended(ended) => {
+                    self.executor.worker_ended(ended).await;
+                    true
+                }
+                Event::Message(message) => {
+                    self.take(message).await;
+                    false
+                }
+                Event::Look => true,
+                Event::Over => return,
+            };
+            if self.recovery_at.is_some_and(|at| at <= Instant::now()) {
+                self.recover().await;
+            }
+            if is_look {
+                self.look().await;
+            }
+            self.executor.start_waiting().await;
+            if self.retention_at <= Instant::now() {
+                self.retention_at = Instant::now() + RETENTION_INTERVAL;
+                self.forget().await;
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let look = self.executor.look_interval().map(|interval| Instant::now() + interval);
+        let times = [self.outbox.next_due(), self.executor.next_due(), self.recovery_at, look];
+        let due = times.into_iter().flatten().fold(self.retention_at, Instant::min);
+        tokio::select! {
+            message = self.mailbox.recv() => message.map_or(Event::Over, Event::Message),
+            // The sender is kept by the executor, so there is always a value.
+            Some(ended) = self.ended.recv() => Event::Ended(ended),
+            () = self.nudged.notified() => Event::Look,
+            () = self.connected.notified() => Event::Connected,
+            () = sleep_until(due) => Event::Look,
+        }
+    }
+
+    /// Looks into the journal, whatever the reason: nothing is ever done on a worker's word.
+    async fn look(&mut self) {
+        self.executor.look().await;
+        if self.recovery_at.is_some() {
+            return;
+        }
+        let sent = match self.outbox.send_new().await {
+            Ok(()) => self.outbox.send_due().await,
+            error => error,
+        };
+        if let Err(error) = sent {
+            warn(&error, "failed to read replies");
+            self.outbox.pause();
+        }
+    }
+
+    /// Reads what the last daemon left. False: the journal cannot be used now.
+    async fn recover(&mut self) -> bool {
+        if self.recovery_at.is_none() {
+            return true;
+        }
+        match self.journal.call(|journal| journal.unfinished()).await {
+            Ok(unfinished) => {
+                self.recovery_at = None;
+                self.executor.recover(unfinished).await;
+                self.executor.start_waiting().await;
+                // Replies of the last daemon's time.
+                self.nudged.notify_one();
+                true
+            }
+            Err(error) => {
+                warn(&error, "no command is accepted until the journal can be used; is the disk full?");
+                self.recovery_at = Some(Instant::now() + RECOVERY_INTERVAL);
+                false
+            }
+        }
+    }
+
+    async fn take(&mut self, message: AgentMessage) {
+        match message.message_type {
+            MessageType::AgentJob => self.take_job(message).await,
+            MessageType::AgentJobReplyAck => {
+                let read = serde_json::from_slice::<AgentJobReplyAck>(&message.payload);
+                let Some(message_id) = read.ok().and_then(|ack| Uuid::parse_str(&ack.acknowledged_message_id).ok())
+                else {
+                    tracing::debug!("an acknowledgement that names no message was ignored");
+                    return;
+                };
+                if let Err(error) = self.outbox.acknowledge(message_id).await {
+                    warn(&error, "failed to note an acknowledgement");
+                }
+                // There may be room in the window now.
+                self.nudged.notify_one();
+            }
+            other => tracing::debug!(?other, "not a message for commands"),
+        }
+    }
+
+    async fn take_job(&mut self, message: AgentMessage) {
+        let payload = message.payload.clone();
+        let Ok(read) = self.journal.compute(move || intake::read(&payload)).await else {
+            self.acknowledge_job("", &message, JobAckCode::ProcessorBufferFull);
+            return;
+        };
+        match read {
+            Intake::Send { job_id, command_id, content } => {
+                let code = self.accept(&command_id, &job_id, content).await;
+                self.acknowledge_job(&job_id, &message, code);
+                if code == JobAckCode::Successful {
+                    let reply = reply::in_progress(&job_id, false, now_millis());
+                    self.outbox.send_once(MessageType::AgentJobReply, reply);
+                    self.executor.enqueue(command_id);
+                }
+            }
+            Intake::Cancel { job_id, command_id } => {
+                let code = self.cancel(&command_id).await;
+                self.acknowledge_job(&job_id, &message, code);
+                if code == JobAckCode::Successful {
+                    let reply = reply::in_progress(&job_id, true, now_millis());
+                    self.outbox.send_once(MessageType::AgentJobReply, reply);
+                }
+            }
+            Intake::Unusable { job_id, code, reason } => {
+                tracing::warn!(job_id, reason, "a job cannot be taken");
+                self.acknowledge_job(&job_id, &message, code);
+                if !job_id.is_empty() {
+                    let reply = reply::unreadable(&job_id, &reason, now_millis());
+                    self.outbox.send_once(MessageType::AgentJobReply, reply);
+                }
+            }
+        }
+    }
+
+    async fn accept(&mut self, command_id: &str, job_id: &str, content: String) -> JobAckCode {
+        if !self.recover().await {
+            return JobAckCode::ProcessorBufferFull;
+        }
+        let has_room = self.executor.has_room();
+        let (id, job_id) = (command_id.to_owned(), job_id.to_owned());
+        let accepted = self.journal.call(move |journal| {
+            if has_room {
+                return journal.accept(&id, &job_id, &content, now_millis()).map(Some);
+            }
+            Ok(journal.is_known(&id)?.then_some(false))
+        });
+        match accepted.await {
+            Ok(Some(true)) => JobAckCode::Successful,
+            Ok(Some(false)) => JobAckCode::DuplicateCommand,
+            Ok(None) => JobAckCode::ProcessorBufferFull,
+            Err(error) => {
+                warn(&error, "a command is refused for now; is the disk full?");
+                JobAckCode::ProcessorBufferFull
+            }
+        }
+    }
+
+    async fn cancel(&mut self, command_id: &str) -> JobAckCode {
+        if !self.recover().await {
+            return JobAckCode::ProcessorBufferFull;
+        }
+        match self.executor.cancel(command_id).await {
+            Ok(()) => JobAckCode::Successful,
+            Err(error) => {
+                warn(&error, "a cancellation is not on record yet; is the disk full?");
+                JobAckCode::ProcessorBufferFull
+            }
+        }
+    }
+
+    fn acknowledge_job(&self, job_id: &str, job: &AgentMessage, code: JobAckCode) {
+        let ack = reply::job_ack(job_id, job.message_id, job.created_date, code);
+        self.outbox.send_once(MessageType::AgentJobAck, ack);
+    }
+
+    /// Removes what is old, from the journal and from the disk.
+    async fn forget(&self) {
+        loop {
+            match self.journal.call(|journal| journal.forget(now_millis())).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return warn(&error, "failed to remove old commands"),
+            }
+        }
+        let active = match self.journal.call(|journal| journal.active()).await {
+            Ok(active) => active,
+            Err(error) => return warn(&error, "failed to remove old files of commands"),
+        };
+        let folder = step::run_directories(&self.context.state_dir);
+        let prune = move || retention::prune(&folder, &active, Limits::default(), SystemTime::now());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = prune() {
+                tracing::warn!(%error, "failed to remove old files of commands");
+            }
+        });
+    }
+}
+
+fn warn(error: &JournalError, what: &str) {
+    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+}

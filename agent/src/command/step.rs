@@ -1,0 +1,92 @@
+//! The actions that this node can perform, one file each.
+
+mod run_shell_script;
+mod script_process;
+
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use moorline_protocol::document::Step;
+use tokio::sync::watch;
+
+use super::{
+    flow::{Ending, Ran, StopReason},
+    output::Capture,
+    worker::WorkerTask,
+};
+
+/// Actions with a handler here.
+pub(super) const HANDLED_ACTIONS: [&str; 1] = ["aws:runShellScript"];
+
+/// Longest file name made of a step's name, in bytes.
+const MAX_FILE_NAME_BYTES: usize = 120;
+
+/// What the steps of one command share.
+#[derive(Debug)]
+pub(super) struct StepContext<'a> {
+    pub(super) task: &'a WorkerTask,
+    /// `Some` when the job's id has the dotted form (agent-wire §6.1).
+    pub(super) command_id_variable: Option<&'a str>,
+    /// Set when the command is to stop.
+    pub(super) stop: watch::Receiver<Option<StopReason>>,
+}
+
+impl StepContext<'_> {
+    /// The command's directory: scripts and output.
+    fn run_directory(&self) -> PathBuf {
+        run_directories(&self.task.state_dir).join(&self.task.command_id)
+    }
+}
+
+/// Where the directories of all commands are.
+pub(super) fn run_directories(state_dir: &Path) -> PathBuf {
+    state_dir.join("commands")
+}
+
+/// Performs a step. What goes wrong is its result, never an error of the agent.
+pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<'_>) -> Ran {
+    let mut stdout = Capture::default();
+    let mut stderr = Capture::default();
+    let directory = context.run_directory().join(file_name(&step.name, position));
+    let mut ending = Ending::Exited(0);
+    // Only schema 1.x has several sets; all of them run, and the last failure is the step's.
+    for (index, inputs) in step.inputs.iter().enumerate() {
+        let directory = match step.inputs.len() {
+            1 => directory.clone(),
+            _ => directory.join(index.to_string()),
+        };
+        // When it cannot be made, the script finds another place, and the output is reported without a copy.
+        if make_private_directory(&directory).is_ok() {
+            stdout.continue_in(&directory.join("stdout"));
+            stderr.continue_in(&directory.join("stderr"));
+        }
+        let outputs = run_shell_script::Outputs { stdout: &mut stdout, stderr: &mut stderr };
+        let set_ending = run_shell_script::run(inputs, &directory, context, outputs).await;
+        let is_over = matches!(set_ending, Ending::Stopped(_));
+        if set_ending != Ending::Exited(0) {
+            ending = set_ending;
+        }
+        if is_over {
+            break;
+        }
+    }
+    Ran { ending, stdout: stdout.text(), stderr: stderr.text() }
+}
+
+/// A directory for its owner only, and those above it.
+fn make_private_directory(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The step's name without colons, as one element of a path; a long one ends with its position instead.
+fn file_name(name: &str, position: usize) -> String {
+    let plain = name.replace(':', "");
+    if !plain.is_empty() && plain.len() <= MAX_FILE_NAME_BYTES {
+        return plain;
+    }
+    let end = plain.floor_char_boundary(MAX_FILE_NAME_BYTES);
+    format!("{}-{position}", plain.get(..end).unwrap_or_default())
+}

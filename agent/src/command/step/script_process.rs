@@ -1,0 +1,165 @@
+//! A script while it runs: its output, its time, and its end.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, Command},
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::command::flow::{Ending, StopReason};
+
+use super::run_shell_script::Outputs;
+
+/// How long processes that a finished script left behind may hold its pipes before the step ends without them.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The same after the script was stopped.
+const DRAIN_STOPPED: Duration = Duration::from_millis(500);
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// A process that does not end this long after SIGKILL hangs in the kernel, and is given up.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+const READ_BYTES: usize = 16 * 1024;
+
+/// Runs a program as the leader of a process group of its own, and the whole group ends with a stop.
+pub(super) async fn run(
+    mut command: Command,
+    timeout: Duration,
+    stop: &mut watch::Receiver<Option<StopReason>>,
+    outputs: Outputs<'_>,
+) -> Ending {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ending::NotStarted(error.to_string()),
+    };
+    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let script = RunningScript { group, deadline: Instant::now() + timeout, stopping: None, exit: None };
+    script.run(&mut child, stop, outputs).await
+}
+
+struct RunningScript {
+    /// `None` cannot happen while the child has not been waited for; then there is nothing to signal.
+    group: Option<Pid>,
+    /// When the next thing happens by itself: time-out, SIGKILL, giving up, or the end of draining.
+    deadline: Instant,
+    stopping: Option<Stopping>,
+    exit: Option<ExitStatus>,
+}
+
+#[derive(Clone, Copy)]
+struct Stopping {
+    reason: StopReason,
+    is_killed: bool,
+}
+
+impl RunningScript {
+    async fn run(
+        mut self,
+        child: &mut Child,
+        stop: &mut watch::Receiver<Option<StopReason>>,
+        outputs: Outputs<'_>,
+    ) -> Ending {
+        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut stdout_buffer, mut stderr_buffer) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
+        while self.exit.is_none() || stdout.is_some() || stderr.is_some() {
+            tokio::select! {
+                status = child.wait(), if self.exit.is_none() => match status {
+                    Ok(status) => self.has_exited(status),
+                    Err(error) => return Ending::NotStarted(format!("cannot be waited for: {error}")),
+                },
+                read = read(&mut stdout, &mut stdout_buffer), if stdout.is_some() => match read {
+                    Some(bytes) => outputs.stdout.push(bytes),
+                    None => stdout = None,
+                },
+                read = read(&mut stderr, &mut stderr_buffer), if stderr.is_some() => match read {
+                    Some(bytes) => outputs.stderr.push(bytes),
+                    None => stderr = None,
+                },
+                // A closed channel means that nobody can stop us any more; the time-out still does.
+                Ok(reason) = stop.wait_for(Option::is_some), if self.is_undisturbed() => {
+                    let reason = reason.unwrap_or(StopReason::Cancelled);
+                    self.begin_stop(reason);
+                }
+                () = sleep_until(self.deadline) => {
+                    if self.is_over_by_time() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.ending()
+    }
+
+    fn is_undisturbed(&self) -> bool {
+        self.stopping.is_none() && self.exit.is_none()
+    }
+
+    fn has_exited(&mut self, status: ExitStatus) {
+        self.exit = Some(status);
+        self.deadline = Instant::now() + if self.stopping.is_some() { DRAIN_STOPPED } else { DRAIN };
+        if self.stopping.is_some() {
+            // Its children had their SIGTERM. The group's number cannot have been given away so soon: the kernel
+            // goes once around all numbers first.
+            self.signal(Signal::SIGKILL);
+        }
+    }
+
+    fn begin_stop(&mut self, reason: StopReason) {
+        self.stopping = Some(Stopping { reason, is_killed: false });
+        self.signal(Signal::SIGTERM);
+        self.deadline = Instant::now() + GRACE;
+    }
+
+    /// The deadline has passed. True: nothing more is waited for.
+    fn is_over_by_time(&mut self) -> bool {
+        match (self.exit, self.stopping) {
+            (Some(_), _) | (None, Some(Stopping { is_killed: true, .. })) => true,
+            (None, Some(Stopping { reason, is_killed: false })) => {
+                self.signal(Signal::SIGKILL);
+                self.stopping = Some(Stopping { reason, is_killed: true });
+                self.deadline = Instant::now() + KILL_PATIENCE;
+                false
+            }
+            (None, None) => {
+                self.begin_stop(StopReason::TimedOut);
+                false
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // Nobody left to signal is what was wanted.
+            killpg(group, signal).ok();
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        use std::os::unix::process::ExitStatusExt;
+        match (self.stopping, self.exit) {
+            (Some(stopping), _) => Ending::Stopped(stopping.reason),
+            (None, Some(status)) => match status.code() {
+                Some(code) => Ending::Exited(code),
+                None => Ending::Killed(status.signal().unwrap_or_default()),
+            },
+            (None, None) => Ending::NotStarted("it has no exit status".to_owned()),
+        }
+    }
+}
+
+/// The next bytes; `None` at the end of the stream, or when it cannot be read.
+async fn read<'a>(stream: &mut Option<impl AsyncReadExt + Unpin>, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let count = stream.as_mut()?.read(buffer).await.ok()?;
+    buffer.get(..count).filter(|bytes| !bytes.is_empty())
+}

@@ -1,0 +1,277 @@
+//! The worker process of one command: runs its steps, and writes into the journal what becomes of them.
+//!
+//! It needs the daemon for nothing. It is told to cancel by SIGUSR1; SIGTERM means that the node goes down.
+
+use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
+
+use moorline_protocol::{
+    document::{CommandDocument, DocumentError, Platform as PlanPlatform, Step},
+    message::{ResultStatus, SendCommandContent},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::runtime::Platform;
+
+use super::{
+    flow::{Flow, StopReason},
+    intake,
+    journal::{
+        Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, StepProgress, WorkerRecord,
+    },
+    now_millis,
+    reply::{self, StepOutcome},
+    step::{self, HANDLED_ACTIONS, StepContext},
+};
+
+/// A task is a few paths and names.
+const MAX_TASK_BYTES: u64 = 64 * 1024;
+/// sysexits' EX_TEMPFAIL: nothing was begun, and another attempt may succeed.
+const EXIT_TRY_AGAIN: u8 = 75;
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// What a worker is told, on its standard input. The command itself stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkerTask {
+    pub(super) state_dir: PathBuf,
+    pub(super) command_id: String,
+    pub(super) instance_id: String,
+    pub(super) region: String,
+    pub(super) platform: Platform,
+    /// Whether the endpoint is Moorline's.
+    pub(super) is_moorline: bool,
+}
+
+/// Entry point of the process.
+pub(super) fn main() -> ExitCode {
+    match read_task().and_then(|task| serve(&task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // Not with eprintln: the daemon may be gone, and with it whoever reads this.
+            drop(std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("moorline-agent: command worker: {reason}\n").as_bytes(),
+            ));
+            ExitCode::from(EXIT_TRY_AGAIN)
+        }
+    }
+}
+
+fn read_task() -> Result<WorkerTask, String> {
+    let mut text = Vec::new();
+    std::io::stdin()
+        .take(MAX_TASK_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|error| format!("failed to read the task: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("failed to understand the task: {error}"))
+}
+
+fn serve(task: &WorkerTask) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("failed to start: {error}"))?;
+    runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|error| format!("failed to listen for signals: {error}"));
+        // Before anything is begun: a signal without a listener ends the process.
+        let mut cancel = listen(SignalKind::user_defined1())?;
+        let mut terminate = listen(SignalKind::terminate())?;
+        let (stop, _) = watch::channel(None);
+        let stopper = stop.clone();
+        let listening = async move {
+            loop {
+                let reason = tokio::select! {
+                    _ = cancel.recv() => StopReason::Cancelled,
+                    _ = terminate.recv() => StopReason::Interrupted,
+                };
+                // The first reason stands.
+                stopper.send_if_modified(|stop| stop.replace(stop.unwrap_or(reason)).is_none());
+            }
+        };
+        tokio::select! {
+            done = run(task, &stop, nudge) => done.map_err(|error| chain(&error)),
+            () = listening => Ok(()),
+        }
+    })
+}
+
+/// Tells the daemon to look into the journal; it may be gone.
+fn nudge() {
+    let mut stdout = std::io::stdout();
+    drop(std::io::Write::write_all(&mut stdout, b".\n").and_then(|()| std::io::Write::flush(&mut stdout)));
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Runs the command, if this worker is the one that gets it.
+///
+/// # Errors
+/// The journal could not be opened, or the beginning not be written: nothing has been run.
+pub(super) async fn run(
+    task: &WorkerTask,
+    stop: &watch::Sender<Option<StopReason>>,
+    nudge: impl Fn(),
+) -> Result<(), JournalError> {
+    let mut journal = Journal::open(&task.state_dir, Opener::Worker)?;
+    let Some(assignment) = journal.assignment(&task.command_id)? else {
+        return Ok(());
+    };
+    let worker = WorkerRecord::of_this_process().ok_or(JournalError::Content { what: "a worker without /proc" })?;
+    let plan = Plan::make(&assignment.content);
+    match journal.begin(&task.command_id, &worker, &plan.names, now_millis())? {
+        Beginning::NotOurs => return Ok(()),
+        Beginning::Begun { is_cancelled: true } => {
+            stop.send_replace(Some(StopReason::Cancelled));
+        }
+        Beginning::Begun { is_cancelled: false } => {}
+    }
+    nudge();
+    let recorder = Recorder { task, worker, journal: Some(journal), nudge };
+    match plan.steps {
+        Ok(steps) => run_steps(&assignment.job_id, &steps, stop, recorder).await,
+        Err(error) => refuse(&assignment.job_id, &plan.names, &error.to_string(), recorder).await,
+    }
+    Ok(())
+}
+
+/// The steps of a document, and their names even when they cannot be run.
+struct Plan {
+    /// Action and name.
+    names: Vec<(String, String)>,
+    steps: Result<Vec<Step>, DocumentError>,
+}
+
+impl Plan {
+    fn make(content: &str) -> Self {
+        let SendCommandContent { document_content, parameters, .. } = match intake::read_content(content) {
+            Ok(content) => content,
+            Err(reason) => return Self { names: Vec::new(), steps: Err(DocumentError::Malformed(reason)) },
+        };
+        let document = match CommandDocument::parse(&document_content) {
+            Ok(document) => document,
+            Err(error) => return Self { names: Vec::new(), steps: Err(error) },
+        };
+        let names =
+            document.step_names().map(|(action, name)| (action.to_owned(), name.to_owned())).collect();
+        let platform = PlanPlatform { platform_type: "Linux", handled_actions: &HANDLED_ACTIONS };
+        Self { names, steps: document.plan(&parameters, platform) }
+    }
+}
+
+async fn run_steps(
+    job_id: &str,
+    steps: &[Step],
+    stop: &watch::Sender<Option<StopReason>>,
+    mut recorder: Recorder<'_, impl Fn()>,
+) {
+    let command_id_variable = intake::command_id_of_dotted(job_id);
+    let mut context = StepContext { task: recorder.task, command_id_variable, stop: stop.subscribe() };
+    let mut flow = Flow::default();
+    for (position, step) in steps.iter().enumerate() {
+        let started = now_millis();
+        let stop = *context.stop.borrow();
+        let outcome = match flow.outcome_without_run(step, stop) {
+            Some(outcome) => outcome,
+            None => {
+                let ran = step::run(step, position, &mut context).await;
+                flow.outcome(ran)
+            }
+        };
+        let outcome = flow.conclude(step, outcome);
+        let ended = now_millis();
+        let reply = outcome.into_reply(&step.action, started, ended);
+        let statuses = flow.statuses().iter().copied();
+        let counts = reply::counts(statuses.clone());
+        let progress = StepProgress {
+            position,
+            status: reply.status,
+            reply: reply::step(job_id, &step.name, &reply, counts.clone(), ended),
+        };
+        let conclusion = (position + 1 == steps.len()).then(|| {
+            let status = reply::document_status(statuses);
+            let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
+            Conclusion { status, replies: vec![reply::end(job_id, status, only_step, counts, "", now_millis())] }
+        });
+        if !recorder.record(Some(&progress), conclusion.as_ref()).await {
+            return;
+        }
+    }
+}
+
+/// The document's parameters cannot be filled in: no step runs, and each says why.
+async fn refuse(job_id: &str, names: &[(String, String)], reason: &str, mut recorder: Recorder<'_, impl Fn()>) {
+    let now = now_millis();
+    let status = ResultStatus::Failed;
+    let mut replies = Vec::with_capacity(names.len() + 1);
+    let mut only_step = None;
+    for (index, (action, name)) in names.iter().enumerate() {
+        let outcome =
+            StepOutcome { stderr: reason.to_owned(), ..StepOutcome::not_run(status, 1, reason) };
+        let reply = outcome.into_reply(action, now, now);
+        let counts = reply::counts(std::iter::repeat_n(status, index + 1));
+        replies.push(reply::step(job_id, name, &reply, counts, now));
+        only_step = (names.len() == 1).then_some((name.as_str(), reply));
+    }
+    let counts = reply::counts(std::iter::repeat_n(status, names.len()));
+    let only_step = only_step.as_ref().map(|(name, reply)| (*name, reply));
+    replies.push(reply::end(job_id, status, only_step, counts, reason, now));
+    recorder.record(None, Some(&Conclusion { status, replies })).await;
+}
+
+/// Writes what happened into the journal, however long that takes.
+struct Recorder<'a, N> {
+    task: &'a WorkerTask,
+    worker: WorkerRecord,
+    journal: Option<Journal>,
+    nudge: N,
+}
+
+impl<N: Fn()> Recorder<'_, N> {
+    /// False: the command is not ours any more, and nothing further may be done for it.
+    async fn record(&mut self, step: Option<&StepProgress>, conclusion: Option<&Conclusion>) -> bool {
+        let begun = Instant::now();
+        let mut wait = FIRST_RETRY;
+        loop {
+            match self.try_record(step, conclusion) {
+                Ok(is_ours) => {
+                    (self.nudge)();
+                    return is_ours;
+                }
+                // The disk is full, most likely. The result is known, so it is kept until there is room.
+                Err(_) if begun.elapsed() < MEMORY => self.journal = None,
+                Err(_) => return false,
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LAST_RETRY);
+        }
+    }
+
+    fn try_record(
+        &mut self,
+        step: Option<&StepProgress>,
+        conclusion: Option<&Conclusion>,
+    ) -> Result<bool, JournalError> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            closed => closed.insert(Journal::open(&self.task.state_dir, Opener::Worker)?),
+        };
+        journal.record(&self.task.command_id, &self.worker, step, conclusion, now_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests;
