@@ -7,6 +7,7 @@ mod compliance;
 mod context;
 mod document;
 mod error;
+mod filters;
 mod inventory;
 mod message_delivery;
 mod node;
@@ -17,7 +18,8 @@ mod tag;
 mod transcript;
 
 pub(crate) use context::RequestContext;
-pub(crate) use error::{ApiError, ApiResult};
+pub(crate) use document::built_in_documents;
+pub(crate) use error::{ApiError, ApiResult, CONTENT_TYPE};
 pub(crate) use router::Router;
 
 /// Every operation that this endpoint answers.

@@ -12,4 +12,5 @@ pub(crate) use authorize::*;
 pub(crate) use channel_token::*;
 pub(crate) use keys::*;
 pub(crate) use principal::*;
-pub(crate) use role_credentials::*;
+#[cfg(test)]
+pub(crate) use role_credentials::ROLE_CREDENTIALS_LIFETIME_MILLIS;

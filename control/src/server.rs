@@ -1,10 +1,220 @@
 //! The process: settings, first start, listener, drain.
 
+mod admin;
+mod certificate;
+mod listener;
 mod metrics;
+mod request;
+mod settings;
+mod socket;
+mod state_dir;
 
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Counter, Gauge, Held, Metrics};
+pub(crate) use request::BoxedBody;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    api,
+    app::{App, Clock},
+    server::{
+        certificate::ServerCertificate, listener::Listener, request::Service, settings::Settings,
+        state_dir::StateDir,
+    },
+    store::Store,
+};
+
+/// How long requests that are under way may take to end once the process was asked to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Filter directives for the log, as `tracing_subscriber::EnvFilter` reads them.
+const LOG_VARIABLE: &str = "MOORLINE_LOG";
+/// Usage and configuration errors, as in sysexits.h: systemd does not restart after this one.
+const EXIT_USAGE: u8 = 64;
 
 /// `moorline-control serve …`
-pub(crate) fn main() -> std::process::ExitCode {
-    todo!()
+pub(crate) fn main() -> ExitCode {
+    let settings = match Settings::from_arguments() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+            // Nothing can be done about a closed terminal.
+            let _printed = error.print();
+            return code;
+        }
+    };
+    start_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "failed to start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(serve(&settings));
+    // Tasks of channels that are still open end here; their peers come back.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("failed to serve: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var(LOG_VARIABLE)
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let state_dir = StateDir::open(&settings.state_dir)?;
+    let keys = state_dir.master_key()?;
+    let authority = state_dir.authority()?;
+    let certificate = ServerCertificate::issue(authority, settings.names.clone(), &clock)?;
+    let store = Store::open(state_dir.path())
+        .await
+        .context("failed to open the store")?;
+    store
+        .seed_documents(&api::built_in_documents(), clock.unix_millis())
+        .await?;
+    let socket = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}", settings.listen))?;
+    let address = socket
+        .local_addr()
+        .context("failed to learn the address listened on")?;
+    admin::write_environment(&state_dir, &store, &keys, settings, address.port(), &clock).await?;
+
+    let app = Arc::new(App {
+        clock,
+        keys,
+        metrics: Metrics::default(),
+        region: settings.region.clone(),
+        routing: Arc::new(NoChannels),
+        store: store.clone(),
+        transcripts: state_dir.transcripts()?,
+    });
+    let service = Arc::new(Service {
+        app: Arc::clone(&app),
+        router: api::router(),
+        address,
+    });
+    let (stop, stopping) = watch::channel(false);
+    let listener = Listener::new(socket, certificate.tls_settings()?, service, stopping);
+    let mut signals = Signals::new()?;
+    announce(&format!(
+        "moorline-control listening on https://{address} (state in {})",
+        state_dir.path().display()
+    ));
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        () = listener.run(&mut connections) => {}
+        () = certificate.keep_fresh(&app.clock) => {}
+        name = signals.wait() => tracing::info!(signal = name, "stopping"),
+    }
+    drop(listener);
+    // Nobody may be listening any more, then there is nothing to drain.
+    let _listening = stop.send(true);
+    drain(connections).await;
+    if tokio::time::timeout(DRAIN_TIMEOUT, store.close()).await.is_err() {
+        tracing::warn!("the store was still busy when the process ended; it recovers at the next start");
+    }
+    Ok(())
+}
+
+/// The one line on stdout, for whoever waits for the start. A closed stdout is no reason to stop.
+fn announce(line: &str) {
+    let mut out = io::stdout();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, "failed to write the start line to stdout");
+    }
+    tracing::info!("{line}");
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIMEOUT, all).await.is_err() {
+        tracing::warn!("some requests were still under way when the process ended");
+    }
+}
+
+/// Signals that end the process. SIGHUP is taken and ignored: the terminal that started it may go.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let take = |kind| signal(kind).context("failed to install a signal handler");
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            hangup: take(SignalKind::hangup())?,
+        })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NoChannels;
+
+impl crate::app::Routing for NoChannels {
+    fn is_connected<'a>(
+        &'a self,
+        _node: &'a moorline_protocol::types::InstanceId,
+    ) -> futures_util::future::BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
+    fn nudge(&self, _node: &moorline_protocol::types::InstanceId) {}
+    fn end_session<'a>(
+        &'a self,
+        _session: &'a moorline_protocol::types::SessionId,
+        _reason: &'a str,
+    ) -> futures_util::future::BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+    fn disconnect<'a>(
+        &'a self,
+        _node: &'a moorline_protocol::types::InstanceId,
+        _reason: &'a str,
+    ) -> futures_util::future::BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -6,6 +6,7 @@ mod activation;
 mod command;
 mod document;
 mod node;
+mod session;
 mod tag;
 mod transcript;
 
@@ -16,9 +17,10 @@ pub(crate) use command::{
     InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
 };
 pub(crate) use document::{BUILT_IN_OWNER, DocumentRow, NewDocument};
-pub(crate) use node::{NodeReport, NodeRow};
+pub(crate) use node::{KeyRotation, NodeReport, NodeRow};
+pub(crate) use session::{NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
-pub(crate) use transcript::TranscriptFiles;
+pub(crate) use transcript::{Appended, TranscriptFiles, TranscriptQuery};
 
 use std::{
     fs::OpenOptions,

@@ -206,5 +206,5 @@ pub(crate) fn administrator() -> Principal {
 }
 
 fn transcripts(dir: PathBuf) -> TranscriptFiles {
-    TranscriptFiles { _dir: dir }
+    TranscriptFiles::new(dir)
 }

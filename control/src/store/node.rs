@@ -37,6 +37,15 @@ pub(crate) struct NodeRow {
     pub(crate) tags: Tags,
 }
 
+/// What became of a key rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyRotation {
+    Done,
+    /// Another node has this key.
+    KeyInUse,
+    NoSuchNode,
+}
+
 /// What a node says about itself; a member that it leaves out keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NodeReport {
@@ -158,18 +167,44 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Takes a new key; the present one stays good until the new one was seen.
-    pub(crate) async fn rotate_public_key(&self, id: &InstanceId, new_key: &str) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE node SET previous_public_key = public_key, public_key = $2 WHERE instance_id = $1 \
-             AND NOT EXISTS (SELECT 1 FROM node WHERE public_key = $2 OR previous_public_key = $2)",
+    /// Takes a new key; the one that the node has proven stays good until the new one was seen. While a previous key
+    /// is there, it is the proven one: seeing the current key would have ended it.
+    pub(crate) async fn rotate_public_key(
+        &self,
+        id: &InstanceId,
+        new_key: &str,
+    ) -> Result<KeyRotation, StoreError> {
+        let mut tx = self
+            .writer
+            .begin()
+            .await
+            .map_err(failed_to("rotate a node's key"))?;
+        let taken = sqlx::query(
+            "SELECT 1 FROM node WHERE instance_id <> $1 AND (public_key = $2 OR previous_public_key = $2)",
         )
         .bind(id.as_str())
         .bind(new_key)
-        .execute(&self.writer)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed_to("look for a node with the same key"))?;
+        if taken.is_some() {
+            return Ok(KeyRotation::KeyInUse);
+        }
+        let done = sqlx::query(
+            "UPDATE node SET previous_public_key = NULLIF(COALESCE(previous_public_key, public_key), $2), \
+             public_key = $2 WHERE instance_id = $1",
+        )
+        .bind(id.as_str())
+        .bind(new_key)
+        .execute(&mut *tx)
         .await
         .map_err(failed_to("rotate a node's key"))?;
-        Ok(done.rows_affected() > 0)
+        tx.commit().await.map_err(failed_to("rotate a node's key"))?;
+        Ok(if done.rows_affected() > 0 {
+            KeyRotation::Done
+        } else {
+            KeyRotation::NoSuchNode
+        })
     }
 
     /// The node has used its new key: the old one is good no longer.

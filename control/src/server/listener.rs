@@ -1,0 +1,160 @@
+//! The accept loop: TLS, then HTTP/1.1 with upgrades; every wait and every buffer bounded.
+
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Gauge, request::Service, socket::Socket};
+
+/// Connections at the same time, websockets included. More wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 20_000;
+/// File descriptors that are not connections: store, transcripts, log.
+const OTHER_DESCRIPTORS: u64 = 128;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a request's head; also how long an idle connection is kept for the next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Session tokens make long headers, but not as long as this.
+const MOST_HEAD_BYTES: usize = 32 * 1024;
+/// What a peer that reads slowly can make us hold.
+const TLS_WRITE_BUFFER_BYTES: usize = 64 * 1024;
+/// After a failed accept (no descriptors left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The one port of the endpoint.
+pub(super) struct Listener {
+    socket: TcpListener,
+    acceptor: TlsAcceptor,
+    service: Arc<Service>,
+    stopping: watch::Receiver<bool>,
+    places: Arc<Semaphore>,
+    connections: Gauge,
+}
+
+impl Listener {
+    pub(super) fn new(
+        socket: TcpListener,
+        tls: ServerConfig,
+        service: Arc<Service>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let connections = service.app.metrics.gauge("moorline_connections", &[]);
+        let places = Arc::new(Semaphore::new(allowed_connections()));
+        Self {
+            socket,
+            acceptor: TlsAcceptor::from(Arc::new(tls)),
+            service,
+            stopping,
+            places,
+            connections,
+        }
+    }
+
+    /// Accepts for ever. Connections run in `tasks`; upgraded ones leave it.
+    pub(super) async fn run(&self, tasks: &mut JoinSet<()>) {
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            let (tcp, peer) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (acceptor, service) = (self.acceptor.clone(), Arc::clone(&self.service));
+            let (stopping, counted) = (self.stopping.clone(), self.connections.hold());
+            tasks.spawn(async move {
+                if let Some(mut tls) = handshake(&acceptor, tcp, peer).await {
+                    tls.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
+                    let socket = Socket {
+                        tls,
+                        _place: place,
+                        _counted: counted,
+                    };
+                    serve_connection(socket, peer, service, stopping).await;
+                }
+            });
+        }
+    }
+}
+
+/// The process's own limit of descriptors, raised as far as it may be.
+fn allowed_connections() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return MOST_CONNECTIONS;
+    };
+    let wanted = hard.min(MOST_CONNECTIONS as u64 + OTHER_DESCRIPTORS);
+    let limit = if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        wanted
+    } else {
+        soft
+    };
+    let allowed = usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(MOST_CONNECTIONS);
+    allowed.clamp(1, MOST_CONNECTIONS)
+}
+
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    // A keystroke is a small packet, and waits for no other.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "failed to set TCP_NODELAY");
+    }
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => Some(tls),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            None
+        }
+    }
+}
+
+async fn serve_connection(
+    socket: Socket,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let answer = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(service.answer(request, peer.ip()).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MOST_HEAD_BYTES)
+        .serve_connection(TokioIo::new(socket), answer)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // The guard that the channel gives must not live across an await.
+    let asked_to_stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = asked_to_stop => {
+            // The request under way is answered; the next one goes to whoever comes after us.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "connection ended");
+    }
+}

@@ -1,0 +1,206 @@
+//! One request: which part of the endpoint answers it, within which bounds.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::BoxBody};
+use hyper::body::Incoming;
+use moorline_ssm::ErrorCode;
+use tokio::time::timeout;
+
+use crate::{
+    api::{ApiError, CONTENT_TYPE, RequestContext, Router},
+    app::App,
+    auth::authenticate,
+};
+
+/// The body of every reply.
+pub(crate) type BoxedBody = BoxBody<Bytes, Infallible>;
+
+/// A document has at most 64 KiB, parameters of a command add up to more; nothing legitimate is larger than this.
+const MOST_BODY_BYTES: usize = 1024 * 1024;
+/// For a body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// For an operation; the longest is an empty long poll of 15 seconds.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest `Host`: a DNS name and a port.
+const MOST_HOST_BYTES: usize = 261;
+
+/// Answers requests.
+pub(super) struct Service {
+    pub(super) app: Arc<App>,
+    pub(super) router: Router,
+    /// Where we listen, for clients that send no `Host`.
+    pub(super) address: SocketAddr,
+}
+
+impl Service {
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<BoxedBody> {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let route = self.route(request, peer, &request_id);
+        // A panic in a handler ends this request, not the connection or the process.
+        let mut response = match AssertUnwindSafe(route).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!(request_id, "a handler panicked");
+                boxed(ApiError::internal("a handler panicked").to_response())
+            }
+        };
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert("x-amzn-requestid", value);
+        }
+        response
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr, request_id: &str) -> Response<BoxedBody> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/healthz") => self.health().await,
+            (&Method::GET, "/metrics") => plain(StatusCode::OK, self.app.metrics.render()),
+            (&Method::POST, "/") => self.operation(request, peer, request_id).await,
+            _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
+        }
+    }
+
+    async fn health(&self) -> Response<BoxedBody> {
+        if self.app.store.is_healthy().await {
+            plain(StatusCode::OK, "ok\n".to_owned())
+        } else {
+            plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the store does not answer\n".to_owned(),
+            )
+        }
+    }
+
+    async fn operation(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        request_id: &str,
+    ) -> Response<BoxedBody> {
+        let target = request
+            .headers()
+            .get("x-amz-target")
+            .and_then(|value| value.to_str().ok());
+        let target = target.unwrap_or_default().to_owned();
+        let answered = timeout(OPERATION_TIMEOUT, self.call(request, peer, request_id, &target)).await;
+        let too_long = || {
+            Err(ApiError::new(
+                ErrorCode::ServiceUnavailable,
+                "the operation took too long; try again",
+            ))
+        };
+        match answered.unwrap_or_else(|_| too_long()) {
+            Ok(body) => {
+                let mut response = Response::new(Full::from(body));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+                boxed(response)
+            }
+            Err(error) => {
+                log_refusal(&error, &target, request_id);
+                let mut response = error.to_response();
+                if error.code == ErrorCode::RequestEntityTooLarge {
+                    // The rest of the body is not worth reading.
+                    response
+                        .headers_mut()
+                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                boxed(response)
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        request_id: &str,
+        target: &str,
+    ) -> Result<Vec<u8>, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(body).await?;
+        if target.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::UnknownOperationException,
+                "the request has no X-Amz-Target header, so it names no operation",
+            ));
+        }
+        let principal = authenticate(&self.app, &parts, &body).await?;
+        let cx = RequestContext {
+            app: Arc::clone(&self.app),
+            principal,
+            host: host(&parts.headers).unwrap_or_else(|| self.address.to_string()),
+            now: self.app.clock.unix_millis(),
+            request_id: request_id.to_owned(),
+            peer: Some(peer),
+        };
+        self.router.call(cx, target, body).await
+    }
+}
+
+/// The `Host` header, if it can stand in a URL.
+pub(crate) fn host(headers: &http::HeaderMap) -> Option<String> {
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    let is_plain = host.len() <= MOST_HOST_BYTES
+        && !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+    is_plain.then(|| host.to_owned())
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
+    let read = timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY_BYTES).collect()).await;
+    match read {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
+            ErrorCode::RequestEntityTooLarge,
+            format!("the request's body has more than {MOST_BODY_BYTES} bytes"),
+        )),
+        Ok(Err(_)) => Err(ApiError::new(
+            ErrorCode::SerializationException,
+            "the request's body broke off",
+        )),
+        Err(_) => Err(ApiError::new(
+            ErrorCode::RequestExpired,
+            "the request's body took too long to arrive",
+        )),
+    }
+}
+
+fn log_refusal(error: &ApiError, target: &str, request_id: &str) {
+    if error.code.is_fault() {
+        let mut chain = String::new();
+        let mut cause: Option<&dyn std::error::Error> = error.source.as_deref().map(|source| source as _);
+        while let Some(error) = cause {
+            chain.push_str(if chain.is_empty() { "" } else { ": " });
+            chain.push_str(&error.to_string());
+            cause = error.source();
+        }
+        tracing::error!(request_id, target, cause = chain, "{error}");
+    } else {
+        tracing::info!(request_id, target, "refused: {error}");
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Response<BoxedBody> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    boxed(response)
+}
+
+fn boxed(response: Response<Full<Bytes>>) -> Response<BoxedBody> {
+    response.map(Full::boxed)
+}

@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Names that the server certificate has when none is given.
+const DEFAULT_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// A self-hosted control endpoint for managed nodes, speaking the protocols of AWS Systems Manager.
+#[derive(Debug, Parser)]
+#[command(name = "moorline-control", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve nodes and operators until a signal ends it
+    Serve(ServeArguments),
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// Directory for everything that is kept; the first start makes it
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Host name or address for the server certificate, once for each [default: localhost, 127.0.0.1, ::1]
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+    /// Region that clients are told to sign for
+    #[arg(long, value_name = "REGION", default_value = "us-east-1")]
+    region: String,
+}
+
+/// What `serve` is to do.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) state_dir: PathBuf,
+    pub(super) listen: SocketAddr,
+    /// Never empty; the first one stands in the URL given to clients.
+    pub(super) names: Vec<String>,
+    pub(super) region: String,
+}
+
+impl Settings {
+    pub(super) fn from_arguments() -> Result<Self, clap::Error> {
+        Self::parse(std::env::args_os())
+    }
+
+    fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
+        let Command::Serve(serve) = CommandLine::try_parse_from(arguments)?.command;
+        let names = match serve.names {
+            none if none.is_empty() => DEFAULT_NAMES.map(str::to_owned).to_vec(),
+            names => names
+                .iter()
+                .map(|name| name.trim_matches(['[', ']']).to_owned())
+                .collect(),
+        };
+        Ok(Self {
+            state_dir: serve.state_dir,
+            listen: serve.listen,
+            names,
+            region: serve.region,
+        })
+    }
+
+    /// The first name as it stands in a URL.
+    pub(super) fn url_host(&self) -> String {
+        let name = self.names.first().map_or("localhost", String::as_str);
+        if name.contains(':') {
+            format!("[{name}]")
+        } else {
+            name.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Settings, clap::Error> {
+        let start = ["moorline-control", "serve"];
+        Settings::parse(start.iter().chain(arguments).map(|text| (*text).into()))
+    }
+
+    #[test]
+    fn without_names_the_certificate_is_for_this_machine() {
+        let settings = parse(&["--state-dir", "/d", "--listen", "127.0.0.1:0"]).unwrap();
+        assert_eq!(settings.names, DEFAULT_NAMES);
+        assert_eq!(settings.url_host(), "localhost");
+    }
+
+    #[test]
+    fn an_ipv6_name_is_bracketed_in_the_url_only() {
+        let settings = parse(&[
+            "--state-dir",
+            "/d",
+            "--listen",
+            "[::1]:1",
+            "--name",
+            "[::1]",
+            "--name",
+            "a.test",
+        ])
+        .unwrap();
+        assert_eq!(settings.names, ["::1", "a.test"]);
+        assert_eq!(settings.url_host(), "[::1]");
+    }
+
+    #[test]
+    fn a_listen_address_without_port_is_refused() {
+        assert!(parse(&["--state-dir", "/d", "--listen", "127.0.0.1"]).is_err());
+    }
+}
