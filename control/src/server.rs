@@ -29,7 +29,8 @@ use tokio::{
 
 use crate::{
     api,
-    app::{App, Clock},
+    app::{App, Clock, Routing},
+    gateway::Gateway,
     server::{
         certificate::ServerCertificate, listener::Listener, request::Service, settings::Settings,
         state_dir::StateDir,
@@ -111,17 +112,20 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         .context("failed to learn the address listened on")?;
     admin::write_environment(&state_dir, &store, &keys, settings, address.port(), &clock).await?;
 
+    let gateway = Arc::new(Gateway::new());
     let app = Arc::new(App {
         clock,
         keys,
         metrics: Metrics::default(),
         region: settings.region.clone(),
-        routing: Arc::new(NoChannels),
+        routing: Arc::clone(&gateway) as Arc<dyn Routing>,
         store: store.clone(),
         transcripts: state_dir.transcripts()?,
     });
+    gateway.attach(&app);
     let service = Arc::new(Service {
         app: Arc::clone(&app),
+        gateway,
         router: api::router(),
         address,
     });
@@ -189,32 +193,5 @@ impl Signals {
                 _ = self.hangup.recv() => {}
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct NoChannels;
-
-impl crate::app::Routing for NoChannels {
-    fn is_connected<'a>(
-        &'a self,
-        _node: &'a moorline_protocol::types::InstanceId,
-    ) -> futures_util::future::BoxFuture<'a, bool> {
-        Box::pin(std::future::ready(false))
-    }
-    fn nudge(&self, _node: &moorline_protocol::types::InstanceId) {}
-    fn end_session<'a>(
-        &'a self,
-        _session: &'a moorline_protocol::types::SessionId,
-        _reason: &'a str,
-    ) -> futures_util::future::BoxFuture<'a, ()> {
-        Box::pin(std::future::ready(()))
-    }
-    fn disconnect<'a>(
-        &'a self,
-        _node: &'a moorline_protocol::types::InstanceId,
-        _reason: &'a str,
-    ) -> futures_util::future::BoxFuture<'a, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     api::{ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
     auth::authenticate,
+    gateway::{self, Gateway},
 };
 
 /// The body of every reply.
@@ -37,6 +38,7 @@ const MOST_HOST_BYTES: usize = 261;
 /// Answers requests.
 pub(super) struct Service {
     pub(super) app: Arc<App>,
+    pub(super) gateway: Arc<Gateway>,
     pub(super) router: Router,
     /// Where we listen, for clients that send no `Host`.
     pub(super) address: SocketAddr,
@@ -64,6 +66,9 @@ impl Service {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => self.health().await,
             (&Method::GET, "/metrics") => plain(StatusCode::OK, self.app.metrics.render()),
+            (_, path) if path.starts_with("/v1/") => {
+                boxed(gateway::handle(&self.app, &self.gateway, request, peer).await)
+            }
             (&Method::POST, "/") => self.operation(request, peer, request_id).await,
             _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
         }
