@@ -84,8 +84,8 @@ pub(super) fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(
         source,
     })?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
     #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
+    // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
     let watched = unsafe { AsyncFd::register(master) };
     let master = watched.map_err(|error| PtyError::Watch(error.into()))?;
     Ok((Pty { master }, Shell { child, pid }))
@@ -131,12 +131,12 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
     let home = CString::new(user.home.as_os_str().as_bytes())?;
     let identity = user.groups.clone().map(|groups| (user.uid, user.gid, groups));
     let prepare = move || become_shell(&home, identity.as_ref()).map_err(io::Error::from);
-    // SAFETY: `become_shell` runs between fork and exec and makes system calls only: everything that allocates or
-    // asks the user database was done above.
     #[expect(
         unsafe_code,
         reason = "only the child can take the terminal and change its user"
     )]
+    // SAFETY: `become_shell` runs between fork and exec and makes system calls only: everything that allocates or
+    // asks the user database was done above.
     unsafe {
         command.pre_exec(prepare);
     }
@@ -148,19 +148,30 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
 fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix::Result<()> {
     setsid()?;
     for ignored in Signal::iterator() {
-        // SAFETY: the default action runs no code of ours. The two signals whose action is fixed give an error,
-        // which says nothing.
         #[expect(
             unsafe_code,
             reason = "a signal that the agent ignores would be ignored by every shell"
         )]
+        // SAFETY: the default action runs no code of ours. The two signals whose action is fixed give an error,
+        // which says nothing.
         let _unchanged = unsafe { signal(ignored, SigHandler::SigDfl) };
     }
-    // SAFETY: 0 is the terminal's slave, and the argument is an integer.
     #[expect(unsafe_code, reason = "TIOCSCTTY has no safe wrapper")]
+    // SAFETY: 0 is the terminal's slave, and the argument is an integer.
     unsafe {
         control::take_terminal(libc::STDIN_FILENO, 0)?;
     }
+    #[expect(unsafe_code, reason = "close_range has no safe wrapper")]
+    // SAFETY: nothing is closed before exec, which is the end of everything that uses these descriptors. An old
+    // kernel refuses, and then only what our starter left open to us stays open.
+    let _unknown_to_old_kernels = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     if let Some((uid, gid, groups)) = identity {
         setgroups(groups)?;
@@ -178,8 +189,8 @@ fn set_size(master: &impl std::os::fd::AsRawFd, size: Size) -> nix::Result<()> {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    // SAFETY: the descriptor is open, and the kernel reads one `winsize` from the pointer during the call.
     #[expect(unsafe_code, reason = "TIOCSWINSZ has no safe wrapper")]
+    // SAFETY: the descriptor is open, and the kernel reads one `winsize` from the pointer during the call.
     unsafe {
         control::set_size(master.as_raw_fd(), &raw const size).map(drop)
     }

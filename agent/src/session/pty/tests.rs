@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::session::{login::UserRequest, program::Wanted};
+use crate::session::{login::UserRequest, members, program::Wanted};
 
 fn own_user() -> LoginUser {
     LoginUser::resolve(&UserRequest::default()).unwrap()
@@ -47,15 +47,19 @@ async fn read_until(pty: &Pty, text: &str) {
 }
 
 /// The terminal's end is seen a moment before the process is a zombie.
-async fn exit_code(shell: Shell) -> i32 {
+async fn exit_code_of(shell: &Shell) -> i32 {
     let mut changed = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).unwrap();
-    let code = loop {
+    loop {
         if let Some(code) = shell.exit_code() {
-            break code;
+            assert_eq!(shell.exit_code(), Some(code), "it is still there to be asked");
+            return code;
         }
         timeout(Duration::from_millis(50), changed.recv()).await.ok();
-    };
-    assert_eq!(shell.exit_code(), Some(code), "it is still there to be asked");
+    }
+}
+
+async fn exit_code(shell: Shell) -> i32 {
+    let code = exit_code_of(&shell).await;
     shell.reap();
     code
 }
@@ -97,25 +101,60 @@ async fn input_arrives_and_control_c_interrupts() {
 
 #[tokio::test]
 async fn a_program_inherits_no_ignored_signal_no_environment_and_no_descriptor() {
-    let (pty, shell) = run(
-        "grep SigIgn /proc/self/status; env | sed 's/=.*//' | sort | tr '\\n' ' '; ls /proc/$$/fd; umask; pwd",
-    );
+    let (pty, shell) = run(concat!(
+        "grep SigIgn /proc/self/status; env | sed 's/=.*//' | sort | tr '\\n' ' '; echo;",
+        "ls -m /proc/self/fd; umask; pwd",
+    ));
     let shown = output(&pty).await;
-    assert!(shown.contains("SigIgn:\t0000000000000000"), "{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    let [ignored, names, descriptors, umask, directory] = lines.as_slice() else {
+        panic!("{shown}");
+    };
+    let ignored = u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    assert_eq!(
+        ignored & 0x7fff_ffff,
+        0,
+        "no signal that a program may use is ignored"
+    );
+    assert_eq!(*names, "HOME LANG LOGNAME PATH PWD SHELL TERM USER ");
+    // The fourth is the folder that `ls` reads.
+    assert_eq!(*descriptors, "0, 1, 2, 3");
+    assert_eq!(*umask, "0022");
     let home = own_user().home;
     let home = if home.is_dir() { home } else { PathBuf::from("/") };
-    assert!(
-        shown.ends_with(&format!("0022\r\n{}\r\n", home.display())),
-        "{shown}"
-    );
-    for name in ["CARGO", "RUST"] {
-        assert!(!shown.contains(name), "{shown}");
-    }
-    let descriptors = shown
-        .lines()
-        .filter(|line| line.parse::<u32>().is_ok_and(|fd| (3..10).contains(&fd)));
-    assert_eq!(descriptors.count(), 0, "{shown}");
+    assert_eq!(*directory, home.to_str().unwrap());
     exit_code(shell).await;
+}
+
+#[tokio::test]
+async fn everything_that_a_shell_started_on_its_terminal_can_be_ended_and_what_left_it_cannot() {
+    let (pty, shell) =
+        run("trap '' HUP; sleep 1000 & nohup sleep 1000 & setsid sh -c 'echo $$; exec sleep 1000' & wait");
+    let mut shown = Vec::new();
+    let mut buffer = [0; 4096];
+    let leaver = loop {
+        let text = String::from_utf8_lossy(&shown).into_owned();
+        if let Some(pid) = text.lines().find_map(|line| line.trim().parse::<i32>().ok())
+            && text.ends_with('\n')
+            && members::of_session(shell.pid()).len() == 3
+        {
+            break Pid::from_raw(pid);
+        }
+        let read = timeout(Duration::from_secs(20), pty.read(&mut buffer)).await;
+        shown.extend_from_slice(&buffer[..read.unwrap().unwrap()]);
+    };
+    let all = members::of_session(shell.pid());
+    assert!(!all.contains(&leaver));
+    members::signal_all(&all, Signal::SIGKILL);
+    assert_eq!(exit_code_of(&shell).await, 137);
+    let mut tries = 0;
+    while !members::of_session(shell.pid()).is_empty() {
+        tries += 1;
+        assert!(tries < 1000, "{:?}", members::of_session(shell.pid()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shell.reap();
+    nix::sys::signal::kill(leaver, Signal::SIGKILL).unwrap();
 }
 
 #[tokio::test]
