@@ -4,6 +4,8 @@
 //! goes on. A job that may have left is noted as sent first; a reply is stored before it is acknowledged.
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
 
 use moorline_protocol::{

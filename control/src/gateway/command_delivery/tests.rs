@@ -1,1 +1,320 @@
-//! Tests.
+use moorline_protocol::message::{CancelCommandContent, SendCommandContent};
+use moorline_ssm::command::{CancelCommand, CancelCommandRequest, ListCommands, ListCommandsRequest};
+
+use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
+
+const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
+
+async fn cancel(fleet: &Fleet, command: &moorline_ssm::command::Command) {
+    let request = CancelCommandRequest {
+        command_id: command.command_id.clone(),
+        instance_ids: None,
+    };
+    fleet.endpoint.call::<CancelCommand>(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_goes_to_its_node_and_comes_back_with_its_output() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    assert_eq!(fleet.routing_calls(), [format!("nudge {node}")]);
+
+    let job = fleet.due_job(&node).await;
+    let command_id = command.command_id.clone().unwrap();
+    assert_eq!(job.job_id, format!("aws.ssm.{command_id}.{node}"));
+    assert_eq!(job.payload.topic, format!("aws.ssm.sendCommand.us-east-1.{node}"));
+    let content: SendCommandContent = serde_json::from_str(&job.payload.content).unwrap();
+    assert_eq!(content.command_id, command_id);
+    assert_eq!(content.cloud_watch_output_enabled, "false");
+    assert_eq!(content.parameters["commands"], serde_json::json!(["true"]));
+    assert!(content.document_content["mainSteps"].is_array());
+
+    fleet.ack(&node, &job, "200").await;
+    assert_eq!(fleet.status(&command, &node).await, "InProgress");
+    assert_eq!(
+        fleet.command(&command).await.status.unwrap().as_str(),
+        "InProgress"
+    );
+    fleet.reply(&node, &job, "InProgress", &[]).await;
+    fleet.reply(&node, &job, "InProgress", &[SUCCESS]).await;
+    fleet.reply(&node, &job, "Success", &[SUCCESS]).await;
+
+    let invocation = fleet.invocation(&command, &node).await;
+    assert_eq!(invocation.status.unwrap().as_str(), "Success");
+    assert_eq!(invocation.response_code, Some(0));
+    assert_eq!(invocation.standard_output_content.as_deref(), Some("hello\n"));
+    assert_eq!(invocation.plugin_name.as_deref(), Some("shell"));
+    assert_eq!(
+        invocation.execution_start_date_time.as_deref(),
+        Some("2026-11-22T00:00:01.000Z")
+    );
+    assert_eq!(invocation.execution_elapsed_time.as_deref(), Some("PT0.05S"));
+    let command = fleet.command(&command).await;
+    assert_eq!(command.status.unwrap().as_str(), "Success");
+    assert_eq!(
+        (command.target_count, command.completed_count),
+        (Some(1), Some(1))
+    );
+}
+
+#[tokio::test]
+async fn an_unanswered_job_is_sent_again_after_five_seconds_with_the_same_job_id() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    fleet.send(ONE_STEP, &[&node]).await;
+    let first = fleet.due_job(&node).await;
+    assert_eq!(fleet.due(&node).await, []);
+    fleet.endpoint.advance_millis(4_999);
+    assert_eq!(fleet.due(&node).await, []);
+    fleet.endpoint.advance_millis(1);
+    fleet.routing_calls();
+    fleet.sweep().await;
+    assert_eq!(fleet.routing_calls(), [format!("nudge {node}")]);
+    let second = fleet.due_job(&node).await;
+    assert_eq!(second.job_id, first.job_id);
+    fleet.ack(&node, &second, "51405").await;
+    fleet.endpoint.advance_millis(10_000);
+    assert_eq!(fleet.due(&node).await, []);
+}
+
+#[tokio::test]
+async fn a_new_control_channel_gets_unanswered_jobs_at_once() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    fleet.send(ONE_STEP, &[&node]).await;
+    let first = fleet.due_job(&node).await;
+    super::on_connected(&fleet.endpoint.app, &node).await.unwrap();
+    assert_eq!(fleet.due_job(&node).await.job_id, first.job_id);
+}
+
+#[tokio::test]
+async fn a_node_that_was_never_reached_times_out_and_gets_nothing_later() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let mut request = request(ONE_STEP, &[&node]);
+    request.timeout_seconds = Some(30);
+    let command = fleet.send_as(request).await;
+    fleet.endpoint.advance_millis(30_000);
+    assert_eq!(fleet.due(&node).await, [], "too late, even before the sweep");
+    fleet.sweep().await;
+    let invocation = fleet.invocation(&command, &node).await;
+    assert_eq!(invocation.status.unwrap().as_str(), "TimedOut");
+    assert_eq!(invocation.status_details.as_deref(), Some("DeliveryTimedOut"));
+    let command = fleet.command(&command).await;
+    assert_eq!(command.status_details.as_deref(), Some("DeliveryTimedOut"));
+    assert_eq!(
+        (command.delivery_timed_out_count, command.error_count),
+        (Some(1), Some(0))
+    );
+    assert_eq!(fleet.due(&node).await, []);
+}
+
+#[tokio::test]
+async fn a_node_that_vanished_leaves_an_unknown_outcome_and_its_late_output_is_kept() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    fleet.endpoint.advance_millis((3600 + 60) * 1000);
+    fleet.sweep().await;
+    let unknown = fleet.invocation(&command, &node).await;
+    assert_eq!(unknown.status.unwrap().as_str(), "TimedOut");
+    assert!(unknown.status_details.unwrap().contains("unknown"));
+    fleet.reply(&node, &job, "Success", &[SUCCESS]).await;
+    let later = fleet.invocation(&command, &node).await;
+    assert_eq!(later.status.unwrap().as_str(), "TimedOut");
+    assert_eq!(later.standard_output_content.as_deref(), Some("hello\n"));
+    assert_eq!(fleet.command(&command).await.error_count, Some(1));
+}
+
+#[tokio::test]
+async fn a_command_that_is_cancelled_before_it_was_sent_is_never_sent() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    cancel(&fleet, &command).await;
+    assert_eq!(fleet.status(&command, &node).await, "Cancelled");
+    assert_eq!(
+        fleet.command(&command).await.status.unwrap().as_str(),
+        "Cancelled"
+    );
+    assert_eq!(fleet.due(&node).await, []);
+}
+
+#[tokio::test]
+async fn a_running_command_is_cancelled_by_a_job_of_its_own() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    cancel(&fleet, &command).await;
+    assert_eq!(fleet.status(&command, &node).await, "Cancelling");
+    assert_eq!(
+        fleet.command(&command).await.status.unwrap().as_str(),
+        "Cancelling"
+    );
+
+    let cancel_job = fleet.due_job(&node).await;
+    assert_ne!(cancel_job.job_id, job.job_id);
+    assert!(cancel_job.payload.topic.starts_with("aws.ssm.cancelCommand"));
+    let content: CancelCommandContent = serde_json::from_str(&cancel_job.payload.content).unwrap();
+    assert_eq!(content.cancel_message_id, job.job_id);
+    fleet.endpoint.advance_millis(5_000);
+    let again = fleet.due_job(&node).await;
+    assert_eq!(again.job_id, cancel_job.job_id);
+    fleet.ack(&node, &again, "200").await;
+    fleet.endpoint.advance_millis(5_000);
+    assert_eq!(fleet.due(&node).await, []);
+
+    fleet
+        .reply(&node, &job, "Cancelled", &[("shell", "Cancelled", 137, "")])
+        .await;
+    let invocation = fleet.invocation(&command, &node).await;
+    assert_eq!(invocation.status.unwrap().as_str(), "Cancelled");
+    assert_eq!(invocation.response_code, Some(137));
+    assert_eq!(
+        fleet.command(&command).await.status.unwrap().as_str(),
+        "Cancelled"
+    );
+    cancel(&fleet, &command).await;
+    assert_eq!(
+        fleet.due(&node).await,
+        [],
+        "what has ended is not cancelled again"
+    );
+}
+
+#[tokio::test]
+async fn a_full_node_gets_a_refused_job_when_another_one_ends() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let running = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    let waiting = fleet.send(ONE_STEP, &[&node]).await;
+    let refused = fleet.due_job(&node).await;
+    fleet.ack(&node, &refused, "51402").await;
+    assert_eq!(fleet.status(&waiting, &node).await, "Delayed");
+    assert_eq!(fleet.due(&node).await, []);
+
+    fleet.routing_calls();
+    fleet.reply(&node, &job, "Success", &[SUCCESS]).await;
+    assert_eq!(fleet.status(&running, &node).await, "Success");
+    assert_eq!(fleet.routing_calls(), [format!("nudge {node}")]);
+    assert_eq!(fleet.due_job(&node).await.job_id, refused.job_id);
+}
+
+#[tokio::test]
+async fn a_job_that_the_node_refuses_for_good_has_failed() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "51406").await;
+    assert_eq!(fleet.status(&command, &node).await, "Failed");
+    assert_eq!(fleet.command(&command).await.error_count, Some(1));
+}
+
+#[tokio::test]
+async fn the_final_reply_may_overtake_the_result_of_a_step() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(TWO_STEPS, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    fleet
+        .reply(&node, &job, "InProgress", &[("second", "Failed", 3, "2\n")])
+        .await;
+    fleet.reply(&node, &job, "Failed", &[]).await;
+    assert_eq!(fleet.status(&command, &node).await, "InProgress");
+    fleet
+        .reply(&node, &job, "InProgress", &[("first", "Success", 0, "1\n")])
+        .await;
+    let invocation = fleet.invocation(&command, &node).await;
+    assert_eq!(invocation.status.unwrap().as_str(), "Failed");
+    assert_eq!(invocation.response_code, Some(3));
+    assert_eq!(invocation.standard_output_content.as_deref(), Some("1\n2\n"));
+    assert_eq!(invocation.plugin_name.as_deref(), Some(""));
+}
+
+#[tokio::test]
+async fn a_node_cannot_answer_for_another_one() {
+    let fleet = Fleet::new().await;
+    let (node, other) = (fleet.node(1).await, fleet.node(2).await);
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&other, &job, "200").await;
+    fleet.reply(&other, &job, "Success", &[SUCCESS]).await;
+    assert_eq!(fleet.status(&command, &node).await, "Pending");
+    assert_eq!(fleet.due(&other).await, []);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_or_belongs_to_nothing_is_acknowledged_and_changes_nothing() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.reply_text(&node, &job.job_id, "{").await;
+    fleet
+        .reply_text(&node, &job.job_id, r#"{"documentStatus":"Success"}"#)
+        .await;
+    fleet.reply_text(&node, "aws.ssm.x", "{}").await;
+    fleet.reply_text(&node, "", "{}").await;
+    let mut unknown = job.clone();
+    unknown.job_id = format!("aws.ssm.{}.{node}", uuid::Uuid::nil());
+    fleet.ack(&node, &unknown, "200").await;
+    fleet.reply(&node, &unknown, "Success", &[SUCCESS]).await;
+    assert_eq!(fleet.status(&command, &node).await, "Pending");
+}
+
+#[tokio::test]
+async fn a_backlog_is_handed_out_in_parts() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    for _ in 0..super::DUE_JOBS + 3 {
+        fleet.send(ONE_STEP, &[&node]).await;
+    }
+    fleet.routing_calls();
+    assert_eq!(fleet.due(&node).await.len(), super::DUE_JOBS);
+    assert_eq!(fleet.routing_calls(), [format!("nudge {node}")]);
+    assert_eq!(fleet.due(&node).await.len(), 3);
+}
+
+#[tokio::test]
+async fn commands_are_forgotten_after_thirty_days_unless_they_are_open() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let ended = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.reply(&node, &job, "Success", &[SUCCESS]).await;
+    let mut long = request(ONE_STEP, &[&node]);
+    long.timeout_seconds = Some(2_592_000);
+    let open = fleet.send_as(long).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    let listed = async || {
+        let listed = fleet
+            .endpoint
+            .call::<ListCommands>(ListCommandsRequest::default())
+            .await
+            .unwrap();
+        listed
+            .commands
+            .unwrap()
+            .into_iter()
+            .map(|command| command.command_id)
+            .collect::<Vec<_>>()
+    };
+    fleet.endpoint.advance_millis(super::RETENTION_MILLIS);
+    fleet.sweep().await;
+    assert_eq!(listed().await.len(), 2);
+    fleet.endpoint.advance_millis(1);
+    fleet.sweep().await;
+    fleet.sweep().await;
+    assert_eq!(listed().await, [open.command_id]);
+    assert_ne!(listed().await, [ended.command_id]);
+}
