@@ -4,12 +4,9 @@
 
 use moorline_ssm::command::{ListCommandInvocationsRequest, ListCommandInvocationsResult};
 
-use super::{
-    listing::{self, Page, invalid_token},
-    shape, unknown_command,
-};
+use super::{listing, shape, unknown_command};
 use crate::{
-    api::{ApiResult, RequestContext},
+    api::{ApiResult, RequestContext, pagination},
     store::{InvocationCursor, InvocationQuery},
 };
 
@@ -24,21 +21,21 @@ pub(super) async fn list_command_invocations(
     {
         return Err(unknown_command(id.as_str()));
     }
-    let page = Page::open(
-        "ListCommandInvocations",
-        &filters,
-        input.max_results,
-        input.next_token.as_deref(),
-    )?;
-    let after = page.cursor().map(cursor).transpose()?;
+    let list = pagination::Listing::new(&cx, "ListCommandInvocations", &filters);
+    let limit = pagination::limit(input.max_results, listing::DEFAULT_PAGE);
+    let after = list
+        .position(input.next_token.as_deref())?
+        .as_deref()
+        .map(cursor)
+        .transpose()?;
     let query = InvocationQuery {
-        filters,
+        filters: filters.clone(),
         after,
-        limit: page.limit() + 1,
+        limit: limit + 1,
     };
     let with_steps = input.details.unwrap_or_default();
     let rows = cx.app.store.list_invocations(&query, with_steps).await?;
-    let (rows, next_token) = page.close(rows, |(last, _, _)| {
+    let (rows, last) = listing::page(rows, limit, |(last, _, _)| {
         format!("{} {} {}", last.requested_at, last.command_id, last.instance_id)
     });
     let invocations = rows
@@ -46,7 +43,7 @@ pub(super) async fn list_command_invocations(
         .map(|(row, command, steps)| shape::invocation(row, command, steps, with_steps));
     Ok(ListCommandInvocationsResult {
         command_invocations: Some(invocations.collect()),
-        next_token,
+        next_token: last.map(|last| list.token(&last)),
     })
 }
 
@@ -54,10 +51,10 @@ fn cursor(text: &str) -> ApiResult<InvocationCursor> {
     let mut parts = text.split(' ');
     let (Some(millis), Some(command_id), Some(instance_id)) = (parts.next(), parts.next(), parts.next())
     else {
-        return Err(invalid_token());
+        return Err(listing::foreign_position());
     };
     Ok(InvocationCursor {
-        requested_at: millis.parse().map_err(|_| invalid_token())?,
+        requested_at: millis.parse().map_err(|_| listing::foreign_position())?,
         command_id: command_id.to_owned(),
         instance_id: instance_id.to_owned(),
     })

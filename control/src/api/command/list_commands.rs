@@ -4,12 +4,9 @@
 
 use moorline_ssm::command::{ListCommandsRequest, ListCommandsResult};
 
-use super::{
-    listing::{self, Page, invalid_token},
-    shape, unknown_command,
-};
+use super::{listing, shape, unknown_command};
 use crate::{
-    api::{ApiResult, RequestContext},
+    api::{ApiResult, RequestContext, pagination},
     store::CommandQuery,
 };
 
@@ -24,30 +21,33 @@ pub(super) async fn list_commands(
     {
         return Err(unknown_command(id.as_str()));
     }
-    let page = Page::open(
-        "ListCommands",
-        &filters,
-        input.max_results,
-        input.next_token.as_deref(),
-    )?;
-    let after = match page.cursor() {
-        None => None,
-        Some(cursor) => {
-            let (millis, id) = cursor.split_once(' ').ok_or_else(invalid_token)?;
-            Some((millis.parse().map_err(|_| invalid_token())?, id.to_owned()))
-        }
-    };
+    let list = pagination::Listing::new(&cx, "ListCommands", &filters);
+    let limit = pagination::limit(input.max_results, listing::DEFAULT_PAGE);
+    let after = list
+        .position(input.next_token.as_deref())?
+        .as_deref()
+        .map(cursor)
+        .transpose()?;
     let query = CommandQuery {
-        filters,
+        filters: filters.clone(),
         after,
-        limit: page.limit() + 1,
+        limit: limit + 1,
     };
     let rows = cx.app.store.list_commands(&query).await?;
-    let (rows, next_token) = page.close(rows, |last| {
+    let (rows, last) = listing::page(rows, limit, |last| {
         format!("{} {}", last.requested_at, last.head.command_id)
     });
     Ok(ListCommandsResult {
         commands: Some(rows.into_iter().map(shape::command).collect()),
-        next_token,
+        next_token: last.map(|last| list.token(&last)),
     })
+}
+
+/// Time and id of the last command of the page before.
+fn cursor(text: &str) -> ApiResult<(u64, String)> {
+    let (millis, id) = text.split_once(' ').ok_or_else(listing::foreign_position)?;
+    Ok((
+        millis.parse().map_err(|_| listing::foreign_position())?,
+        id.to_owned(),
+    ))
 }

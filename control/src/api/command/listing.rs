@@ -1,11 +1,9 @@
 //! Filters and pages of the two lists.
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use moorline_ssm::{
     ErrorCode,
     command::{CommandFilter, CommandFilterKey},
 };
-use ring::digest;
 
 use super::{parse_command_id, parse_instance_id};
 use crate::{
@@ -15,7 +13,7 @@ use crate::{
 };
 
 /// What a page has when the request does not say.
-const DEFAULT_PAGE: i32 = 50;
+pub(super) const DEFAULT_PAGE: usize = 50;
 
 pub(super) fn filters(
     command_id: Option<&str>,
@@ -92,75 +90,22 @@ fn is_complete(value: &str) -> ApiResult<bool> {
     }
 }
 
-/// One page of a list: where it begins, how long it is. Its token is bound to the list and its filters, so that it
-/// never continues another one.
-pub(super) struct Page {
-    binding: String,
-    cursor: Option<String>,
+/// Cuts what was asked for with one row more than the page has. The position of the last row, if there are more.
+pub(super) fn page<T>(
+    mut rows: Vec<T>,
     limit: usize,
+    position: impl FnOnce(&T) -> String,
+) -> (Vec<T>, Option<String>) {
+    let has_more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().filter(|_| has_more).map(position);
+    (rows, last)
 }
 
-impl Page {
-    pub(super) fn open(
-        list: &str,
-        filters: &ListFilters,
-        max_results: Option<i32>,
-        token: Option<&str>,
-    ) -> ApiResult<Self> {
-        let hash = digest::digest(&digest::SHA256, format!("{list} {filters:?}").as_bytes());
-        let binding = BASE64_URL_SAFE_NO_PAD.encode(hash.as_ref().get(..12).unwrap_or_default());
-        let cursor = match token.filter(|token| !token.is_empty()) {
-            None => None,
-            Some(token) => {
-                let bytes = BASE64_URL_SAFE_NO_PAD
-                    .decode(token)
-                    .map_err(|_| invalid_token())?;
-                let text = String::from_utf8(bytes).map_err(|_| invalid_token())?;
-                let cursor = text
-                    .strip_prefix(&binding)
-                    .and_then(|rest| rest.strip_prefix(' '));
-                Some(cursor.ok_or_else(invalid_token)?.to_owned())
-            }
-        };
-        let limit = usize::try_from(max_results.unwrap_or(DEFAULT_PAGE))
-            .unwrap_or(1)
-            .max(1);
-        Ok(Self {
-            binding,
-            cursor,
-            limit,
-        })
-    }
-
-    /// The last entry of the page before, as `close` described it.
-    pub(super) fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
-    }
-
-    pub(super) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// The rows of this page and, if there are more, the token of the next one. One row more than the limit was
-    /// asked for, to know.
-    pub(super) fn close<T>(
-        &self,
-        mut rows: Vec<T>,
-        describe: impl FnOnce(&T) -> String,
-    ) -> (Vec<T>, Option<String>) {
-        let has_more = rows.len() > self.limit;
-        rows.truncate(self.limit);
-        let token = rows.last().filter(|_| has_more).map(|last| {
-            let text = format!("{} {}", self.binding, describe(last));
-            BASE64_URL_SAFE_NO_PAD.encode(text)
-        });
-        (rows, token)
-    }
-}
-
-pub(super) fn invalid_token() -> ApiError {
+/// A sealed position that this version does not read: one of another version.
+pub(super) fn foreign_position() -> ApiError {
     ApiError::new(
         ErrorCode::InvalidNextToken,
-        "the NextToken is not of this list with these filters; begin without one",
+        "the NextToken is of another version; begin again without it",
     )
 }
