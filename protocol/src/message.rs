@@ -3,7 +3,7 @@
 //!
 //! A peer may send any bytes here: nothing below indexes or slices without a check.
 
-#![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod control;
 mod data;

@@ -110,7 +110,7 @@ fn a_new_connection_repeats_everything_in_order() {
     // of which connection this acknowledgement is, nobody knows
     window.acknowledge(0, ms(5001), &mut rtt);
     assert_eq!(rtt.timeout(), timeout);
-    window.acknowledge(3, ms(5100), &mut rtt);
+    window.acknowledge(3, ms(5300), &mut rtt);
     assert_ne!(rtt.timeout(), timeout);
 }
 
