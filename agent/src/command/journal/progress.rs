@@ -74,7 +74,7 @@ impl Journal {
             }
             for (position, (action, name)) in steps.iter().enumerate() {
                 transaction.execute(
-                    "INSERT INTO step (command_id, number(position), action, name) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO step (command_id, position, action, name) VALUES (?1, ?2, ?3, ?4)",
                     (command_id, number(position), action, name),
                 )?;
             }

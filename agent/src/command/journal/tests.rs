@@ -1,1 +1,286 @@
-//! Filled below.
+//! Any order of deliveries, beginnings, kills and acknowledgements ends in exactly one final state.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::runtime::ProcessKey;
+
+use super::{progress::Assignment, *};
+
+const NOW: u64 = 1_795_333_005_107;
+const ID: &str = "c1";
+
+fn open(dir: &Path) -> Journal {
+    Journal::open(dir, Opener::Daemon).unwrap()
+}
+
+fn worker(number: i32) -> WorkerRecord {
+    WorkerRecord { boot_id: "boot".to_owned(), key: ProcessKey { pid: number, start_ticks: 7 } }
+}
+
+fn reply(is_final: bool) -> NewReply {
+    NewReply { message_id: Uuid::new_v4(), is_final, payload: if is_final { "final" } else { "step" }.to_owned() }
+}
+
+fn conclusion(status: ResultStatus) -> Conclusion {
+    Conclusion { status, replies: vec![reply(true)] }
+}
+
+fn names() -> Vec<(String, String)> {
+    vec![("aws:runShellScript".to_owned(), "a".to_owned()), ("aws:runShellScript".to_owned(), "b".to_owned())]
+}
+
+#[test]
+fn the_migrations_are_sound() {
+    MIGRATIONS.validate().unwrap();
+}
+
+#[test]
+fn the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn a_command_delivered_twice_is_accepted_once_even_after_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    assert!(journal.accept(ID, "j1", "{}", NOW).unwrap());
+    assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
+    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap();
+    assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
+    let pending = journal.replies_after(0, 10, NOW).unwrap();
+    journal.acknowledge(pending.first().unwrap().message_id, NOW).unwrap();
+    let two_days = 48 * 3600 * 1000;
+    assert!(!journal.forget(NOW + two_days).unwrap());
+    assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap(), "remembered for 48 hours");
+    journal.forget(NOW + two_days + 1).unwrap();
+    assert!(journal.accept(ID, "j1", "{}", NOW).unwrap(), "and then forgotten");
+}
+
+#[test]
+fn the_content_is_gone_when_the_command_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "a secret", NOW).unwrap();
+    let expected = Assignment { job_id: "j1".to_owned(), content: "a secret".to_owned() };
+    assert_eq!(journal.assignment(ID).unwrap(), Some(expected));
+    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap();
+    let content: Option<String> =
+        journal.connection.query_row("SELECT content FROM command", [], |row| row.get(0)).unwrap();
+    assert_eq!(content, None);
+    let steps: i64 = journal.connection.query_row("SELECT count(*) FROM step", [], |row| row.get(0)).unwrap();
+    assert_eq!(steps, 0);
+}
+
+#[test]
+fn a_worker_that_was_given_up_can_no_longer_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    let settled = journal.settle(ID, NOW, |_| false, |_, steps| {
+        assert_eq!(steps.len(), 2);
+        conclusion(ResultStatus::Failed)
+    });
+    assert_eq!(settled.unwrap(), Settled::Lost);
+    assert!(!journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap());
+    assert_eq!(journal.replies_after(0, 10, NOW).unwrap().len(), 1);
+}
+
+#[test]
+fn a_reply_number_is_never_given_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let mut last = 0;
+    for round in 0..3 {
+        let id = format!("c{round}");
+        journal.accept(&id, &id, "{}", NOW).unwrap();
+        journal.cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap();
+        let pending = journal.replies_after(last, 10, NOW).unwrap();
+        assert_eq!(pending.len(), 1);
+        last = pending.first().unwrap().reply_id;
+        journal.acknowledge(pending.first().unwrap().message_id, NOW).unwrap();
+        drop(journal);
+        journal = open(dir.path());
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_the_journal_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let pages: u32 = journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    journal.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    let large = "x".repeat(100_000);
+    assert!(journal.accept(ID, "j1", &large, NOW).is_err());
+    journal.connection.query_row("PRAGMA max_page_count = 10000", [], |_| Ok(())).unwrap();
+    assert!(journal.accept(ID, "j1", &large, NOW).unwrap());
+}
+
+#[test]
+fn old_replies_and_commands_go_in_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    for number in 0..150 {
+        let id = format!("c{number}");
+        journal.accept(&id, &id, "{}", NOW).unwrap();
+        journal.cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap();
+    }
+    journal.accept("young", "young", "{}", NOW).unwrap();
+    let later = NOW + 49 * 3600 * 1000;
+    assert!(journal.forget(later).unwrap());
+    assert!(!journal.forget(later).unwrap());
+    assert!(journal.replies_after(0, 10, later).unwrap().is_empty());
+    assert_eq!(journal.active().unwrap(), BTreeSet::from(["young".to_owned()]), "an open command never goes");
+}
+
+#[tokio::test]
+async fn the_thread_opens_the_journal_again_after_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let state_dir = dir.path().join("later");
+    let thread = JournalThread::start(state_dir.clone());
+    assert!(thread.call(|journal| journal.unfinished()).await.is_err());
+    std::fs::create_dir(&state_dir).unwrap();
+    assert!(thread.call(|journal| journal.unfinished()).await.unwrap().is_empty());
+    assert!(thread.call(|_| -> Result<(), JournalError> { panic!("in a test") }).await.is_err());
+    assert!(thread.call(|journal| journal.accept(ID, "j1", "{}", NOW)).await.unwrap());
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Acknowledge,
+    Begin(i32),
+    Cancel,
+    Deliver,
+    Finish(i32),
+    Kill(i32),
+    Reopen,
+    Settle,
+    Step(i32),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let number = 0..3_i32;
+    let one = prop_oneof![
+        Just(Move::Acknowledge),
+        number.clone().prop_map(Move::Begin),
+        Just(Move::Cancel),
+        Just(Move::Deliver),
+        number.clone().prop_map(Move::Finish),
+        number.clone().prop_map(Move::Kill),
+        Just(Move::Reopen),
+        Just(Move::Settle),
+        number.prop_map(Move::Step),
+    ];
+    proptest::collection::vec(one, 0..40)
+}
+
+/// What an onlooker knows: who lives, who ever ran the command, which ends were told.
+struct World {
+    dir: tempfile::TempDir,
+    journal: Journal,
+    dead: BTreeSet<i32>,
+    begun_by: Vec<i32>,
+    told: BTreeSet<Uuid>,
+    ends_told: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path());
+        Self { dir, journal, dead: BTreeSet::new(), begun_by: Vec::new(), told: BTreeSet::new(), ends_told: 0 }
+    }
+
+    fn go(&mut self, step: &Move) {
+        match step {
+            Move::Deliver => drop(self.journal.accept(ID, "j1", "{}", NOW).unwrap()),
+            Move::Begin(number) if !self.dead.contains(number) => {
+                if self.journal.begin(ID, &worker(*number), &names(), NOW).unwrap() != Beginning::NotOurs {
+                    self.begun_by.push(*number);
+                }
+            }
+            Move::Step(number) if self.runs(*number) => {
+                let progress = StepProgress { position: 0, status: ResultStatus::Success, reply: reply(false) };
+                self.journal.record(ID, &worker(*number), Some(&progress), None, NOW).unwrap();
+            }
+            Move::Finish(number) if self.runs(*number) => {
+                let end = conclusion(ResultStatus::Success);
+                self.journal.record(ID, &worker(*number), None, Some(&end), NOW).unwrap();
+            }
+            Move::Kill(number) => drop(self.dead.insert(*number)),
+            Move::Settle => {
+                let dead = self.dead.clone();
+                let is_alive = |worker: &WorkerRecord| !dead.contains(&worker.key.pid);
+                self.journal.settle(ID, NOW, is_alive, |_, _| conclusion(ResultStatus::Failed)).unwrap();
+            }
+            Move::Cancel => {
+                drop(self.journal.cancel(ID, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap());
+            }
+            Move::Acknowledge => {
+                self.look();
+                for message_id in self.told.clone() {
+                    self.journal.acknowledge(message_id, NOW).unwrap();
+                }
+            }
+            Move::Reopen => self.journal = open(self.dir.path()),
+            Move::Begin(_) | Move::Step(_) | Move::Finish(_) => {}
+        }
+        self.look();
+    }
+
+    fn runs(&self, number: i32) -> bool {
+        self.begun_by.contains(&number) && !self.dead.contains(&number)
+    }
+
+    fn look(&mut self) {
+        for reply in self.journal.replies_after(0, 1000, NOW).unwrap() {
+            if self.told.insert(reply.message_id) && reply.payload == "final" {
+                self.ends_told += 1;
+            }
+        }
+    }
+
+    fn state(&self) -> Option<String> {
+        use rusqlite::OptionalExtension;
+        self.journal.connection.query_row("SELECT state FROM command", [], |row| row.get(0)).optional().unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_order_of_events_and_kills_ends_in_exactly_one_final_state(moves in moves()) {
+        let mut world = World::new();
+        for step in &moves {
+            world.go(step);
+            prop_assert!(world.begun_by.len() <= 1, "begun twice");
+            prop_assert!(world.ends_told <= 1, "two ends");
+            prop_assert_eq!(world.ends_told == 1, world.state().as_deref() == Some("finished"));
+        }
+        // Everything that lived dies, and a new daemon clears up.
+        for step in [Move::Deliver, Move::Kill(0), Move::Kill(1), Move::Kill(2), Move::Reopen, Move::Settle] {
+            world.go(&step);
+        }
+        if world.state().as_deref() == Some("accepted") {
+            for step in [Move::Begin(9), Move::Step(9), Move::Finish(9)] {
+                world.go(&step);
+            }
+        }
+        prop_assert_eq!(world.ends_told, 1);
+        prop_assert!(world.begun_by.len() <= 1);
+        let is_taken_again = world.journal.accept(ID, "j1", "{}", NOW).unwrap();
+        prop_assert!(!is_taken_again);
+    }
+}

@@ -102,6 +102,8 @@ fn output_that_grows_when_it_is_quoted_still_fits() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
     #[test]
     fn no_payload_is_larger_than_peers_take(
         stdout in proptest::collection::vec(any::<char>(), 0..25_000),
