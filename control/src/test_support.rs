@@ -10,15 +10,15 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::types::{ActivationId, InstanceId, SessionId};
 use moorline_ssm::Operation;
 
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
-    auth::{MasterKey, Principal},
+    auth::{MasterKey, Principal, Purpose},
     server::Metrics,
-    store::{NewActivation, NewNode, Store, Tags, TranscriptFiles},
+    store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
 };
 
 /// 2026-11-22T00:00:00Z.
@@ -67,22 +67,48 @@ pub(crate) struct TestApp {
     pub(crate) router: Router,
     pub(crate) routing: Arc<RecordedRouting>,
     now: Arc<AtomicU64>,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 impl TestApp {
     pub(crate) async fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::open(dir.path()).await.expect("a fresh store opens");
-        let now = Arc::new(AtomicU64::new(START_MILLIS));
         let routing = Arc::new(RecordedRouting::default());
+        Self::build(Arc::clone(&routing), routing).await
+    }
+
+    /// With real channels; [`Self::routing`] then records nothing.
+    pub(crate) async fn over(channels: Arc<dyn Routing>) -> Self {
+        Self::build(Arc::default(), channels).await
+    }
+
+    async fn build(routing: Arc<RecordedRouting>, channels: Arc<dyn Routing>) -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        Self::build_in(dir, START_MILLIS, routing, channels).await
+    }
+
+    /// The endpoint as it is after a crash: what was in memory is gone.
+    pub(crate) async fn restarted(self) -> Self {
+        let (dir, now) = (Arc::clone(&self.dir), self.now());
+        drop(self);
+        let routing = Arc::new(RecordedRouting::default());
+        Self::build_in(dir, now, Arc::clone(&routing), routing).await
+    }
+
+    async fn build_in(
+        dir: Arc<tempfile::TempDir>,
+        start: u64,
+        routing: Arc<RecordedRouting>,
+        channels: Arc<dyn Routing>,
+    ) -> Self {
+        let store = Store::open(dir.path()).await.expect("a fresh store opens");
+        let now = Arc::new(AtomicU64::new(start));
         let read = Arc::clone(&now);
         let app = App {
             clock: Clock::from_fn(move || read.load(Ordering::SeqCst)),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
             metrics: Metrics::default(),
             region: "us-east-1".to_owned(),
-            routing: Arc::clone(&routing) as Arc<dyn Routing>,
+            routing: channels,
             store,
             transcripts: transcripts(dir.path().join("transcripts")),
         };
@@ -91,8 +117,21 @@ impl TestApp {
             router: router(),
             routing,
             now,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Another process takes this one's store and transcripts over.
+    pub(crate) fn continue_with(&mut self, fresh: Self, store: Store) {
+        let app = Arc::into_inner(fresh.app).expect("nobody uses the fresh app yet");
+        let transcripts = self.app.transcripts.clone();
+        fresh.now.store(self.now(), Ordering::SeqCst);
+        self.now = fresh.now;
+        self.app = Arc::new(App {
+            store,
+            transcripts,
+            ..app
+        });
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -101,6 +140,23 @@ impl TestApp {
 
     pub(crate) fn advance_millis(&self, millis: u64) {
         self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_millis(&self, unix_millis: u64) {
+        self.now.store(unix_millis, Ordering::SeqCst);
+    }
+
+    /// Stores an administrator's access key; the id names it.
+    pub(crate) async fn add_access_key(&self, access_key_id: &str, secret: &str) {
+        let key = AccessKeyRow {
+            access_key_id: access_key_id.to_owned(),
+            user_name: "admin".to_owned(),
+            sealed_secret: self
+                .app
+                .keys
+                .seal(Purpose::AccessKeySecret, access_key_id, secret),
+        };
+        self.app.store.insert_access_key(&key, self.now()).await.unwrap();
     }
 
     /// A request's context, as the server makes it.
@@ -150,9 +206,24 @@ impl TestApp {
 
     /// Registers a node straight in the store; `index` makes its id and key.
     pub(crate) async fn register_node(&self, index: u32, tags: &[(&str, &str)]) -> InstanceId {
-        let activation_id: moorline_protocol::types::ActivationId =
-            uuid::Uuid::new_v4().to_string().parse().unwrap();
-        let tags: Tags = tags
+        let new = NewNode {
+            instance_id: node_id(index),
+            fingerprint: FINGERPRINT.to_owned(),
+            public_key: if index == 0 {
+                PUBLIC_KEY.trim().to_owned()
+            } else {
+                format!("key {index}")
+            },
+            registered_from: None,
+        };
+        self.register(new, tags).await;
+        node_id(index)
+    }
+
+    /// Registers a node straight in the store, with an activation of its own.
+    pub(crate) async fn register(&self, node: NewNode, tags: &[(&str, &str)]) {
+        let activation_id: ActivationId = uuid::Uuid::new_v4().to_string().parse().unwrap();
+        let tags = tags
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
@@ -171,23 +242,12 @@ impl TestApp {
             .insert_activation(&activation, self.now())
             .await
             .unwrap();
-        let node = NewNode {
-            instance_id: node_id(index),
-            fingerprint: FINGERPRINT.to_owned(),
-            public_key: if index == 0 {
-                PUBLIC_KEY.trim().to_owned()
-            } else {
-                format!("key {index}")
-            },
-            registered_from: None,
-        };
         let registered = self
             .app
             .store
             .register_node(&activation_id, &node, self.now(), |_| true)
             .await;
         assert_eq!(registered.unwrap(), Ok(()));
-        node.instance_id
     }
 }
 

@@ -210,3 +210,6 @@ async fn node_key(
     }
     Ok(Principal::NodeKey(id))
 }
+
+#[cfg(test)]
+mod tests;

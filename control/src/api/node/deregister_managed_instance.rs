@@ -16,6 +16,7 @@ pub(super) async fn deregister_managed_instance(
         return Err(no_such_node(id.as_str()));
     }
     tracing::info!(node = %id, by = cx.principal.arn(), "node deregistered");
+    cx.app.store.end_invocations_of_node(&id, cx.now).await?;
     cx.app.routing.disconnect(&id, "the node was deregistered").await;
     Ok(DeregisterManagedInstanceResult {})
 }
