@@ -1,0 +1,331 @@
+//! What may be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
+///
+/// The endpoint and the access key come from the environment: `. STATE_DIR/admin.env` of the control endpoint sets
+/// them. AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+/// AWS_CA_BUNDLE and AWS_PROFILE mean what they mean to the AWS CLI.
+#[derive(Debug, Parser)]
+#[command(name = "moorline", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Take the access key from this profile of the shared credentials file
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, list and delete activations, with which nodes register
+    Activation {
+        #[command(subcommand)]
+        command: ActivationCommand,
+    },
+    /// List the managed nodes
+    Nodes(NodesOptions),
+    /// Run a command or a document on nodes, and show what comes out
+    ///
+    /// One COMMAND word is a line of a shell script, taken as it is; several words are one command with its
+    /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node,
+    /// 130 when it was cancelled by Ctrl-C.
+    Run(RunOptions),
+    /// Open a recorded shell on a node
+    ///
+    /// At the start of a line, `~.` ends the session and `~?` shows what else there is. Without a terminal, standard
+    /// input is sent to the shell. Exit code: that of the shell, or 255 when there was no session.
+    Shell(ShellOptions),
+    /// List sessions: the open ones, or with --history the ended ones
+    Sessions(SessionsOptions),
+    /// Read the recordings of sessions
+    Transcript {
+        #[command(subcommand)]
+        command: TranscriptCommand,
+    },
+    /// Change and list the tags of a node
+    Tag {
+        #[command(subcommand)]
+        command: TagCommand,
+    },
+    /// Let the AWS CLI open sessions through this program: makes the symbolic link session-manager-plugin
+    InstallPlugin {
+        /// A directory in PATH; by default the one of this program
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActivationCommand {
+    /// Make an activation
+    Create(ActivationOptions),
+    /// List the activations
+    List,
+    /// Delete an activation: nodes that registered with it stay
+    Delete {
+        /// As `moorline activation list` shows it
+        activation_id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ActivationOptions {
+    /// A tag for the nodes that register with it; may be repeated
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// How many nodes may register with it
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub(crate) limit: i32,
+    /// How long it is valid: a number and s, m, h, d or w
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) expires: Duration,
+    /// The name of the nodes that register with it
+    #[arg(long, value_name = "DEFAULT_NAME")]
+    pub(crate) name: Option<String>,
+    /// A note on what it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesOptions {
+    /// Only nodes with this tag; may be repeated
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// Do not ask for the tags of each node: faster for large fleets
+    #[arg(long)]
+    pub(crate) no_tags: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// A node, by its id or by a name that only one node has; may be repeated
+    #[arg(
+        long = "node",
+        value_name = "NODE",
+        required_unless_present = "tags",
+        conflicts_with = "tags"
+    )]
+    pub(crate) nodes: Vec<String>,
+    /// All nodes with this tag; of several values of one key any fits, of several keys all must
+    #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
+    pub(crate) tags: Vec<(String, String)>,
+    /// The document to run
+    #[arg(long, value_name = "NAME", default_value = "AWS-RunShellScript")]
+    pub(crate) document: String,
+    /// A parameter of the document; repeated, its values make a list
+    #[arg(long = "param", value_name = "K=V", value_parser = parse_pair)]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// Stop the command on a node after this many seconds: the document's parameter executionTimeout
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=172_800))]
+    pub(crate) timeout: Option<u32>,
+    /// Give up on a node that has not taken the command within this many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(i32).range(30..=2_592_000))]
+    pub(crate) delivery_timeout: Option<i32>,
+    /// A note, kept with the command
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// How many nodes, or percent of them, run it at a time
+    #[arg(long, value_name = "N|N%")]
+    pub(crate) max_concurrency: Option<String>,
+    /// After how many failures, or percent of them, no further node starts it
+    #[arg(long, value_name = "N|N%")]
+    pub(crate) max_errors: Option<String>,
+    /// Print the command's id and do not wait for it
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// What to run
+    #[arg(trailing_var_arg = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellOptions {
+    /// The node, by its id or by a name that only one node has
+    pub(crate) node: String,
+    /// The session document
+    #[arg(long, value_name = "NAME")]
+    pub(crate) document: Option<String>,
+    /// A parameter of the document; repeated, its values make a list
+    #[arg(long = "param", value_name = "K=V", value_parser = parse_pair)]
+    pub(crate) parameters: Vec<(String, String)>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsOptions {
+    /// Sessions that have ended, newest first
+    #[arg(long)]
+    pub(crate) history: bool,
+    /// Only those on this node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TranscriptCommand {
+    /// List the transcripts, newest first
+    List {
+        /// Only those of this node
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Play a transcript as it happened
+    Play {
+        /// By default the newest
+        session: Option<String>,
+        /// Times the real speed
+        #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = parse_speed)]
+        speed: f64,
+        /// Shorten pauses to this many seconds
+        #[arg(long, value_name = "S", value_parser = parse_seconds)]
+        idle_limit: Option<Duration>,
+    },
+    /// Show a transcript as plain text
+    Text {
+        /// By default the newest
+        session: Option<String>,
+    },
+    /// Write a transcript as asciicast v2
+    Export {
+        /// By default the newest
+        session: Option<String>,
+        /// Where to; by default standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TagCommand {
+    /// Set tags of a node
+    Add {
+        node: String,
+        #[arg(required = true, value_name = "K=V", value_parser = parse_pair)]
+        tags: Vec<(String, String)>,
+    },
+    /// Remove tags of a node
+    Remove {
+        node: String,
+        #[arg(required = true, value_name = "K")]
+        keys: Vec<String>,
+    },
+    /// List the tags of a node
+    List { node: String },
+}
+
+/// `K=V`; the value may hold further equal signs or be empty.
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("it must have the form KEY=VALUE".to_owned()),
+    }
+}
+
+/// A number and a unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "it must be a number and one of s, m, h, d, w, such as 24h".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text
+        .strip_suffix(unit)
+        .and_then(|number| number.parse().ok())
+        .filter(|number| *number > 0)
+        .ok_or_else(wrong)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if (0.01..=10_000.0).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("it must be between 0.01 and 10000".to_owned())
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("it must be between 0 and 86400".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_first_word_of_a_command_belongs_to_it() {
+        let run = |words: &[&str]| {
+            let words = ["moorline", "run", "--node", "mi-1"].iter().chain(words);
+            match Arguments::try_parse_from(words).map(|a| (a.json, a.command)) {
+                Ok((json, Command::Run(options))) => Some((json, options.command)),
+                _ => None,
+            }
+        };
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            run(&["uname", "-a", "--json"]),
+            Some((false, owned(&["uname", "-a", "--json"])))
+        );
+        assert_eq!(
+            run(&["--json", "--", "ls", "-l"]),
+            Some((true, owned(&["ls", "-l"])))
+        );
+        assert_eq!(run(&["--bogus"]), None);
+    }
+
+    #[test]
+    fn nodes_are_named_or_found_by_tag_but_not_both() {
+        let parses =
+            |words: &[&str]| Arguments::try_parse_from(["moorline", "run"].iter().chain(words)).is_ok();
+        assert!(parses(&["--node", "a", "--node", "b", "true"]));
+        assert!(parses(&["--tag", "a=b", "--", "true"]));
+        assert!(!parses(&["true"]));
+        assert!(!parses(&["--node", "a", "--tag", "a=b", "true"]));
+        assert!(!parses(&["--tag", "ab", "true"]));
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_duration("2w"), Ok(Duration::from_secs(1_209_600)));
+        for bad in ["", "h", "0h", "24", "-1h", "1.5h", "1µ"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pair_is_cut_at_its_first_equal_sign() {
+        assert_eq!(parse_pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(parse_pair("a="), Ok(("a".to_owned(), String::new())));
+        assert!(parse_pair("=b").is_err());
+        assert!(parse_pair("ab").is_err());
+    }
+}

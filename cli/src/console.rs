@@ -1,0 +1,123 @@
+//! Standard output and standard error, as text.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use moorline_ssm::EpochSeconds;
+use serde::Serialize;
+
+use crate::error::{self, CliError};
+
+/// Writes to standard output and flushes it.
+///
+/// # Errors
+/// Standard output takes nothing; a reader that has gone shows in [`CliError::is_closed_output`].
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print`], with a line's end.
+pub(crate) fn print_line(text: &str) -> Result<(), CliError> {
+    print(&format!("{text}\n"))
+}
+
+/// As [`print`], for any bytes.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(CliError::Output)
+}
+
+/// As [`print_line`], for a value as JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|source| CliError::io("write JSON", source.into()))?;
+    print_line(&text)
+}
+
+/// Tells the user something on standard error. Where nobody reads it, it is lost.
+pub(crate) fn note(text: &str) {
+    let mut err = io::stderr().lock();
+    let _unread = err.write_all(format!("moorline: {text}\n").as_bytes());
+}
+
+/// Text for standard error as it is, such as a node's. Where nobody reads it, it is lost.
+pub(crate) fn print_error_text(text: &str) {
+    let _unread = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// An error with its causes, and what to do.
+pub(crate) fn complain(error: &CliError) {
+    let mut text = format!("error: {}", error::chain(error));
+    if let Some(hint) = error::hint(error) {
+        text.push_str("\nmoorline: hint: ");
+        text.push_str(&hint);
+    }
+    note(&text);
+}
+
+/// A table without lines, as wide as the terminal.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    table
+}
+
+/// Prints a table without the blanks at the ends of its lines.
+pub(crate) fn print_table(table: &Table) -> Result<(), CliError> {
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    print_line(&lines.join("\n"))
+}
+
+/// A point in time as RFC 3339, to the millisecond.
+pub(crate) fn timestamp(time: EpochSeconds) -> Option<String> {
+    let millis = i64::try_from(time.millis()).ok()?;
+    Timestamp::from_millisecond(millis)
+        .ok()
+        .map(|time| format!("{time:.3}"))
+}
+
+/// How long ago a time was, roughly.
+pub(crate) fn ago(time: EpochSeconds, now: Timestamp) -> String {
+    let then = i64::try_from(time.millis()).unwrap_or(i64::MAX);
+    let seconds = now.as_millisecond().saturating_sub(then).max(0) / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7200 => format!("{} min ago", seconds / 60),
+        7200..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// Text of others for one line of the terminal: control characters are shown, not obeyed.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_utc_and_as_a_distance() {
+        let time = EpochSeconds(1_700_000_000.25);
+        assert_eq!(timestamp(time).unwrap(), "2023-11-14T22:13:20.250Z");
+        let now = |seconds: i64| Timestamp::from_second(1_700_000_000 + seconds).unwrap();
+        assert_eq!(ago(time, now(0)), "0 s ago");
+        assert_eq!(ago(time, now(90)), "89 s ago");
+        assert_eq!(ago(time, now(86_400)), "23 h ago");
+        assert_eq!(ago(time, now(-100)), "0 s ago");
+    }
+
+    #[test]
+    fn a_name_from_a_node_cannot_move_the_cursor() {
+        assert_eq!(one_line("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+    }
+}

@@ -1,0 +1,177 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+
+use moorline_transport::{CallError, DialError, HttpError};
+
+use crate::{pick::PickError, session_client::SessionError, settings::SettingsError};
+
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("failed to {doing}")]
+    Io {
+        doing: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to write to standard output")]
+    Output(#[source] io::Error),
+    #[error(transparent)]
+    Pick(#[from] PickError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The endpoint answered with something that makes no sense.
+    #[error("the answer to {operation} has no {member}")]
+    Incomplete {
+        operation: &'static str,
+        member: &'static str,
+    },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Transcript(String),
+}
+
+impl CliError {
+    /// `doing` reads after "failed to".
+    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Self::Io {
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// Whether the reader of our output has gone, as `head` does: nothing to complain of.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// An error and its causes on one line. A cause that its error has already told is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let told = cause.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        next = cause.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+/// What the user can do, where we know it.
+pub(crate) fn hint(error: &CliError) -> Option<String> {
+    match error {
+        CliError::Call(call) => call_hint(call),
+        CliError::Session(SessionError::Call(call)) => call_hint(call),
+        CliError::Session(session) => session.dial_error().and_then(dial_hint),
+        CliError::Pick(PickError::Call(call)) => call_hint(call),
+        CliError::Pick(PickError::Unknown { .. } | PickError::Ambiguous { .. }) => {
+            Some("`moorline nodes` lists the nodes and their names".to_owned())
+        }
+        CliError::Settings(settings) => settings.hint(),
+        _ => None,
+    }
+}
+
+/// What helps when a call failed.
+pub(crate) fn call_hint(error: &CallError) -> Option<String> {
+    let hint = match error {
+        CallError::Http {
+            source: HttpError::Dial(dial),
+            ..
+        } => return dial_hint(dial),
+        CallError::Http { .. } | CallError::Shape { .. } => return None,
+        CallError::Service { source, .. } => match source.code.as_str() {
+            "InvalidSignatureException" | "UnrecognizedClientException" | "IncompleteSignatureException" => {
+                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`. DIR/admin.env` of the endpoint sets them), \
+                 and the clock of this machine"
+            }
+            "RequestExpired" => "the clock of this machine or of the endpoint is wrong",
+            "ExpiredTokenException" => "the temporary credentials have expired; get new ones",
+            "AccessDeniedException" => "this access key may not do it; ask an administrator",
+            "TargetNotConnected" => "`moorline nodes` shows which nodes are online",
+            "InvalidInstanceId" => {
+                "`moorline nodes` lists the nodes; a node that is offline cannot be reached"
+            }
+            "InvalidDocument" => "is the document's name spelt right, and made for this use?",
+            _ => return None,
+        },
+    };
+    Some(hint.to_owned())
+}
+
+fn dial_hint(error: &DialError) -> Option<String> {
+    let hint = match error {
+        DialError::Tls { source, .. } if source.to_string().contains("certificate") => {
+            "the endpoint's certificate is not trusted: set AWS_CA_BUNDLE to the endpoint's ca.pem, and use a host \
+             name that the endpoint was started with (--name)"
+        }
+        DialError::Tls { .. } => "is it the endpoint's port, and does it speak TLS?",
+        DialError::Connect { .. } | DialError::Timeout { .. } => {
+            "is the control endpoint running, and AWS_ENDPOINT_URL its address?"
+        }
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_transport::ServiceError;
+
+    use super::*;
+
+    fn refused(code: &str) -> CliError {
+        CliError::Call(CallError::Service {
+            operation: "SendCommand",
+            source: ServiceError {
+                code: code.to_owned(),
+                message: "no such node".to_owned(),
+                status: 400,
+            },
+        })
+    }
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        assert_eq!(
+            chain(&refused("InvalidInstanceId")),
+            "SendCommand: no such node (InvalidInstanceId)"
+        );
+        let nested = CliError::Call(CallError::Http {
+            operation: "SendCommand",
+            source: HttpError::Dial(DialError::Connect {
+                endpoint: "https://h".to_owned(),
+                source: io::Error::other("refused"),
+            }),
+        });
+        assert_eq!(
+            chain(&nested),
+            "failed to call SendCommand: failed to connect to https://h: refused"
+        );
+        assert!(hint(&nested).unwrap().contains("AWS_ENDPOINT_URL"));
+    }
+
+    #[test]
+    fn what_an_operator_can_do_is_said() {
+        assert!(
+            hint(&refused("TargetNotConnected"))
+                .unwrap()
+                .contains("moorline nodes")
+        );
+        assert!(
+            hint(&refused("InvalidSignatureException"))
+                .unwrap()
+                .contains("clock")
+        );
+        assert_eq!(hint(&refused("InternalServerError")), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! `moorline run`: a document on nodes, from the request to the last node's output.
+
+mod quote;
+mod report;
+mod watch;
+
+use std::collections::BTreeMap;
+
+use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
+
+use self::{report::Report, watch::Watch};
+use crate::{arguments::RunOptions, console, error::CliError, operator::Operator, pick};
+
+/// Cancelled by the user: 128 + SIGINT, as a shell reports it.
+const EXIT_INTERRUPTED: u8 = 130;
+const PARAMETER_COMMANDS: &str = "commands";
+const PARAMETER_TIMEOUT: &str = "executionTimeout";
+
+pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: bool) -> Result<u8, CliError> {
+    let request = SendCommandRequest {
+        document_name: Some(options.document.clone()),
+        parameters: Some(parameters(options)?),
+        timeout_seconds: options.delivery_timeout,
+        comment: options.comment.clone(),
+        max_concurrency: options.max_concurrency.clone(),
+        max_errors: options.max_errors.clone(),
+        ..Default::default()
+    };
+    let request = if options.tags.is_empty() {
+        SendCommandRequest {
+            instance_ids: Some(pick::nodes(operator, &options.nodes).await?),
+            ..request
+        }
+    } else {
+        SendCommandRequest {
+            targets: Some(targets(&options.tags)),
+            ..request
+        }
+    };
+    let command = operator.call::<SendCommand>(&request).await?.command;
+    let command = command.unwrap_or_default();
+    let id = command.command_id.ok_or(CliError::Incomplete {
+        operation: "SendCommand",
+        member: "Command.CommandId",
+    })?;
+    if options.detach {
+        if json {
+            console::print_json(&serde_json::json!({ "CommandId": id }))?;
+        } else {
+            console::print_line(&id)?;
+        }
+        return Ok(0);
+    }
+    let expected = match &request.instance_ids {
+        Some(ids) => ids.len(),
+        None => usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0),
+    };
+    let mut report = Report::new(&id, json, request.instance_ids.is_some() && expected == 1);
+    let outcome = Watch::new(operator, &id, expected).run(&mut report).await?;
+    report.finish(&outcome)?;
+    if outcome.is_interrupted {
+        return Ok(EXIT_INTERRUPTED);
+    }
+    Ok(u8::from(!report.is_success(&outcome)))
+}
+
+/// The document's parameters: those given, and what COMMAND and --timeout stand for.
+fn parameters(options: &RunOptions) -> Result<BTreeMap<String, Vec<String>>, CliError> {
+    let mut parameters: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in &options.parameters {
+        parameters.entry(key.clone()).or_default().push(value.clone());
+    }
+    let mut stand_for =
+        |key: &str, flag: &str, value: String| match parameters.insert(key.to_owned(), vec![value]) {
+            None => Ok(()),
+            Some(_) => Err(CliError::Usage(format!(
+                "{flag} and --param {key}=… exclude each other"
+            ))),
+        };
+    if !options.command.is_empty() {
+        stand_for(PARAMETER_COMMANDS, "COMMAND", quote::join(&options.command))?;
+    }
+    if let Some(seconds) = options.timeout {
+        stand_for(PARAMETER_TIMEOUT, "--timeout", seconds.to_string())?;
+    }
+    let is_shell_script = matches!(
+        options.document.as_str(),
+        "AWS-RunShellScript" | "AWS-RunPowerShellScript"
+    );
+    if is_shell_script && !parameters.contains_key(PARAMETER_COMMANDS) {
+        return Err(CliError::Usage(
+            "what to run is missing: moorline run --node NODE -- COMMAND".to_owned(),
+        ));
+    }
+    Ok(parameters)
+}
+
+/// Tags as targets: the values of one key side by side, keys one after the other.
+fn targets(tags: &[(String, String)]) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    for (key, value) in tags {
+        let key = format!("tag:{key}");
+        match targets
+            .iter_mut()
+            .find(|target| target.key.as_ref() == Some(&key))
+        {
+            Some(target) => target.values.get_or_insert_default().push(value.clone()),
+            None => targets.push(Target {
+                key: Some(key),
+                values: Some(vec![value.clone()]),
+            }),
+        }
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn options(words: &[&str]) -> RunOptions {
+        let words = ["moorline", "run"].iter().chain(words);
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Run(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_becomes_a_parameter() {
+        let words = [
+            "--node",
+            "a",
+            "--timeout",
+            "9",
+            "--param",
+            "workingDirectory=/tmp",
+            "echo",
+            "a b",
+        ];
+        let parameters = parameters(&options(&words)).unwrap();
+        assert_eq!(parameters["commands"], ["echo 'a b'"]);
+        assert_eq!(parameters["executionTimeout"], ["9"]);
+        assert_eq!(parameters["workingDirectory"], ["/tmp"]);
+    }
+
+    #[test]
+    fn a_repeated_parameter_is_a_list() {
+        let words = ["--node", "a", "--param", "commands=x", "--param", "commands=y=z"];
+        assert_eq!(parameters(&options(&words)).unwrap()["commands"], ["x", "y=z"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_said_twice_is_an_error() {
+        assert!(parameters(&options(&["--node", "a"])).is_err());
+        assert!(parameters(&options(&["--node", "a", "--param", "commands=x", "y"])).is_err());
+        assert!(parameters(&options(&["--node", "a", "--document", "Mine"])).is_ok());
+    }
+
+    #[test]
+    fn values_of_one_key_are_alternatives() {
+        let tags = [("a", "1"), ("b", "2"), ("a", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let targets = targets(&tags);
+        assert_eq!(targets.len(), 2);
+        assert_eq!(targets[0].key.as_deref(), Some("tag:a"));
+        assert_eq!(targets[0].values.as_ref().unwrap(), &["1", "3"]);
+        assert_eq!(targets[1].values.as_ref().unwrap(), &["2"]);
+    }
+}

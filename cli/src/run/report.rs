@@ -1,0 +1,244 @@
+//! What the user sees of a command: live status on standard error when that is a terminal, the nodes' output on
+//! standard output and standard error, or everything at once as JSON.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use moorline_ssm::command::{CommandStatus, GetCommandInvocationResult};
+use serde::Serialize;
+
+use super::watch::Outcome;
+use crate::{console, error::CliError};
+
+/// One node's result, as scripts read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Invocation {
+    instance_id: String,
+    #[serde(skip)]
+    name: Option<String>,
+    status: String,
+    #[serde(skip)]
+    details: Option<String>,
+    /// The exit code; -1 when the node has none.
+    response_code: i32,
+    standard_output: String,
+    standard_error: String,
+}
+
+impl Invocation {
+    pub(super) fn new(node: &str, name: Option<String>, result: GetCommandInvocationResult) -> Self {
+        Self {
+            instance_id: node.to_owned(),
+            name,
+            status: result.status.map(|status| status.to_string()).unwrap_or_default(),
+            details: result.status_details,
+            response_code: result.response_code.unwrap_or(-1),
+            standard_output: result.standard_output_content.unwrap_or_default(),
+            standard_error: result.standard_error_content.unwrap_or_default(),
+        }
+    }
+
+    fn is_success(&self) -> bool {
+        self.status == "Success"
+    }
+
+    /// What the user wants to know of a node that failed.
+    fn failure(&self) -> String {
+        let node = self.name.as_ref().map_or_else(
+            || self.instance_id.clone(),
+            |name| format!("{} ({})", self.instance_id, console::one_line(name)),
+        );
+        let details = self.details.as_ref().filter(|details| **details != self.status);
+        let details = details.map_or_else(String::new, |details| {
+            format!(" ({})", console::one_line(details))
+        });
+        let code = if self.response_code > 0 {
+            format!(", exit code {}", self.response_code)
+        } else {
+            String::new()
+        };
+        format!("{node}: {}{details}{code}", self.status)
+    }
+}
+
+/// The command as scripts read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Finished<'a> {
+    command_id: &'a str,
+    status: &'a str,
+    invocations: &'a [Invocation],
+}
+
+/// Shows results as they come.
+#[derive(Debug)]
+pub(super) struct Report {
+    command_id: String,
+    json: bool,
+    /// Only one node can answer: its output is shown raw.
+    is_single: bool,
+    progress: Option<ProgressBar>,
+    invocations: Vec<Invocation>,
+}
+
+impl Report {
+    pub(super) fn new(command_id: &str, json: bool, is_single: bool) -> Self {
+        let progress = (!json && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            command_id: command_id.to_owned(),
+            json,
+            is_single,
+            progress,
+            invocations: Vec::new(),
+        }
+    }
+
+    /// A node has ended.
+    pub(super) fn ended(&mut self, invocation: Invocation) -> Result<(), CliError> {
+        if !self.json {
+            let shown = self.suspended(|| show(&invocation, self.is_single));
+            shown?;
+        }
+        self.invocations.push(invocation);
+        Ok(())
+    }
+
+    /// Something the user should know.
+    pub(super) fn note(&self, text: &str) {
+        self.suspended(|| console::note(text));
+    }
+
+    pub(super) fn progress(&self, summary: &str) {
+        if let Some(bar) = &self.progress {
+            bar.set_message(summary.to_owned());
+            bar.tick();
+        }
+    }
+
+    fn suspended<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.progress {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// The command is over.
+    pub(super) fn finish(&mut self, outcome: &Outcome) -> Result<(), CliError> {
+        if let Some(bar) = self.progress.take() {
+            bar.finish_and_clear();
+        }
+        self.invocations.sort_by(|a, b| a.instance_id.cmp(&b.instance_id));
+        if self.json {
+            return console::print_json(&Finished {
+                command_id: &self.command_id,
+                status: outcome.status.as_str(),
+                invocations: &self.invocations,
+            });
+        }
+        if self.invocations.is_empty() {
+            console::note("no node has these tags");
+        }
+        Ok(())
+    }
+
+    /// Whether every node did what was asked, and there was one.
+    pub(super) fn is_success(&self, outcome: &Outcome) -> bool {
+        outcome.status == CommandStatus::Success
+            && !self.invocations.is_empty()
+            && self.invocations.iter().all(Invocation::is_success)
+    }
+}
+
+fn show(invocation: &Invocation, is_single: bool) -> Result<(), CliError> {
+    let prefix = (!is_single).then_some(invocation.instance_id.as_str());
+    console::print(&prefixed(&invocation.standard_output, prefix))?;
+    console::print_error_text(&prefixed(&invocation.standard_error, prefix));
+    if !invocation.is_success() {
+        console::note(&invocation.failure());
+    }
+    Ok(())
+}
+
+/// Each line behind the node's id, and a line's end at the end; without a node the text as it is.
+fn prefixed(text: &str, prefix: Option<&str>) -> String {
+    match prefix {
+        None => text.to_owned(),
+        Some(prefix) => text.lines().map(|line| format!("{prefix} | {line}\n")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_ssm::command::CommandInvocationStatus;
+
+    use super::*;
+
+    fn invocation(status: CommandInvocationStatus, code: i32) -> Invocation {
+        let result = GetCommandInvocationResult {
+            status: Some(status),
+            status_details: Some("ExecutionTimedOut".to_owned()),
+            response_code: Some(code),
+            standard_output_content: Some("a\nb".to_owned()),
+            ..Default::default()
+        };
+        Invocation::new("mi-1", Some("web".to_owned()), result)
+    }
+
+    #[test]
+    fn scripts_read_every_node() {
+        let invocations = [invocation(CommandInvocationStatus::Failed, 7)];
+        let finished = Finished {
+            command_id: "c",
+            status: "Failed",
+            invocations: &invocations,
+        };
+        assert_eq!(
+            serde_json::to_string(&finished).unwrap(),
+            r#"{"CommandId":"c","Status":"Failed","Invocations":[{"InstanceId":"mi-1","Status":"Failed","ResponseCode":7,"StandardOutput":"a\nb","StandardError":""}]}"#
+        );
+    }
+
+    #[test]
+    fn lines_of_several_nodes_are_told_apart() {
+        assert_eq!(prefixed("a\nb", Some("mi-1")), "mi-1 | a\nmi-1 | b\n");
+        assert_eq!(prefixed("", Some("mi-1")), "");
+        assert_eq!(prefixed("a\nb", None), "a\nb");
+    }
+
+    #[test]
+    fn a_failure_says_how() {
+        assert_eq!(
+            invocation(CommandInvocationStatus::TimedOut, -1).failure(),
+            "mi-1 (web): TimedOut (ExecutionTimedOut)"
+        );
+        assert_eq!(
+            invocation(CommandInvocationStatus::Failed, 7).failure(),
+            "mi-1 (web): Failed (ExecutionTimedOut), exit code 7"
+        );
+    }
+
+    #[test]
+    fn success_needs_a_node() {
+        let mut report = Report::new("c", true, false);
+        let outcome = Outcome {
+            status: CommandStatus::Success,
+            is_interrupted: false,
+        };
+        assert!(!report.is_success(&outcome));
+        report
+            .ended(invocation(CommandInvocationStatus::Success, 0))
+            .unwrap();
+        assert!(report.is_success(&outcome));
+        report
+            .ended(invocation(CommandInvocationStatus::TimedOut, -1))
+            .unwrap();
+        assert!(!report.is_success(&outcome));
+    }
+}

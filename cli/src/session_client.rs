@@ -1,0 +1,515 @@
+//! The client's end of a session, whatever its type: one websocket after another under one
+//! [`DataChannel`](moorline_protocol::channel::DataChannel).
+//!
+//! [`SessionClient::next`] does all the work and may be dropped at any await: what is half done is kept in `self`.
+//! So a front end waits for it beside its keyboard and its signals. Input is taken one piece at a time
+//! ([`SessionClient::takes_input`]), and while the front end has no room for output it says so: then the websocket is
+//! not read, and TCP slows the node down. Neither direction needs a queue that grows.
+//!
+//! A connection that breaks, or is silent for too long, is replaced (`ResumeSession`, a new websocket, the same
+//! client id), and the state machine sees to it that no byte is lost or repeated.
+
+mod link;
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Sink, SinkExt, StreamExt, future::BoxFuture};
+use moorline_protocol::{
+    channel::{DataChannel, Event, Output, Role, WindowFull},
+    message::{PayloadType, TerminalSize},
+    time::Now,
+};
+use moorline_transport::{CallError, DialError, WebSocket, WebSocketError};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_tungstenite::tungstenite::{self, Message};
+use uuid::Uuid;
+
+use self::link::Resumed;
+pub(crate) use self::link::{Grant, Link, MAX_PAYLOAD_BYTES};
+
+/// Sent and not acknowledged, and received out of order: at most this much each.
+const WINDOW_BYTES: usize = 1024 * 1024;
+/// Input goes to the state machine in pieces of at most this much.
+const INPUT_PIECE_BYTES: usize = 64 * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// A connection on which nothing arrives for this long is dead: the endpoint answers every ping.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// Input that no one acknowledges for this long: the session is of no use (client-wire §4.4).
+const STALL_LIMIT: Duration = Duration::from_secs(300);
+/// Connections in a row that ended before anything arrived on them.
+const MAX_BARREN_CONNECTIONS: u32 = 5;
+/// A node that wants a handshake asks for it as soon as both sides are attached; one that has not by then wants none,
+/// and perhaps puts out nothing until it has input. Before, input would be thrown away (client-wire §4.5).
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
+/// The same, for endpoints that do not tell when both sides are attached.
+const ATTACH_GRACE: Duration = Duration::from_secs(5);
+
+/// Why there is no session, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the stream URL of the session is unusable")]
+    StreamUrl(#[source] moorline_transport::EndpointError),
+    #[error("failed to open the data channel")]
+    Open(#[source] WebSocketError),
+    #[error("failed to send the open message of the data channel")]
+    OpenMessage(#[source] Box<tungstenite::Error>),
+    #[error("the connection was lost and no access key is at hand to resume the session")]
+    NoCredentials,
+    #[error("the endpoint ended the connection {MAX_BARREN_CONNECTIONS} times in a row: {reason}")]
+    Barren { reason: String },
+    #[error("the connection could not be restored within {} minutes", limit.as_secs() / 60)]
+    GaveUp {
+        limit: Duration,
+        #[source]
+        source: Box<SessionError>,
+    },
+    #[error("the node has not acknowledged any input for {} minutes", STALL_LIMIT.as_secs() / 60)]
+    Stalled,
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+}
+
+impl SessionError {
+    /// The failed connection at the bottom of it, if that is what it is.
+    pub(crate) fn dial_error(&self) -> Option<&DialError> {
+        match self {
+            Self::Open(WebSocketError::Dial(dial)) => Some(dial),
+            Self::GaveUp { source, .. } => source.dial_error(),
+            _ => None,
+        }
+    }
+}
+
+/// What the front end must know.
+#[derive(Debug)]
+pub(crate) enum SessionEvent {
+    /// The session type as the handshake gave it.
+    Type(String),
+    Data {
+        payload_type: PayloadType,
+        payload: Bytes,
+    },
+    /// Of the node, for the user.
+    Message(String),
+    /// [`SessionClient::takes_input`] has become true.
+    InputTaken,
+    /// The connection is gone; it is being restored.
+    Lost(String),
+    Restored,
+    /// The end, in order.
+    Closed {
+        reason: String,
+        exit_code: Option<i32>,
+    },
+    /// The session had ended while we were away.
+    Expired,
+    /// The end, by failure.
+    Failed(SessionError),
+}
+
+enum Connection {
+    Up(Box<WebSocket>),
+    Restoring(BoxFuture<'static, Result<Resumed, SessionError>>),
+    Over,
+}
+
+/// The client's end of one session.
+pub(crate) struct SessionClient {
+    link: Link,
+    channel: DataChannel,
+    connection: Connection,
+    origin: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// To be written, in order.
+    frames: VecDeque<Message>,
+    needs_flush: bool,
+    events: VecDeque<SessionEvent>,
+    /// Waits for room in the window.
+    input: VecDeque<(PayloadType, Bytes)>,
+    owes_input_taken: bool,
+    size: Option<TerminalSize>,
+    /// Whether input may be sent, and if not yet, from when on.
+    is_ready: bool,
+    ready_at: Instant,
+    ping_at: Instant,
+    heard_at: Instant,
+    /// The amount of unacknowledged input, and since when it has been that.
+    unacknowledged: (usize, Instant),
+    close_reason: Option<String>,
+    is_barren: bool,
+    barren_connections: u32,
+}
+
+impl SessionClient {
+    /// Connects with the token of `grant`.
+    ///
+    /// # Errors
+    /// No data channel stands. It is not tried again: a token is good for one connection.
+    pub(crate) async fn open(link: Link, grant: &Grant) -> Result<Self, SessionError> {
+        let socket = link.connect(grant).await?;
+        let now = Instant::now();
+        let mut client = Self {
+            link,
+            channel: DataChannel::new(Role::Client, seed(), WINDOW_BYTES),
+            connection: Connection::Over,
+            origin: now,
+            timer: Box::pin(sleep_until(now)),
+            frames: VecDeque::new(),
+            needs_flush: false,
+            events: VecDeque::new(),
+            input: VecDeque::new(),
+            owes_input_taken: false,
+            size: None,
+            is_ready: false,
+            ready_at: now + ATTACH_GRACE,
+            ping_at: now,
+            heard_at: now,
+            unacknowledged: (0, now),
+            close_reason: None,
+            is_barren: true,
+            barren_connections: 0,
+        };
+        client.on_connected(socket);
+        Ok(client)
+    }
+
+    /// Whether [`Self::write`] has room.
+    pub(crate) fn takes_input(&self) -> bool {
+        self.input.is_empty()
+    }
+
+    /// Takes input. Beyond one piece (see [`Self::takes_input`]) it is only for the rare: an interrupt must get through.
+    pub(crate) fn write(&mut self, payload_type: PayloadType, data: Bytes) {
+        if !data.is_empty() {
+            self.input.push_back((payload_type, data));
+        }
+    }
+
+    /// Tells the node the size of the terminal; only the newest counts.
+    pub(crate) fn resize(&mut self, size: TerminalSize) {
+        self.size = Some(size);
+    }
+
+    /// The next event. Data comes only while `has_room`.
+    pub(crate) async fn next(&mut self, has_room: bool) -> SessionEvent {
+        std::future::poll_fn(|cx| self.poll_next(cx, has_room)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>, has_room: bool) -> Poll<SessionEvent> {
+        loop {
+            self.feed();
+            self.drain();
+            if has_room && let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            if self.owes_input_taken && self.input.is_empty() {
+                self.owes_input_taken = false;
+                return Poll::Ready(SessionEvent::InputTaken);
+            }
+            let moved = match &mut self.connection {
+                Connection::Over => false,
+                Connection::Restoring(restoring) => match restoring.poll_unpin(cx) {
+                    Poll::Ready(result) => {
+                        self.on_restored(result);
+                        true
+                    }
+                    Poll::Pending => false,
+                },
+                Connection::Up(_) => self.poll_socket(cx, has_room),
+            };
+            if moved {
+                continue;
+            }
+            // set after every change above, so that the earliest time counts
+            let due = self.due();
+            if self.timer.deadline() != due {
+                self.timer.as_mut().reset(due);
+            }
+            ready!(self.timer.poll_unpin(cx));
+            self.on_time();
+        }
+    }
+
+    /// Moves input into the state machine as far as there is room.
+    fn feed(&mut self) {
+        if self.is_ready {
+            self.feed_channel();
+        }
+        self.owes_input_taken |= !self.input.is_empty();
+    }
+
+    fn feed_channel(&mut self) {
+        let now = self.now();
+        if let Some(size) = self.size
+            && let Ok(payload) = serde_json::to_vec(&size)
+            && self.channel.send(now, PayloadType::Size, &payload).is_ok()
+        {
+            self.size = None;
+        }
+        while let Some((payload_type, data)) = self.input.front_mut() {
+            let piece = data.len().min(self.channel.writable()).min(INPUT_PIECE_BYTES);
+            if piece == 0 {
+                return;
+            }
+            let head = data.split_to(piece);
+            match self.channel.send(now, *payload_type, &head) {
+                Ok(()) if data.is_empty() => {
+                    self.input.pop_front();
+                }
+                Ok(()) => {}
+                Err(WindowFull) => return, // `writable` has just said that there is room
+            }
+        }
+    }
+
+    /// Takes everything the state machine has to say.
+    fn drain(&mut self) {
+        while let Some(output) = self.channel.poll() {
+            match output {
+                Output::Transmit(frame) => self.frames.push_back(Message::Binary(frame)),
+                Output::Event(event) => self.on_event(event),
+            }
+        }
+        let unacknowledged = self.channel.unacknowledged();
+        if unacknowledged != self.unacknowledged.0 {
+            self.unacknowledged = (unacknowledged, Instant::now());
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let event = match event {
+            Event::Data {
+                payload_type,
+                payload,
+            } => {
+                self.is_ready = true;
+                SessionEvent::Data {
+                    payload_type,
+                    payload,
+                }
+            }
+            Event::HandshakeComplete {
+                session_type,
+                customer_message,
+            } => {
+                self.is_ready = true;
+                if !customer_message.is_empty() {
+                    self.events.push_back(SessionEvent::Message(customer_message));
+                }
+                SessionEvent::Type(session_type)
+            }
+            Event::HandshakeFailed(text) => SessionEvent::Failed(SessionError::Handshake(text)),
+            Event::Started(start) => {
+                if let Some(bytes) = start.moorline_max_payload_bytes {
+                    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                    self.channel.set_max_payload(bytes.min(MAX_PAYLOAD_BYTES));
+                }
+                self.ready_at = self.ready_at.min(Instant::now() + HANDSHAKE_GRACE);
+                return;
+            }
+            Event::Closed(closed) => {
+                self.connection = Connection::Over;
+                SessionEvent::Closed {
+                    reason: closed.output,
+                    exit_code: closed.moorline_exit_code,
+                }
+            }
+            // an endpoint that pauses us knows why; a frame that breaks the protocol was dropped
+            Event::Paused | Event::SessionState(_) | Event::PeerMisbehaved(_) => return,
+        };
+        self.events.push_back(event);
+    }
+
+    /// Writes what is to be written and reads one message; returns whether anything was read or lost.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, has_room: bool) -> bool {
+        let Connection::Up(socket) = &mut self.connection else {
+            return false;
+        };
+        match poll_write(&mut **socket, cx, &mut self.frames, &mut self.needs_flush) {
+            Poll::Ready(Err(error)) => {
+                self.on_lost(&error.to_string());
+                return true;
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if !has_room {
+            // the silence is ours
+            self.heard_at = Instant::now();
+            return false;
+        }
+        match socket.poll_next_unpin(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Some(Ok(message))) => {
+                self.on_message(message);
+                true
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.on_lost(&error.to_string());
+                true
+            }
+            Poll::Ready(None) => {
+                self.on_lost("the endpoint closed it");
+                true
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        self.heard_at = Instant::now();
+        let frame = match message {
+            Message::Binary(frame) => frame,
+            Message::Text(text) => Bytes::from(text),
+            Message::Close(close) => {
+                self.close_reason = close.map(|close| format!("{} (code {})", close.reason, close.code));
+                return;
+            }
+            // the answer to a ping is already written, and waits to be flushed
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                self.needs_flush = true;
+                return;
+            }
+        };
+        self.is_barren = false;
+        self.barren_connections = 0;
+        let now = self.now();
+        self.channel.receive(now, &frame);
+    }
+
+    fn on_connected(&mut self, socket: WebSocket) {
+        let now = Instant::now();
+        self.connection = Connection::Up(Box::new(socket));
+        self.ping_at = now + PING_INTERVAL;
+        self.heard_at = now;
+        self.unacknowledged.1 = now;
+        self.is_barren = true;
+        self.close_reason = None;
+        let now = self.now();
+        self.channel.connected(now);
+    }
+
+    fn on_lost(&mut self, error: &str) {
+        self.channel.disconnected();
+        self.frames.clear();
+        self.needs_flush = false;
+        let reason = self.close_reason.take().unwrap_or_else(|| error.to_owned());
+        if self.is_barren {
+            self.barren_connections += 1;
+        }
+        if self.barren_connections >= MAX_BARREN_CONNECTIONS {
+            self.connection = Connection::Over;
+            let error = SessionError::Barren { reason };
+            return self.events.push_back(SessionEvent::Failed(error));
+        }
+        self.connection = Connection::Restoring(self.link.clone().resume().boxed());
+        self.events.push_back(SessionEvent::Lost(reason));
+    }
+
+    fn on_restored(&mut self, result: Result<Resumed, SessionError>) {
+        self.connection = Connection::Over;
+        let event = match result {
+            Ok(Resumed::Connected(socket)) => {
+                self.on_connected(*socket);
+                SessionEvent::Restored
+            }
+            Ok(Resumed::Over) => SessionEvent::Expired,
+            Err(error) => SessionEvent::Failed(error),
+        };
+        self.events.push_back(event);
+    }
+
+    /// When something is to be done even if nothing arrives.
+    fn due(&self) -> Instant {
+        let mut due = self.origin + Duration::from_secs(365 * 86_400);
+        if let Some(timeout) = self.channel.next_timeout() {
+            due = due.min(self.origin + timeout);
+        }
+        if !self.is_ready {
+            due = due.min(self.ready_at);
+        }
+        if matches!(self.connection, Connection::Up(_)) {
+            due = due.min(self.ping_at).min(self.heard_at + SILENCE_LIMIT);
+            if self.unacknowledged.0 > 0 {
+                due = due.min(self.unacknowledged.1 + STALL_LIMIT);
+            }
+        }
+        due
+    }
+
+    fn on_time(&mut self) {
+        let instant = Instant::now();
+        let now = self.now();
+        if self
+            .channel
+            .next_timeout()
+            .is_some_and(|due| due <= now.monotonic)
+        {
+            self.channel.timeout(now);
+        }
+        self.is_ready |= instant >= self.ready_at;
+        if !matches!(self.connection, Connection::Up(_)) {
+            return;
+        }
+        if instant >= self.heard_at + SILENCE_LIMIT {
+            let seconds = SILENCE_LIMIT.as_secs();
+            return self.on_lost(&format!("nothing was heard for {seconds} s"));
+        }
+        if self.unacknowledged.0 > 0 && instant >= self.unacknowledged.1 + STALL_LIMIT {
+            self.connection = Connection::Over;
+            let event = SessionEvent::Failed(SessionError::Stalled);
+            return self.events.push_back(event);
+        }
+        if instant >= self.ping_at {
+            self.ping_at = instant + PING_INTERVAL;
+            self.frames.push_back(Message::Ping(Bytes::new()));
+        }
+    }
+
+    fn now(&self) -> Now {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic: self.origin.elapsed(),
+            unix_millis: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Writes as many frames as the socket takes, and flushes them.
+fn poll_write<S>(
+    socket: &mut S,
+    cx: &mut Context<'_>,
+    frames: &mut VecDeque<Message>,
+    needs_flush: &mut bool,
+) -> Poll<Result<(), tungstenite::Error>>
+where
+    S: Sink<Message, Error = tungstenite::Error> + Unpin,
+{
+    while !frames.is_empty() {
+        ready!(socket.poll_ready_unpin(cx))?;
+        if let Some(frame) = frames.pop_front() {
+            socket.start_send_unpin(frame)?;
+            *needs_flush = true;
+        }
+    }
+    if *needs_flush {
+        ready!(socket.poll_flush_unpin(cx))?;
+        *needs_flush = false;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// For message ids: never the same twice.
+fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    let (left, right) = seed.split_at_mut(16);
+    left.copy_from_slice(Uuid::new_v4().as_bytes());
+    right.copy_from_slice(Uuid::new_v4().as_bytes());
+    seed
+}

@@ -1,0 +1,160 @@
+//! `moorline shell`: a recorded shell on a node.
+
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+use moorline_protocol::message::TerminalSize;
+use moorline_ssm::session::{StartSession, StartSessionRequest, TerminateSession, TerminateSessionRequest};
+use tokio::time::timeout;
+
+use crate::{
+    EXIT_NO_SESSION,
+    arguments::ShellOptions,
+    attach::{self, Ending, Options},
+    console,
+    error::{self, CliError},
+    operator::Operator,
+    pick,
+    session_client::{Grant, Link, SessionClient},
+    terminal::output::Stream,
+};
+
+/// The size for a shell without a terminal.
+const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+/// Who leaves does not want to wait for an endpoint out of reach.
+const TERMINATE_LIMIT: Duration = Duration::from_secs(3);
+/// The reader of our output has gone: 128 + SIGPIPE.
+const EXIT_CLOSED_OUTPUT: u8 = 141;
+
+pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Result<u8, CliError> {
+    let operator = Arc::new(operator);
+    let grant = start(&operator, options).await?;
+    let link = Link::new(
+        Some(Arc::clone(&operator)),
+        operator.trust().clone(),
+        &grant.session_id,
+    );
+    let mut client = match SessionClient::open(link, &grant).await {
+        Ok(client) => client,
+        Err(error) => {
+            // what was started and cannot be reached must not stay open
+            terminate(&operator, &grant.session_id).await;
+            return Err(error.into());
+        }
+    };
+    if std::io::stdin().is_terminal() {
+        console::note(&format!(
+            "session {}; ~? at the start of a line helps",
+            grant.session_id
+        ));
+    }
+    let options = Options {
+        default_size: DEFAULT_SIZE,
+        stderr: Stream::Err,
+    };
+    let ending = attach::attach(&mut client, options).await?;
+    Ok(conclude(&operator, &grant.session_id, &mut client, ending).await)
+}
+
+async fn start(operator: &Operator, options: &ShellOptions) -> Result<Grant, CliError> {
+    let target = pick::node(operator, &options.node).await?;
+    let mut parameters = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (key, value) in &options.parameters {
+        parameters.entry(key.clone()).or_default().push(value.clone());
+    }
+    let request = StartSessionRequest {
+        target: Some(target),
+        document_name: options.document.clone(),
+        reason: options.reason.clone(),
+        parameters: (!parameters.is_empty()).then_some(parameters),
+    };
+    let response = operator.call::<StartSession>(&request).await?;
+    let missing = |member| CliError::Incomplete {
+        operation: "StartSession",
+        member,
+    };
+    Ok(Grant {
+        session_id: response.session_id.ok_or_else(|| missing("SessionId"))?,
+        token: response.token_value.ok_or_else(|| missing("TokenValue"))?,
+        stream_url: response.stream_url.ok_or_else(|| missing("StreamUrl"))?,
+    })
+}
+
+/// Ends what has not ended, tells why, and gives the exit code.
+async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionClient, ending: Ending) -> u8 {
+    match ending {
+        Ending::Closed { reason, exit_code } => {
+            if !reason.is_empty() {
+                console::note(&format!("session ended: {}", console::one_line(&reason)));
+            }
+            shell_code(exit_code)
+        }
+        Ending::Expired => {
+            console::note("the session ended while the connection was lost");
+            EXIT_NO_SESSION
+        }
+        Ending::Left => {
+            terminate(operator, session_id).await;
+            let exit_code = attach::goodbye(client).await;
+            console::note("session terminated");
+            shell_code(exit_code)
+        }
+        Ending::Signalled(number) => {
+            terminate(operator, session_id).await;
+            number.saturating_add(128)
+        }
+        Ending::OutputClosed => {
+            terminate(operator, session_id).await;
+            EXIT_CLOSED_OUTPUT
+        }
+        Ending::WrongType(session_type) => {
+            terminate(operator, session_id).await;
+            console::note(&format!(
+                "error: the document asks for a session of type {session_type}, which this command cannot serve"
+            ));
+            EXIT_NO_SESSION
+        }
+        Ending::Failed(error) => {
+            terminate(operator, session_id).await;
+            console::complain(&CliError::Session(error));
+            EXIT_NO_SESSION
+        }
+    }
+}
+
+/// Ends a session on the endpoint. Where that fails, its time limits end it; the user should know.
+pub(crate) async fn terminate(operator: &Operator, session_id: &str) {
+    let request = TerminateSessionRequest {
+        session_id: Some(session_id.to_owned()),
+    };
+    let failure = match timeout(TERMINATE_LIMIT, operator.call::<TerminateSession>(&request)).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error::chain(&error),
+        Err(_) => "the endpoint does not answer".to_owned(),
+    };
+    console::note(&format!("session {session_id} was not terminated: {failure}"));
+}
+
+/// A shell's exit code as ours; 0 when the node did not tell.
+fn shell_code(exit_code: Option<i32>) -> u8 {
+    let code = exit_code.unwrap_or(0);
+    u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_that_of_the_shell() {
+        for (code, expected) in [
+            (None, 0),
+            (Some(0), 0),
+            (Some(7), 7),
+            (Some(130), 130),
+            (Some(-1), 255),
+            (Some(256), 0),
+        ] {
+            assert_eq!(shell_code(code), expected, "{code:?}");
+        }
+    }
+}
