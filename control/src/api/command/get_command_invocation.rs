@@ -134,7 +134,7 @@ fn all_steps(names: &[String], row: &InvocationRow, steps: Vec<StepRow>) -> Part
     let first_bad = steps
         .iter()
         .find(|step| shape::step_status(step.status).0 != "Success");
-    if let (true, Some(telling)) = (is_over, first_bad.or(steps.last())) {
+    if let (true, Some(telling)) = (is_over, first_bad.or_else(|| steps.last())) {
         part.code = shape::response_code(telling.code);
     }
     let earliest = steps

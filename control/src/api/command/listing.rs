@@ -29,7 +29,7 @@ pub(super) fn filters(
         let value = filter.value.clone().unwrap_or_default();
         match &filter.key {
             Some(CommandFilterKey::InvokedAfter) => {
-                filters.invoked_after = Some(time("InvokedAfter", &value)?)
+                filters.invoked_after = Some(time("InvokedAfter", &value)?);
             }
             Some(CommandFilterKey::InvokedBefore) => {
                 filters.invoked_before = Some(time("InvokedBefore", &value)?);

@@ -48,7 +48,7 @@ impl Store {
         now: u64,
     ) -> Result<bool, StoreError> {
         self.change(id, node, |invocation, _| {
-            invocation.cancel_acknowledged(code, now)
+            invocation.cancel_acknowledged(code, now);
         })
         .await
     }

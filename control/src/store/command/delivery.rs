@@ -81,9 +81,9 @@ impl Store {
                 };
                 let changed = note_sent(&mut tx, row, |invocation| {
                     if is_cancel {
-                        invocation.cancel_sent(now)
+                        invocation.cancel_sent(now);
                     } else {
-                        invocation.sent(message_id, now)
+                        invocation.sent(message_id, now);
                     }
                 })
                 .await?;
