@@ -56,6 +56,13 @@ impl Aws {
         self
     }
 
+    /// The same clients with a `session-manager-plugin` of another directory in place of ours.
+    #[must_use]
+    pub fn with_plugin(self, directory: &Path) -> Self {
+        let path = self.environment.get("PATH").cloned().unwrap_or_default();
+        self.with("PATH", &format!("{}:{path}", directory.display()))
+    }
+
     /// Runs `aws ssm ARGUMENTS --output json`.
     ///
     /// # Errors

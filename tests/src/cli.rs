@@ -44,6 +44,21 @@ impl Cli {
         run(program("moorline")?, arguments, &self.environment, None, PATIENCE).await
     }
 
+    /// As [`Self::run`], with something at standard input.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Result<Finished> {
+        run(
+            program("moorline")?,
+            arguments,
+            &self.environment,
+            Some(input),
+            PATIENCE,
+        )
+        .await
+    }
+
     /// Starts `moorline ARGUMENTS` at a terminal of 80 columns and 24 rows.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use moorline_protocol::sigv4::Credentials;
 use moorline_transport::{Endpoint as Host, Trust};
 use tempfile::TempDir;
@@ -16,6 +16,7 @@ use crate::{
     Api,
     process::{Process, bare_environment, run},
     programs::program,
+    raw_http::raw_request,
     wait::{PATIENCE, wait_for},
 };
 
@@ -122,6 +123,28 @@ impl Endpoint {
     /// The first administrator's client.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// What `/metrics` says.
+    ///
+    /// # Errors
+    /// It does not answer with 200.
+    pub async fn metrics(&self) -> Result<String> {
+        self.get("/metrics").await
+    }
+
+    /// An unsigned GET of a page for operators' machinery.
+    ///
+    /// # Errors
+    /// It does not answer with 200.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        let answer = raw_request(self, request.as_bytes()).await?;
+        ensure!(answer.status == 200, "{path}: {}", answer.text);
+        Ok(answer.text)
     }
 
     pub fn log(&self) -> String {

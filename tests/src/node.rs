@@ -18,6 +18,9 @@ use crate::{
     wait::{PATIENCE, wait_for, wait_until},
 };
 
+/// A variable that only one node's processes have with one value.
+const MARK: &str = "MOORLINE_TEST_NODE";
+
 /// What a worker process of a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerKind {
@@ -86,30 +89,60 @@ impl Node {
         }
         let activation = endpoint.api().call("CreateActivation", input).await?;
         let text = |name: &str| activation[name].as_str().context("CreateActivation's answer");
-        let ca = endpoint.ca();
-        let registered = register_agent(
-            dir.path(),
-            &state_dir,
-            url,
-            &ca,
-            (text("ActivationId")?, text("ActivationCode")?),
-        )
-        .await?
-        .success()?;
+        let activation = (text("ActivationId")?, text("ActivationCode")?);
+        Self::register_with(endpoint, url, activation, dir, state_dir).await
+    }
+
+    /// Registers with an activation (id and code) that the test has.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn register_with(
+        endpoint: &Endpoint,
+        url: &str,
+        activation: (&str, &str),
+        dir: TempDir,
+        state_dir: PathBuf,
+    ) -> Result<Self> {
+        let registered = register_agent(dir.path(), &state_dir, url, &endpoint.ca(), activation)
+            .await?
+            .success()?;
         let id = registered
             .stdout
             .split_whitespace()
             .find(|word| word.starts_with("mi-"))
             .with_context(|| format!("register names no node: {:?}", registered.stdout))?
             .to_owned();
-        let mut environment = bare_environment(dir.path());
-        environment.insert("MOORLINE_TEST_NODE".to_owned(), uuid::Uuid::new_v4().to_string());
         Ok(Self {
             id,
             process: None,
             state_dir,
-            environment,
+            environment: node_environment(dir.path()),
             api: endpoint.api().clone(),
+            dir,
+        })
+    }
+
+    /// A second node with a copy of this one's state, as from a cloned disk. It is not started.
+    ///
+    /// # Errors
+    /// The state cannot be copied.
+    pub fn copy_of(original: &Self) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let state_dir = dir.path().join("agent");
+        std::fs::create_dir(&state_dir)?;
+        for entry in std::fs::read_dir(&original.state_dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), state_dir.join(entry.file_name()))?;
+            }
+        }
+        Ok(Self {
+            id: original.id.clone(),
+            process: None,
+            state_dir,
+            environment: node_environment(dir.path()),
+            api: original.api.clone(),
             dir,
         })
     }
@@ -185,6 +218,11 @@ impl Node {
             .check_alive()
     }
 
+    /// The daemon, its workers, and what these started with the daemon's environment.
+    pub fn processes(&self) -> Vec<i32> {
+        marked_processes(&self.mark())
+    }
+
     /// Worker processes of one kind.
     pub fn workers(&self, kind: WorkerKind) -> Vec<i32> {
         marked_processes(&self.mark())
@@ -254,8 +292,8 @@ impl Node {
     }
 
     fn mark(&self) -> String {
-        let mark = self.environment.get("MOORLINE_TEST_NODE");
-        format!("MOORLINE_TEST_NODE={}", mark.map_or("", String::as_str))
+        let mark = self.environment.get(MARK);
+        format!("{MARK}={}", mark.map_or("", String::as_str))
     }
 }
 
@@ -272,8 +310,18 @@ impl Drop for Node {
     }
 }
 
+/// The daemon's environment, with the mark by which all that it starts is found.
+fn node_environment(home: &Path) -> BTreeMap<String, String> {
+    let mut environment = bare_environment(home);
+    environment.insert(MARK.to_owned(), uuid::Uuid::new_v4().to_string());
+    environment
+}
+
 /// Runs `moorline-agent register`; the code goes through standard input.
-pub(crate) async fn register_agent(
+///
+/// # Errors
+/// It does not end.
+pub async fn register_agent(
     home: &Path,
     state_dir: &Path,
     url: &str,

@@ -82,7 +82,10 @@ impl Site {
 }
 
 /// Sends a shell script to a node and returns the command's id.
-pub(crate) async fn send_script(api: &Api, node: &str, script: &str) -> Result<String> {
+///
+/// # Errors
+/// The endpoint refuses.
+pub async fn send_script(api: &Api, node: &str, script: &str) -> Result<String> {
     let input = json!({
         "DocumentName": "AWS-RunShellScript",
         "InstanceIds": [node],
@@ -101,8 +104,11 @@ async fn invocation(api: &Api, node: &str, command_id: &str) -> Result<Value> {
     api.call("GetCommandInvocation", input).await
 }
 
-/// Waits for the final status.
-pub(crate) async fn finished(api: &Api, node: &str, command_id: &str) -> Result<Value> {
+/// Waits for the final status of a command on a node, and returns the invocation.
+///
+/// # Errors
+/// It has none in time.
+pub async fn finished(api: &Api, node: &str, command_id: &str) -> Result<Value> {
     let what = format!("command {command_id} to end");
     wait_for(&what, COMMAND_PATIENCE, async || {
         let invocation = invocation(api, node, command_id).await?;

@@ -333,6 +333,13 @@ pub struct StockChannel {
     socket: WebSocket,
 }
 
+/// Any websocket to the endpoint will do, a client's too.
+impl From<WebSocket> for StockChannel {
+    fn from(socket: WebSocket) -> Self {
+        Self { socket }
+    }
+}
+
 impl StockChannel {
     /// Sends a TEXT message.
     ///

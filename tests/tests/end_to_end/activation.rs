@@ -1,0 +1,164 @@
+//! A machine becomes a managed node.
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Cli, Endpoint, Node, Site, register_agent};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_node_joins_with_an_activation_of_our_client_and_is_listed_with_its_tags() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let cli = Cli::of(&endpoint);
+    let created = cli
+        .run(&[
+            "activation",
+            "create",
+            "--tag",
+            "Role=web",
+            "--tag",
+            "Stage=a=b",
+            "--limit",
+            "1",
+            "--json",
+        ])
+        .await?
+        .success()?
+        .json()?;
+    let text = |name: &str| created[name].as_str().context("the activation's JSON");
+    let dir = tempfile::tempdir()?;
+    let state_dir = dir.path().join("agent");
+    let activation = (text("ActivationId")?, text("ActivationCode")?);
+    let mut node = Node::register_with(&endpoint, &endpoint.url(), activation, dir, state_dir).await?;
+    node.start().await?;
+
+    let nodes = cli.run(&["nodes", "--json"]).await?.success()?.json()?;
+    ensure!(nodes.as_array().is_some_and(|nodes| nodes.len() == 1), "{nodes}");
+    let listed = &nodes[0];
+    ensure!(listed["InstanceId"] == node.id(), "{listed}");
+    ensure!(listed["PingStatus"] == "Online", "{listed}");
+    ensure!(listed["PlatformType"] == "Linux", "{listed}");
+    ensure!(
+        listed["Tags"] == json!({"Role": "web", "Stage": "a=b"}),
+        "{listed}"
+    );
+    let table = cli.run(&["nodes"]).await?.success()?.stdout;
+    ensure!(table.contains(node.id()) && table.contains("Online"), "{table}");
+
+    // the activation was for one node
+    let second = tempfile::tempdir()?;
+    let refused = register_agent(
+        second.path(),
+        &second.path().join("agent"),
+        &endpoint.url(),
+        &endpoint.ca(),
+        activation,
+    )
+    .await?;
+    ensure!(refused.code == 1, "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_of_an_agent_says_whether_it_is_connected() -> Result<()> {
+    let mut site = Site::start().await?;
+    let status = site.node.agent("status", &["--json"]).await?.success()?.json()?;
+    ensure!(status["InstanceId"] == site.node.id(), "{status}");
+    ensure!(
+        status["Connected"] == true && status["Running"] == true,
+        "{status}"
+    );
+    let text = site.node.agent("status", &[]).await?.success()?.stdout;
+    ensure!(
+        text.contains(site.node.id()) && text.contains("connected"),
+        "{text}"
+    );
+
+    site.node.kill_daemon().await?;
+    let status = site
+        .node
+        .agent("status", &["--json"])
+        .await?
+        .with_code(1)?
+        .json()?;
+    ensure!(
+        status["Running"] == false && status["Connected"] == false,
+        "{status}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_private_key_and_the_administrators_secret_are_readable_by_their_owner_only() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::start().await?;
+    let mut seen = 0;
+    for directory in [site.node.state_dir(), site.endpoint.state_dir()] {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let is_public = entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "pem");
+            if metadata.is_file() && !is_public {
+                let mode = metadata.permissions().mode() & 0o077;
+                ensure!(
+                    mode == 0,
+                    "{} has mode {mode:o} for others",
+                    entry.path().display()
+                );
+                seen += 1;
+            }
+        }
+    }
+    ensure!(seen >= 4, "only {seen} files were found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_agent_listens_on_no_socket() -> Result<()> {
+    let site = Site::start().await?;
+    site.check_commands_work().await?;
+    let shell = site.cli().shell(site.node.id()).await?;
+    for pid in site.node.processes() {
+        let sockets = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+            .flatten()
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter_map(|target| {
+                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                Some(inode.to_owned())
+            })
+            .collect::<Vec<_>>();
+        for table in ["tcp", "tcp6"] {
+            let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}"))?;
+            for line in table.lines().skip(1) {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let listens = fields.get(3) == Some(&"0A");
+                let ours = fields
+                    .get(9)
+                    .is_some_and(|inode| sockets.iter().any(|socket| socket == inode));
+                ensure!(!(listens && ours), "process {pid} listens: {line}");
+            }
+        }
+    }
+    drop(shell);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deregistered_node_is_gone_and_does_not_come_back() -> Result<()> {
+    let mut site = Site::start().await?;
+    let node = json!({"InstanceId": site.node.id()});
+    site.api().call("DeregisterManagedInstance", node).await?;
+    site.node.wait_offline().await?;
+    let nodes: Value = site.api().call("DescribeInstanceInformation", json!({})).await?;
+    ensure!(nodes["InstanceInformationList"] == json!([]), "{nodes}");
+    let input = json!({
+        "DocumentName": "AWS-RunShellScript",
+        "InstanceIds": [site.node.id()],
+        "Parameters": {"commands": ["true"]},
+    });
+    let refusal = site.api().refusal("SendCommand", input).await?;
+    ensure!(refusal.code == "InvalidInstanceId", "{refusal:?}");
+    // it may be registered again, so the agent waits instead of ending
+    site.node.check_alive()
+}

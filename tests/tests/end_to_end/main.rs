@@ -1,0 +1,11 @@
+//! The real programs together, used by real clients: ours, the AWS CLI, boto3, and a stock agent's half of captured
+//! conversations.
+
+mod activation;
+mod aws_cli;
+mod bad_input;
+mod boto3;
+mod run_command;
+mod shell;
+mod stock_agent;
+mod transcript;

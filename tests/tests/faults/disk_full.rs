@@ -1,0 +1,200 @@
+//! The state directory's file system is full: exactly when an operator needs a shell.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Endpoint, Node, PATIENCE, Site, WorkerKind, finished, is_root, run, send_script};
+use serde_json::json;
+
+/// A file system of two megabytes, mounted for one test.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    async fn mount(path: &Path) -> Result<Self> {
+        std::fs::create_dir(path)?;
+        let path_text = path.display().to_string();
+        let arguments = [
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=2m,mode=700",
+            "moorline-test",
+            &path_text,
+        ];
+        run("mount", &arguments, &Default::default(), None, PATIENCE)
+            .await?
+            .success()?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Writes until not one byte more fits.
+    fn fill(&self) -> Result<()> {
+        let mut file = std::fs::File::create(self.path.join("filler"))?;
+        for size in [64 * 1024, 4096, 512, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        ensure!(
+            std::fs::File::create(self.path.join("probe"))
+                .and_then(|mut probe| probe.write_all(b"x"))
+                .is_err()
+        );
+        let _never_made = std::fs::remove_file(self.path.join("probe"));
+        Ok(())
+    }
+
+    fn free(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.path.join("filler"))?)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // lazily: a worker may still have its directory there
+        let _unmounted = nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// A node whose state lies on a small disk. The node goes before the disk.
+struct FullSite {
+    node: Node,
+    disk: SmallDisk,
+    endpoint: Endpoint,
+}
+
+async fn start() -> Result<FullSite> {
+    let endpoint = Endpoint::start().await?;
+    let dir = tempfile::tempdir()?;
+    let state_dir = dir.path().join("agent");
+    let disk = SmallDisk::mount(&state_dir).await?;
+    let url = endpoint.url();
+    let mut node = Node::register_in(&endpoint, &url, &[], dir, state_dir).await?;
+    node.start().await?;
+    Ok(FullSite { node, disk, endpoint })
+}
+
+#[tokio::test]
+async fn a_session_opens_on_a_full_disk_and_says_why_it_may_be_needed() -> Result<()> {
+    if !is_root() {
+        return Ok(()); // only root can mount; what an ordinary user can see is in the test below
+    }
+    let site = start().await?;
+    site.disk.fill()?;
+    let cli = moorline_tests::Cli::of(&site.endpoint);
+    let mut terminal = cli.shell(site.node.id()).await?;
+    terminal.send(&format!(
+        "rm {}/filler && echo cleaned-''up; exit 7\n",
+        site.disk.path.display()
+    ))?;
+    terminal.expect("cleaned-up").await?;
+    ensure!(terminal.wait().await? == 7, "{}", terminal.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_on_a_full_disk_serves_sessions() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut site = start().await?;
+    site.node.kill_daemon().await?;
+    site.disk.fill()?;
+    site.node.start().await?;
+    let cli = moorline_tests::Cli::of(&site.endpoint);
+    let mut terminal = cli.shell(site.node.id()).await?;
+    terminal.send("echo open-''anyway; exit\n")?;
+    terminal.expect("open-anyway").await?;
+    terminal.wait().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_for_a_full_disk_is_not_lost() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let site = start().await?;
+    site.disk.fill()?;
+    let count = site.node.dir().join("count");
+    let api = site.endpoint.api();
+    let command = send_script(
+        api,
+        site.node.id(),
+        &format!("echo ran >> {}; echo done", count.display()),
+    )
+    .await?;
+    // refused for now, and told so, or run from memory: but neither lost nor guessed
+    let input = json!({"CommandId": command, "InstanceId": site.node.id()});
+    let early = moorline_tests::wait_for("a final status", Duration::from_secs(8), async || {
+        let invocation = api.call("GetCommandInvocation", input.clone()).await?;
+        Ok((invocation["Status"] == "Success" || invocation["Status"] == "Failed").then_some(invocation))
+    })
+    .await;
+    site.disk.free()?;
+    let invocation = match early {
+        Ok(invocation) => invocation,
+        Err(_) => finished(api, site.node.id(), &command).await?,
+    };
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    ensure!(invocation["StandardOutputContent"] == "done\n", "{invocation}");
+    ensure!(
+        std::fs::read_to_string(&count)? == "ran\n",
+        "it did not run exactly once"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_result_that_could_not_be_written_down_is_told_as_unknown_or_delivered_later() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let site = start().await?;
+    let (started, go) = (site.node.dir().join("started"), site.node.dir().join("go"));
+    let script = format!(
+        "echo ran >> {started}; until [ -e {go} ]; do sleep 0.05; done; echo done",
+        started = started.display(),
+        go = go.display()
+    );
+    let api = site.endpoint.api();
+    let command = send_script(api, site.node.id(), &script).await?;
+    moorline_tests::wait_until("the script to run", async || Ok(started.exists())).await?;
+    site.disk.fill()?;
+    std::fs::File::create(&go)?;
+    let worker_gone = site.node.wait_workers(WorkerKind::Command, 0);
+    // a worker may wait for space, which then comes
+    if tokio::time::timeout(Duration::from_secs(5), worker_gone)
+        .await
+        .is_err()
+    {
+        site.disk.free()?;
+    }
+    let invocation = finished(api, site.node.id(), &command).await?;
+    let status = invocation["Status"].as_str().context("no status")?;
+    ensure!(matches!(status, "Success" | "Failed"), "{invocation}");
+    ensure!(
+        std::fs::read_to_string(&started)? == "ran\n",
+        "it did not run exactly once"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_directory_that_may_not_be_written_costs_no_session() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::start().await?;
+    std::fs::set_permissions(site.node.state_dir(), std::fs::Permissions::from_mode(0o500))?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    terminal.send("echo open-''anyway; exit\n")?;
+    terminal.expect("open-anyway").await?;
+    terminal.wait().await?;
+    std::fs::set_permissions(site.node.state_dir(), std::fs::Permissions::from_mode(0o700))?;
+    Ok(())
+}

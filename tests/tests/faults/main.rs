@@ -1,0 +1,11 @@
+//! What must survive: processes killed at any moment, connections cut at any byte, disks that are full. Nothing is
+//! lost, nothing happens twice.
+//!
+//! The random tests print their seed; `MOORLINE_SEED` repeats one, `MOORLINE_SOAK` multiplies the rounds.
+
+mod agent_killed;
+mod connection_cut;
+mod disk_full;
+mod endpoint_killed;
+mod random;
+mod worker_killed;
