@@ -47,8 +47,13 @@ async fn find(cx: &RequestContext, id: Option<&str>) -> super::ApiResult<Option<
 
 /// What opens the client side: a token for a short time, and where to.
 fn client_channel(cx: &RequestContext, session: &moorline_protocol::types::SessionId) -> (String, String) {
-    let grant = ChannelGrant::ClientDataChannel { session: session.clone() };
+    let grant = ChannelGrant::ClientDataChannel {
+        session: session.clone(),
+    };
     let token = cx.app.keys.channel_token(&grant, cx.now);
-    let url = format!("wss://{}/v1/data-channel/{session}?role=publish_subscribe", cx.host);
+    let url = format!(
+        "wss://{}/v1/data-channel/{session}?role=publish_subscribe",
+        cx.host
+    );
     (token, url)
 }

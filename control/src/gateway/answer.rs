@@ -20,7 +20,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     pub(super) fn no_such_path() -> Self {
@@ -39,16 +43,28 @@ impl Refusal {
     }
 
     pub(super) fn no_such_session() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", "there is no such session")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFoundException",
+            "there is no such session",
+        )
     }
 
     /// The stock agent stops trying when it reads this text (agent-wire §8.1).
     pub(super) fn session_terminated() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "ValidationException", "Session is already terminated")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "ValidationException",
+            "Session is already terminated",
+        )
     }
 
     pub(super) fn too_large(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", message)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLargeException",
+            message,
+        )
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -56,7 +72,11 @@ impl Refusal {
     }
 
     pub(super) fn into_answer(self) -> Answer {
-        let Self { status, code, message } = self;
+        let Self {
+            status,
+            code,
+            message,
+        } = self;
         let message = escape(&message);
         xml(status, format!("<{code}><Message>{message}</Message></{code}>"))
     }
@@ -66,7 +86,11 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Store(source) => source.into(),
-            refusal => Self::new(StatusCode::FORBIDDEN, refusal.code().as_str(), refusal.to_string()),
+            refusal => Self::new(
+                StatusCode::FORBIDDEN,
+                refusal.code().as_str(),
+                refusal.to_string(),
+            ),
         }
     }
 }
@@ -79,7 +103,10 @@ impl From<Denied> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store failed a channel request");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store failed a channel request"
+        );
         let message = "internal failure; see the endpoint's log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message)
     }
@@ -106,10 +133,14 @@ fn xml(status: StatusCode, body: String) -> Answer {
 fn respond(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

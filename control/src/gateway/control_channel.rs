@@ -81,12 +81,21 @@ struct NotOpened {
 
 impl NotOpened {
     fn policy(reason: impl ToString) -> Self {
-        Self { code: CLOSE_POLICY, reason: reason.to_string() }
+        Self {
+            code: CLOSE_POLICY,
+            reason: reason.to_string(),
+        }
     }
 
     fn failure(error: &StoreError) -> Self {
-        tracing::error!(error = error as &dyn std::error::Error, "the store failed while a control channel opened");
-        Self { code: CLOSE_FAILURE, reason: "internal failure".to_owned() }
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the store failed while a control channel opened"
+        );
+        Self {
+            code: CLOSE_FAILURE,
+            reason: "internal failure".to_owned(),
+        }
     }
 }
 
@@ -97,11 +106,18 @@ async fn open(
     socket: &mut Socket,
 ) -> Result<Arc<ControlChannel>, NotOpened> {
     let open: OpenControlChannel = socket::read_open(socket).await.map_err(NotOpened::policy)?;
-    let grant = gateway.used_tokens.redeem(app, &open.token_value).map_err(NotOpened::policy)?;
+    let grant = gateway
+        .used_tokens
+        .redeem(app, &open.token_value)
+        .map_err(NotOpened::policy)?;
     if grant != (ChannelGrant::ControlChannel { node: node.clone() }) {
         return Err(NotOpened::policy("the token is for another channel"));
     }
-    let known = app.store.node(node).await.map_err(|error| NotOpened::failure(&error))?;
+    let known = app
+        .store
+        .node(node)
+        .await
+        .map_err(|error| NotOpened::failure(&error))?;
     if known.is_none() {
         return Err(NotOpened::policy("this node is not registered here"));
     }
@@ -110,9 +126,15 @@ async fn open(
         let now = app.clock.unix_millis();
         tracing::warn!(%node, "a second machine uses this node's registration; it was refused");
         app.metrics.counter("moorline_copied_keys_total", &[]).increment();
-        app.store.record_copied_key(node, now).await.map_err(|error| NotOpened::failure(&error))?;
+        app.store
+            .record_copied_key(node, now)
+            .await
+            .map_err(|error| NotOpened::failure(&error))?;
     }
-    admitted.map_err(|refused: CopiedKey| NotOpened { code: CLOSE_COPIED_KEY, reason: refused.to_string() })
+    admitted.map_err(|refused: CopiedKey| NotOpened {
+        code: CLOSE_COPIED_KEY,
+        reason: refused.to_string(),
+    })
 }
 
 /// How a control channel ends.
@@ -123,7 +145,10 @@ enum End {
 
 impl From<StoreError> for End {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store failed a control channel");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store failed a control channel"
+        );
         Self::Close(CLOSE_FAILURE, "internal failure".to_owned())
     }
 }
@@ -199,17 +224,22 @@ impl Task {
         }
         for job in command_delivery::due(&self.app, &self.node).await? {
             let payload = json(&job.payload);
-            let message = AgentMessage::control(MessageType::AgentJob, job.message_id, self.now(), 0, payload);
+            let message =
+                AgentMessage::control(MessageType::AgentJob, job.message_id, self.now(), 0, payload);
             self.send(Message::Binary(message.encode())).await?;
         }
         Ok(())
     }
 
     async fn receive(&mut self, frame: Bytes) -> Result<(), End> {
-        let Ok(message) = AgentMessage::decode(&frame) else { return self.violated("frame") };
+        let Ok(message) = AgentMessage::decode(&frame) else {
+            return self.violated("frame");
+        };
         match &message.message_type {
             MessageType::AgentJobAck => {
-                let Some(ack) = read(&message) else { return self.violated("agent_job_ack") };
+                let Some(ack) = read(&message) else {
+                    return self.violated("agent_job_ack");
+                };
                 command_delivery::acked(&self.app, &self.node, &ack).await?;
             }
             MessageType::AgentJobReply => {
@@ -219,10 +249,13 @@ impl Task {
                 self.replied(&message, reply).await?;
             }
             MessageType::AgentTaskComplete => {
-                let Some(complete) = read(&message) else { return self.violated("agent_task_complete") };
+                let Some(complete) = read(&message) else {
+                    return self.violated("agent_task_complete");
+                };
                 let now = self.now();
                 let completed =
-                    self.sessions.completed(&self.app, &self.gateway, &self.node, now, (&message, &complete));
+                    self.sessions
+                        .completed(&self.app, &self.gateway, &self.node, now, (&message, &complete));
                 let acknowledge = completed.await?;
                 self.send(Message::Binary(acknowledge)).await?;
             }
@@ -240,19 +273,34 @@ impl Task {
             tracing::error!(node = %self.node, error = &error as &dyn std::error::Error, "failed to store a reply");
             return Ok(());
         }
-        let payload = json(&AgentJobReplyAck { job_id, acknowledged_message_id: message.message_id.to_string() });
-        let ack = AgentMessage::control(MessageType::AgentJobReplyAck, Uuid::new_v4(), self.now(), 0, payload);
+        let payload = json(&AgentJobReplyAck {
+            job_id,
+            acknowledged_message_id: message.message_id.to_string(),
+        });
+        let ack = AgentMessage::control(
+            MessageType::AgentJobReplyAck,
+            Uuid::new_v4(),
+            self.now(),
+            0,
+            payload,
+        );
         self.send(Message::Binary(ack.encode())).await
     }
 
     fn violated(&mut self, what: &'static str) -> Result<(), End> {
         self.violations += 1;
-        self.app.metrics.counter("moorline_malformed_frames_total", &[("channel", "control")]).increment();
+        self.app
+            .metrics
+            .counter("moorline_malformed_frames_total", &[("channel", "control")])
+            .increment();
         tracing::debug!(node = %self.node, what, "a frame of the node cannot be read");
         if self.violations < MOST_VIOLATIONS {
             return Ok(());
         }
-        Err(End::Close(CLOSE_POLICY, "too many frames that cannot be read".to_owned()))
+        Err(End::Close(
+            CLOSE_POLICY,
+            "too many frames that cannot be read".to_owned(),
+        ))
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
@@ -270,7 +318,10 @@ impl Task {
 
 /// Control messages have no timers of their own, so only the wall clock matters.
 fn now(app: &App) -> Now {
-    Now { monotonic: Duration::ZERO, unix_millis: app.clock.unix_millis() }
+    Now {
+        monotonic: Duration::ZERO,
+        unix_millis: app.clock.unix_millis(),
+    }
 }
 
 fn read<T: DeserializeOwned>(message: &AgentMessage) -> Option<T> {

@@ -3,10 +3,7 @@
 use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc};
 
 use hyper::upgrade::Upgraded;
-use moorline_protocol::{
-    message::OpenDataChannel,
-    types::SessionId,
-};
+use moorline_protocol::{message::OpenDataChannel, types::SessionId};
 
 use super::{
     Gateway,
@@ -40,7 +37,12 @@ pub(super) async fn serve(
     match app.store.session(&session).await {
         Ok(Some(row)) if row.ended_at.is_none() => attach(&app, &gateway, row, side, who, socket).await,
         Ok(Some(row)) if side == Side::Client => {
-            let frame = relay::channel_closed(app.clock.unix_millis(), &row.session_id, &row.details, row.exit_code);
+            let frame = relay::channel_closed(
+                app.clock.unix_millis(),
+                &row.session_id,
+                &row.details,
+                row.exit_code,
+            );
             socket::refuse(socket, frame).await;
         }
         Ok(_) => socket::close(socket, CLOSE_POLICY, "Session is already terminated").await,
@@ -58,14 +60,22 @@ async fn open(
     session: &SessionId,
     socket: &mut Socket,
 ) -> Result<(Side, Peer), String> {
-    let open: OpenDataChannel = socket::read_open(socket).await.map_err(|error| error.to_string())?;
-    let grant = gateway.used_tokens.redeem(app, &open.token_value).map_err(|error| error.to_string())?;
+    let open: OpenDataChannel = socket::read_open(socket)
+        .await
+        .map_err(|error| error.to_string())?;
+    let grant = gateway
+        .used_tokens
+        .redeem(app, &open.token_value)
+        .map_err(|error| error.to_string())?;
     let side = match grant {
         ChannelGrant::AgentDataChannel { session: granted, .. } if granted == *session => Side::Agent,
         ChannelGrant::ClientDataChannel { session: granted } if granted == *session => Side::Client,
         _ => return Err("the token is for another channel".to_owned()),
     };
-    let peer = Peer { client_id: open.client_id, max_payload_bytes: open.moorline_max_payload_bytes };
+    let peer = Peer {
+        client_id: open.client_id,
+        max_payload_bytes: open.moorline_max_payload_bytes,
+    };
     Ok((side, peer))
 }
 
@@ -80,7 +90,11 @@ async fn attach(
     let session = row.session_id.clone();
     let first = side == Side::Agent && !row.agent_attached;
     let relay = relay_of(app, gateway, row);
-    let order = Order::Attach { side, peer, socket: Box::new(socket) };
+    let order = Order::Attach {
+        side,
+        peer,
+        socket: Box::new(socket),
+    };
     // when the relay ended just now the peer's socket closes; it comes back and learns why
     let attached = relay.order(order).await;
     if attached
@@ -117,10 +131,12 @@ fn relay_of(app: &Arc<App>, gateway: &Arc<Gateway>, row: SessionRow) -> RelayHan
         task.await;
         drop(running);
         let mut relays = gateway.relays();
-        if relays.get(&session).is_some_and(|present| present.is_same(&ended)) {
+        if relays
+            .get(&session)
+            .is_some_and(|present| present.is_same(&ended))
+        {
             relays.remove(&session);
         }
     });
     handle
 }
-

@@ -3,9 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -82,7 +80,10 @@ impl Hub {
         node: &InstanceId,
         process_id: Option<String>,
     ) -> Result<Arc<ControlChannel>, CopiedKey> {
-        let channel = Arc::new(ControlChannel { process_id, ..ControlChannel::default() });
+        let channel = Arc::new(ControlChannel {
+            process_id,
+            ..ControlChannel::default()
+        });
         loop {
             let present = self.channel(node);
             if let Some(present) = &present
@@ -109,7 +110,10 @@ impl Hub {
     /// The channel's task has ended.
     pub(super) fn leave(&self, node: &InstanceId, channel: &Arc<ControlChannel>) {
         let mut channels = self.channels();
-        if channels.get(node).is_some_and(|present| Arc::ptr_eq(present, channel)) {
+        if channels
+            .get(node)
+            .is_some_and(|present| Arc::ptr_eq(present, channel))
+        {
             channels.remove(node);
         }
     }

@@ -8,6 +8,7 @@ mod lane;
 mod link;
 mod number_set;
 mod routing;
+mod session;
 
 use std::{
     future::{Future, poll_fn},
@@ -26,17 +27,18 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use self::{
-    link::{Link, PING_INTERVAL},
-    routing::{AnotherClient, Relay},
-};
 pub(super) use self::{
     composer::channel_closed,
-    routing::{Ending, Peer, RelayEvent, RelaySession, Side},
+    session::{Ending, Peer, RelayEvent, RelaySession, Side},
+};
+use self::{
+    link::{Link, PING_INTERVAL},
+    routing::Relay,
+    session::AnotherClient,
 };
 use super::{
     session_state::SessionState,
-    socket::{self, CLOSE_NORMAL, Socket},
+    socket::{self, CLOSE_MALFORMED, CLOSE_NORMAL, Socket},
 };
 use crate::app::Clock;
 
@@ -47,9 +49,16 @@ const BURST: usize = 64;
 
 /// What a relay is told from outside.
 pub(super) enum Order {
-    Attach { side: Side, peer: Peer, socket: Box<Socket> },
+    Attach {
+        side: Side,
+        peer: Peer,
+        socket: Box<Socket>,
+    },
     End(Ending),
-    TaskCompleted { output: String, exit_code: Option<i32> },
+    TaskCompleted {
+        output: String,
+        exit_code: Option<i32>,
+    },
 }
 
 /// How the rest of the gateway holds on to a relay.
@@ -83,9 +92,15 @@ pub(super) fn new(
 ) -> (RelayHandle, impl Future<Output = ()> + Send) {
     let (sender, orders) = mpsc::channel(ORDERS);
     let last_activity = Arc::new(AtomicU64::new(clock.unix_millis()));
-    let handle = RelayHandle { orders: sender, last_activity: Arc::clone(&last_activity) };
+    let handle = RelayHandle {
+        orders: sender,
+        last_activity: Arc::clone(&last_activity),
+    };
     let origin = Instant::now();
-    let now = Now { monotonic: Duration::ZERO, unix_millis: clock.unix_millis() };
+    let now = Now {
+        monotonic: Duration::ZERO,
+        unix_millis: clock.unix_millis(),
+    };
     let driver = Driver {
         relay: Relay::new(now, session, uuid::Uuid::new_v4().as_u128()),
         agent: None,
@@ -135,14 +150,18 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        Now { monotonic: self.origin.elapsed(), unix_millis: self.clock.unix_millis() }
+        Now {
+            monotonic: self.origin.elapsed(),
+            unix_millis: self.clock.unix_millis(),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         loop {
             let now = self.now();
             let moved = self.poll_side(cx, now, Side::Agent) | self.poll_side(cx, now, Side::Client);
-            self.last_activity.store(self.relay.last_activity(), Ordering::Relaxed);
+            self.last_activity
+                .store(self.relay.last_activity(), Ordering::Relaxed);
             if let Some(event) = self.relay.poll_event() {
                 return Poll::Ready(Wake::Event(event));
             }
@@ -168,7 +187,9 @@ impl Driver {
             let Some(link) = self.link(side) else { break };
             match link.poll_receive(cx, now.monotonic) {
                 Ok(Some(frame)) => {
-                    self.relay.receive(now, side, frame);
+                    if !self.relay.receive(now, side, frame) {
+                        self.violated(now, side);
+                    }
                     moved = true;
                 }
                 Ok(None) => break,
@@ -184,7 +205,9 @@ impl Driver {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, now: Now, side: Side) {
-        let Self { relay, agent, client, .. } = self;
+        let Self {
+            relay, agent, client, ..
+        } = self;
         let link = match side {
             Side::Agent => agent,
             Side::Client => client,
@@ -203,7 +226,18 @@ impl Driver {
         }
     }
 
-    fn lose(&mut self, now: Now, side: Side) {
+    fn violated(&mut self, now: Now, side: Side) {
+        self.state.count_malformed();
+        if self.link(side).is_none_or(Link::forgives) {
+            return;
+        }
+        if let Some(link) = self.lose(now, side) {
+            let reason = "too many frames that cannot be read";
+            tokio::spawn(socket::close(link.socket, CLOSE_MALFORMED, reason));
+        }
+    }
+
+    fn lose(&mut self, now: Now, side: Side) -> Option<Link> {
         let link = match side {
             Side::Agent => self.agent.take(),
             Side::Client => self.client.take(),
@@ -211,12 +245,18 @@ impl Driver {
         if link.is_some() {
             self.relay.detach(now, side);
         }
+        link
     }
 
     /// `true`: a deadline has passed and was dealt with.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
-        let pings = [&self.agent, &self.client].into_iter().flatten().map(Link::next_ping);
-        let Some(next) = pings.chain(self.relay.next_timeout()).min() else { return false };
+        let pings = [&self.agent, &self.client]
+            .into_iter()
+            .flatten()
+            .map(Link::next_ping);
+        let Some(next) = pings.chain(self.relay.next_timeout()).min() else {
+            return false;
+        };
         if next > now.monotonic {
             let at = self.origin + next;
             if self.timer.deadline() != at {
@@ -231,7 +271,10 @@ impl Driver {
         self.relay.timeout(now);
         for side in [Side::Agent, Side::Client] {
             let is_read = self.relay.may_read(side);
-            if self.link(side).is_some_and(|link| !link.keep_alive(now.monotonic, is_read)) {
+            if self
+                .link(side)
+                .is_some_and(|link| !link.keep_alive(now.monotonic, is_read))
+            {
                 self.lose(now, side);
             }
         }

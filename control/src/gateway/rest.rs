@@ -38,7 +38,9 @@ pub(super) async fn answer(
     let body = read(body, limit).await?;
     let principal = authenticate(app, &parts, &body).await?;
     let Principal::Node(node) = &principal else {
-        return Err(Refusal::access_denied("only a managed node with role credentials may do this"));
+        return Err(Refusal::access_denied(
+            "only a managed node with role credentials may do this",
+        ));
     };
     match route {
         Route::ControlChannel(wanted) => {
@@ -53,7 +55,10 @@ pub(super) async fn answer(
             if row.ended_at.is_some() {
                 return Err(Refusal::session_terminated());
             }
-            let grant = ChannelGrant::AgentDataChannel { node: node.clone(), session };
+            let grant = ChannelGrant::AgentDataChannel {
+                node: node.clone(),
+                session,
+            };
             let token = app.keys.channel_token(&grant, app.clock.unix_millis());
             Ok(answer::token("CreateDataChannelOutput", &token))
         }
@@ -72,7 +77,11 @@ async fn session_of(
     action: &str,
     session: &SessionId,
 ) -> Result<SessionRow, Refusal> {
-    let row = app.store.session(session).await?.ok_or_else(Refusal::no_such_session)?;
+    let row = app
+        .store
+        .session(session)
+        .await?
+        .ok_or_else(Refusal::no_such_session)?;
     authorize(principal, action, &Resource::Node(row.node.to_string()))?;
     Ok(row)
 }
@@ -121,9 +130,9 @@ fn chunk_position(query: &str) -> Result<(u64, bool), Refusal> {
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::too_large(format!("the body has more than {limit} bytes")))
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::too_large(format!(
+            "the body has more than {limit} bytes"
+        ))),
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the body ended early: {error}"))),
         Err(_) => Err(Refusal::bad_request("the body did not arrive within 30 seconds")),
     }

@@ -100,9 +100,15 @@ async fn end(
         }
     }
     let failed = complete.final_task_status == "Failed";
-    let status = if failed { SessionStatus::Failed } else { SessionStatus::Terminated };
+    let status = if failed {
+        SessionStatus::Failed
+    } else {
+        SessionStatus::Terminated
+    };
     let now = app.clock.unix_millis();
-    app.store.end_session(session, status, &complete.output, exit_code, now).await?;
+    app.store
+        .end_session(session, status, &complete.output, exit_code, now)
+        .await?;
     Ok(())
 }
 

@@ -25,11 +25,24 @@ pub(super) struct SessionState {
 
 impl SessionState {
     pub(super) fn new(app: Arc<App>, session: SessionId) -> Self {
-        Self { app, session, client_id: None, next: None, writing: None }
+        Self {
+            app,
+            session,
+            client_id: None,
+            next: None,
+            writing: None,
+        }
     }
 
     pub(super) fn client_is(&mut self, client_id: String) {
         self.client_id = Some(client_id);
+    }
+
+    pub(super) fn count_malformed(&self) {
+        let metrics = &self.app.metrics;
+        metrics
+            .counter("moorline_malformed_frames_total", &[("channel", "data")])
+            .increment();
     }
 
     pub(super) fn record(&mut self, event: RelayEvent) {
@@ -45,16 +58,26 @@ impl SessionState {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(writing) = &mut self.writing {
-                let Poll::Ready(written) = writing.as_mut().poll(cx) else { return Poll::Pending };
+                let Poll::Ready(written) = writing.as_mut().poll(cx) else {
+                    return Poll::Pending;
+                };
                 self.writing = None;
                 if let Err(error) = written {
                     tracing::error!(session = %self.session, error = &error as &dyn std::error::Error, "failed to record a session's status");
                 }
             }
-            let Some(status) = self.next.take() else { return Poll::Ready(()) };
-            let (app, session, client_id) = (Arc::clone(&self.app), self.session.clone(), self.client_id.clone());
+            let Some(status) = self.next.take() else {
+                return Poll::Ready(());
+            };
+            let (app, session, client_id) = (
+                Arc::clone(&self.app),
+                self.session.clone(),
+                self.client_id.clone(),
+            );
             self.writing = Some(Box::pin(async move {
-                app.store.session_moved(&session, status, client_id.as_deref()).await
+                app.store
+                    .session_moved(&session, status, client_id.as_deref())
+                    .await
             }));
         }
     }
@@ -62,9 +85,17 @@ impl SessionState {
     /// The last word. The relay's task waits for it, nobody else does.
     pub(super) async fn finish(mut self, ending: Ending) {
         std::future::poll_fn(|cx| self.poll(cx)).await;
-        let status = if ending.failed { SessionStatus::Failed } else { SessionStatus::Terminated };
+        let status = if ending.failed {
+            SessionStatus::Failed
+        } else {
+            SessionStatus::Terminated
+        };
         let now = self.app.clock.unix_millis();
-        let ended = self.app.store.end_session(&self.session, status, &ending.reason, ending.exit_code, now).await;
+        let ended = self
+            .app
+            .store
+            .end_session(&self.session, status, &ending.reason, ending.exit_code, now)
+            .await;
         match ended {
             Ok(true) => tracing::info!(session = %self.session, reason = ending.reason, "session ended"),
             Ok(false) => {}

@@ -30,7 +30,7 @@ const MAX_REASON_BYTES: usize = 123;
 /// A second node with the same registration (docs/deviations.md).
 pub(super) const CLOSE_COPIED_KEY: u16 = 4409;
 pub(super) const CLOSE_NORMAL: u16 = 1000;
-pub(super) const CLOSE_GOING_AWAY: u16 = 1001;
+pub(super) const CLOSE_MALFORMED: u16 = 1007;
 pub(super) const CLOSE_POLICY: u16 = 1008;
 pub(super) const CLOSE_FAILURE: u16 = 1011;
 
@@ -80,7 +80,10 @@ pub(super) async fn read_open<T: DeserializeOwned>(socket: &mut Socket) -> Resul
 pub(super) async fn close(mut socket: Socket, code: u16, reason: &str) {
     let end = reason.floor_char_boundary(MAX_REASON_BYTES);
     let reason = reason.get(..end).unwrap_or_default();
-    let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
+    let frame = CloseFrame {
+        code: CloseCode::from(code),
+        reason: Utf8Bytes::from(reason),
+    };
     let goodbye = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
@@ -100,7 +103,9 @@ pub(super) async fn refuse(mut socket: Socket, channel_closed: Bytes) {
 
 /// The client was told that its session ended: it may go first, then the socket is closed.
 pub(super) async fn linger_then_close(mut socket: Socket) {
-    let left = tokio::time::timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = socket.next().await {} });
+    let left = tokio::time::timeout(CLOSE_TIMEOUT, async {
+        while let Some(Ok(_)) = socket.next().await {}
+    });
     if left.await.is_err() {
         close(socket, CLOSE_NORMAL, "the session has ended").await;
     }

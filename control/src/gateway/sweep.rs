@@ -26,7 +26,9 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
     let mut count: u64 = 0;
     loop {
         ticks.tick().await;
-        let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else { return };
+        let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else {
+            return;
+        };
         count += 1;
         report("sync transcripts", app.transcripts.sync().await);
         report("look after commands", command_delivery::sweep(&app).await);
@@ -38,7 +40,10 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
 
 fn report(doing: &'static str, done: Result<(), StoreError>) {
     if let Err(error) = done {
-        tracing::error!(error = &error as &dyn std::error::Error, "failed to {doing}; it is tried again");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "failed to {doing}; it is tried again"
+        );
     }
 }
 
@@ -70,12 +75,18 @@ fn overdue(
     let age = now.saturating_sub(session.started_at);
     let minutes = |millis: u64| millis / 60_000;
     if let Some(limit) = session.max_duration_millis.filter(|limit| age >= *limit) {
-        let text = format!("the session reached its maximum duration of {} minutes", minutes(limit));
+        let text = format!(
+            "the session reached its maximum duration of {} minutes",
+            minutes(limit)
+        );
         return Some((SessionStatus::Terminated, text));
     }
     let idle = now.saturating_sub(last_activity);
     if idle >= session.idle_timeout_millis {
-        let text = format!("the session was not used for {} minutes", minutes(session.idle_timeout_millis));
+        let text = format!(
+            "the session was not used for {} minutes",
+            minutes(session.idle_timeout_millis)
+        );
         return Some((SessionStatus::Terminated, text));
     }
     // with a relay the relay watches over its sides
@@ -83,7 +94,10 @@ fn overdue(
         return None;
     }
     Some(if session.agent_attached {
-        (SessionStatus::Terminated, "connection to the node lost".to_owned())
+        (
+            SessionStatus::Terminated,
+            "connection to the node lost".to_owned(),
+        )
     } else {
         (SessionStatus::Failed, "node did not answer".to_owned())
     })
@@ -96,9 +110,20 @@ async fn end_session(
     (status, reason): (SessionStatus, String),
 ) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
-    app.store.end_session(&session.session_id, status, &reason, None, now).await?;
+    app.store
+        .end_session(&session.session_id, status, &reason, None, now)
+        .await?;
     let failed = status == SessionStatus::Failed;
-    gateway.end_relay(&session.session_id, Ending { reason, exit_code: None, failed }).await;
+    gateway
+        .end_relay(
+            &session.session_id,
+            Ending {
+                reason,
+                exit_code: None,
+                failed,
+            },
+        )
+        .await;
     gateway.nudge(&session.node);
     Ok(())
 }

@@ -1,1 +1,6 @@
-//! The gateway over real sockets.
+//! The gateway over real sockets: a node and a client made by hand, the operations called in-process.
+
+mod channels;
+mod peer;
+mod sessions;
+mod transcripts;

@@ -43,9 +43,16 @@ impl UsedTokens {
     /// What the token opens, this one time.
     pub(super) fn redeem(&self, app: &App, token: &str) -> Result<ChannelGrant, TokenError> {
         let now = app.clock.unix_millis();
-        let grant = app.keys.open_channel_token(token, now).ok_or(TokenError::Invalid)?;
+        let grant = app
+            .keys
+            .open_channel_token(token, now)
+            .ok_or(TokenError::Invalid)?;
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
-        let fingerprint = digest.as_ref().first_chunk().copied().ok_or(TokenError::Invalid)?;
+        let fingerprint = digest
+            .as_ref()
+            .first_chunk()
+            .copied()
+            .ok_or(TokenError::Invalid)?;
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         used.forget_expired(now);
         if used.known.contains(&fingerprint) {
@@ -55,7 +62,8 @@ impl UsedTokens {
             return Err(TokenError::TooMany);
         }
         used.known.insert(fingerprint);
-        used.by_time.push_back((now.saturating_add(CHANNEL_TOKEN_LIFETIME_MILLIS), fingerprint));
+        used.by_time
+            .push_back((now.saturating_add(CHANNEL_TOKEN_LIFETIME_MILLIS), fingerprint));
         Ok(grant)
     }
 }

@@ -26,7 +26,11 @@ pub(super) async fn control_channel(
 ) -> Result<Answer, Refusal> {
     let answer = switch_protocols(&request)?;
     if let Some(principal) = signed_by(app, &request).await? {
-        authorize(&principal, "ssmmessages:OpenControlChannel", &Resource::Node(node.to_string()))?;
+        authorize(
+            &principal,
+            "ssmmessages:OpenControlChannel",
+            &Resource::Node(node.to_string()),
+        )?;
     }
     let upgrade = hyper::upgrade::on(&mut request);
     spawn(app, gateway, upgrade, move |app, gateway, upgraded| async move {
@@ -48,7 +52,11 @@ pub(super) async fn data_channel(
     if let Some(principal) = signed_by(app, &request).await? {
         let resource = match &principal {
             Principal::Node(_) => {
-                let row = app.store.session(&session).await?.ok_or_else(Refusal::no_such_session)?;
+                let row = app
+                    .store
+                    .session(&session)
+                    .await?
+                    .ok_or_else(Refusal::no_such_session)?;
                 Resource::Node(row.node.to_string())
             }
             _ => Resource::Session(session.to_string()),

@@ -187,7 +187,11 @@ impl Store {
 
     /// What this node must be told: sessions to open, in the order in which they were started, and ended ones that
     /// it has not reported as over.
-    pub(crate) async fn sessions_due(&self, node: &InstanceId, now: u64) -> Result<Vec<SessionDue>, StoreError> {
+    pub(crate) async fn sessions_due(
+        &self,
+        node: &InstanceId,
+        now: u64,
+    ) -> Result<Vec<SessionDue>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id, start_content, ended_at FROM session WHERE instance_id = $1 AND agent_done = 0 \
              AND ((ended_at IS NULL AND agent_attached = 0) OR ended_at > $2) ORDER BY started_at LIMIT $3",
@@ -203,7 +207,10 @@ impl Store {
                 let session_id = session_id(row)?;
                 Ok(match column::<Option<i64>>(row, "ended_at")? {
                     Some(_) => SessionDue::End { session_id },
-                    None => SessionDue::Start { session_id, content: column(row, "start_content")? },
+                    None => SessionDue::Start {
+                        session_id,
+                        content: column(row, "start_content")?,
+                    },
                 })
             })
             .collect()
@@ -240,12 +247,14 @@ impl Store {
     }
 
     pub(crate) async fn session_used(&self, id: &SessionId, at: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE session SET last_activity_at = $2 WHERE session_id = $1 AND last_activity_at < $2")
-            .bind(id.as_str())
-            .bind(column_millis(at))
-            .execute(&self.writer)
-            .await
-            .map_err(failed_to("record the use of a session"))?;
+        sqlx::query(
+            "UPDATE session SET last_activity_at = $2 WHERE session_id = $1 AND last_activity_at < $2",
+        )
+        .bind(id.as_str())
+        .bind(column_millis(at))
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("record the use of a session"))?;
         Ok(())
     }
 
@@ -274,13 +283,18 @@ impl Store {
     }
 
     /// The node reported its side as over.
-    pub(crate) async fn session_agent_done(&self, id: &SessionId, node: &InstanceId) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE session SET agent_done = 1 WHERE session_id = $1 AND instance_id = $2")
-            .bind(id.as_str())
-            .bind(node.as_str())
-            .execute(&self.writer)
-            .await
-            .map_err(failed_to("record that a node left its session"))?;
+    pub(crate) async fn session_agent_done(
+        &self,
+        id: &SessionId,
+        node: &InstanceId,
+    ) -> Result<bool, StoreError> {
+        let done =
+            sqlx::query("UPDATE session SET agent_done = 1 WHERE session_id = $1 AND instance_id = $2")
+                .bind(id.as_str())
+                .bind(node.as_str())
+                .execute(&self.writer)
+                .await
+                .map_err(failed_to("record that a node left its session"))?;
         Ok(done.rows_affected() > 0)
     }
 }
@@ -291,7 +305,11 @@ fn session_id(row: &SqliteRow) -> Result<SessionId, StoreError> {
 }
 
 fn corrupt(column: &'static str, row: String) -> StoreError {
-    StoreError::Corrupt { table: "session", column, row }
+    StoreError::Corrupt {
+        table: "session",
+        column,
+        row,
+    }
 }
 
 fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
@@ -302,7 +320,9 @@ fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
     let name: String = column(row, "session_type")?;
     let session_type = session_type(&name).ok_or_else(|| impossible("session_type"))?;
     let name: String = column(row, "status")?;
-    let status = SessionStatus::ALL.into_iter().find(|known| known.as_str() == name);
+    let status = SessionStatus::ALL
+        .into_iter()
+        .find(|known| known.as_str() == name);
     Ok(SessionRow {
         node,
         owner: column(row, "owner")?,

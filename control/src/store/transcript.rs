@@ -95,7 +95,10 @@ impl TranscriptFiles {
         if complete {
             file.sync_data()?;
         } else {
-            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(session.clone());
+            self.unsynced
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(session.clone());
         }
         Ok(Appended::Stored(longer))
     }
@@ -168,7 +171,10 @@ impl TranscriptFiles {
     }
 
     fn lock(&self, session: &SessionId) -> &Mutex<()> {
-        let sum = session.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
+        let sum = session
+            .as_str()
+            .bytes()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
         let [first, ..] = &*self.locks;
         self.locks.get(sum % LOCKS).unwrap_or(first)
     }
@@ -248,7 +254,10 @@ impl Store {
     }
 
     /// The newest first.
-    pub(crate) async fn transcripts(&self, query: &TranscriptQuery) -> Result<Vec<TranscriptRow>, StoreError> {
+    pub(crate) async fn transcripts(
+        &self,
+        query: &TranscriptQuery,
+    ) -> Result<Vec<TranscriptRow>, StoreError> {
         let mut sql = QueryBuilder::<Sqlite>::new(
             "SELECT t.session_id, t.instance_id, t.started_at, t.completed_at, s.owner, s.document_name, \
              s.ended_at \
@@ -269,7 +278,10 @@ impl Store {
         sql.push(" ORDER BY t.started_at DESC, t.session_id DESC LIMIT ");
         sql.push_bind(i64::from(query.limit));
         let rows = sql.build().fetch_all(&self.readers).await;
-        rows.map_err(failed_to("list transcripts"))?.iter().map(transcript).collect()
+        rows.map_err(failed_to("list transcripts"))?
+            .iter()
+            .map(transcript)
+            .collect()
     }
 }
 

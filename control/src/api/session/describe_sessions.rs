@@ -34,7 +34,10 @@ pub(super) async fn describe_sessions(
     };
     for filter in &filters {
         if !apply(filter, &mut query)? {
-            return Ok(DescribeSessionsResponse { sessions: Some(Vec::new()), next_token: None });
+            return Ok(DescribeSessionsResponse {
+                sessions: Some(Vec::new()),
+                next_token: None,
+            });
         }
     }
     let mut rows = cx.app.store.sessions(&query).await?;
@@ -42,7 +45,10 @@ pub(super) async fn describe_sessions(
     rows.truncate(limit);
     let last = rows.last().filter(|_| more);
     let next_token = last.map(|last| listing.token(&format!("{} {}", last.started_at, last.session_id)));
-    Ok(DescribeSessionsResponse { sessions: Some(rows.into_iter().map(shape).collect()), next_token })
+    Ok(DescribeSessionsResponse {
+        sessions: Some(rows.into_iter().map(shape).collect()),
+        next_token,
+    })
 }
 
 fn place(position: &str) -> Option<(u64, String)> {
@@ -52,7 +58,9 @@ fn place(position: &str) -> Option<(u64, String)> {
 
 /// `false`: nothing can match.
 fn apply(filter: &SessionFilter, query: &mut SessionQuery) -> ApiResult<bool> {
-    let (Some(key), Some(value)) = (&filter.key, &filter.value) else { return Ok(true) };
+    let (Some(key), Some(value)) = (&filter.key, &filter.value) else {
+        return Ok(true);
+    };
     let text = Some(value.clone());
     match key {
         SessionFilterKey::InvokedAfter => query.started_after = Some(time(key, value)?),
@@ -74,7 +82,9 @@ fn time(key: &SessionFilterKey, value: &str) -> ApiResult<u64> {
     let parsed = value.parse::<jiff::Timestamp>().ok();
     let millis = parsed.and_then(|time| u64::try_from(time.as_millisecond()).ok());
     millis.ok_or_else(|| {
-        ApiError::validation(format!("filter {key}: {value} is not a time such as 2026-11-22T08:00:00Z"))
+        ApiError::validation(format!(
+            "filter {key}: {value} is not a time such as 2026-11-22T08:00:00Z"
+        ))
     })
 }
 
@@ -90,7 +100,9 @@ fn shape(row: SessionRow) -> Session {
         reason: row.reason,
         details: Some(row.details).filter(|details| !details.is_empty()),
         output_url: None,
-        max_session_duration: row.max_duration_millis.map(|millis| (millis / 60_000).to_string()),
+        max_session_duration: row
+            .max_duration_millis
+            .map(|millis| (millis / 60_000).to_string()),
         access_type: Some(AccessType::Standard),
     }
 }

@@ -52,7 +52,12 @@ pub(super) async fn start_session(
 }
 
 async fn connected_node(cx: &RequestContext, target: &str) -> ApiResult<InstanceId> {
-    let unreachable = || ApiError::new(ErrorCode::TargetNotConnected, format!("{target} is not connected."));
+    let unreachable = || {
+        ApiError::new(
+            ErrorCode::TargetNotConnected,
+            format!("{target} is not connected."),
+        )
+    };
     let node: InstanceId = target.parse().map_err(|_| unreachable())?;
     if cx.app.store.node(&node).await?.is_none() || !cx.app.routing.is_connected(&node).await {
         return Err(unreachable());
@@ -94,7 +99,12 @@ impl Prepared {
         let plan = document
             .plan(&parameters)
             .map_err(|error| invalid(format!("document {name} cannot be used: {error}")))?;
-        Ok(Self { name: row.name, content, parameters, plan })
+        Ok(Self {
+            name: row.name,
+            content,
+            parameters,
+            plan,
+        })
     }
 
     fn session(
@@ -137,7 +147,12 @@ fn new_session_id(principal: &Principal) -> ApiResult<SessionId> {
         Principal::Anonymous | Principal::Node(_) | Principal::NodeKey(_) => "session",
     };
     let is_kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let user: String = user.chars().filter(is_kept).skip_while(|c| *c == '.').take(MAX_USER_LENGTH).collect();
+    let user: String = user
+        .chars()
+        .filter(is_kept)
+        .skip_while(|c| *c == '.')
+        .take(MAX_USER_LENGTH)
+        .collect();
     let mut hex = Uuid::new_v4().simple().to_string();
     hex.truncate(17);
     format!("{user}-{hex}").parse().map_err(ApiError::internal)

@@ -21,10 +21,17 @@ pub(super) async fn terminate_session(
     };
     let id = session.session_id;
     // an empty reason: the user who ended it needs none
-    if cx.app.store.end_session(&id, SessionStatus::Terminated, "", None, cx.now).await? {
+    if cx
+        .app
+        .store
+        .end_session(&id, SessionStatus::Terminated, "", None, cx.now)
+        .await?
+    {
         cx.app.routing.end_session(&id, "").await;
         cx.app.routing.nudge(&session.node);
         tracing::info!(session = %id, by = cx.principal.arn(), "session terminated");
     }
-    Ok(TerminateSessionResponse { session_id: Some(id.to_string()) })
+    Ok(TerminateSessionResponse {
+        session_id: Some(id.to_string()),
+    })
 }

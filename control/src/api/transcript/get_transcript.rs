@@ -27,8 +27,18 @@ pub(super) async fn get_transcript(
         ApiError::new(ErrorCode::DoesNotExistException, message)
     };
     let session: SessionId = given.parse().map_err(|_| missing())?;
-    let query = TranscriptQuery { session_id: Some(given.clone()), limit: 1, ..TranscriptQuery::default() };
-    let row = cx.app.store.transcripts(&query).await?.pop().ok_or_else(missing)?;
+    let query = TranscriptQuery {
+        session_id: Some(given.clone()),
+        limit: 1,
+        ..TranscriptQuery::default()
+    };
+    let row = cx
+        .app
+        .store
+        .transcripts(&query)
+        .await?
+        .pop()
+        .ok_or_else(missing)?;
     let length = cx.app.transcripts.length(&session).await?.ok_or_else(missing)?;
     let offset = u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0);
     if offset > length {
@@ -36,8 +46,15 @@ pub(super) async fn get_transcript(
             "Offset {offset} is behind the end of the transcript, which has {length} bytes"
         )));
     }
-    let limit = input.max_bytes.and_then(|most| u64::try_from(most).ok()).unwrap_or(DEFAULT_BYTES);
-    let mut piece = cx.app.transcripts.read(&session, offset, limit.min(length - offset)).await?;
+    let limit = input
+        .max_bytes
+        .and_then(|most| u64::try_from(most).ok())
+        .unwrap_or(DEFAULT_BYTES);
+    let mut piece = cx
+        .app
+        .transcripts
+        .read(&session, offset, limit.min(length - offset))
+        .await?;
     let read_all = offset + bytes(&piece) >= length;
     let is_over = row.completed_at.is_some() && read_all;
     if !is_over {
@@ -82,7 +99,11 @@ mod tests {
         assert_eq!(whole_lines(b"ab\ncd\nef", true), 6);
         assert_eq!(whole_lines(b"ab\ncd\nef", false), 6);
         assert_eq!(whole_lines(b"abcdef", true), 6, "a line longer than the piece");
-        assert_eq!(whole_lines(b"abcdef", false), 0, "a line that is still being written");
+        assert_eq!(
+            whole_lines(b"abcdef", false),
+            0,
+            "a line that is still being written"
+        );
         assert_eq!(whole_lines("abé".as_bytes().split_last().unwrap().1, true), 2);
         assert_eq!(whole_lines(b"", false), 0);
     }

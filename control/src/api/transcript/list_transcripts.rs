@@ -47,7 +47,10 @@ pub(super) async fn list_transcripts(
             complete: Some(row.completed_at.is_some()),
         });
     }
-    Ok(ListTranscriptsResponse { transcripts: Some(transcripts), next_token })
+    Ok(ListTranscriptsResponse {
+        transcripts: Some(transcripts),
+        next_token,
+    })
 }
 
 fn place(position: &str) -> Option<(u64, String)> {

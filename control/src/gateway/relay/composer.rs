@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moorline_protocol::{
-    message::{
-        Acknowledge, AgentMessage, ChannelClosed, FLAG_FIN, FLAG_SYN, MessageType, StartPublication,
-    },
+    message::{Acknowledge, AgentMessage, ChannelClosed, FLAG_FIN, FLAG_SYN, MessageType, StartPublication},
     time::Now,
     types::SessionId,
 };
@@ -26,12 +24,18 @@ pub(super) struct Composer {
 impl Composer {
     /// Ids need not be secret, only different: `seed` is drawn anew for each relay.
     pub(super) fn new(session: String, seed: u128) -> Self {
-        Self { session, seed, made: 0 }
+        Self {
+            session,
+            seed,
+            made: 0,
+        }
     }
 
     pub(super) fn start_publication(&mut self, now: Now, max_payload_bytes: Option<u32>) -> Bytes {
         let payload = match max_payload_bytes {
-            Some(_) => json(&StartPublication { moorline_max_payload_bytes: max_payload_bytes }),
+            Some(_) => json(&StartPublication {
+                moorline_max_payload_bytes: max_payload_bytes,
+            }),
             None => Bytes::new(),
         };
         self.message(now, MessageType::StartPublication, payload)
@@ -92,7 +96,10 @@ pub(in crate::gateway) fn channel_closed(
     reason: &str,
     exit_code: Option<i32>,
 ) -> Bytes {
-    let now = Now { monotonic: Duration::ZERO, unix_millis };
+    let now = Now {
+        monotonic: Duration::ZERO,
+        unix_millis,
+    };
     let seed = Uuid::new_v4().as_u128();
     Composer::new(session.to_string(), seed).channel_closed(now, "", reason, exit_code)
 }

@@ -32,6 +32,10 @@ struct Kept {
     frame: Bytes,
     /// Stands in the queue: a repetition of it adds nothing.
     queued: bool,
+    /// How often it went out on the receiver's present connection.
+    sent: u32,
+    /// It went out on an earlier connection, whose acknowledgements may have been lost.
+    sent_before: bool,
 }
 
 /// What became of a data frame.
@@ -46,6 +50,10 @@ pub(super) enum Accepted {
 #[derive(Default)]
 pub(super) struct Lane {
     receiver_present: bool,
+    /// Nothing is known of what was acknowledged before this lane was made.
+    resumed: bool,
+    /// The highest number that was acknowledged on the receiver's present connection.
+    highest_acknowledged: Option<i64>,
     queue: VecDeque<Item>,
     queued_bytes: usize,
     unacknowledged: BTreeMap<i64, Kept>,
@@ -54,6 +62,13 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    pub(super) fn new(resumed: bool) -> Self {
+        Self {
+            resumed,
+            ..Self::default()
+        }
+    }
+
     /// The receiver's new socket stands: everything unacknowledged goes out again, in order.
     pub(super) fn receiver_attached(&mut self) {
         self.receiver_detached();
@@ -73,22 +88,34 @@ impl Lane {
         self.queued_bytes = 0;
         for kept in self.unacknowledged.values_mut() {
             kept.queued = false;
+            kept.sent_before |= kept.sent > 0;
+            kept.sent = 0;
         }
+        self.highest_acknowledged = None;
     }
 
     pub(super) fn push_data(&mut self, number: i64, id: Uuid, frame: Bytes) -> Accepted {
         if self.acknowledged.contains(number) {
             return Accepted::Acknowledged;
         }
-        if self.unacknowledged.get(&number).is_some_and(|kept| kept.queued) {
+        let present = self.unacknowledged.get(&number);
+        if present.is_some_and(|kept| kept.queued) {
             return Accepted::Kept;
         }
+        let (sent, sent_before) = present.map_or((0, self.resumed), |kept| (kept.sent, kept.sent_before));
         if self.receiver_present {
             self.queued_bytes += frame.len();
             self.queue.push_back(Item::Data(number));
         }
         self.unacknowledged_bytes += frame.len();
-        let kept = Kept { id, frame, queued: self.receiver_present };
+        let queued = self.receiver_present;
+        let kept = Kept {
+            id,
+            frame,
+            queued,
+            sent,
+            sent_before,
+        };
         if let Some(replaced) = self.unacknowledged.insert(number, kept) {
             self.unacknowledged_bytes -= replaced.frame.len();
         }
@@ -128,8 +155,11 @@ impl Lane {
                 }
                 Item::Data(number) => {
                     // acknowledged while it waited (a repetition did): nothing to send
-                    let Some(kept) = self.unacknowledged.get_mut(&number) else { continue };
+                    let Some(kept) = self.unacknowledged.get_mut(&number) else {
+                        continue;
+                    };
                     kept.queued = false;
+                    kept.sent = kept.sent.saturating_add(1);
                     self.queued_bytes -= kept.frame.len();
                     return Some(kept.frame.clone());
                 }
@@ -137,11 +167,11 @@ impl Lane {
         }
     }
 
-    /// The id of a data frame that was handed to the receiver and is not acknowledged.
+    /// The id of a data frame that the receiver was sent and has not acknowledged.
     pub(super) fn unacknowledged_id(&self, number: i64) -> Option<Uuid> {
         self.unacknowledged
             .get(&number)
-            .filter(|kept| self.receiver_present && !kept.queued)
+            .filter(|kept| kept.sent > 0)
             .map(|kept| kept.id)
     }
 
@@ -153,6 +183,15 @@ impl Lane {
             }
         }
         self.acknowledged.insert(number);
+        self.highest_acknowledged = self.highest_acknowledged.max(Some(number));
+    }
+
+    /// The receiver had this on an earlier connection, was sent it twice on this one, and has acknowledged something
+    /// behind it. Frames go out in order, so it has seen it and will say nothing.
+    pub(super) fn is_silently_received(&self, number: i64) -> bool {
+        self.unacknowledged.get(&number).is_some_and(|kept| {
+            kept.sent_before && !kept.queued && kept.sent >= 2 && self.highest_acknowledged > Some(number)
+        })
     }
 
     pub(super) fn is_acknowledged(&self, number: i64) -> bool {

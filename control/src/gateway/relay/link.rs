@@ -16,11 +16,15 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// After this long without any frame a side is lost.
 pub(super) const SILENCE: Duration = Duration::from_secs(90);
 
+/// Frames that cannot be read, after which a side's socket is closed.
+const MOST_VIOLATIONS: u32 = 100;
+
 pub(super) struct Link {
     pub(super) socket: Socket,
     last_heard: Duration,
     next_ping: Duration,
     due: Option<Message>,
+    violations: u32,
     is_flushed: bool,
 }
 
@@ -31,6 +35,7 @@ impl Link {
             last_heard: now,
             next_ping: now + PING_INTERVAL,
             due: None,
+            violations: 0,
             is_flushed: true,
         }
     }
@@ -46,7 +51,9 @@ impl Link {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(ready) => ready?,
             }
-            let Some(message) = self.due.take().or_else(|| next().map(Message::Binary)) else { break };
+            let Some(message) = self.due.take().or_else(|| next().map(Message::Binary)) else {
+                break;
+            };
             self.socket.start_send_unpin(message)?;
             self.is_flushed = false;
         }
@@ -61,16 +68,27 @@ impl Link {
     }
 
     /// The next stream message. `Ok(None)`: nothing now. An error is also the end of the socket.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>, now: Duration) -> Result<Option<Bytes>, Error> {
+    pub(super) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Duration,
+    ) -> Result<Option<Bytes>, Error> {
         loop {
-            let Poll::Ready(received) = self.socket.poll_next_unpin(cx) else { return Ok(None) };
+            let Poll::Ready(received) = self.socket.poll_next_unpin(cx) else {
+                return Ok(None);
+            };
             self.last_heard = now;
-            match received.ok_or(Error::ConnectionClosed)?? {
-                Message::Binary(frame) => return Ok(Some(frame)),
-                // text after the open message means nothing (client-wire §8.3)
-                _ => {}
+            // text after the open message means nothing (client-wire §8.3)
+            if let Message::Binary(frame) = received.ok_or(Error::ConnectionClosed)?? {
+                return Ok(Some(frame));
             }
         }
+    }
+
+    /// The side sent something that cannot be read. `false`: once too often.
+    pub(super) fn forgives(&mut self) -> bool {
+        self.violations += 1;
+        self.violations < MOST_VIOLATIONS
     }
 
     /// Once per [`PING_INTERVAL`]. `false`: the side is lost.
@@ -82,7 +100,11 @@ impl Link {
             return true;
         }
         self.next_ping = now + PING_INTERVAL;
-        self.due = Some(if is_read { Message::Ping(Bytes::new()) } else { Message::Pong(Bytes::new()) });
+        self.due = Some(if is_read {
+            Message::Ping(Bytes::new())
+        } else {
+            Message::Pong(Bytes::new())
+        });
         if !is_read {
             self.last_heard = now;
         }

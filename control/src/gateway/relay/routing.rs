@@ -20,13 +20,11 @@ use moorline_protocol::{
 };
 use uuid::Uuid;
 
-use self::{
-    ending::Phase,
-    handshake_gate::HandshakeGate,
-};
+use self::{ending::Phase, handshake_gate::HandshakeGate};
 use super::{
     composer::Composer,
     lane::{Accepted, Lane},
+    session::{AnotherClient, Ending, Peer, RelayEvent, RelaySession, Side},
 };
 
 /// How long a session waits for the other side to come for the first time.
@@ -36,60 +34,6 @@ pub(crate) const AGENT_LOSS_GRACE: Duration = Duration::from_secs(30);
 /// An absent client's agent is paused after this time, or once this much waits.
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_BYTES: usize = 512 * 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Agent,
-    Client,
-}
-
-/// What the open message of a side said about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Peer {
-    /// The `ClientId` of the open message; empty when there was none.
-    pub(crate) client_id: String,
-    /// Ours: the largest stream payload it takes. `None`: a stock peer.
-    pub(crate) max_payload_bytes: Option<u32>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RelayEvent {
-    /// Both sides stand.
-    Connected,
-    /// The client is gone; the session lives on.
-    Disconnected,
-    /// The session's command has ended on the node; its output may still be under way.
-    Terminating,
-    /// Nothing more will come. Sent once, after the last frame.
-    Ended(Ending),
-}
-
-/// How a session ended.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Ending {
-    /// Shown to the client; empty on a normal end.
-    pub(crate) reason: String,
-    pub(crate) exit_code: Option<i32>,
-    /// The node never attached.
-    pub(crate) failed: bool,
-}
-
-/// Another process already holds this session's client side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("another client holds this session")]
-pub(crate) struct AnotherClient;
-
-/// What the relay must know about its session.
-#[derive(Debug, Clone)]
-pub(crate) struct RelaySession {
-    pub(crate) session_id: String,
-    pub(crate) node: String,
-    pub(crate) session_type: SessionType,
-    /// Both sides were attached before this relay was made: the endpoint was restarted.
-    pub(crate) resumed: bool,
-    /// The client process that held the session then.
-    pub(crate) client_id: Option<String>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -115,7 +59,6 @@ pub(crate) struct Relay {
     phase: Phase,
     events: VecDeque<RelayEvent>,
     last_activity: u64,
-    malformed: u64,
 }
 
 impl Relay {
@@ -123,8 +66,8 @@ impl Relay {
         let deadline = now.monotonic + ATTACH_TIMEOUT;
         Self {
             composer: Composer::new(session.session_id.clone(), seed),
-            to_agent: Lane::default(),
-            to_client: Lane::default(),
+            to_agent: Lane::new(false),
+            to_client: Lane::new(session.resumed),
             agent: None,
             client: None,
             client_in_use: session.client_id.is_some(),
@@ -139,7 +82,6 @@ impl Relay {
             phase: Phase::Open,
             events: VecDeque::new(),
             last_activity: now.unix_millis,
-            malformed: 0,
             session,
         }
     }
@@ -178,12 +120,15 @@ impl Relay {
 
     /// What a client is told that is refused as [`AnotherClient`].
     pub(crate) fn refusal(&mut self, now: Now) -> Bytes {
-        self.composer.channel_closed(now, "", &AnotherClient.to_string(), None)
+        self.composer
+            .channel_closed(now, "", &AnotherClient.to_string(), None)
     }
 
     /// Tells the sides that both stand, before anything else that waits (client-wire §6.2 rule 7).
     fn announce(&mut self, now: Now) {
-        let (Some(agent), Some(client)) = (&self.agent, &self.client) else { return };
+        let (Some(agent), Some(client)) = (&self.agent, &self.client) else {
+            return;
+        };
         let for_agent = client.max_payload_bytes.or(Some(1024));
         let for_client = client.max_payload_bytes.and(agent.max_payload_bytes);
         let start = self.composer.start_publication(now, for_agent);
@@ -220,20 +165,25 @@ impl Relay {
         self.after_detach(now, side);
     }
 
-    /// One websocket message of a side.
-    pub(crate) fn receive(&mut self, now: Now, side: Side, frame: Bytes) {
+    /// One websocket message of a side. `false`: it cannot be read, and was dropped.
+    pub(crate) fn receive(&mut self, now: Now, side: Side, frame: Bytes) -> bool {
         let Ok(message) = AgentMessage::decode(&frame) else {
-            self.malformed += 1;
-            return;
+            return false;
         };
         match (side, &message.message_type) {
-            (Side::Client, MessageType::InputStreamData) => self.input(now, &message, frame),
+            (Side::Client, MessageType::InputStreamData) => {
+                self.input(now, &message, frame);
+                true
+            }
             (Side::Client, MessageType::Acknowledge) => self.client_acknowledged(now, &message, frame),
-            (Side::Agent, MessageType::OutputStreamData) => self.output(now, &message, frame),
+            (Side::Agent, MessageType::OutputStreamData) => {
+                self.output(now, &message, frame);
+                true
+            }
             (Side::Agent, MessageType::Acknowledge) => self.agent_acknowledged(now, &message, frame),
             (Side::Agent, MessageType::AgentSessionState) => self.session_state(now, &message),
-            // never a reason to close: a newer peer may know more (client-wire §8.3)
-            _ => {}
+            // no violation: a newer peer may know more (client-wire §8.3)
+            _ => true,
         }
     }
 
@@ -247,7 +197,7 @@ impl Relay {
         if message.payload_type == PayloadType::HandshakeResponse {
             self.gate.response_sent(number);
         }
-        let frame = if is_canonical(&frame) { frame } else { message.encode() };
+        let frame = canonical(message, frame);
         match self.to_agent.push_data(number, message.message_id, frame) {
             Accepted::Kept => self.agent_paused = false,
             Accepted::Acknowledged => {
@@ -264,11 +214,15 @@ impl Relay {
         if self.client.is_some() {
             self.client_in_use = true;
         }
+        self.accept_silent(message.sequence_number);
         if self.to_client.is_acknowledged(message.sequence_number) {
             let answer = self.composer.acknowledge(now, message);
             self.to_agent.push_answer(answer);
             self.agent_paused = false;
-        } else if self.gate.holds_output(now, message, |n| self.to_agent.is_acknowledged(n)) {
+        } else if self
+            .gate
+            .holds_output(now, message, |n| self.to_agent.is_acknowledged(n))
+        {
             self.gate.hold(message.sequence_number, message.message_id, frame);
         } else {
             let number = message.sequence_number;
@@ -280,33 +234,46 @@ impl Relay {
         self.pause_if_needed(now);
     }
 
-    fn client_acknowledged(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
-        let Ok(acknowledge) = serde_json::from_slice::<Acknowledge>(&message.payload) else {
-            self.malformed += 1;
-            return;
-        };
-        let number = acknowledge.acknowledged_message_sequence_number;
-        let Some(id) = self.to_client.unacknowledged_id(number) else { return };
-        // a client that acknowledges everything also names ids of messages that were none of the stream
-        let named = Uuid::try_parse(&acknowledge.acknowledged_message_id);
-        if named.is_ok_and(|named| named != id) {
-            return;
+    /// The stock client never acknowledges what it has already: if the connection broke over its acknowledgement, the
+    /// agent would repeat this message for ever, and nothing behind it.
+    fn accept_silent(&mut self, number: i64) {
+        // a port session may have nobody to take its output yet, which is another reason for silence
+        let shell = self.session.session_type != SessionType::Port;
+        let stock = self
+            .client
+            .as_ref()
+            .is_some_and(|client| client.max_payload_bytes.is_none());
+        if shell && stock && self.to_client.is_silently_received(number) {
+            self.to_client.acknowledge(number);
         }
-        self.to_client.acknowledge(number);
-        let frame = if is_canonical(&frame) { frame } else { message.encode() };
-        self.to_agent.push_other(frame);
-        self.agent_paused = false;
-        self.check_delivered(now);
     }
 
-    fn agent_acknowledged(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
+    fn client_acknowledged(&mut self, now: Now, message: &AgentMessage, frame: Bytes) -> bool {
         let Ok(acknowledge) = serde_json::from_slice::<Acknowledge>(&message.payload) else {
-            self.malformed += 1;
-            return;
+            return false;
         };
-        self.to_agent.acknowledge(acknowledge.acknowledged_message_sequence_number);
+        let number = acknowledge.acknowledged_message_sequence_number;
+        // a client that acknowledges everything also names ids of messages that were none of the stream
+        let named = Uuid::try_parse(&acknowledge.acknowledged_message_id).ok();
+        let delivered = self.to_client.unacknowledged_id(number);
+        if delivered.is_some_and(|id| named.is_none_or(|named| named == id)) {
+            self.to_client.acknowledge(number);
+            self.to_agent.push_other(canonical(message, frame));
+            self.agent_paused = false;
+            self.check_delivered(now);
+        }
+        true
+    }
+
+    fn agent_acknowledged(&mut self, now: Now, message: &AgentMessage, frame: Bytes) -> bool {
+        let Ok(acknowledge) = serde_json::from_slice::<Acknowledge>(&message.payload) else {
+            return false;
+        };
+        self.to_agent
+            .acknowledge(acknowledge.acknowledged_message_sequence_number);
         self.to_client.push_other(frame);
         self.release_gate(now);
+        true
     }
 
     /// Sends what waited for the acknowledgement of the handshake response.
@@ -337,7 +304,10 @@ impl Relay {
             Side::Client if self.gate.is_quiet(now) => None,
             Side::Client => {
                 let frame = self.to_client.pop();
-                let ours = self.client.as_ref().is_some_and(|peer| peer.max_payload_bytes.is_some());
+                let ours = self
+                    .client
+                    .as_ref()
+                    .is_some_and(|peer| peer.max_payload_bytes.is_some());
                 if let Some(frame) = &frame
                     && self.session.session_type == SessionType::Port
                     && !ours
@@ -391,17 +361,25 @@ impl Relay {
     pub(crate) fn last_activity(&self) -> u64 {
         self.last_activity
     }
+}
 
-    /// Frames that could not be read so far.
-    pub(crate) fn malformed(&self) -> u64 {
-        self.malformed
+/// The frame as the strictest peer takes it. Nearly all are so already.
+fn canonical(message: &AgentMessage, frame: Bytes) -> Bytes {
+    if is_canonical(&frame) {
+        frame
+    } else {
+        message.encode()
     }
 }
 
 /// Whether a frame has the header that the strictest peer takes: 116 bytes, the type padded with spaces.
 fn is_canonical(frame: &Bytes) -> bool {
-    let Some((length, rest)) = frame.split_first_chunk::<4>() else { return false };
-    let Some((name, _)) = rest.split_first_chunk::<32>() else { return false };
+    let Some((length, rest)) = frame.split_first_chunk::<4>() else {
+        return false;
+    };
+    let Some((name, _)) = rest.split_first_chunk::<32>() else {
+        return false;
+    };
     let text = name.iter().position(|b| *b == b' ').unwrap_or(name.len());
     let padding = name.get(text..).unwrap_or_default();
     u32::from_be_bytes(*length) == 116 && padding.iter().all(|b| *b == b' ') && !name.contains(&0)

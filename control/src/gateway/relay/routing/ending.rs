@@ -22,11 +22,20 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 pub(super) enum Phase {
     Open,
     /// The node said that its command ended.
-    Terminating { until: Duration, exit_code: Option<i32> },
+    Terminating {
+        until: Duration,
+        exit_code: Option<i32>,
+    },
     /// The client gets the rest of the output, then `channel_closed`.
-    Delivering { until: Duration, ending: Ending },
+    Delivering {
+        until: Duration,
+        ending: Ending,
+    },
     /// `channel_closed` waits for the sockets.
-    Closing { until: Duration, ending: Ending },
+    Closing {
+        until: Duration,
+        ending: Ending,
+    },
     Ended,
 }
 
@@ -38,9 +47,9 @@ impl Phase {
 
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         match self {
-            Self::Terminating { until, .. } | Self::Delivering { until, .. } | Self::Closing { until, .. } => {
-                Some(*until)
-            }
+            Self::Terminating { until, .. }
+            | Self::Delivering { until, .. }
+            | Self::Closing { until, .. } => Some(*until),
             Self::Open | Self::Ended => None,
         }
     }
@@ -65,31 +74,47 @@ impl Relay {
             Phase::Terminating { exit_code, .. } => *exit_code,
             Phase::Delivering { .. } | Phase::Closing { .. } | Phase::Ended => return,
         };
-        let ending = Ending { reason: output.to_owned(), exit_code: exit_code.or(known), failed: false };
+        let ending = Ending {
+            reason: output.to_owned(),
+            exit_code: exit_code.or(known),
+            failed: false,
+        };
         self.deliver(now, ending);
     }
 
-    pub(super) fn session_state(&mut self, now: Now, message: &AgentMessage) {
+    pub(super) fn session_state(&mut self, now: Now, message: &AgentMessage) -> bool {
         let Ok(state) = serde_json::from_slice::<AgentSessionState>(&message.payload) else {
-            self.malformed += 1;
-            return;
+            return false;
         };
         if state.session_state == "Terminating" && self.phase == Phase::Open {
             let until = now.monotonic + TASK_COMPLETE_WAIT;
-            self.phase = Phase::Terminating { until, exit_code: state.moorline_exit_code };
+            self.phase = Phase::Terminating {
+                until,
+                exit_code: state.moorline_exit_code,
+            };
             self.events.push_back(RelayEvent::Terminating);
         }
+        true
     }
 
     fn deliver(&mut self, now: Now, ending: Ending) {
-        let wait = if self.client.is_some() { DELIVERY_WAIT } else { ABSENT_DELIVERY_WAIT };
-        self.phase = Phase::Delivering { until: now.monotonic + wait, ending };
+        let wait = if self.client.is_some() {
+            DELIVERY_WAIT
+        } else {
+            ABSENT_DELIVERY_WAIT
+        };
+        self.phase = Phase::Delivering {
+            until: now.monotonic + wait,
+            ending,
+        };
         self.check_delivered(now);
     }
 
     /// Goes on to the close once the client has all output. Nothing is owed to a client that never came.
     pub(super) fn check_delivered(&mut self, now: Now) {
-        let Phase::Delivering { until, ending } = &self.phase else { return };
+        let Phase::Delivering { until, ending } = &self.phase else {
+            return;
+        };
         let nobody = self.client_id.is_none();
         if self.to_client.is_delivered() || nobody || *until <= now.monotonic {
             let ending = ending.clone();
@@ -99,9 +124,14 @@ impl Relay {
 
     fn close_client(&mut self, now: Now, ending: Ending) {
         let destination = self.client_id.clone().unwrap_or_default();
-        let closed = self.composer.channel_closed(now, &destination, &ending.reason, ending.exit_code);
+        let closed = self
+            .composer
+            .channel_closed(now, &destination, &ending.reason, ending.exit_code);
         self.to_client.push_other(closed);
-        self.phase = Phase::Closing { until: now.monotonic + CLOSE_WAIT, ending };
+        self.phase = Phase::Closing {
+            until: now.monotonic + CLOSE_WAIT,
+            ending,
+        };
     }
 
     pub(super) fn after_attach(&mut self, now: Now) {
@@ -130,15 +160,37 @@ impl Relay {
         match &self.phase {
             Phase::Open if due(self.agent_deadline) => {
                 let never = !self.session.resumed && !self.agent_was_attached;
-                let reason = if never { "node did not answer" } else { "connection to the node lost" };
-                self.end(now, Ending { reason: reason.to_owned(), exit_code: None, failed: never });
+                let reason = if never {
+                    "node did not answer"
+                } else {
+                    "connection to the node lost"
+                };
+                self.end(
+                    now,
+                    Ending {
+                        reason: reason.to_owned(),
+                        exit_code: None,
+                        failed: never,
+                    },
+                );
             }
             Phase::Open if due(self.client_deadline) => {
                 let reason = "no client connected to the session".to_owned();
-                self.end(now, Ending { reason, exit_code: None, failed: false });
+                self.end(
+                    now,
+                    Ending {
+                        reason,
+                        exit_code: None,
+                        failed: false,
+                    },
+                );
             }
             Phase::Terminating { until, exit_code } if *until <= now.monotonic => {
-                let ending = Ending { reason: String::new(), exit_code: *exit_code, failed: false };
+                let ending = Ending {
+                    reason: String::new(),
+                    exit_code: *exit_code,
+                    failed: false,
+                };
                 self.deliver(now, ending);
             }
             Phase::Delivering { .. } => self.check_delivered(now),

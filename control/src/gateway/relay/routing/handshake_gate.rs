@@ -73,7 +73,9 @@ impl HandshakeGate {
 
     /// What may go on now, in order.
     pub(super) fn release(&mut self, now: Now, is_acknowledged: impl Fn(i64) -> bool) -> VecDeque<Held> {
-        let Some(until) = self.held_until else { return VecDeque::new() };
+        let Some(until) = self.held_until else {
+            return VecDeque::new();
+        };
         if until > now.monotonic && self.response.is_some_and(|number| !is_acknowledged(number)) {
             return VecDeque::new();
         }

@@ -9,7 +9,10 @@ use super::*;
 const SECOND: u64 = 1000;
 
 fn at(millis: u64) -> Now {
-    Now { monotonic: Duration::from_millis(millis), unix_millis: 1_795_305_600_000 + millis }
+    Now {
+        monotonic: Duration::from_millis(millis),
+        unix_millis: 1_795_305_600_000 + millis,
+    }
 }
 
 fn session(session_type: SessionType) -> RelaySession {
@@ -23,11 +26,17 @@ fn session(session_type: SessionType) -> RelaySession {
 }
 
 fn stock(client_id: &str) -> Peer {
-    Peer { client_id: client_id.to_owned(), max_payload_bytes: None }
+    Peer {
+        client_id: client_id.to_owned(),
+        max_payload_bytes: None,
+    }
 }
 
 fn ours(client_id: &str) -> Peer {
-    Peer { client_id: client_id.to_owned(), max_payload_bytes: Some(32_768) }
+    Peer {
+        client_id: client_id.to_owned(),
+        max_payload_bytes: Some(32_768),
+    }
 }
 
 fn data(message_type: MessageType, number: i64, payload_type: PayloadType, payload: &str) -> AgentMessage {
@@ -70,7 +79,10 @@ struct Bench {
 
 impl Bench {
     fn new(session_type: SessionType) -> Self {
-        Self { relay: Relay::new(at(0), session(session_type), 1), millis: 0 }
+        Self {
+            relay: Relay::new(at(0), session(session_type), 1),
+            millis: 0,
+        }
     }
 
     /// Both sides attached, what that causes drained.
@@ -93,12 +105,16 @@ impl Bench {
     }
 
     fn receive(&mut self, side: Side, message: &AgentMessage) {
-        self.relay.receive(at(self.millis), side, message.encode());
+        assert!(self.relay.receive(at(self.millis), side, message.encode()));
     }
 
     fn pass(&mut self, millis: u64) {
         let end = self.millis + millis;
-        while let Some(next) = self.relay.next_timeout().map(|next| u64::try_from(next.as_millis()).unwrap()) {
+        while let Some(next) = self
+            .relay
+            .next_timeout()
+            .map(|next| u64::try_from(next.as_millis()).unwrap())
+        {
             if next > end {
                 break;
             }
@@ -117,7 +133,10 @@ impl Bench {
     }
 
     fn types(&mut self, side: Side) -> Vec<String> {
-        self.drain(side).iter().map(|message| message.message_type.as_str().to_owned()).collect()
+        self.drain(side)
+            .iter()
+            .map(|message| message.message_type.as_str().to_owned())
+            .collect()
     }
 
     fn events(&mut self) -> Vec<RelayEvent> {
@@ -147,9 +166,13 @@ fn types_that_a_side_must_not_send_go_nowhere() {
     bench.receive(Side::Agent, &input(0, "x"));
     let closed = AgentMessage::control(MessageType::ChannelClosed, Uuid::nil(), at(0), 3, Bytes::new());
     bench.receive(Side::Client, &closed);
-    bench.relay.receive(at(0), Side::Client, Bytes::from_static(b"garbage"));
+    let garbage = Bytes::from_static(b"garbage");
+    assert!(!bench.relay.receive(at(0), Side::Client, garbage));
+    let no_ack = AgentMessage::control(MessageType::Acknowledge, Uuid::nil(), at(0), 3, Bytes::new());
+    for side in [Side::Agent, Side::Client] {
+        assert!(!bench.relay.receive(at(0), side, no_ack.encode()));
+    }
     assert_eq!((bench.drain(Side::Agent), bench.drain(Side::Client)), (vec![], vec![]));
-    assert_eq!(bench.relay.malformed(), 1);
 }
 
 #[test]
@@ -159,10 +182,15 @@ fn both_sides_are_told_to_start_with_each_others_payload_size() {
     bench.receive(Side::Agent, &output(0, "$ "));
     assert_eq!(bench.types(Side::Agent), [""; 0]);
     bench.attach(Side::Client, ours("c")).unwrap();
-    let start = StartPublication { moorline_max_payload_bytes: Some(32_768) };
+    let start = StartPublication {
+        moorline_max_payload_bytes: Some(32_768),
+    };
     for (side, then) in [(Side::Agent, None), (Side::Client, Some("output_stream_data"))] {
         let frames = bench.drain(side);
-        assert_eq!(serde_json::from_slice::<StartPublication>(&frames[0].payload).unwrap(), start);
+        assert_eq!(
+            serde_json::from_slice::<StartPublication>(&frames[0].payload).unwrap(),
+            start
+        );
         assert_eq!(frames.get(1).map(|frame| frame.message_type.as_str()), then);
     }
 }
@@ -187,10 +215,16 @@ fn a_stock_client_gets_an_empty_start_and_keeps_its_agent_at_small_payloads() {
 fn a_client_that_waits_for_a_start_gets_it_even_if_it_sent_its_size_first() {
     let mut bench = Bench::new(SessionType::StandardStream);
     bench.attach(Side::Client, stock("")).unwrap();
-    bench.receive(Side::Client, &data(MessageType::InputStreamData, 0, PayloadType::Size, "{}"));
+    bench.receive(
+        Side::Client,
+        &data(MessageType::InputStreamData, 0, PayloadType::Size, "{}"),
+    );
     bench.attach(Side::Agent, stock("")).unwrap();
     assert_eq!(bench.types(Side::Client), ["start_publication"]);
-    assert_eq!(bench.types(Side::Agent), ["start_publication", "input_stream_data"]);
+    assert_eq!(
+        bench.types(Side::Agent),
+        ["start_publication", "input_stream_data"]
+    );
 }
 
 #[test]
@@ -236,6 +270,75 @@ fn output_that_was_acknowledged_is_answered_to_the_agent_and_not_shown_again() {
     assert_eq!(answer.acknowledged_message_type, "output_stream_data");
 }
 
+/// Output 0 and 1 were shown on a connection that broke before their acknowledgements came through.
+fn broken_over_acknowledgements(session_type: SessionType, client: Peer) -> Bench {
+    let mut bench = Bench::attached(session_type, client.clone());
+    bench.receive(Side::Agent, &output(0, "$ "));
+    bench.drain(Side::Client);
+    bench.detach(Side::Client);
+    bench.attach(Side::Client, client).unwrap();
+    bench.receive(Side::Agent, &output(1, "ls"));
+    assert_eq!(bench.drain(Side::Client).last(), Some(&output(1, "ls")));
+    bench.drain(Side::Agent);
+    bench
+}
+
+#[test]
+fn a_stock_client_that_says_nothing_to_what_it_has_does_not_stop_the_stream() {
+    let mut bench = broken_over_acknowledgements(SessionType::StandardStream, stock("c"));
+    bench.receive(Side::Agent, &output(0, "$ "));
+    bench.receive(Side::Agent, &output(0, "$ "));
+    assert_eq!(
+        bench.types(Side::Agent),
+        [""; 0],
+        "nothing behind it was acknowledged yet"
+    );
+    bench.drain(Side::Client);
+    bench.receive(Side::Client, &ack_of(&output(1, "ls")));
+    bench.receive(Side::Agent, &output(0, "$ "));
+    assert_eq!(bench.types(Side::Agent), ["acknowledge", "acknowledge"]);
+    assert_eq!(bench.types(Side::Client), [""; 0]);
+}
+
+#[test]
+fn silence_is_no_acknowledgement_where_it_may_mean_something_else() {
+    for (session_type, client) in [
+        (SessionType::Port, stock("c")),
+        (SessionType::StandardStream, ours("c")),
+    ] {
+        let mut bench = broken_over_acknowledgements(session_type, client);
+        bench.receive(Side::Client, &ack_of(&output(1, "ls")));
+        bench.drain(Side::Agent);
+        for _ in 0..5 {
+            bench.receive(Side::Agent, &output(0, "$ "));
+            assert_eq!(bench.drain(Side::Client), [output(0, "$ ")]);
+        }
+        assert_eq!(bench.types(Side::Agent), [""; 0]);
+    }
+    // on the connection it was sent on first, an acknowledgement cannot have been lost
+    let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
+    bench.receive(Side::Agent, &output(0, "$ "));
+    bench.receive(Side::Agent, &output(1, "ls"));
+    bench.drain(Side::Client);
+    bench.receive(Side::Client, &ack_of(&output(1, "ls")));
+    bench.drain(Side::Agent);
+    for _ in 0..5 {
+        bench.receive(Side::Agent, &output(0, "$ "));
+        assert_eq!(bench.drain(Side::Client), [output(0, "$ ")]);
+    }
+}
+
+#[test]
+fn an_acknowledgement_counts_while_a_repetition_waits_for_the_same_socket() {
+    let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
+    bench.receive(Side::Agent, &output(0, "$ "));
+    bench.drain(Side::Client);
+    bench.receive(Side::Agent, &output(0, "$ "));
+    bench.receive(Side::Client, &ack_of(&output(0, "$ ")));
+    assert_eq!(bench.types(Side::Agent), ["acknowledge"]);
+    assert_eq!(bench.types(Side::Client), [""; 0]);
+}
+
 #[test]
 fn input_typed_while_the_node_is_away_arrives_once_and_in_order() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
@@ -259,15 +362,24 @@ fn another_client_is_refused_and_the_same_one_replaces_itself() {
     bench.receive(Side::Agent, &output(0, "$ "));
     assert_eq!(bench.attach(Side::Client, stock("other")), Err(AnotherClient));
     bench.attach(Side::Client, stock("early")).unwrap();
-    assert_eq!(bench.types(Side::Client), ["start_publication", "output_stream_data"]);
+    assert_eq!(
+        bench.types(Side::Client),
+        ["start_publication", "output_stream_data"]
+    );
 }
 
 #[test]
 fn after_a_restart_of_the_endpoint_only_the_process_that_held_the_session_comes_back() {
-    let resumed =
-        RelaySession { resumed: true, client_id: Some("c".to_owned()), ..session(SessionType::StandardStream) };
+    let resumed = RelaySession {
+        resumed: true,
+        client_id: Some("c".to_owned()),
+        ..session(SessionType::StandardStream)
+    };
     let mut relay = Relay::new(at(0), resumed, 1);
-    assert_eq!(relay.attach(at(0), Side::Client, stock("other")), Err(AnotherClient));
+    assert_eq!(
+        relay.attach(at(0), Side::Client, stock("other")),
+        Err(AnotherClient)
+    );
     relay.attach(at(0), Side::Client, stock("c")).unwrap();
 }
 
@@ -314,14 +426,29 @@ fn output_for_an_absent_client_is_bounded_by_not_reading_the_agent() {
 /// HandshakeRequest to the client, its response to the agent; the agent's acknowledgement is under way.
 fn handshake(client: Peer) -> (Bench, AgentMessage, AgentMessage) {
     let mut bench = Bench::attached(SessionType::Port, client);
-    let request = data(MessageType::OutputStreamData, 0, PayloadType::HandshakeRequest, "{}");
+    let request = data(
+        MessageType::OutputStreamData,
+        0,
+        PayloadType::HandshakeRequest,
+        "{}",
+    );
     bench.receive(Side::Agent, &request);
     bench.drain(Side::Client);
     bench.receive(Side::Client, &ack_of(&request));
-    let response = data(MessageType::InputStreamData, 0, PayloadType::HandshakeResponse, "{}");
+    let response = data(
+        MessageType::InputStreamData,
+        0,
+        PayloadType::HandshakeResponse,
+        "{}",
+    );
     bench.receive(Side::Client, &response);
     bench.drain(Side::Agent);
-    let complete = data(MessageType::OutputStreamData, 1, PayloadType::HandshakeComplete, "{}");
+    let complete = data(
+        MessageType::OutputStreamData,
+        1,
+        PayloadType::HandshakeComplete,
+        "{}",
+    );
     (bench, response, complete)
 }
 
@@ -334,7 +461,11 @@ fn the_acknowledgement_of_the_handshake_response_goes_before_handshake_complete(
     bench.receive(Side::Agent, &ack_of(&response));
     assert_eq!(bench.drain(Side::Client), [ack_of(&response), complete]);
     bench.pass(199);
-    assert_eq!(bench.types(Side::Client), [""; 0], "a stock client sets up its multiplexer");
+    assert_eq!(
+        bench.types(Side::Client),
+        [""; 0],
+        "a stock client sets up its multiplexer"
+    );
     bench.pass(1);
     assert_eq!(bench.drain(Side::Client), [output(2, "early")]);
 }
@@ -387,7 +518,11 @@ fn the_client_gets_all_output_before_the_end_and_the_exit_code_with_it() {
     let closed = closed(&bench.drain(Side::Client));
     assert_eq!((closed.output.as_str(), closed.moorline_exit_code), ("", Some(3)));
     assert_eq!(closed.destination_id, "c");
-    let ending = Ending { reason: String::new(), exit_code: Some(3), failed: false };
+    let ending = Ending {
+        reason: String::new(),
+        exit_code: Some(3),
+        failed: false,
+    };
     assert_eq!(bench.events(), [RelayEvent::Ended(ending)]);
     assert_eq!(bench.relay.next_timeout(), None);
 }
@@ -439,7 +574,10 @@ fn the_end_does_not_wait_for_ever() {
 #[test]
 fn the_endpoint_ends_both_sides_with_its_reason() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
-    let ending = Ending { reason: "too long".to_owned(), ..Ending::default() };
+    let ending = Ending {
+        reason: "too long".to_owned(),
+        ..Ending::default()
+    };
     bench.relay.end(at(0), ending.clone());
     assert_eq!(closed(&bench.drain(Side::Client)).output, "too long");
     assert_eq!(bench.types(Side::Agent), ["channel_closed"]);
@@ -467,7 +605,10 @@ fn a_node_that_stays_away_ends_its_session() {
     bench.detach(Side::Agent);
     bench.drain(Side::Client);
     bench.pass(30 * SECOND);
-    assert_eq!(closed(&bench.drain(Side::Client)).output, "connection to the node lost");
+    assert_eq!(
+        closed(&bench.drain(Side::Client)).output,
+        "connection to the node lost"
+    );
 }
 
 #[test]
@@ -477,7 +618,10 @@ fn a_node_that_never_comes_fails_its_session() {
     bench.pass(60 * SECOND);
     assert_eq!(closed(&bench.drain(Side::Client)).output, "node did not answer");
     let events = bench.events();
-    assert!(matches!(&events[..], [RelayEvent::Ended(Ending { failed: true, .. })]), "{events:?}");
+    assert!(
+        matches!(&events[..], [RelayEvent::Ended(Ending { failed: true, .. })]),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -494,7 +638,10 @@ fn only_typing_counts_as_use_of_a_shell() {
     let start = bench.relay.last_activity();
     bench.pass(SECOND);
     bench.receive(Side::Agent, &output(0, "x"));
-    bench.receive(Side::Client, &data(MessageType::InputStreamData, 0, PayloadType::Size, "{}"));
+    bench.receive(
+        Side::Client,
+        &data(MessageType::InputStreamData, 0, PayloadType::Size, "{}"),
+    );
     assert_eq!(bench.relay.last_activity(), start);
     bench.receive(Side::Client, &input(1, "x"));
     assert_eq!(bench.relay.last_activity(), start + SECOND);
@@ -516,8 +663,15 @@ fn a_frame_with_a_short_header_or_nul_padding_is_made_canonical() {
     }
     odd[80] ^= 0xff; // its digest is wrong as well
     bench.relay.receive(at(0), Side::Client, odd.into());
-    assert_eq!(bench.relay.next_frame(at(0), Side::Agent), Some(canonical.clone()));
+    assert_eq!(
+        bench.relay.next_frame(at(0), Side::Agent),
+        Some(canonical.clone())
+    );
     bench.relay.receive(at(0), Side::Client, canonical.clone());
     let repeated = bench.relay.next_frame(at(0), Side::Agent).unwrap();
-    assert_eq!(repeated.as_ptr(), canonical.as_ptr(), "what is canonical is not copied");
+    assert_eq!(
+        repeated.as_ptr(),
+        canonical.as_ptr(),
+        "what is canonical is not copied"
+    );
 }
