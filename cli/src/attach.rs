@@ -27,7 +27,9 @@ const END_OF_INPUT: u8 = 0x04;
 const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
 /// The end of input is typed again whenever the session was silent for this long. A terminal that just changes
 /// between line mode and raw mode, as between two prompts of a shell, swallows it.
-const END_OF_INPUT_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST_END_OF_INPUT_INTERVAL: Duration = Duration::from_millis(250);
+/// While the session stays silent the interval doubles up to this: a long command is not flooded.
+const LONGEST_END_OF_INPUT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a front end wants.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,7 @@ struct Attached<'a> {
     exit_code: Option<i32>,
     /// The input has ended; when its end is typed next.
     end_of_input: Option<Instant>,
+    end_of_input_interval: Duration,
     /// Whether what was last sent ended a line.
     is_line_start: bool,
 }
@@ -93,6 +96,7 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
         options,
         exit_code: None,
         end_of_input: None,
+        end_of_input_interval: FIRST_END_OF_INPUT_INTERVAL,
         is_line_start: true,
     };
     let ending = attached.run(&mut keys, &mut signals).await;
@@ -148,7 +152,8 @@ impl Attached<'_> {
                 payload,
             } => {
                 if self.end_of_input.is_some() {
-                    self.end_of_input = Some(Instant::now() + END_OF_INPUT_INTERVAL);
+                    self.end_of_input_interval = FIRST_END_OF_INPUT_INTERVAL;
+                    self.end_of_input = Some(Instant::now() + FIRST_END_OF_INPUT_INTERVAL);
                 }
                 return self.on_data(payload_type, payload);
             }
@@ -223,9 +228,14 @@ impl Attached<'_> {
     }
 
     fn type_end_of_input(&mut self) {
-        self.client
-            .write(PayloadType::Output, Bytes::from_static(&[END_OF_INPUT]));
-        self.end_of_input = Some(Instant::now() + END_OF_INPUT_INTERVAL);
+        // one that waits is enough
+        if self.client.takes_input() || self.end_of_input.is_none() {
+            self.client
+                .write(PayloadType::Output, Bytes::from_static(&[END_OF_INPUT]));
+        }
+        let interval = self.end_of_input_interval;
+        self.end_of_input = Some(Instant::now() + interval);
+        self.end_of_input_interval = (interval * 2).min(LONGEST_END_OF_INPUT_INTERVAL);
     }
 
     fn on_signal(&mut self, signal: Signal) -> Option<Ending> {

@@ -9,7 +9,11 @@
 //! A connection that breaks, or is silent for too long, is replaced (`ResumeSession`, a new websocket, the same
 //! client id), and the state machine sees to it that no byte is lost or repeated.
 
+mod connection;
+mod event;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -19,19 +23,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, Sink, SinkExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use moorline_protocol::{
     channel::{DataChannel, Event, Output, Role, WindowFull},
     message::{PayloadType, TerminalSize},
     time::Now,
 };
-use moorline_transport::{CallError, DialError, WebSocket, WebSocketError};
+use moorline_transport::WebSocket;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
-use self::link::Resumed;
-pub(crate) use self::link::{Grant, Link, MAX_PAYLOAD_BYTES};
+use self::link::{MAX_PAYLOAD_BYTES, Resumed};
+pub(crate) use self::{
+    event::{SessionError, SessionEvent},
+    link::{Grant, Link},
+};
 
 /// Sent and not acknowledged, and received out of order: at most this much each.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -49,71 +56,6 @@ const MAX_BARREN_CONNECTIONS: u32 = 5;
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 /// The same, for endpoints that do not tell when both sides are attached.
 const ATTACH_GRACE: Duration = Duration::from_secs(5);
-
-/// Why there is no session, or none any more.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SessionError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error("the stream URL of the session is unusable")]
-    StreamUrl(#[source] moorline_transport::EndpointError),
-    #[error("failed to open the data channel")]
-    Open(#[source] WebSocketError),
-    #[error("failed to send the open message of the data channel")]
-    OpenMessage(#[source] Box<tungstenite::Error>),
-    #[error("the connection was lost and no access key is at hand to resume the session")]
-    NoCredentials,
-    #[error("the endpoint ended the connection {MAX_BARREN_CONNECTIONS} times in a row: {reason}")]
-    Barren { reason: String },
-    #[error("the connection could not be restored within {} minutes", limit.as_secs() / 60)]
-    GaveUp {
-        limit: Duration,
-        #[source]
-        source: Box<SessionError>,
-    },
-    #[error("the node has not acknowledged any input for {} minutes", STALL_LIMIT.as_secs() / 60)]
-    Stalled,
-    #[error("the handshake failed: {0}")]
-    Handshake(String),
-}
-
-impl SessionError {
-    /// The failed connection at the bottom of it, if that is what it is.
-    pub(crate) fn dial_error(&self) -> Option<&DialError> {
-        match self {
-            Self::Open(WebSocketError::Dial(dial)) => Some(dial),
-            Self::GaveUp { source, .. } => source.dial_error(),
-            _ => None,
-        }
-    }
-}
-
-/// What the front end must know.
-#[derive(Debug)]
-pub(crate) enum SessionEvent {
-    /// The session type as the handshake gave it.
-    Type(String),
-    Data {
-        payload_type: PayloadType,
-        payload: Bytes,
-    },
-    /// Of the node, for the user.
-    Message(String),
-    /// [`SessionClient::takes_input`] has become true.
-    InputTaken,
-    /// The connection is gone; it is being restored.
-    Lost(String),
-    Restored,
-    /// The end, in order.
-    Closed {
-        reason: String,
-        exit_code: Option<i32>,
-    },
-    /// The session had ended while we were away.
-    Expired,
-    /// The end, by failure.
-    Failed(SessionError),
-}
 
 enum Connection {
     Up(Box<WebSocket>),
@@ -328,103 +270,6 @@ impl SessionClient {
         self.events.push_back(event);
     }
 
-    /// Writes what is to be written and reads one message; returns whether anything was read or lost.
-    fn poll_socket(&mut self, cx: &mut Context<'_>, has_room: bool) -> bool {
-        let Connection::Up(socket) = &mut self.connection else {
-            return false;
-        };
-        match poll_write(&mut **socket, cx, &mut self.frames, &mut self.needs_flush) {
-            Poll::Ready(Err(error)) => {
-                self.on_lost(&error.to_string());
-                return true;
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => {}
-        }
-        if !has_room {
-            // the silence is ours
-            self.heard_at = Instant::now();
-            return false;
-        }
-        match socket.poll_next_unpin(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Some(Ok(message))) => {
-                self.on_message(message);
-                true
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.on_lost(&error.to_string());
-                true
-            }
-            Poll::Ready(None) => {
-                self.on_lost("the endpoint closed it");
-                true
-            }
-        }
-    }
-
-    fn on_message(&mut self, message: Message) {
-        self.heard_at = Instant::now();
-        let frame = match message {
-            Message::Binary(frame) => frame,
-            Message::Text(text) => Bytes::from(text),
-            Message::Close(close) => {
-                self.close_reason = close.map(|close| format!("{} (code {})", close.reason, close.code));
-                return;
-            }
-            // the answer to a ping is already written, and waits to be flushed
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
-                self.needs_flush = true;
-                return;
-            }
-        };
-        self.is_barren = false;
-        self.barren_connections = 0;
-        let now = self.now();
-        self.channel.receive(now, &frame);
-    }
-
-    fn on_connected(&mut self, socket: WebSocket) {
-        let now = Instant::now();
-        self.connection = Connection::Up(Box::new(socket));
-        self.ping_at = now + PING_INTERVAL;
-        self.heard_at = now;
-        self.unacknowledged.1 = now;
-        self.is_barren = true;
-        self.close_reason = None;
-        let now = self.now();
-        self.channel.connected(now);
-    }
-
-    fn on_lost(&mut self, error: &str) {
-        self.channel.disconnected();
-        self.frames.clear();
-        self.needs_flush = false;
-        let reason = self.close_reason.take().unwrap_or_else(|| error.to_owned());
-        if self.is_barren {
-            self.barren_connections += 1;
-        }
-        if self.barren_connections >= MAX_BARREN_CONNECTIONS {
-            self.connection = Connection::Over;
-            let error = SessionError::Barren { reason };
-            return self.events.push_back(SessionEvent::Failed(error));
-        }
-        self.connection = Connection::Restoring(self.link.clone().resume().boxed());
-        self.events.push_back(SessionEvent::Lost(reason));
-    }
-
-    fn on_restored(&mut self, result: Result<Resumed, SessionError>) {
-        self.connection = Connection::Over;
-        let event = match result {
-            Ok(Resumed::Connected(socket)) => {
-                self.on_connected(*socket);
-                SessionEvent::Restored
-            }
-            Ok(Resumed::Over) => SessionEvent::Expired,
-            Err(error) => SessionEvent::Failed(error),
-        };
-        self.events.push_back(event);
-    }
-
     /// When something is to be done even if nothing arrives.
     fn due(&self) -> Instant {
         let mut due = self.origin + Duration::from_secs(365 * 86_400);
@@ -479,30 +324,6 @@ impl SessionClient {
             unix_millis: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         }
     }
-}
-
-/// Writes as many frames as the socket takes, and flushes them.
-fn poll_write<S>(
-    socket: &mut S,
-    cx: &mut Context<'_>,
-    frames: &mut VecDeque<Message>,
-    needs_flush: &mut bool,
-) -> Poll<Result<(), tungstenite::Error>>
-where
-    S: Sink<Message, Error = tungstenite::Error> + Unpin,
-{
-    while !frames.is_empty() {
-        ready!(socket.poll_ready_unpin(cx))?;
-        if let Some(frame) = frames.pop_front() {
-            socket.start_send_unpin(frame)?;
-            *needs_flush = true;
-        }
-    }
-    if *needs_flush {
-        ready!(socket.poll_flush_unpin(cx))?;
-        *needs_flush = false;
-    }
-    Poll::Ready(Ok(()))
 }
 
 /// For message ids: never the same twice.
