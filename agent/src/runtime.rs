@@ -2,10 +2,12 @@
 
 mod backoff;
 mod context;
+mod footprint;
 mod worker_process;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, LOCK_FILE, NodeContext, Platform, RoleCredentials};
+pub(crate) use footprint::shrink;
 pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess, WorkerSpawnError};
 
 /// A random number for jitter.

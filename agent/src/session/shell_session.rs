@@ -28,6 +28,7 @@ use super::{
     task::SessionOutcome,
     transcript::Transcript,
 };
+use crate::runtime::shrink;
 
 /// Output on its way: sent and not acknowledged. Enough for 20 MB/s at a round trip of 50 ms.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
@@ -40,6 +41,8 @@ const LEAST_READ_BYTES: usize = 1024;
 const MAX_TYPED_BYTES: usize = 64 * 1024;
 /// Nobody has a larger terminal, and programs allocate by it.
 const MAX_TERMINAL_SIDE: u32 = 4096;
+/// After this long without anything happening the session is idle, and gives memory back.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// `Flag` payload by which a client ends the session (agent-wire §5).
 const FLAG_TERMINATE_SESSION: [u8; 4] = 2_u32.to_be_bytes();
 
@@ -76,6 +79,7 @@ enum Order {
 enum Happening {
     Child,
     Link(LinkEvent),
+    Rest,
     Shown(io::Result<usize>),
     Terminate,
     Timer,
@@ -112,6 +116,8 @@ pub(super) struct ShellSession {
     connected_before: bool,
     unacknowledged: usize,
     progress_at: Duration,
+    /// When the session is idle, unless something happens; `None` while it is.
+    rest_at: Option<Instant>,
     ending: Ending,
 }
 
@@ -132,6 +138,7 @@ impl ShellSession {
             connected_before: false,
             unacknowledged: 0,
             progress_at: Duration::ZERO,
+            rest_at: None,
             ending: Ending::new(),
         }
     }
@@ -148,6 +155,10 @@ impl ShellSession {
                 self.act(action).await;
             }
             let happening = self.next_happening(signals).await;
+            self.rest_at = match happening {
+                Happening::Rest => None,
+                _ => Some(Instant::now() + REST_AFTER),
+            };
             self.handle(happening);
         }
     }
@@ -171,7 +182,7 @@ impl ShellSession {
 
     async fn next_happening(&mut self, signals: &mut Signals) -> Happening {
         let room = self.room();
-        let timer_at = self.timer_at();
+        let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
         let Parts {
             link,
@@ -190,6 +201,7 @@ impl ShellSession {
             () = progress(transcript.as_mut()) => Happening::Transcript,
             () = until(timer_at) => Happening::Timer,
             read = pty.read(self.buffer.get_mut(..room).unwrap_or_default()), if room > 0 => Happening::Shown(read),
+            () = until(rest_at) => Happening::Rest,
         }
     }
 
@@ -197,6 +209,7 @@ impl ShellSession {
         match happening {
             Happening::Child => self.exit_code = self.parts.shell.exit_code(),
             Happening::Link(event) => self.on_link(event),
+            Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
             Happening::Terminate => self.end(Order::Closed),
             Happening::Timer => {

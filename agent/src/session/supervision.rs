@@ -91,9 +91,11 @@ impl Supervision {
     }
 
     async fn run_worker(&mut self, content: StartSessionContent) -> SessionOutcome {
+        let state_dir = &self.context.state_dir;
         let task = SessionTask {
             content,
-            state_dir: self.context.state_dir.clone(),
+            // A worker works in another directory. Only an empty path has no absolute form.
+            state_dir: std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone()),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
             default_user: self.context.config.session.default_user.clone(),
         };

@@ -1,7 +1,7 @@
 //! The worker process of one session. It needs its daemon to be born and for nothing else.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     process::ExitCode,
     sync::Arc,
 };
@@ -169,6 +169,7 @@ fn start_log() {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .log_internal_errors(false)
         .init();
