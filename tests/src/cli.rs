@@ -59,6 +59,16 @@ impl Cli {
         .await
     }
 
+    /// `moorline ARGUMENTS`, to be started with other streams.
+    ///
+    /// # Errors
+    /// The program is not built.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("moorline")?);
+        command.args(arguments).env_clear().envs(&self.environment);
+        Ok(command)
+    }
+
     /// Starts `moorline ARGUMENTS` at a terminal of 80 columns and 24 rows.
     ///
     /// # Errors

@@ -92,6 +92,12 @@ impl Endpoint {
             .check_alive()
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -223,6 +223,11 @@ impl Node {
         marked_processes(&self.mark())
     }
 
+    /// The daemon's process, while it runs.
+    pub fn daemon_pid(&self) -> Option<i32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Worker processes of one kind.
     pub fn workers(&self, kind: WorkerKind) -> Vec<i32> {
         marked_processes(&self.mark())

@@ -57,6 +57,10 @@ impl Process {
         })
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// `kill -9` of this one process, and waits until it is gone.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("failed to kill a process")

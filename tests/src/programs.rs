@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 
 /// The path of one of our programs, built in the same profile as the running test.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    // target/PROFILE/deps/TEST-HASH
-    let test = std::env::current_exe().context("failed to find the running test")?;
-    let profile = test
+    let here = std::env::current_exe().context("failed to find the running test")?;
+    // target/PROFILE/deps/TEST-HASH, or target/PROFILE/BENCHMARK
+    let profile = here
         .ancestors()
-        .nth(2)
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
         .context("the running test lies in no target directory")?;
     let path = profile.join(name);
     ensure!(

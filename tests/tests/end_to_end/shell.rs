@@ -123,7 +123,7 @@ async fn much_output_arrives_whole() -> Result<()> {
     let mut expected: String = (1..=200_000).map(|number| format!("{number}\r\n")).collect();
     expected.push_str("all-done");
     ensure!(
-        output.starts_with(&expected),
+        output.contains(&expected),
         "{} bytes came, {} were sent",
         output.len(),
         expected.len()

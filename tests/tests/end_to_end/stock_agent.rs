@@ -161,12 +161,23 @@ async fn a_stock_agent_runs_a_command_as_captured() -> Result<()> {
     let mut channel = agent.open_control_channel(channel_post(&run, "control")?).await?;
     wait_connected(&endpoint, &agent.instance_id).await?;
 
-    let command = send_script(
-        endpoint.api(),
-        &agent.instance_id,
-        "echo hello; echo err >&2; id -u",
-    )
-    .await?;
+    // the captured job's document: its step has the name that the captured replies use
+    let content = json!({
+        "schemaVersion": "2.2",
+        "parameters": {"commands": {"type": "StringList"}},
+        "mainSteps": [{
+            "action": "aws:runShellScript", "name": "runShellScript", "inputs": {"runCommand": "{{ commands }}"},
+        }],
+    });
+    let document = json!({"Name": "Captured", "DocumentType": "Command", "Content": content.to_string()});
+    endpoint.api().call("CreateDocument", document).await?;
+    let input = json!({
+        "DocumentName": "Captured",
+        "InstanceIds": [agent.instance_id],
+        "Parameters": {"commands": ["echo hello; echo err >&2; id -u"]},
+    });
+    let sent = endpoint.api().call("SendCommand", input).await?;
+    let command = sent["Command"]["CommandId"].as_str().context("no command")?;
     let frame = channel.receive(&MessageType::AgentJob).await?;
     let job: AgentJob = serde_json::from_slice(&frame.payload)?;
     ensure!(job.topic.starts_with("aws.ssm.sendCommand"), "{}", job.topic);
@@ -208,7 +219,7 @@ async fn a_stock_agent_runs_a_command_as_captured() -> Result<()> {
             "{ack}"
         );
     }
-    let invocation = finished(endpoint.api(), &agent.instance_id, &command).await?;
+    let invocation = finished(endpoint.api(), &agent.instance_id, command).await?;
     ensure!(invocation["Status"] == "Success", "{invocation}");
     ensure!(
         invocation["StandardOutputContent"] == "hello\n0\n",
