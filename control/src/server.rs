@@ -9,8 +9,7 @@ mod settings;
 mod socket;
 mod state_dir;
 
-pub(crate) use metrics::{Counter, Gauge, Held, Metrics};
-pub(crate) use request::BoxedBody;
+pub(crate) use metrics::{Gauge, Held, Metrics};
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -123,12 +122,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         transcripts: state_dir.transcripts()?,
     });
     gateway.attach(&app);
-    let service = Arc::new(Service {
-        app: Arc::clone(&app),
-        gateway,
-        router: api::router(),
-        address,
-    });
+    let service = Arc::new(Service::new(Arc::clone(&app), gateway, address));
     let (stop, stopping) = watch::channel(false);
     let listener = Listener::new(socket, certificate.tls_settings()?, service, stopping);
     let mut signals = Signals::new()?;

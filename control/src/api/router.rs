@@ -56,11 +56,16 @@ impl Router {
 
     /// Answers one request whose principal is proven. The target is the `X-Amz-Target` header.
     pub(crate) async fn call(&self, cx: RequestContext, target: &str, body: Bytes) -> ApiResult<Vec<u8>> {
-        let metrics = Arc::clone(&cx.app);
+        let app = Arc::clone(&cx.app);
+        tracing::debug!(
+            request_id = cx.request_id,
+            target,
+            by = cx.principal.arn(),
+            "operation"
+        );
         let (prefix, name) = target.split_once('.').unwrap_or(("", target));
         let Some(((_, name), handler)) = self.handlers.get_key_value(&(prefix, name)) else {
-            metrics
-                .metrics
+            app.metrics
                 .counter("moorline_api_unknown_operations_total", &[])
                 .increment();
             return Err(unknown(prefix, name));
@@ -68,8 +73,7 @@ impl Router {
         let result = handler(cx, body).await;
         let code = result.as_ref().map_or_else(|error| error.code.as_str(), |_| "");
         let labels = [("operation", *name), ("error", code)];
-        metrics
-            .metrics
+        app.metrics
             .counter("moorline_api_requests_total", &labels)
             .increment();
         result

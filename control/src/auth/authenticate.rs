@@ -204,7 +204,7 @@ async fn node_key(
         // Seen: from now on only the new key counts.
         (Ok(()), Some(_)) => app.store.forget_previous_key(&id).await?,
         (Err(SignatureError::Mismatch), Some(previous)) => {
-            verify_registration(claim, request, &previous, now)?
+            verify_registration(claim, request, &previous, now)?;
         }
         (Err(error), _) => return Err(error.into()),
     }

@@ -7,6 +7,10 @@ use moorline_protocol::types::{InstanceId, SessionId};
 use super::{MasterKey, Purpose, random};
 
 /// What a token opens.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "control channel and data channel are the field's words"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChannelGrant {
     ControlChannel {

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -62,30 +62,50 @@ impl Listener {
     /// Accepts for ever. Connections run in `tasks`; upgraded ones leave it.
     pub(super) async fn run(&self, tasks: &mut JoinSet<()>) {
         loop {
-            while tasks.try_join_next().is_some() {}
+            tokio::select! {
+                // What a connection held is freed when it ends, not when the next one comes.
+                Some(_) = tasks.join_next() => {}
+                (place, tcp, peer) = self.accept() => {
+                    let connection = self.connection(place, tcp, peer);
+                    tasks.spawn(connection);
+                }
+            }
+        }
+    }
+
+    /// Waits for a free place, then for a peer. Dropped half-way it loses nothing.
+    async fn accept(&self) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+        loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.expect("the semaphore is never closed");
-            let (tcp, peer) = match self.socket.accept().await {
-                Ok(accepted) => accepted,
+            match self.socket.accept().await {
+                Ok((tcp, peer)) => return (place, tcp, peer),
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let (acceptor, service) = (self.acceptor.clone(), Arc::clone(&self.service));
-            let (stopping, counted) = (self.stopping.clone(), self.connections.hold());
-            tasks.spawn(async move {
-                if let Some(mut tls) = handshake(&acceptor, tcp, peer).await {
-                    tls.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
-                    let socket = Socket {
-                        tls,
-                        _place: place,
-                        _counted: counted,
-                    };
-                    serve_connection(socket, peer, service, stopping).await;
-                }
-            });
+            }
+        }
+    }
+
+    fn connection(
+        &self,
+        place: OwnedSemaphorePermit,
+        tcp: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (acceptor, service) = (self.acceptor.clone(), Arc::clone(&self.service));
+        let (stopping, counted) = (self.stopping.clone(), self.connections.hold());
+        async move {
+            if let Some(mut tls) = handshake(&acceptor, tcp, peer).await {
+                tls.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BUFFER_BYTES));
+                let socket = Socket {
+                    tls,
+                    _place: place,
+                    _counted: counted,
+                };
+                serve_connection(socket, peer, service, stopping).await;
+            }
         }
     }
 }

@@ -1,33 +1,33 @@
 //! One request: which part of the endpoint answers it, within which bounds.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use moorline_ssm::ErrorCode;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    api::{ApiError, CONTENT_TYPE, RequestContext, Router},
+    api::{self, ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
     auth::authenticate,
     gateway::{self, Gateway},
 };
 
-/// The body of every reply.
-pub(crate) type BoxedBody = BoxBody<Bytes, Infallible>;
-
 /// A document has at most 64 KiB, parameters of a command add up to more; nothing legitimate is larger than this.
 const MOST_BODY_BYTES: usize = 1024 * 1024;
+/// What a connection may make us hold before it is known who it is from.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+/// Bodies larger than that at the same time; others wait for their turn to be read.
+const MOST_LARGE_BODIES: usize = 64;
 /// For a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For an operation; the longest is an empty long poll of 15 seconds.
@@ -38,14 +38,27 @@ const MOST_HOST_BYTES: usize = 261;
 /// Answers requests.
 pub(super) struct Service {
     pub(super) app: Arc<App>,
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) router: Router,
+    gateway: Arc<Gateway>,
+    router: Router,
     /// Where we listen, for clients that send no `Host`.
-    pub(super) address: SocketAddr,
+    address: SocketAddr,
+    large_bodies: Semaphore,
 }
 
 impl Service {
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<BoxedBody> {
+    pub(super) fn new(app: Arc<App>, gateway: Arc<Gateway>, address: SocketAddr) -> Self {
+        let large_bodies = Semaphore::new(MOST_LARGE_BODIES);
+        Self {
+            app,
+            gateway,
+            router: api::router(),
+            address,
+            large_bodies,
+        }
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let _under_way = self.app.metrics.gauge("moorline_requests_under_way", &[]).hold();
         let request_id = uuid::Uuid::new_v4().to_string();
         let route = self.route(request, peer, &request_id);
         // A panic in a handler ends this request, not the connection or the process.
@@ -53,7 +66,7 @@ impl Service {
             Ok(response) => response,
             Err(_) => {
                 tracing::error!(request_id, "a handler panicked");
-                boxed(ApiError::internal("a handler panicked").to_response())
+                ApiError::internal("a handler panicked").to_response()
             }
         };
         if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -62,19 +75,24 @@ impl Service {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: IpAddr, request_id: &str) -> Response<BoxedBody> {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        request_id: &str,
+    ) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => self.health().await,
             (&Method::GET, "/metrics") => plain(StatusCode::OK, self.app.metrics.render()),
             (_, path) if path.starts_with("/v1/") => {
-                boxed(gateway::handle(&self.app, &self.gateway, request, peer).await)
+                gateway::handle(&self.app, &self.gateway, request, peer).await
             }
             (&Method::POST, "/") => self.operation(request, peer, request_id).await,
             _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
         }
     }
 
-    async fn health(&self) -> Response<BoxedBody> {
+    async fn health(&self) -> Response<Full<Bytes>> {
         if self.app.store.is_healthy().await {
             plain(StatusCode::OK, "ok\n".to_owned())
         } else {
@@ -90,7 +108,7 @@ impl Service {
         request: Request<Incoming>,
         peer: IpAddr,
         request_id: &str,
-    ) -> Response<BoxedBody> {
+    ) -> Response<Full<Bytes>> {
         let target = request
             .headers()
             .get("x-amz-target")
@@ -109,7 +127,7 @@ impl Service {
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-                boxed(response)
+                response
             }
             Err(error) => {
                 log_refusal(&error, &target, request_id);
@@ -120,7 +138,7 @@ impl Service {
                         .headers_mut()
                         .insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                boxed(response)
+                response
             }
         }
     }
@@ -133,7 +151,7 @@ impl Service {
         target: &str,
     ) -> Result<Vec<u8>, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read_body(body).await?;
+        let body = read_body(body, &self.large_bodies).await?;
         if target.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::UnknownOperationException,
@@ -164,23 +182,44 @@ pub(crate) fn host(headers: &http::HeaderMap) -> Option<String> {
     is_plain.then(|| host.to_owned())
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
-    let read = timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY_BYTES).collect()).await;
-    match read {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            ErrorCode::RequestEntityTooLarge,
-            format!("the request's body has more than {MOST_BODY_BYTES} bytes"),
-        )),
-        Ok(Err(_)) => Err(ApiError::new(
-            ErrorCode::SerializationException,
-            "the request's body broke off",
-        )),
-        Err(_) => Err(ApiError::new(
-            ErrorCode::RequestExpired,
-            "the request's body took too long to arrive",
-        )),
+/// Reads a body within its bounds. Small ones, which nearly all are, wait for nobody.
+async fn read_body(body: Incoming, large_bodies: &Semaphore) -> Result<Bytes, ApiError> {
+    timeout(BODY_TIMEOUT, collect(body, large_bodies))
+        .await
+        .unwrap_or_else(|_| {
+            Err(ApiError::new(
+                ErrorCode::RequestExpired,
+                "the request's body took too long to arrive",
+            ))
+        })
+}
+
+async fn collect(mut body: Incoming, large_bodies: &Semaphore) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    let mut place = None;
+    while let Some(frame) = body.frame().await {
+        let broke_off = |_| ApiError::new(ErrorCode::SerializationException, "the request's body broke off");
+        let Ok(data) = frame.map_err(broke_off)?.into_data() else {
+            continue;
+        };
+        let length = collected.len().saturating_add(data.len());
+        if length > MOST_BODY_BYTES {
+            return Err(ApiError::new(
+                ErrorCode::RequestEntityTooLarge,
+                format!("the request's body has more than {MOST_BODY_BYTES} bytes"),
+            ));
+        }
+        if length > SMALL_BODY_BYTES && place.is_none() {
+            place = Some(
+                large_bodies
+                    .acquire()
+                    .await
+                    .expect("the semaphore is never closed"),
+            );
+        }
+        collected.extend_from_slice(&data);
     }
+    Ok(collected.freeze())
 }
 
 fn log_refusal(error: &ApiError, target: &str, request_id: &str) {
@@ -198,14 +237,13 @@ fn log_refusal(error: &ApiError, target: &str, request_id: &str) {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<BoxedBody> {
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    boxed(response)
+    response
 }
 
-fn boxed(response: Response<Full<Bytes>>) -> Response<BoxedBody> {
-    response.map(Full::boxed)
-}
+#[cfg(test)]
+mod tests;

@@ -111,23 +111,6 @@ impl Store {
             .collect()
     }
 
-    /// The nodes that have, for each key, a tag with one of its values. No keys: no nodes.
-    pub(crate) async fn nodes_with_tags(
-        &self,
-        wanted: &[(String, Vec<String>)],
-    ) -> Result<Vec<NodeRow>, StoreError> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut nodes = self.nodes().await?;
-        nodes.retain(|node| {
-            wanted
-                .iter()
-                .all(|(key, values)| node.tags.get(key).is_some_and(|value| values.contains(value)))
-        });
-        Ok(nodes)
-    }
-
     /// Notes a ping and what it says. `false`: there is no such node.
     pub(crate) async fn record_report(
         &self,

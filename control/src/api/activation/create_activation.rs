@@ -4,7 +4,7 @@
 //! accepted and ignored.
 
 use moorline_ssm::{
-    ErrorCode,
+    EpochSeconds, ErrorCode,
     activation::{CreateActivationRequest, CreateActivationResult},
 };
 
@@ -26,11 +26,8 @@ pub(super) async fn create_activation(
     cx: RequestContext,
     input: CreateActivationRequest,
 ) -> ApiResult<CreateActivationResult> {
-    let expires_at = input
-        .expiration_date
-        .map_or(cx.now.saturating_add(DEFAULT_LIFETIME_MILLIS), |date| {
-            date.millis()
-        });
+    let in_a_day = cx.now.saturating_add(DEFAULT_LIFETIME_MILLIS);
+    let expires_at = input.expiration_date.map_or(in_a_day, EpochSeconds::millis);
     if expires_at <= cx.now {
         return Err(ApiError::new(
             ErrorCode::InvalidParameters,
@@ -66,10 +63,7 @@ pub(super) async fn create_activation(
 
 #[cfg(test)]
 mod tests {
-    use moorline_ssm::{
-        EpochSeconds,
-        activation::{CreateActivation, DescribeActivations, Tag},
-    };
+    use moorline_ssm::activation::{CreateActivation, DescribeActivations, Tag};
 
     use super::*;
     use crate::{

@@ -1,0 +1,299 @@
+//! The endpoint's front door over real TLS on loopback: good requests, and peers that misbehave.
+
+use moorline_protocol::sigv4::{Credentials, SignableRequest, SigningScope, sign};
+use rcgen::KeyPair;
+use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::CertificateDer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::{
+    app::Clock,
+    server::{
+        certificate::{Authority, ServerCertificate},
+        listener::Listener,
+    },
+    test_support::TestApp,
+};
+
+const HOST: &str = "localhost";
+
+struct Endpoint {
+    test: TestApp,
+    address: SocketAddr,
+    connector: TlsConnector,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Endpoint {
+    async fn start() -> Self {
+        let test = TestApp::new().await;
+        test.add_access_key("AKIAOPERATOR", "secret").await;
+        let authority = Authority::new(KeyPair::generate().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        let mut pem = authority.certificate_pem().unwrap();
+        pem.retain(|c| c != '\n');
+        let base64 = pem.split("-----").nth(2).unwrap();
+        let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).unwrap();
+        roots.add(CertificateDer::from(der)).unwrap();
+        // The client checks the certificate against the real clock.
+        let clock = Clock::system();
+        let certificate = ServerCertificate::issue(authority, vec![HOST.to_owned()], &clock).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let service = Arc::new(Service::new(
+            Arc::clone(&test.app),
+            Arc::new(Gateway::new()),
+            address,
+        ));
+        let (stop, stopping) = watch::channel(false);
+        let listener = Listener::new(
+            socket,
+            certificate.tls_settings().unwrap(),
+            service,
+            stopping.clone(),
+        );
+        let serving = tokio::spawn(async move {
+            let (mut tasks, mut stopping) = (JoinSet::new(), stopping);
+            tokio::select! {
+                () = listener.run(&mut tasks) => {}
+                _ = stopping.changed() => {}
+            }
+            while tasks.join_next().await.is_some() {}
+        });
+        let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            test,
+            address,
+            connector: TlsConnector::from(Arc::new(client)),
+            stop,
+            serving,
+        }
+    }
+
+    async fn connect(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        self.connector
+            .connect(HOST.try_into().unwrap(), tcp)
+            .await
+            .unwrap()
+    }
+
+    /// Sends bytes, and reads until the peer closes. A reset after the answer is no error of ours to test.
+    async fn exchange(&self, request: &[u8]) -> String {
+        let mut tls = self.connect().await;
+        let mut reply = Vec::new();
+        let _sent = tls.write_all(request).await;
+        let _read = tls.read_to_end(&mut reply).await;
+        String::from_utf8(reply).unwrap()
+    }
+
+    /// An operator's signed call; `framing` gives the headers and bytes of the body.
+    fn signed(&self, target: &str, body: &[u8]) -> String {
+        let headers = [("host", HOST), ("x-amz-target", target)];
+        let request = SignableRequest {
+            method: "POST",
+            uri: "/",
+            headers: &headers,
+            body,
+        };
+        let unix_millis = self.test.now();
+        let scope = SigningScope {
+            region: "us-east-1",
+            service: "ssm",
+            unix_millis,
+        };
+        let credentials = Credentials {
+            access_key_id: "AKIAOPERATOR".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            session_token: None,
+        };
+        let added = sign(&request, &scope, &credentials);
+        let added = added.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let lines = headers
+            .into_iter()
+            .chain(added)
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        format!(
+            "POST / HTTP/1.1\r\nconnection: close\r\n{}",
+            lines.collect::<String>()
+        )
+    }
+
+    async fn call(&self, target: &str, body: &str) -> String {
+        let head = self.signed(target, body.as_bytes());
+        self.exchange(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_signed_call_is_answered_with_a_request_id() {
+    let endpoint = Endpoint::start().await;
+    let reply = endpoint.call("AmazonSSM.DescribeInstanceInformation", "{}").await;
+    assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
+    assert!(
+        reply.contains("x-amzn-requestid: ") && reply.contains(CONTENT_TYPE),
+        "{reply}"
+    );
+    assert!(reply.ends_with("{\"InstanceInformationList\":[]}"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_read_as_the_stock_agent_sends_it() {
+    let endpoint = Endpoint::start().await;
+    let head = endpoint.signed("AmazonSSM.ListDocuments", b"{}");
+    let request = format!("{head}transfer-encoding: chunked\r\n\r\n1\r\n{{\r\n1\r\n}}\r\n0\r\n\r\n");
+    let reply = endpoint.exchange(request.as_bytes()).await;
+    assert!(reply.starts_with("HTTP/1.1 200 OK"), "{reply}");
+}
+
+#[tokio::test]
+async fn errors_name_their_type_in_header_and_body() {
+    let endpoint = Endpoint::start().await;
+    for (target, body, code, text) in [
+        (
+            "AmazonSSM.ListDocuments",
+            "{",
+            "SerializationException",
+            "cannot be read",
+        ),
+        (
+            "AmazonSSM.GetParameter",
+            "{}",
+            "UnknownOperationException",
+            "does not implement",
+        ),
+        (
+            "AmazonSSM.GetPrameter",
+            "{}",
+            "UnknownOperationException",
+            "there is no operation GetPrameter",
+        ),
+        ("", "{}", "UnknownOperationException", "X-Amz-Target"),
+        (
+            "AmazonSSM.CreateActivation",
+            "{}",
+            "ValidationException",
+            "'iamRole'",
+        ),
+        (
+            "AmazonSSM.GetDocument",
+            "{\"Name\":\"absent\"}",
+            "InvalidDocument",
+            "absent",
+        ),
+    ] {
+        let reply = endpoint.call(target, body).await;
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+        assert!(
+            reply.contains(&format!("x-amzn-errortype: {code}\r\n")),
+            "{reply}"
+        );
+        assert!(
+            reply.contains(&format!("\"__type\":\"{code}\"")) && reply.contains(text),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_without_being_read() {
+    let endpoint = Endpoint::start().await;
+    let head = endpoint.signed("AmazonSSM.ListDocuments", b"{}");
+    let body = " ".repeat(MOST_BODY_BYTES + 1);
+    let reply = endpoint
+        .exchange(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+        .await;
+    assert!(reply.starts_with("HTTP/1.1 413 "), "{reply}");
+    // One byte less is only refused for what it is.
+    let body = " ".repeat(MOST_BODY_BYTES);
+    let reply = endpoint
+        .exchange(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+        .await;
+    assert!(reply.contains("InvalidSignatureException"), "{reply}");
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_ours_harms_nobody_else() {
+    let endpoint = Endpoint::start().await;
+    let mut plain = TcpStream::connect(endpoint.address).await.unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut ignored = Vec::new();
+    let _closed = plain.read_to_end(&mut ignored).await;
+    let reply = endpoint.exchange(b"\x00\xff not http\r\n\r\n").await;
+    assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 400"), "{reply}");
+    let many = (0..4000)
+        .map(|index| format!("x-{index}: 0123456789\r\n"))
+        .collect::<String>();
+    let reply = endpoint
+        .exchange(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes())
+        .await;
+    assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 431"), "{reply}");
+    let reply = endpoint
+        .exchange(b"DELETE /elsewhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(reply.starts_with("HTTP/1.1 404"), "{reply}");
+    let reply = endpoint
+        .exchange(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok\n"),
+        "{reply}"
+    );
+    let reply = endpoint
+        .exchange(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(reply.contains("moorline_connections 1"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_after_the_process_was_asked_to_stop() {
+    let endpoint = Endpoint::start().await;
+    let mut tls = endpoint.connect().await;
+    let head = endpoint.signed("AmazonSSM.ListDocuments", b"{}");
+    tls.write_all(format!("{head}content-length: 2\r\n\r\n{{").as_bytes())
+        .await
+        .unwrap();
+    // The first half must have been read, or the connection would count as idle.
+    let counted = || {
+        endpoint
+            .test
+            .app
+            .metrics
+            .render()
+            .contains("moorline_requests_under_way 1")
+    };
+    while !counted() {
+        tokio::task::yield_now().await;
+    }
+    endpoint.stop.send(true).unwrap();
+    tls.write_all(b"}").await.unwrap();
+    let mut reply = Vec::new();
+    let _read = tls.read_to_end(&mut reply).await;
+    assert!(reply.starts_with(b"HTTP/1.1 200 OK"));
+    endpoint.serving.await.unwrap();
+}
+
+#[test]
+fn a_host_that_cannot_stand_in_a_url_is_not_used() {
+    let read = |value: &'static str| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static(value));
+        host(&headers)
+    };
+    assert_eq!(read("[::1]:8443").as_deref(), Some("[::1]:8443"));
+    assert_eq!(read("a.test/path"), None);
+    assert_eq!(read("a b"), None);
+    assert_eq!(read(""), None);
+}
