@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub(super) struct WorkerEnded {
 #[derive(Debug)]
 pub(super) struct Executor {
     context: Arc<NodeContext>,
+    /// Absolute, since a worker stands elsewhere.
+    state_dir: PathBuf,
     journal: JournalThread,
     waiting: VecDeque<Waiting>,
     running: BTreeMap<String, Running>,
@@ -78,8 +80,10 @@ impl Executor {
         ended: mpsc::Sender<WorkerEnded>,
         nudged: Arc<Notify>,
     ) -> Self {
+        let state_dir = std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone());
         Self {
             context,
+            state_dir,
             journal,
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
@@ -128,7 +132,7 @@ impl Executor {
     async fn start(&mut self, waiting: Waiting) {
         let Waiting { command_id, starts, .. } = waiting;
         let task = WorkerTask {
-            state_dir: self.context.state_dir.clone(),
+            state_dir: self.state_dir.clone(),
             command_id: command_id.clone(),
             instance_id: self.context.instance_id().to_string(),
             region: self.context.registration.region.clone(),
