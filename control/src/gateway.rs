@@ -98,7 +98,10 @@ impl Routing for Gateway {
     }
 
     fn end_session<'a>(&'a self, session: &'a SessionId, reason: &'a str) -> BoxFuture<'a, ()> {
-        let ending = Ending { reason: reason.to_owned(), ..Ending::default() };
+        let ending = Ending {
+            reason: reason.to_owned(),
+            ..Ending::default()
+        };
         Box::pin(self.end_relay(session, ending))
     }
 

@@ -3,9 +3,6 @@
 mod get_transcript;
 mod list_transcripts;
 
-#[cfg(test)]
-mod tests;
-
 use moorline_ssm::transcript as shapes;
 
 use super::Router;

@@ -1,1 +1,0 @@
-//! Operations of transcripts, in-process.
