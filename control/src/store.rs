@@ -179,3 +179,6 @@ fn make_private(file: &Path) -> Result<(), StoreError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

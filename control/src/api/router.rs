@@ -115,3 +115,70 @@ fn unknown(prefix: &str, name: &str) -> ApiError {
     };
     ApiError::new(ErrorCode::UnknownOperationException, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::router,
+        auth::Principal,
+        test_support::{TestApp, administrator},
+    };
+
+    #[test]
+    fn every_generated_operation_has_a_handler() {
+        let generated = include_str!("../../../protocol/ssm/model/operations.txt");
+        let mut generated: Vec<&str> = generated
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        generated.sort_unstable();
+        assert_eq!(router().operations(), generated);
+    }
+
+    #[test]
+    #[should_panic(expected = "has two handlers")]
+    fn a_second_handler_for_an_operation_stops_the_start() {
+        let _router = super::super::tag::routes(router());
+    }
+
+    async fn refuse(test: &TestApp, principal: Principal, target: &str, body: &'static [u8]) -> ApiError {
+        let body = Bytes::from_static(body);
+        test.router
+            .call(test.context(principal), target, body)
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn an_operation_is_known_by_service_and_name() {
+        let test = TestApp::new().await;
+        for target in [
+            "ListDocuments",
+            "EC2WindowsMessageDeliveryService.ListDocuments",
+            "AmazonSSM.",
+            "",
+        ] {
+            let error = refuse(&test, administrator(), target, b"{}").await;
+            assert_eq!(error.code, ErrorCode::UnknownOperationException, "{target}");
+        }
+        let error = refuse(&test, administrator(), "AmazonSSM.PutParameter", b"{}").await;
+        assert_eq!(
+            error.message,
+            "Moorline does not implement the operation PutParameter yet"
+        );
+    }
+
+    #[tokio::test]
+    async fn authorization_comes_before_validation_and_reading_before_both() {
+        let test = TestApp::new().await;
+        let target = "AmazonSSM.CreateActivation";
+        let error = refuse(&test, Principal::Anonymous, target, b"[]").await;
+        assert_eq!(error.code, ErrorCode::SerializationException);
+        let error = refuse(&test, Principal::Anonymous, target, b"{}").await;
+        assert_eq!(error.code, ErrorCode::MissingAuthenticationToken);
+        let error = refuse(&test, administrator(), target, b"").await;
+        assert_eq!(error.code, ErrorCode::ValidationException);
+    }
+}
