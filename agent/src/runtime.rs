@@ -8,7 +8,7 @@ mod worker_process;
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, LOCK_FILE, NodeContext, Platform, RoleCredentials};
 pub(crate) use footprint::shrink;
-pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess, WorkerSpawnError};
+pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess};
 
 /// A random number for jitter.
 pub(crate) fn random_u32() -> u32 {

@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// A session that nobody can reach for this long ends.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(30 * 60);
+/// And one that nobody ever reached ends after this long: its client has given up by then.
+const LONGEST_START: Duration = Duration::from_secs(60);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TEXT: &[u8] = b"keepalive";
 /// No frame of any kind for this long: the peer is dead, though TCP has not noticed.
@@ -42,6 +44,8 @@ pub(super) enum LinkEvent {
     Frame(Bytes),
     /// The websocket is gone; a new one is being opened.
     Lost,
+    /// The endpoint says that the session has ended.
+    Ended,
     /// There will be no connection any more; the reason.
     GivenUp(String),
 }
@@ -73,6 +77,8 @@ pub(super) struct Link {
     backoff: Backoff,
     /// Since when there is no connection.
     away_since: Instant,
+    /// How long there may be none.
+    patience: Duration,
 }
 
 impl Link {
@@ -83,6 +89,7 @@ impl Link {
             opening,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             away_since: Instant::now(),
+            patience: LONGEST_START,
         }
     }
 
@@ -142,14 +149,18 @@ impl Link {
         let now = Instant::now();
         let error = match opened {
             Ok(socket) => {
+                self.patience = LONGEST_ABSENCE;
                 self.state = State::Open(Box::new(OpenLink::new(socket, now)));
                 return Some(LinkEvent::Opened);
             }
             Err(error) => error,
         };
-        let is_final = error.is_final();
+        if error.is_final() {
+            self.state = State::Closed;
+            return Some(LinkEvent::Ended);
+        }
         let text = format!("{:#}", anyhow::Error::from(error));
-        if is_final || now.duration_since(self.away_since) > LONGEST_ABSENCE {
+        if now.duration_since(self.away_since) > self.patience {
             self.state = State::Closed;
             return Some(LinkEvent::GivenUp(text));
         }

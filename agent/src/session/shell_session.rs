@@ -310,6 +310,11 @@ impl ShellSession {
                 channel.receive(now, &frame);
             }
             LinkEvent::Lost => channel.disconnected(),
+            LinkEvent::Ended => {
+                tracing::info!("the endpoint ended the session while it was not connected");
+                channel.disconnected();
+                self.end(Order::Closed);
+            }
             LinkEvent::GivenUp(reason) => {
                 channel.disconnected();
                 self.end(Order::Failed(reason));

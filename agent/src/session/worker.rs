@@ -43,6 +43,8 @@ enum StartError {
     Signals(#[source] io::Error),
     #[error("the operating system gives no randomness")]
     Randomness,
+    #[error("the endpoint names {0:?} as the place of the transcript, which is no path")]
+    TranscriptPath(String),
     #[error(transparent)]
     SessionId(#[from] InvalidId),
     #[error(transparent)]
@@ -105,6 +107,12 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     let registration = Arc::new(Registration::load(&task.state_dir)?);
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
     let wanted = Wanted::from_plan(&plan)?;
+    let transcript_path = content
+        .moorline_transcript_path
+        .filter(|_| registration.is_moorline);
+    if let Some(path) = transcript_path.as_deref().filter(|path| !is_plain_path(path)) {
+        return Err(StartError::TranscriptPath(path.to_owned()));
+    }
     let user = LoginUser::resolve(&UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
@@ -120,7 +128,7 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     let (pty, shell) = pty::start(&program, &user, Size::default())?;
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
-    let transcript = content.moorline_transcript_path.map(|path| {
+    let transcript = transcript_path.map(|path| {
         let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
         let recorder = Recorder::new(session_id.to_string(), program.shown(), unix_millis() / 1000);
         Transcript::new(Arc::new(place), recorder)
@@ -141,6 +149,15 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         transcript,
         profile: typed_profile(&plan),
     })
+}
+
+/// A path of an HTTP request that needs no escape: what is appended to it stays where it belongs.
+fn is_plain_path(path: &str) -> bool {
+    path.len() <= 256
+        && path.starts_with('/')
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'))
 }
 
 /// `shellProfile` is typed into a shell, as the stock agent does.
@@ -173,4 +190,27 @@ fn start_log() {
         .with_target(false)
         .log_internal_errors(false)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_goes_to_a_path_and_nowhere_else() {
+        assert!(is_plain_path("/v1/transcript/me-0abc.1_2"));
+        for bad in [
+            "",
+            "v1",
+            "https://h/x",
+            "/a?offset=0",
+            "/a b",
+            "/a\r\nx: y",
+            "/%2e",
+            "/é",
+        ] {
+            assert!(!is_plain_path(bad), "{bad}");
+        }
+        assert!(!is_plain_path(&"/a".repeat(200)));
+    }
 }
