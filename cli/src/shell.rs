@@ -85,6 +85,9 @@ async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionCli
         Ending::Closed { reason, exit_code } => {
             if !reason.is_empty() {
                 console::note(&format!("session ended: {}", console::one_line(&reason)));
+                if exit_code.is_none() {
+                    return EXIT_NO_SESSION; // cut short: whatever ran there did not end by itself
+                }
             }
             shell_code(exit_code)
         }

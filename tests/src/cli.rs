@@ -74,17 +74,17 @@ impl Cli {
     /// # Errors
     /// It cannot be started.
     pub fn at_terminal(&self, arguments: &[&str]) -> Result<Terminal> {
-        let mut command = Command::new(program("moorline")?);
-        command.args(arguments).env_clear().envs(&self.environment);
-        Terminal::start(&mut command, 80, 24)
+        Terminal::start(&mut self.command(arguments)?, 80, 24)
     }
 
-    /// Opens a shell and gets it ready: a prompt that cannot be mistaken, and no echo that repeats what is typed.
+    /// Opens a shell and gets it ready: no prompt, and no echo that repeats what is typed. What `moorline` itself
+    /// has to say, as of a lost connection, does not go to the screen.
     ///
     /// # Errors
     /// No shell answers.
     pub async fn shell(&self, node: &str) -> Result<Terminal> {
-        let mut terminal = self.at_terminal(&["shell", node])?;
+        let mut command = self.command(&["shell", node])?;
+        let mut terminal = Terminal::start_with(&mut command, 80, 24, Some(tempfile::tempfile()?))?;
         terminal.send("stty -echo; PS1=; echo rea''dy\n")?;
         terminal.expect("ready").await?;
         Ok(terminal)

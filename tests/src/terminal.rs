@@ -39,13 +39,25 @@ impl Terminal {
     /// # Errors
     /// There is no terminal, or the program cannot be started.
     pub fn start(command: &mut Command, columns: u16, rows: u16) -> Result<Self> {
+        Self::start_with(command, columns, rows, None)
+    }
+
+    /// As [`Self::start`], with standard error in a file, where the program's own remarks do not come between the
+    /// lines of what it shows.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(command: &mut Command, columns: u16, rows: u16, remarks: Option<File>) -> Result<Self> {
         let size = winsize(columns, rows);
         let pty = openpty(Some(&size), None).context("failed to open a pseudo terminal")?;
         command
             .stdin(pty.slave.try_clone()?)
             .stdout(pty.slave.try_clone()?)
-            .stderr(pty.slave)
             .kill_on_drop(true);
+        match remarks {
+            Some(file) => command.stderr(file),
+            None => command.stderr(pty.slave),
+        };
         #[expect(unsafe_code, reason = "only a forked child can take a controlling terminal")]
         // SAFETY: setsid and ioctl are async-signal-safe, and nothing allocates between fork and exec.
         unsafe {
