@@ -268,6 +268,11 @@ impl Invocation {
         kept
     }
 
+    /// The node reported something that cannot be read. It may have been the end: whoever waits should know.
+    pub(crate) fn unreadable_reply(&mut self) {
+        self.note("a reply of the node could not be read");
+    }
+
     /// Time passed. Returns whether anything changed.
     pub(crate) fn time_passed(&mut self, now: u64) -> bool {
         if self.deadline_at.is_none_or(|deadline| now < deadline) {

@@ -113,6 +113,10 @@ pub(crate) async fn replied(
         Err(error) => {
             // repeating it would not make it readable
             warn!(%node, %message_id, command_id = %id, %error, "a reply cannot be read");
+            app.metrics
+                .counter("moorline_unreadable_replies_total", &[])
+                .increment();
+            app.store.note_unreadable_reply(&id, node).await?;
             return Ok(());
         }
     };
@@ -123,6 +127,9 @@ pub(crate) async fn replied(
         }
         Some(true) => {
             info!(%node, command_id = %id, status = reply.document_status.as_str(), "command ended on node");
+            app.metrics
+                .counter("moorline_invocations_ended_total", &[("by", "node")])
+                .increment();
             let has_refused = app.store.has_refused_jobs(node).await?;
             if has_refused && app.store.resend_refused(node, now).await? {
                 app.routing.nudge(node);
@@ -138,6 +145,9 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let ended = app.store.expire_invocations(now).await?;
     if ended > 0 {
         info!(ended, "invocations ran out of time");
+        app.metrics
+            .counter("moorline_invocations_ended_total", &[("by", "deadline")])
+            .add(ended as u64);
     }
     for node in app
         .store

@@ -4,6 +4,7 @@ mod change;
 mod delivery;
 mod list;
 mod row;
+mod step;
 #[cfg(test)]
 mod tests;
 

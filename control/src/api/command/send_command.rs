@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use moorline_protocol::{
     document::{CommandDocument, Platform},
-    message::SendCommandContent,
+    message::{MAX_FRAME_BYTES, SendCommandContent},
     types::InstanceId,
 };
 use moorline_ssm::{
@@ -31,6 +31,9 @@ use crate::{
     store::{CommandHead, CommandRow, DocumentRow, NewCommand, NewInvocation, NodeRow},
 };
 
+/// A job must fit one frame of the control channel, with its ids and topic.
+const MOST_JOB_BYTES: usize = MAX_FRAME_BYTES - 4096;
+
 pub(super) async fn send_command(
     cx: RequestContext,
     input: SendCommandRequest,
@@ -51,7 +54,7 @@ pub(super) async fn send_command(
         execution_millis: document.execution_seconds.saturating_mul(1000),
     };
     let command_id = Uuid::new_v4().to_string();
-    let job_content = document.job_content(&command_id, &input);
+    let job_content = document.job_content(&command_id, &input)?;
     let invocations = invocations(&document, &nodes, input.targets.is_none(), deadlines, cx.now)?;
     let mut tally = Tally {
         targets: nodes.len() as u64,
@@ -84,6 +87,7 @@ pub(super) async fn send_command(
         invocations,
     };
     cx.app.store.insert_command(&new).await?;
+    cx.app.metrics.counter("moorline_commands_total", &[]).increment();
     for waiting in new
         .invocations
         .iter()
@@ -160,7 +164,7 @@ impl Prepared {
     }
 
     /// What a node gets (agent-wire §6.2). It must read it by itself: the document may change meanwhile.
-    fn job_content(&self, command_id: &str, input: &SendCommandRequest) -> String {
+    fn job_content(&self, command_id: &str, input: &SendCommandRequest) -> ApiResult<String> {
         let cloud_watch = shape::cloud_watch(input.cloud_watch_output_config.clone());
         let is_enabled = cloud_watch.cloud_watch_output_enabled.unwrap_or_default();
         let content = SendCommandContent {
@@ -173,7 +177,18 @@ impl Prepared {
             cloud_watch_log_group_name: cloud_watch.cloud_watch_log_group_name.unwrap_or_default(),
             cloud_watch_output_enabled: is_enabled.to_string(),
         };
-        serde_json::to_string(&content).expect("a structure of texts and JSON values can be written")
+        let content =
+            serde_json::to_string(&content).expect("a structure of texts and JSON values can be written");
+        // it travels as a text in JSON, where quotes count twice
+        let on_the_wire = Value::from(content.as_str()).to_string().len();
+        if on_the_wire > MOST_JOB_BYTES {
+            let message = format!(
+                "the document with its parameters has {on_the_wire} bytes on the wire, above the limit of \
+                 {MOST_JOB_BYTES}; pass large data as a file or by an address"
+            );
+            return Err(ApiError::new(ErrorCode::InvalidParameters, message));
+        }
+        Ok(content)
     }
 }
 

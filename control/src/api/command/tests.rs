@@ -109,6 +109,11 @@ async fn a_command_that_cannot_run_is_refused_with_its_reason() {
             "mode",
         ),
         (
+            change(|r| r.parameters = Some([("commands".to_owned(), vec!["\"".repeat(400_000)])].into())),
+            ErrorCode::InvalidParameters,
+            "limit",
+        ),
+        (
             change(|r| r.timeout_seconds = Some(29)),
             ErrorCode::ValidationException,
             "timeoutSeconds",

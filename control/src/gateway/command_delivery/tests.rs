@@ -1,5 +1,8 @@
 use moorline_protocol::message::{CancelCommandContent, SendCommandContent};
-use moorline_ssm::command::{CancelCommand, CancelCommandRequest, ListCommands, ListCommandsRequest};
+use moorline_ssm::command::{
+    CancelCommand, CancelCommandRequest, ListCommandInvocations, ListCommandInvocationsRequest, ListCommands,
+    ListCommandsRequest,
+};
 
 use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
 
@@ -269,6 +272,17 @@ async fn what_cannot_be_read_or_belongs_to_nothing_is_acknowledged_and_changes_n
     fleet.ack(&node, &unknown, "200").await;
     fleet.reply(&node, &unknown, "Success", &[SUCCESS]).await;
     assert_eq!(fleet.status(&command, &node).await, "Pending");
+    let request = ListCommandInvocationsRequest {
+        command_id: command.command_id,
+        ..ListCommandInvocationsRequest::default()
+    };
+    let listed = fleet
+        .endpoint
+        .call::<ListCommandInvocations>(request)
+        .await
+        .unwrap();
+    let trace = listed.command_invocations.unwrap().remove(0).trace_output;
+    assert_eq!(trace.as_deref(), Some("a reply of the node could not be read"));
 }
 
 #[tokio::test]
