@@ -4,6 +4,8 @@
 //! never told is called unknown: a job that may have reached the node is not "not delivered", and a job that was
 //! taken is not "failed" for want of a result. Late replies still bring their output.
 
+#[cfg(test)]
+mod captured;
 mod outcome;
 #[cfg(test)]
 mod property;
