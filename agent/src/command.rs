@@ -19,16 +19,18 @@ mod worker;
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use moorline_protocol::message::AgentMessage;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::runtime::NodeContext;
 
 /// Jobs and acknowledgements that wait; when it is full, the endpoint delivers again.
 const MAILBOX: usize = 256;
+/// Before a failed task begins anew.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// The daemon's side of Run Command: a handle to its task.
 #[derive(Debug, Clone)]
@@ -43,8 +45,8 @@ impl CommandService {
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, received) = mpsc::channel(MAILBOX);
         let connected = Arc::new(Notify::new());
-        let service = service::Service::new(context, outgoing, received, Arc::clone(&connected));
-        tokio::spawn(service.run());
+        let node = Arc::new(executor::Node::of(&context));
+        tokio::spawn(keep_serving(node, outgoing, received, Arc::clone(&connected)));
         Self { mailbox, connected }
     }
 
@@ -53,12 +55,41 @@ impl CommandService {
     /// # Errors
     /// The mailbox is full: the message comes back, and the caller answers a job with ProcessorBufferFull.
     pub(crate) fn try_deliver(&self, message: AgentMessage) -> Result<(), AgentMessage> {
-        self.mailbox.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
+        self.mailbox
+            .try_send(message)
+            .map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// The control channel stands again: replies without acknowledgement are due at once.
     pub(crate) fn connected(&self) {
         self.connected.notify_one();
+    }
+}
+
+/// Runs the service. Should it panic, it begins anew, as after a restart of the daemon: all it knows is in the journal.
+async fn keep_serving(
+    node: Arc<executor::Node>,
+    outgoing: mpsc::Sender<AgentMessage>,
+    mailbox: mpsc::Receiver<AgentMessage>,
+    connected: Arc<Notify>,
+) {
+    let mailbox = Arc::new(Mutex::new(mailbox));
+    loop {
+        let received = Arc::clone(&mailbox).lock_owned().await;
+        let service = service::Service::new(
+            Arc::clone(&node),
+            outgoing.clone(),
+            received,
+            Arc::clone(&connected),
+        );
+        match tokio::spawn(service.run()).await {
+            Err(error) if error.is_panic() => {
+                tracing::error!(%error, "the task for commands failed, and is started anew");
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
+            // The daemon ends.
+            _ => return,
+        }
     }
 }
 

@@ -20,20 +20,50 @@ use tokio::{
     time::Instant,
 };
 
-use crate::runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess};
+use crate::{
+    config::CommandConfig,
+    runtime::{NodeContext, Platform, ProcessKey, WorkerKind, WorkerProcess},
+};
 
 use super::{
-    journal::{CancelOutcome, JournalError, JournalThread, Settled, Unfinished, WorkerRecord},
-    now_millis, reply,
+    journal::{
+        CancelOutcome, Endings, JournalError, JournalThread, ProcessRecord, Settled, StepRecord, Unfinished,
+    },
+    now_millis, reply, step,
     worker::WorkerTask,
 };
 
 /// How often workers that are not our children are looked at.
 const ADOPTED_LOOK: Duration = Duration::from_millis(500);
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Workers that end before they begin, one after another, until the command is given up.
-const MAX_STARTS: u32 = 10;
+const MAX_STARTS: u32 = 12;
+
+/// What this capability needs to know about its node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) limits: CommandConfig,
+    /// Absolute, since a worker stands elsewhere.
+    pub(super) state_dir: PathBuf,
+    pub(super) instance_id: String,
+    pub(super) region: String,
+    pub(super) platform: Platform,
+    pub(super) is_moorline: bool,
+}
+
+impl Node {
+    pub(super) fn of(context: &NodeContext) -> Self {
+        Self {
+            limits: context.config.command.clone(),
+            state_dir: std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone()),
+            instance_id: context.instance_id().to_string(),
+            region: context.registration.region.clone(),
+            platform: context.platform.clone(),
+            is_moorline: context.registration.is_moorline,
+        }
+    }
+}
 
 /// The end of a worker process that this daemon started.
 #[derive(Debug)]
@@ -44,9 +74,7 @@ pub(super) struct WorkerEnded {
 /// Commands in hand.
 #[derive(Debug)]
 pub(super) struct Executor {
-    context: Arc<NodeContext>,
-    /// Absolute, since a worker stands elsewhere.
-    state_dir: PathBuf,
+    node: Arc<Node>,
     journal: JournalThread,
     waiting: VecDeque<Waiting>,
     running: BTreeMap<String, Running>,
@@ -69,21 +97,19 @@ struct Running {
     /// `None`: it ended before it could be looked at.
     key: Option<ProcessKey>,
     /// Set for a worker that another daemon started, or that won a race against ours.
-    adopted: Option<WorkerRecord>,
+    adopted: Option<ProcessRecord>,
     starts: u32,
 }
 
 impl Executor {
     pub(super) fn new(
-        context: Arc<NodeContext>,
+        node: Arc<Node>,
         journal: JournalThread,
         ended: mpsc::Sender<WorkerEnded>,
         nudged: Arc<Notify>,
     ) -> Self {
-        let state_dir = std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone());
         Self {
-            context,
-            state_dir,
+            node,
             journal,
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
@@ -107,17 +133,21 @@ impl Executor {
 
     /// Whether one more command may be accepted.
     pub(super) fn has_room(&self) -> bool {
-        let limits = &self.context.config.command;
+        let limits = &self.node.limits;
         self.running.len() + self.waiting.len() < limits.workers.saturating_add(limits.queue)
     }
 
     pub(super) fn enqueue(&mut self, command_id: String) {
-        self.waiting.push_back(Waiting { command_id, starts: 0, not_before: None });
+        self.waiting.push_back(Waiting {
+            command_id,
+            starts: 0,
+            not_before: None,
+        });
     }
 
     /// Starts what can be started.
     pub(super) async fn start_waiting(&mut self) {
-        while self.running.len() < self.context.config.command.workers {
+        while self.running.len() < self.node.limits.workers {
             let now = Instant::now();
             let is_ready = |waiting: &Waiting| waiting.not_before.is_none_or(|at| at <= now);
             let Some(index) = self.waiting.iter().position(is_ready) else {
@@ -130,24 +160,39 @@ impl Executor {
     }
 
     async fn start(&mut self, waiting: Waiting) {
-        let Waiting { command_id, starts, .. } = waiting;
+        let Waiting {
+            command_id, starts, ..
+        } = waiting;
         let task = WorkerTask {
-            state_dir: self.state_dir.clone(),
+            state_dir: self.node.state_dir.clone(),
             command_id: command_id.clone(),
-            instance_id: self.context.instance_id().to_string(),
-            region: self.context.registration.region.clone(),
-            platform: self.context.platform.clone(),
-            is_moorline: self.context.registration.is_moorline,
+            instance_id: self.node.instance_id.clone(),
+            region: self.node.region.clone(),
+            platform: self.node.platform.clone(),
+            is_moorline: self.node.is_moorline,
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &task, Path::new("/")).await {
             Ok(worker) => {
-                let running = Running { key: worker.key(), adopted: None, starts: starts + 1 };
+                let running = Running {
+                    key: worker.key(),
+                    adopted: None,
+                    starts: starts + 1,
+                };
                 self.running.insert(command_id.clone(), running);
-                tokio::spawn(watch(command_id, worker, self.ended.clone(), Arc::clone(&self.nudged)));
+                tokio::spawn(watch(
+                    command_id,
+                    worker,
+                    self.ended.clone(),
+                    Arc::clone(&self.nudged),
+                ));
             }
             Err(error) => {
-                tracing::warn!(command_id, error = &error as &dyn std::error::Error, "no worker for a command");
+                tracing::warn!(
+                    command_id,
+                    error = &error as &dyn std::error::Error,
+                    "no worker for a command"
+                );
                 self.wait_again(command_id, starts + 1).await;
             }
         }
@@ -158,9 +203,15 @@ impl Executor {
         if starts >= MAX_STARTS && self.abandon(&command_id).await {
             return;
         }
-        let pause = FIRST_RETRY.saturating_mul(1 << starts.min(10)).min(LAST_RETRY);
+        let pause = FIRST_RETRY
+            .saturating_mul(1 << starts.saturating_sub(1).min(10))
+            .min(LAST_RETRY);
         let not_before = Some(Instant::now() + pause);
-        self.waiting.push_back(Waiting { command_id, starts, not_before });
+        self.waiting.push_back(Waiting {
+            command_id,
+            starts,
+            not_before,
+        });
     }
 
     async fn abandon(&self, command_id: &str) -> bool {
@@ -212,29 +263,56 @@ impl Executor {
 
     async fn settle(&mut self, command_id: String, starts: u32) {
         let id = command_id.clone();
+        let directory = step::run_directories(&self.node.state_dir).join(&command_id);
         let settled = self.journal.call(move |journal| {
             let now = now_millis();
-            journal.settle(&id, now, WorkerRecord::is_alive, |job_id, steps| reply::lost(job_id, steps, now))
+            let endings = Endings {
+                cancelled: |job_id: &str| reply::ended_without_run(job_id, ResultStatus::Cancelled, "", now),
+                lost: |job_id: &str, steps: &[StepRecord]| {
+                    let partial = |name: &str, position| step::partial_output(&directory, name, position);
+                    reply::lost(job_id, steps, partial, now)
+                },
+            };
+            let settled = journal.settle(&id, now, ProcessRecord::is_alive, endings)?;
+            if settled == Settled::Lost {
+                step::end_orphan(&directory);
+            }
+            Ok(settled)
         });
         match settled.await {
-            Ok(Settled::Finished) => self.nudged.notify_one(),
+            Ok(Settled::Finished | Settled::Cancelled) => self.nudged.notify_one(),
             Ok(Settled::Lost) => {
-                tracing::warn!(command_id, "a command's worker ended unexpectedly; reported as failed");
+                tracing::warn!(
+                    command_id,
+                    "a command's worker ended unexpectedly; reported as failed"
+                );
                 self.nudged.notify_one();
             }
             Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
             Ok(Settled::Running(worker)) => self.adopt(command_id, worker, starts),
             Err(error) => {
-                tracing::warn!(command_id, error = &error as &dyn std::error::Error, "a command waits for the journal");
+                tracing::warn!(
+                    command_id,
+                    error = &error as &dyn std::error::Error,
+                    "a command waits for the journal"
+                );
                 self.unsettled.insert(command_id);
                 self.retry_at = Some(Instant::now() + FIRST_RETRY);
             }
         }
     }
 
-    fn adopt(&mut self, command_id: String, worker: WorkerRecord, starts: u32) {
-        tracing::info!(command_id, pid = worker.key.pid, "a running command was taken over");
-        let running = Running { key: Some(worker.key), adopted: Some(worker), starts };
+    fn adopt(&mut self, command_id: String, worker: ProcessRecord, starts: u32) {
+        tracing::info!(
+            command_id,
+            pid = worker.key.pid,
+            "a running command was taken over"
+        );
+        let running = Running {
+            key: Some(worker.key),
+            adopted: Some(worker),
+            starts,
+        };
         self.running.insert(command_id, running);
     }
 
@@ -258,7 +336,10 @@ impl Executor {
             Ok(CancelOutcome::Marked(worker)) => worker.as_ref().map(|worker| worker.key),
             _ => None,
         };
-        for key in [key, recorded.filter(|recorded| key != Some(*recorded))].into_iter().flatten() {
+        for key in [key, recorded.filter(|recorded| key != Some(*recorded))]
+            .into_iter()
+            .flatten()
+        {
             signal(key, Signal::SIGUSR1);
         }
         if outcome? == CancelOutcome::Ended {
@@ -270,14 +351,22 @@ impl Executor {
 
     /// Commands that wait only for the journal have no end yet, and are looked at again then.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let has_slot = self.running.len() < self.context.config.command.workers;
-        let start = self.waiting.iter().filter(|_| has_slot).filter_map(|waiting| waiting.not_before).min();
+        let has_slot = self.running.len() < self.node.limits.workers;
+        let start = self
+            .waiting
+            .iter()
+            .filter(|_| has_slot)
+            .filter_map(|waiting| waiting.not_before)
+            .min();
         [start, self.retry_at].into_iter().flatten().min()
     }
 
     /// Whether workers run that say nothing to this daemon.
     pub(super) fn look_interval(&self) -> Option<Duration> {
-        self.running.values().any(|running| running.adopted.is_some()).then_some(ADOPTED_LOOK)
+        self.running
+            .values()
+            .any(|running| running.adopted.is_some())
+            .then_some(ADOPTED_LOOK)
     }
 }
 

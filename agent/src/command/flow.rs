@@ -59,7 +59,11 @@ impl Flow {
     /// The outcome of a step that is not to run; `None`: run it.
     pub(super) fn outcome_without_run(&self, step: &Step, stop: Option<StopReason>) -> Option<StepOutcome> {
         if self.has_exited && !step.control.finally {
-            return Some(StepOutcome::not_run(ResultStatus::Skipped, 0, step.skipped_after_exit()));
+            return Some(StepOutcome::not_run(
+                ResultStatus::Skipped,
+                0,
+                step.skipped_after_exit(),
+            ));
         }
         match stop {
             Some(StopReason::Interrupted) => {
@@ -81,7 +85,11 @@ impl Flow {
 
     /// Gives a step that ran its outcome.
     pub(super) fn outcome(&mut self, ran: Ran) -> StepOutcome {
-        let Ran { ending, mut stdout, mut stderr } = ran;
+        let Ran {
+            ending,
+            mut stdout,
+            mut stderr,
+        } = ran;
         let mut text = None;
         let (status, code) = match ending {
             Ending::Exited(0) => (ResultStatus::Success, 0),
@@ -115,11 +123,17 @@ impl Flow {
                 (ResultStatus::Failed, i64::from(EXIT_WITH_REBOOT))
             }
             Ending::Exited(code) => {
-                append_line(&mut stderr, &format!("failed to run commands: exit status {code}"));
+                append_line(
+                    &mut stderr,
+                    &format!("failed to run commands: exit status {code}"),
+                );
                 (ResultStatus::Failed, i64::from(code))
             }
             Ending::Killed(signal) => {
-                append_line(&mut stderr, &format!("failed to run commands: killed by signal {signal}"));
+                append_line(
+                    &mut stderr,
+                    &format!("failed to run commands: killed by signal {signal}"),
+                );
                 (ResultStatus::Failed, -1)
             }
             Ending::NotStarted(reason) => {
@@ -133,7 +147,13 @@ impl Flow {
                 (ResultStatus::Failed, STOPPED)
             }
         };
-        StepOutcome { status, code, stdout, stderr, text }
+        StepOutcome {
+            status,
+            code,
+            stdout,
+            stderr,
+            text,
+        }
     }
 
     /// Applies the step's own control to its outcome and goes on to the next step.
@@ -142,8 +162,7 @@ impl Flow {
             ResultStatus::Failed => {
                 if let Some(on_failure) = step.control.on_failure {
                     self.has_exited = true;
-                    const TEXT: &str =
-                        "\nStep was found to have onFailure property. Further document steps will be skipped.";
+                    const TEXT: &str = "\nStep was found to have onFailure property. Further document steps will be skipped.";
                     outcome.stdout.push_str(TEXT);
                     outcome.stderr.push_str(TEXT);
                     if let Some(text) = &mut outcome.text {

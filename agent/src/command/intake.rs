@@ -3,7 +3,8 @@
 use moorline_protocol::{
     document::CommandDocument,
     message::{
-        AgentJob, CancelCommandContent, JobAckCode, SendCommandContent, TOPIC_CANCEL_COMMAND, TOPIC_SEND_COMMAND,
+        AgentJob, CancelCommandContent, JobAckCode, SendCommandContent, TOPIC_CANCEL_COMMAND,
+        TOPIC_SEND_COMMAND,
     },
 };
 use serde_json::{Map, Value};
@@ -14,10 +15,21 @@ const MAX_ID_BYTES: usize = 200;
 /// What a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Intake {
-    Cancel { job_id: String, command_id: String },
-    Send { job_id: String, command_id: String, content: String },
+    Cancel {
+        job_id: String,
+        command_id: String,
+    },
+    Send {
+        job_id: String,
+        command_id: String,
+        content: String,
+    },
     /// Not a job at all, or one that nobody can do.
-    Unusable { job_id: String, code: JobAckCode, reason: String },
+    Unusable {
+        job_id: String,
+        code: JobAckCode,
+        reason: String,
+    },
 }
 
 /// Reads the payload of an `agent_job`.
@@ -26,7 +38,12 @@ pub(super) fn read(payload: &[u8]) -> Intake {
         Ok(job) => job,
         Err(error) => return unusable(String::new(), format!("the job is not readable: {error}")),
     };
-    let AgentJob { content, job_id, topic, .. } = job;
+    let AgentJob {
+        content,
+        job_id,
+        topic,
+        ..
+    } = job;
     let Some(command_id) = command_id(&job_id) else {
         return unusable(job_id, "the job's id cannot name a command");
     };
@@ -36,26 +53,43 @@ pub(super) fn read(payload: &[u8]) -> Intake {
             Err(error) => return unusable(job_id, format!("the cancellation is not readable: {error}")),
         };
         return match self::command_id(&target.cancel_message_id) {
-            Some(command_id) => Intake::Cancel { job_id, command_id: command_id.to_owned() },
+            Some(command_id) => Intake::Cancel {
+                job_id,
+                command_id: command_id.to_owned(),
+            },
             None => unusable(job_id, "the cancellation names no command"),
         };
     }
     if !topic.starts_with(TOPIC_SEND_COMMAND) {
         let reason = format!("the topic {topic:?} is not known");
-        return Intake::Unusable { job_id, code: JobAckCode::UnexpectedDocumentType, reason };
+        return Intake::Unusable {
+            job_id,
+            code: JobAckCode::UnexpectedDocumentType,
+            reason,
+        };
     }
     let parsed = read_content(&content).and_then(|content| {
-        CommandDocument::parse(&content.document_content).map(drop).map_err(|error| error.to_string())
+        CommandDocument::parse(&content.document_content)
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
     let command_id = command_id.to_owned();
     match parsed {
-        Ok(()) => Intake::Send { job_id, command_id, content },
+        Ok(()) => Intake::Send {
+            job_id,
+            command_id,
+            content,
+        },
         Err(reason) => unusable(job_id, reason),
     }
 }
 
 fn unusable(job_id: String, reason: impl Into<String>) -> Intake {
-    Intake::Unusable { job_id, code: JobAckCode::AgentJobMessageParseError, reason: reason.into() }
+    Intake::Unusable {
+        job_id,
+        code: JobAckCode::AgentJobMessageParseError,
+        reason: reason.into(),
+    }
 }
 
 /// Reads the content of a job that runs a command. Members that are null count as absent.
@@ -74,7 +108,9 @@ fn command_id(job_id: &str) -> Option<&str> {
     let is_file_name = !id.is_empty()
         && id.len() <= MAX_ID_BYTES
         && !id.starts_with('.')
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     is_file_name.then_some(id)
 }
 
@@ -124,7 +160,11 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_a_command_is_read_with_null_members() {
-        let read = read(&job("aws.ssm.c1.mi-0", "aws.ssm.sendCommand.us-east-1.mi-0", &content()));
+        let read = read(&job(
+            "aws.ssm.c1.mi-0",
+            "aws.ssm.sendCommand.us-east-1.mi-0",
+            &content(),
+        ));
         let expected = Intake::Send {
             job_id: "aws.ssm.c1.mi-0".to_owned(),
             command_id: "c1".to_owned(),
@@ -135,23 +175,49 @@ mod tests {
 
     #[test]
     fn a_cancellation_names_the_command_of_another_job() {
-        let read = read(&job("c2", TOPIC_CANCEL_COMMAND, r#"{"CancelMessageId":"aws.ssm.c1.mi-0"}"#));
-        assert_eq!(read, Intake::Cancel { job_id: "c2".to_owned(), command_id: "c1".to_owned() });
+        let read = read(&job(
+            "c2",
+            TOPIC_CANCEL_COMMAND,
+            r#"{"CancelMessageId":"aws.ssm.c1.mi-0"}"#,
+        ));
+        assert_eq!(
+            read,
+            Intake::Cancel {
+                job_id: "c2".to_owned(),
+                command_id: "c1".to_owned()
+            }
+        );
     }
 
     #[test]
     fn what_cannot_be_run_says_why() {
         let table = [
             (b"nonsense".to_vec(), "", JobAckCode::AgentJobMessageParseError),
-            (job("c", TOPIC_SEND_COMMAND, "{"), "c", JobAckCode::AgentJobMessageParseError),
-            (job("c", TOPIC_SEND_COMMAND, "{}"), "c", JobAckCode::AgentJobMessageParseError),
+            (
+                job("c", TOPIC_SEND_COMMAND, "{"),
+                "c",
+                JobAckCode::AgentJobMessageParseError,
+            ),
+            (
+                job("c", TOPIC_SEND_COMMAND, "{}"),
+                "c",
+                JobAckCode::AgentJobMessageParseError,
+            ),
             (
                 job("c", TOPIC_SEND_COMMAND, &content().replace("2.2", "9.9")),
                 "c",
                 JobAckCode::AgentJobMessageParseError,
             ),
-            (job("c", "aws.ssm.other", &content()), "c", JobAckCode::UnexpectedDocumentType),
-            (job("a/b", TOPIC_SEND_COMMAND, &content()), "a/b", JobAckCode::AgentJobMessageParseError),
+            (
+                job("c", "aws.ssm.other", &content()),
+                "c",
+                JobAckCode::UnexpectedDocumentType,
+            ),
+            (
+                job("a/b", TOPIC_SEND_COMMAND, &content()),
+                "a/b",
+                JobAckCode::AgentJobMessageParseError,
+            ),
         ];
         for (payload, expected_job, expected_code) in table {
             match read(&payload) {

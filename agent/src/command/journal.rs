@@ -20,11 +20,12 @@ use std::{
 use moorline_protocol::message::ResultStatus;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::runtime::ProcessKey;
 
-pub(super) use accept::{CancelOutcome, Settled, Unfinished};
+pub(super) use accept::{CancelOutcome, Endings, Settled, Unfinished};
 pub(super) use outbox::PendingReply;
 pub(super) use progress::{Beginning, StepProgress};
 pub(super) use retention::MEMORY;
@@ -83,18 +84,26 @@ pub(super) enum Opener {
     Worker,
 }
 
-/// The process that runs a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WorkerRecord {
+/// A process, known again even after a reboot: a worker, or its script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessRecord {
     pub(super) boot_id: String,
     pub(super) key: ProcessKey,
 }
 
-impl WorkerRecord {
+impl ProcessRecord {
     /// This process.
     pub(super) fn of_this_process() -> Option<Self> {
-        let pid = i32::try_from(std::process::id()).ok()?;
-        Some(Self { boot_id: boot_id(), key: ProcessKey::of(pid)? })
+        Self::of(std::process::id())
+    }
+
+    /// A living process.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let key = ProcessKey::of(i32::try_from(pid).ok()?)?;
+        Some(Self {
+            boot_id: boot_id(),
+            key,
+        })
     }
 
     /// Whether exactly this process still lives.
@@ -154,7 +163,10 @@ impl Journal {
                 .append(true)
                 .mode(0o600)
                 .open(&path)
-                .map_err(|source| JournalError::Open { path: path.clone(), source })?;
+                .map_err(|source| JournalError::Open {
+                    path: path.clone(),
+                    source,
+                })?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&path, flags).map_err(doing("open"))?;
@@ -186,7 +198,9 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, JournalError> {
         let run = || {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
@@ -200,9 +214,13 @@ impl Journal {
         what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, JournalError> {
-        self.connection.pragma_update(None, "synchronous", "NORMAL").map_err(doing(what))?;
+        self.connection
+            .pragma_update(None, "synchronous", "NORMAL")
+            .map_err(doing(what))?;
         let written = self.write(what, work);
-        self.connection.pragma_update(None, "synchronous", "FULL").map_err(doing(what))?;
+        self.connection
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(doing(what))?;
         written
     }
 }

@@ -9,10 +9,7 @@ use moorline_protocol::{
     message::{AgentMessage, MessageType},
     time::Now,
 };
-use tokio::{
-    sync::mpsc,
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
@@ -49,7 +46,13 @@ struct Pending {
 
 impl Outbox {
     pub(super) fn new(journal: JournalThread, outgoing: mpsc::Sender<AgentMessage>) -> Self {
-        Self { journal, outgoing, last_seen: 0, pending: BTreeMap::new(), paused_until: None }
+        Self {
+            journal,
+            outgoing,
+            last_seen: 0,
+            pending: BTreeMap::new(),
+            paused_until: None,
+        }
     }
 
     /// Sends what the journal has not been asked for before.
@@ -57,9 +60,13 @@ impl Outbox {
     /// # Errors
     /// The journal cannot be read.
     pub(super) async fn send_new(&mut self) -> Result<(), JournalError> {
+        self.paused_until = self.paused_until.filter(|until| *until > Instant::now());
         while self.pending.len() < WINDOW && !self.is_paused() {
             let after = self.last_seen;
-            let replies = self.journal.call(move |journal| journal.replies_after(after, BATCH, now_millis())).await?;
+            let replies = self
+                .journal
+                .call(move |journal| journal.replies_after(after, BATCH, now_millis()))
+                .await?;
             let is_last = replies.len() < BATCH;
             for reply in replies {
                 self.last_seen = reply.reply_id;
@@ -69,7 +76,14 @@ impl Outbox {
                     true => Instant::now() + FIRST_RESEND,
                     false => Instant::now() + FULL_PAUSE,
                 };
-                self.pending.insert(reply_id, Pending { message_id, due, wait: FIRST_RESEND });
+                self.pending.insert(
+                    reply_id,
+                    Pending {
+                        message_id,
+                        due,
+                        wait: FIRST_RESEND,
+                    },
+                );
             }
             if is_last {
                 break;
@@ -84,14 +98,20 @@ impl Outbox {
     /// The journal cannot be read.
     pub(super) async fn send_due(&mut self) -> Result<(), JournalError> {
         let now = Instant::now();
-        let due: Vec<i64> =
-            self.pending.iter().filter(|(_, pending)| pending.due <= now).map(|(reply_id, _)| *reply_id).collect();
+        let due: Vec<i64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.due <= now)
+            .map(|(reply_id, _)| *reply_id)
+            .collect();
         for reply_id in due {
             if self.is_paused() {
                 break;
             }
-            let found =
-                self.journal.call(move |journal| journal.replies_after(reply_id - 1, 1, now_millis())).await?;
+            let found = self
+                .journal
+                .call(move |journal| journal.replies_after(reply_id - 1, 1, now_millis()))
+                .await?;
             let Some(reply) = found.into_iter().find(|reply| reply.reply_id == reply_id) else {
                 // Too old; the journal has dropped it.
                 self.pending.remove(&reply_id);
@@ -108,7 +128,10 @@ impl Outbox {
 
     /// A message that nobody waits for: if it does not get through, the endpoint asks again.
     pub(super) fn send_once(&self, message_type: MessageType, payload: String) {
-        drop(self.outgoing.try_send(message(message_type, Uuid::new_v4(), payload)));
+        drop(
+            self.outgoing
+                .try_send(message(message_type, Uuid::new_v4(), payload)),
+        );
     }
 
     /// The endpoint has a reply.
@@ -117,7 +140,9 @@ impl Outbox {
     /// The journal cannot be written; the reply may be sent once more after a restart.
     pub(super) async fn acknowledge(&mut self, message_id: Uuid) -> Result<(), JournalError> {
         self.pending.retain(|_, pending| pending.message_id != message_id);
-        self.journal.call(move |journal| journal.acknowledge(message_id, now_millis())).await?;
+        self.journal
+            .call(move |journal| journal.acknowledge(message_id, now_millis()))
+            .await?;
         Ok(())
     }
 
@@ -133,8 +158,9 @@ impl Outbox {
 
     /// When there is something to do next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = self.pending.values().map(|pending| pending.due).min()?;
-        Some(self.paused_until.map_or(due, |paused| paused.max(due)))
+        // After a pause there may be new ones as well.
+        self.paused_until
+            .or_else(|| self.pending.values().map(|pending| pending.due).min())
     }
 
     /// The journal cannot be read now.
@@ -158,6 +184,9 @@ impl Outbox {
 
 fn message(message_type: MessageType, message_id: Uuid, payload: String) -> AgentMessage {
     // Only the wall clock goes into a message.
-    let now = Now { monotonic: Duration::ZERO, unix_millis: now_millis() };
+    let now = Now {
+        monotonic: Duration::ZERO,
+        unix_millis: now_millis(),
+    };
     AgentMessage::control(message_type, message_id, now, 0, Bytes::from(payload))
 }

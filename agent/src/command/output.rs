@@ -32,7 +32,12 @@ impl Capture {
     /// Goes on into another file; the beginning in memory stays. Without a file (the disk is full, say) the stream
     /// is still reported.
     pub(super) fn continue_in(&mut self, path: &Path) {
-        self.file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok();
+        self.file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .ok();
         self.file_bytes = 0;
     }
 
@@ -102,7 +107,10 @@ mod tests {
 
     #[test]
     fn a_stream_is_cut_at_24000_bytes_with_the_mark_inside() {
-        assert_eq!(stream_text(&"x".repeat(STREAM_BYTES), STREAM_BYTES), "x".repeat(STREAM_BYTES));
+        assert_eq!(
+            stream_text(&"x".repeat(STREAM_BYTES), STREAM_BYTES),
+            "x".repeat(STREAM_BYTES)
+        );
         let cut = stream_text(&"x".repeat(STREAM_BYTES + 1), STREAM_BYTES);
         assert_eq!(cut.len(), STREAM_BYTES);
         assert!(cut.ends_with("xx--output truncated--"));
@@ -119,7 +127,11 @@ mod tests {
     fn the_combined_output_shares_its_room() {
         let table = [
             ("hello\n", "", "hello\n".to_owned()),
-            ("hello\n", "err\n", "hello\n\n----------ERROR-------\nerr\n".to_owned()),
+            (
+                "hello\n",
+                "err\n",
+                "hello\n\n----------ERROR-------\nerr\n".to_owned(),
+            ),
             ("", "err", "\n----------ERROR-------\nerr".to_owned()),
         ];
         for (stdout, stderr, expected) in table {

@@ -40,16 +40,32 @@ pub(super) struct StepOutcome {
 impl StepOutcome {
     /// A step that did not run, and why.
     pub(super) fn not_run(status: ResultStatus, code: i64, text: impl Into<String>) -> Self {
-        Self { status, code, stdout: String::new(), stderr: String::new(), text: Some(text.into()) }
+        Self {
+            status,
+            code,
+            stdout: String::new(),
+            stderr: String::new(),
+            text: Some(text.into()),
+        }
     }
 
     /// Its form on the wire. `started` and `ended` are Unix milliseconds.
     pub(super) fn into_reply(self, action: &str, started: u64, ended: u64) -> StepReply {
-        let Self { status, code, stdout, stderr, text } = self;
+        let Self {
+            status,
+            code,
+            stdout,
+            stderr,
+            text,
+        } = self;
         StepReply {
             status,
             // A failure without a code of its own would read as a success.
-            code: if status == ResultStatus::Failed && code == 0 { 1 } else { code },
+            code: if status == ResultStatus::Failed && code == 0 {
+                1
+            } else {
+                code
+            },
             name: action.to_owned(),
             output: match text {
                 Some(text) => combined_text(&text, "", COMBINED_BYTES),
@@ -68,10 +84,14 @@ impl StepOutcome {
 
 /// The status of a document whose steps all have one (agent-wire §6.7).
 pub(super) fn document_status(steps: impl Iterator<Item = ResultStatus> + Clone) -> ResultStatus {
-    [ResultStatus::Failed, ResultStatus::TimedOut, ResultStatus::Cancelled]
-        .into_iter()
-        .find(|status| steps.clone().any(|step| step == *status))
-        .unwrap_or(ResultStatus::Success)
+    [
+        ResultStatus::Failed,
+        ResultStatus::TimedOut,
+        ResultStatus::Cancelled,
+    ]
+    .into_iter()
+    .find(|status| steps.clone().any(|step| step == *status))
+    .unwrap_or(ResultStatus::Success)
 }
 
 /// Steps so far, by status.
@@ -99,14 +119,22 @@ pub(super) fn job_ack(job_id: &str, message_id: Uuid, created_date: u64, code: J
 
 /// The first reply to a job: it has been taken in. Sent once and never kept.
 pub(super) fn in_progress(job_id: &str, is_cancel: bool, now: u64) -> String {
-    let topic = if is_cancel { TOPIC_CANCEL_COMMAND } else { TOPIC_SEND_COMMAND };
+    let topic = if is_cancel {
+        TOPIC_CANCEL_COMMAND
+    } else {
+        TOPIC_SEND_COMMAND
+    };
     let content = content(ResultStatus::InProgress, None, None, "", now);
     job_reply(job_id, topic, &content)
 }
 
 /// One finished step.
 pub(super) fn step(job_id: &str, name: &str, step: &StepReply, counts: Counts, now: u64) -> NewReply {
-    new_reply(job_id, content(ResultStatus::InProgress, Some(counts), one(name, step), "", now), false)
+    new_reply(
+        job_id,
+        content(ResultStatus::InProgress, Some(counts), one(name, step), "", now),
+        false,
+    )
 }
 
 /// The end of a document; with its step when it has only one (`only_step`).
@@ -125,27 +153,50 @@ pub(super) fn end(
 /// The end of a command that never ran.
 pub(super) fn ended_without_run(job_id: &str, status: ResultStatus, trace: &str, now: u64) -> Conclusion {
     let reply = end(job_id, status, None, Counts::new(), trace, now);
-    Conclusion { status, replies: vec![reply] }
+    Conclusion {
+        status,
+        replies: vec![reply],
+    }
 }
 
 /// The end of a command whose worker died: what finished stays, the step that ran is unknown, the rest never ran.
-pub(super) fn lost(job_id: &str, steps: &[StepRecord], now: u64) -> Conclusion {
+/// `partial` tells what the step that ran had written, by its name and position.
+pub(super) fn lost(
+    job_id: &str,
+    steps: &[StepRecord],
+    partial: impl FnOnce(&str, usize) -> (String, String),
+    now: u64,
+) -> Conclusion {
     let mut statuses: Vec<ResultStatus> = steps.iter().filter_map(|step| step.status).collect();
     let mut replies = Vec::new();
     let mut only_step = None;
-    let open = steps.iter().filter(|step| step.status.is_none());
-    for (index, record) in open.enumerate() {
-        let outcome = if index == 0 {
-            StepOutcome {
-                stderr: LOST.to_owned(),
-                ..StepOutcome::not_run(ResultStatus::Failed, -1, LOST)
+    let mut partial = Some(partial);
+    let open = steps.iter().enumerate().filter(|(_, step)| step.status.is_none());
+    for (position, record) in open {
+        let outcome = match partial.take() {
+            Some(partial) => {
+                let (stdout, stderr) = partial(&record.name, position);
+                // The reason first: it must not be what is cut off.
+                let stderr = format!("{LOST}\n{stderr}");
+                StepOutcome {
+                    status: ResultStatus::Failed,
+                    code: -1,
+                    stdout,
+                    stderr,
+                    text: None,
+                }
             }
-        } else {
-            StepOutcome::not_run(ResultStatus::Cancelled, 1, NEVER_RUN)
+            None => StepOutcome::not_run(ResultStatus::Cancelled, 1, NEVER_RUN),
         };
         statuses.push(outcome.status);
         let reply = outcome.into_reply(&record.action, now, now);
-        replies.push(step(job_id, &record.name, &reply, counts(statuses.iter().copied()), now));
+        replies.push(step(
+            job_id,
+            &record.name,
+            &reply,
+            counts(statuses.iter().copied()),
+            now,
+        ));
         if steps.len() == 1 {
             only_step = Some((record.name.as_str(), reply));
         }
@@ -196,7 +247,11 @@ fn content(
 }
 
 fn new_reply(job_id: &str, content: ReplyContent, is_final: bool) -> NewReply {
-    NewReply { message_id: Uuid::new_v4(), is_final, payload: fitting(job_id, content) }
+    NewReply {
+        message_id: Uuid::new_v4(),
+        is_final,
+        payload: fitting(job_id, content),
+    }
 }
 
 /// The payload, with the streams cut further until it is small enough: JSON in JSON may take several bytes for one.
@@ -236,8 +291,12 @@ fn json(value: &impl serde::Serialize) -> String {
 
 /// ISO 8601 in UTC with milliseconds.
 pub(super) fn iso(unix_millis: u64) -> String {
-    let time = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
-    time.unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    let time = i64::try_from(unix_millis)
+        .ok()
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    time.unwrap_or(Timestamp::UNIX_EPOCH)
+        .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+        .to_string()
 }
 
 #[cfg(test)]

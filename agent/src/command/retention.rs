@@ -23,7 +23,11 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { age: MAX_AGE, count: MAX_COUNT, bytes: MAX_BYTES }
+        Self {
+            age: MAX_AGE,
+            count: MAX_COUNT,
+            bytes: MAX_BYTES,
+        }
     }
 }
 
@@ -43,10 +47,18 @@ pub(super) fn prune(
     };
     let mut directories: Vec<(SystemTime, PathBuf)> = entries
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_none_or(|name| !active.contains(name)))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_none_or(|name| !active.contains(name))
+        })
         .filter_map(|entry| {
             let metadata = entry.metadata().ok()?;
-            Some((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()))
+            Some((
+                metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                entry.path(),
+            ))
         })
         .collect();
     // Newest first: what comes after a limit is reached goes.
@@ -97,12 +109,17 @@ mod tests {
         let file = fs::File::create(step.join("stdout")).unwrap();
         file.set_len(1_000).unwrap();
         let modified = now - Duration::from_secs(age_days * 24 * 3600);
-        fs::File::open(folder.join(name)).unwrap().set_modified(modified).unwrap();
+        fs::File::open(folder.join(name))
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
     }
 
     fn left(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -113,22 +130,52 @@ mod tests {
         let day = Duration::from_secs(24 * 3600);
         let table = [
             (Limits::default(), vec!["a", "b", "c", "running"]),
-            (Limits { age: 2 * day, ..Limits::default() }, vec!["a", "running"]),
-            (Limits { count: 2, ..Limits::default() }, vec!["a", "b", "running"]),
-            (Limits { bytes: 1_500, ..Limits::default() }, vec!["a", "running"]),
+            (
+                Limits {
+                    age: 2 * day,
+                    ..Limits::default()
+                },
+                vec!["a", "running"],
+            ),
+            (
+                Limits {
+                    count: 2,
+                    ..Limits::default()
+                },
+                vec!["a", "b", "running"],
+            ),
+            (
+                Limits {
+                    bytes: 1_500,
+                    ..Limits::default()
+                },
+                vec!["a", "running"],
+            ),
         ];
         for (limits, expected) in table {
             let folder = tempfile::tempdir().unwrap();
             for (name, age) in [("a", 1), ("b", 3), ("c", 5), ("old", 20), ("running", 30)] {
                 make(folder.path(), name, age, now);
             }
-            prune(folder.path(), &BTreeSet::from(["running".to_owned()]), limits, now).unwrap();
+            prune(
+                folder.path(),
+                &BTreeSet::from(["running".to_owned()]),
+                limits,
+                now,
+            )
+            .unwrap();
             assert_eq!(left(folder.path()), expected, "{limits:?}");
         }
     }
 
     #[test]
     fn a_folder_that_does_not_exist_is_nothing_to_prune() {
-        prune(Path::new("/nowhere/at/all"), &BTreeSet::new(), Limits::default(), SystemTime::now()).unwrap();
+        prune(
+            Path::new("/nowhere/at/all"),
+            &BTreeSet::new(),
+            Limits::default(),
+            SystemTime::now(),
+        )
+        .unwrap();
     }
 }

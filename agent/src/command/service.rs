@@ -7,15 +7,13 @@ use std::{
 
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedMutexGuard, mpsc},
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
-use crate::runtime::NodeContext;
-
 use super::{
-    executor::{Executor, WorkerEnded},
+    executor::{Executor, Node, WorkerEnded},
     intake::{self, Intake},
     journal::{JournalError, JournalThread},
     now_millis,
@@ -37,11 +35,11 @@ const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
 /// The task's state.
 #[derive(Debug)]
 pub(super) struct Service {
-    context: Arc<NodeContext>,
+    node: Arc<Node>,
     journal: JournalThread,
     executor: Executor,
     outbox: Outbox,
-    mailbox: mpsc::Receiver<AgentMessage>,
+    mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
     connected: Arc<Notify>,
     nudged: Arc<Notify>,
     ended: mpsc::Receiver<WorkerEnded>,
@@ -62,19 +60,19 @@ enum Event {
 
 impl Service {
     pub(super) fn new(
-        context: Arc<NodeContext>,
+        node: Arc<Node>,
         outgoing: mpsc::Sender<AgentMessage>,
-        mailbox: mpsc::Receiver<AgentMessage>,
+        mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
         connected: Arc<Notify>,
     ) -> Self {
-        let journal = JournalThread::start(context.state_dir.clone());
+        let journal = JournalThread::start(node.state_dir.clone());
         let nudged = Arc::new(Notify::new());
         let (sender, ended) = mpsc::channel(ENDED);
-        let executor = Executor::new(Arc::clone(&context), journal.clone(), sender, Arc::clone(&nudged));
+        let executor = Executor::new(Arc::clone(&node), journal.clone(), sender, Arc::clone(&nudged));
         let outbox = Outbox::new(journal.clone(), outgoing);
         let now = Instant::now();
         Self {
-            context,
+            node,
             journal,
             executor,
             outbox,
@@ -124,8 +122,16 @@ impl Service {
     }
 
     async fn next_event(&mut self) -> Event {
-        let look = self.executor.look_interval().map(|interval| Instant::now() + interval);
-        let times = [self.outbox.next_due(), self.executor.next_due(), self.recovery_at, look];
+        let look = self
+            .executor
+            .look_interval()
+            .map(|interval| Instant::now() + interval);
+        let times = [
+            self.outbox.next_due(),
+            self.executor.next_due(),
+            self.recovery_at,
+            look,
+        ];
         let due = times.into_iter().flatten().fold(self.retention_at, Instant::min);
         tokio::select! {
             message = self.mailbox.recv() => message.map_or(Event::Over, Event::Message),
@@ -168,7 +174,10 @@ impl Service {
                 true
             }
             Err(error) => {
-                warn(&error, "no command is accepted until the journal can be used; is the disk full?");
+                warn(
+                    &error,
+                    "no command is accepted until the journal can be used; is the disk full?",
+                );
                 self.recovery_at = Some(Instant::now() + RECOVERY_INTERVAL);
                 false
             }
@@ -180,7 +189,9 @@ impl Service {
             MessageType::AgentJob => self.take_job(message).await,
             MessageType::AgentJobReplyAck => {
                 let read = serde_json::from_slice::<AgentJobReplyAck>(&message.payload);
-                let Some(message_id) = read.ok().and_then(|ack| Uuid::parse_str(&ack.acknowledged_message_id).ok())
+                let Some(message_id) = read
+                    .ok()
+                    .and_then(|ack| Uuid::parse_str(&ack.acknowledged_message_id).ok())
                 else {
                     tracing::debug!("an acknowledgement that names no message was ignored");
                     return;
@@ -202,7 +213,11 @@ impl Service {
             return;
         };
         match read {
-            Intake::Send { job_id, command_id, content } => {
+            Intake::Send {
+                job_id,
+                command_id,
+                content,
+            } => {
                 let code = self.accept(&command_id, &job_id, content).await;
                 self.acknowledge_job(&job_id, &message, code);
                 if code == JobAckCode::Successful {
@@ -284,7 +299,7 @@ impl Service {
             Ok(active) => active,
             Err(error) => return warn(&error, "failed to remove old files of commands"),
         };
-        let folder = step::run_directories(&self.context.state_dir);
+        let folder = step::run_directories(&self.node.state_dir);
         let prune = move || retention::prune(&folder, &active, Limits::default(), SystemTime::now());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = prune() {
@@ -297,3 +312,6 @@ impl Service {
 fn warn(error: &JournalError, what: &str) {
     tracing::warn!(error = error as &dyn std::error::Error, "{what}");
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,11 @@
 
 mod run_shell_script;
 mod script_process;
+mod script_record;
 
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
+    io::Read,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -21,6 +23,8 @@ use super::{
 /// Actions with a handler here.
 pub(super) const HANDLED_ACTIONS: [&str; 1] = ["aws:runShellScript"];
 
+/// Most bytes of a dead worker's stream that are reported.
+const PARTIAL_BYTES: u64 = 24_000;
 /// Longest file name made of a step's name, in bytes.
 const MAX_FILE_NAME_BYTES: usize = 120;
 
@@ -63,7 +67,10 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
             stdout.continue_in(&directory.join("stdout"));
             stderr.continue_in(&directory.join("stderr"));
         }
-        let outputs = run_shell_script::Outputs { stdout: &mut stdout, stderr: &mut stderr };
+        let outputs = run_shell_script::Outputs {
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+        };
         let set_ending = run_shell_script::run(inputs, &directory, context, outputs).await;
         let is_over = matches!(set_ending, Ending::Stopped(_));
         if set_ending != Ending::Exited(0) {
@@ -73,7 +80,31 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
             break;
         }
     }
-    Ran { ending, stdout: stdout.text(), stderr: stderr.text() }
+    Ran {
+        ending,
+        stdout: stdout.text(),
+        stderr: stderr.text(),
+    }
+}
+
+/// What a step of a dead worker had written, from its files.
+pub(super) fn partial_output(run_directory: &Path, name: &str, position: usize) -> (String, String) {
+    let directory = run_directory.join(file_name(name, position));
+    let head = |file: &str| {
+        let mut bytes = Vec::new();
+        let opened = File::open(directory.join(file)).ok();
+        let read = opened.map(|file| file.take(PARTIAL_BYTES).read_to_end(&mut bytes));
+        // No file, or not all of it: it is only an aid to whoever looks for the reason.
+        drop(read);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    (head("stdout"), head("stderr"))
+}
+
+/// Ends the script that a dead worker left behind, if it still runs: it has been reported as unknown, and nobody
+/// could cancel it any more.
+pub(super) fn end_orphan(run_directory: &Path) {
+    script_record::end(&script_record::path(run_directory));
 }
 
 /// A directory for its owner only, and those above it.

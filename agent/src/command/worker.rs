@@ -20,9 +20,7 @@ use crate::runtime::Platform;
 use super::{
     flow::{Flow, StopReason},
     intake,
-    journal::{
-        Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, StepProgress, WorkerRecord,
-    },
+    journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
     now_millis,
     reply::{self, StepOutcome},
     step::{self, HANDLED_ACTIONS, StepContext},
@@ -130,7 +128,9 @@ pub(super) async fn run(
     let Some(assignment) = journal.assignment(&task.command_id)? else {
         return Ok(());
     };
-    let worker = WorkerRecord::of_this_process().ok_or(JournalError::Content { what: "a worker without /proc" })?;
+    let worker = ProcessRecord::of_this_process().ok_or(JournalError::Content {
+        what: "a worker without /proc",
+    })?;
     let plan = Plan::make(&assignment.content);
     match journal.begin(&task.command_id, &worker, &plan.names, now_millis())? {
         Beginning::NotOurs => return Ok(()),
@@ -140,7 +140,12 @@ pub(super) async fn run(
         Beginning::Begun { is_cancelled: false } => {}
     }
     nudge();
-    let recorder = Recorder { task, worker, journal: Some(journal), nudge };
+    let recorder = Recorder {
+        task,
+        worker,
+        journal: Some(journal),
+        nudge,
+    };
     match plan.steps {
         Ok(steps) => run_steps(&assignment.job_id, &steps, stop, recorder).await,
         Err(error) => refuse(&assignment.job_id, &plan.names, &error.to_string(), recorder).await,
@@ -157,18 +162,40 @@ struct Plan {
 
 impl Plan {
     fn make(content: &str) -> Self {
-        let SendCommandContent { document_content, parameters, .. } = match intake::read_content(content) {
+        let SendCommandContent {
+            document_content,
+            parameters,
+            ..
+        } = match intake::read_content(content) {
             Ok(content) => content,
-            Err(reason) => return Self { names: Vec::new(), steps: Err(DocumentError::Malformed(reason)) },
+            Err(reason) => {
+                return Self {
+                    names: Vec::new(),
+                    steps: Err(DocumentError::Malformed(reason)),
+                };
+            }
         };
         let document = match CommandDocument::parse(&document_content) {
             Ok(document) => document,
-            Err(error) => return Self { names: Vec::new(), steps: Err(error) },
+            Err(error) => {
+                return Self {
+                    names: Vec::new(),
+                    steps: Err(error),
+                };
+            }
         };
-        let names =
-            document.step_names().map(|(action, name)| (action.to_owned(), name.to_owned())).collect();
-        let platform = PlanPlatform { platform_type: "Linux", handled_actions: &HANDLED_ACTIONS };
-        Self { names, steps: document.plan(&parameters, platform) }
+        let names = document
+            .step_names()
+            .map(|(action, name)| (action.to_owned(), name.to_owned()))
+            .collect();
+        let platform = PlanPlatform {
+            platform_type: "Linux",
+            handled_actions: &HANDLED_ACTIONS,
+        };
+        Self {
+            names,
+            steps: document.plan(&parameters, platform),
+        }
     }
 }
 
@@ -179,7 +206,11 @@ async fn run_steps(
     mut recorder: Recorder<'_, impl Fn()>,
 ) {
     let command_id_variable = intake::command_id_of_dotted(job_id);
-    let mut context = StepContext { task: recorder.task, command_id_variable, stop: stop.subscribe() };
+    let mut context = StepContext {
+        task: recorder.task,
+        command_id_variable,
+        stop: stop.subscribe(),
+    };
     let mut flow = Flow::default();
     for (position, step) in steps.iter().enumerate() {
         let started = now_millis();
@@ -204,7 +235,10 @@ async fn run_steps(
         let conclusion = (position + 1 == steps.len()).then(|| {
             let status = reply::document_status(statuses);
             let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
-            Conclusion { status, replies: vec![reply::end(job_id, status, only_step, counts, "", now_millis())] }
+            Conclusion {
+                status,
+                replies: vec![reply::end(job_id, status, only_step, counts, "", now_millis())],
+            }
         });
         if !recorder.record(Some(&progress), conclusion.as_ref()).await {
             return;
@@ -213,14 +247,21 @@ async fn run_steps(
 }
 
 /// The document's parameters cannot be filled in: no step runs, and each says why.
-async fn refuse(job_id: &str, names: &[(String, String)], reason: &str, mut recorder: Recorder<'_, impl Fn()>) {
+async fn refuse(
+    job_id: &str,
+    names: &[(String, String)],
+    reason: &str,
+    mut recorder: Recorder<'_, impl Fn()>,
+) {
     let now = now_millis();
     let status = ResultStatus::Failed;
     let mut replies = Vec::with_capacity(names.len() + 1);
     let mut only_step = None;
     for (index, (action, name)) in names.iter().enumerate() {
-        let outcome =
-            StepOutcome { stderr: reason.to_owned(), ..StepOutcome::not_run(status, 1, reason) };
+        let outcome = StepOutcome {
+            stderr: reason.to_owned(),
+            ..StepOutcome::not_run(status, 1, reason)
+        };
         let reply = outcome.into_reply(action, now, now);
         let counts = reply::counts(std::iter::repeat_n(status, index + 1));
         replies.push(reply::step(job_id, name, &reply, counts, now));
@@ -235,7 +276,7 @@ async fn refuse(job_id: &str, names: &[(String, String)], reason: &str, mut reco
 /// Writes what happened into the journal, however long that takes.
 struct Recorder<'a, N> {
     task: &'a WorkerTask,
-    worker: WorkerRecord,
+    worker: ProcessRecord,
     journal: Option<Journal>,
     nudge: N,
 }
@@ -269,7 +310,13 @@ impl<N: Fn()> Recorder<'_, N> {
             Some(journal) => journal,
             closed => closed.insert(Journal::open(&self.task.state_dir, Opener::Worker)?),
         };
-        journal.record(&self.task.command_id, &self.worker, step, conclusion, now_millis())
+        journal.record(
+            &self.task.command_id,
+            &self.worker,
+            step,
+            conclusion,
+            now_millis(),
+        )
     }
 }
 

@@ -7,7 +7,10 @@ use super::*;
 
 /// Goes through a document whose steps end as told, and returns status and code of each.
 fn go(inputs: &[Value], endings: &[Ending]) -> Vec<(ResultStatus, i64)> {
-    outcomes(inputs, endings).into_iter().map(|outcome| (outcome.status, outcome.code)).collect()
+    outcomes(inputs, endings)
+        .into_iter()
+        .map(|outcome| (outcome.status, outcome.code))
+        .collect()
 }
 
 fn outcomes(inputs: &[Value], endings: &[Ending]) -> Vec<StepOutcome> {
@@ -21,7 +24,10 @@ fn outcomes(inputs: &[Value], endings: &[Ending]) -> Vec<StepOutcome> {
         })
         .collect();
     let document = CommandDocument::parse(&json!({"schemaVersion": "2.2", "mainSteps": steps})).unwrap();
-    let platform = Platform { platform_type: "Linux", handled_actions: &["aws:runShellScript"] };
+    let platform = Platform {
+        platform_type: "Linux",
+        handled_actions: &["aws:runShellScript"],
+    };
     let plan = document.plan(&Map::new(), platform).unwrap();
     let mut flow = Flow::default();
     let mut endings = endings.iter();
@@ -29,7 +35,11 @@ fn outcomes(inputs: &[Value], endings: &[Ending]) -> Vec<StepOutcome> {
         .map(|step| {
             let outcome = flow.outcome_without_run(step, None).unwrap_or_else(|| {
                 let ending = endings.next().cloned().unwrap_or(Ending::Exited(0));
-                flow.outcome(Ran { ending, stdout: "out".to_owned(), stderr: String::new() })
+                flow.outcome(Ran {
+                    ending,
+                    stdout: "out".to_owned(),
+                    stderr: String::new(),
+                })
             });
             flow.conclude(step, outcome)
         })
@@ -53,7 +63,11 @@ fn endings_become_statuses() {
         (Ending::Stopped(StopReason::Interrupted), Failed, 137),
     ];
     for (ending, status, code) in table {
-        assert_eq!(go(&[json!({})], std::slice::from_ref(&ending)), [(status, code)], "{ending:?}");
+        assert_eq!(
+            go(&[json!({})], std::slice::from_ref(&ending)),
+            [(status, code)],
+            "{ending:?}"
+        );
     }
 }
 
@@ -62,14 +76,35 @@ fn a_failed_step_does_not_stop_the_next_one_unless_told() {
     use ResultStatus::{Failed, Skipped, Success};
     let failed = [Ending::Exited(3)];
     let success = [Ending::Exited(0)];
-    let table: [(&[Value], &[Ending], &[(ResultStatus, i64)]); 7] = [
+    type Row<'a> = (&'a [Value], &'a [Ending], &'a [(ResultStatus, i64)]);
+    let table: [Row<'_>; 7] = [
         (&[json!({}), json!({})], &failed, &[(Failed, 3), (Success, 0)]),
-        (&[json!({"onFailure": "exit"}), json!({})], &failed, &[(Failed, 3), (Skipped, 0)]),
-        (&[json!({"onFailure": "exit"}), json!({})], &success, &[(Success, 0), (Success, 0)]),
-        (&[json!({"onFailure": "successAndExit"}), json!({})], &failed, &[(Success, 168), (Skipped, 0)]),
-        (&[json!({"onSuccess": "exit"}), json!({})], &success, &[(Success, 0), (Skipped, 0)]),
         (
-            &[json!({"onSuccess": "exit"}), json!({}), json!({"finallyStep": "true"})],
+            &[json!({"onFailure": "exit"}), json!({})],
+            &failed,
+            &[(Failed, 3), (Skipped, 0)],
+        ),
+        (
+            &[json!({"onFailure": "exit"}), json!({})],
+            &success,
+            &[(Success, 0), (Success, 0)],
+        ),
+        (
+            &[json!({"onFailure": "successAndExit"}), json!({})],
+            &failed,
+            &[(Success, 168), (Skipped, 0)],
+        ),
+        (
+            &[json!({"onSuccess": "exit"}), json!({})],
+            &success,
+            &[(Success, 0), (Skipped, 0)],
+        ),
+        (
+            &[
+                json!({"onSuccess": "exit"}),
+                json!({}),
+                json!({"finallyStep": "true"}),
+            ],
             &success,
             &[(Success, 0), (Skipped, 0), (Success, 0)],
         ),
@@ -107,7 +142,9 @@ fn texts_are_those_that_people_search_for() {
     let outcome = outcomes(&[json!({}), json!({})], &[Ending::Exited(169)]).remove(1);
     assert_eq!(
         outcome.text.as_deref(),
-        Some("Plugin with name aws:runShellScript and id s1 skipped due to prior step with an exit condition")
+        Some(
+            "Plugin with name aws:runShellScript and id s1 skipped due to prior step with an exit condition"
+        )
     );
     let outcome = outcomes(&[json!({"onFailure": "exit"})], &[Ending::Exited(1)]).remove(0);
     let text = "\nStep was found to have onFailure property. Further document steps will be skipped.";
@@ -119,11 +156,18 @@ fn a_cancelled_command_starts_no_further_step() {
     let document = json!({"schemaVersion": "2.2", "mainSteps": [
         {"action": "aws:runShellScript", "name": "a", "inputs": {"runCommand": ["true"]}}]});
     let document = CommandDocument::parse(&document).unwrap();
-    let platform = Platform { platform_type: "Linux", handled_actions: &["aws:runShellScript"] };
+    let platform = Platform {
+        platform_type: "Linux",
+        handled_actions: &["aws:runShellScript"],
+    };
     let plan = document.plan(&Map::new(), platform).unwrap();
     let step = plan.first().unwrap();
-    let outcome = Flow::default().outcome_without_run(step, Some(StopReason::Cancelled)).unwrap();
+    let outcome = Flow::default()
+        .outcome_without_run(step, Some(StopReason::Cancelled))
+        .unwrap();
     assert_eq!((outcome.status, outcome.code), (ResultStatus::Cancelled, 1));
-    let outcome = Flow::default().outcome_without_run(step, Some(StopReason::Interrupted)).unwrap();
+    let outcome = Flow::default()
+        .outcome_without_run(step, Some(StopReason::Interrupted))
+        .unwrap();
     assert_eq!((outcome.status, outcome.code), (ResultStatus::Failed, 1));
 }

@@ -4,14 +4,16 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 
 use crate::runtime::ProcessKey;
 
-use super::{Conclusion, Journal, JournalError, StepRecord, WorkerRecord, conclude, doing, millis, read_status};
+use super::{
+    Conclusion, Journal, JournalError, ProcessRecord, StepRecord, conclude, doing, millis, read_status,
+};
 
 /// A command without an end, as a starting daemon finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::command) struct Unfinished {
     pub(in crate::command) command_id: String,
     /// `None`: accepted, and never started.
-    pub(in crate::command) worker: Option<WorkerRecord>,
+    pub(in crate::command) worker: Option<ProcessRecord>,
 }
 
 /// What a cancellation came to.
@@ -20,9 +22,16 @@ pub(in crate::command) enum CancelOutcome {
     /// It waited, and has ended as cancelled.
     Ended,
     /// Its worker will see the mark, and is to be signalled if one is named.
-    Marked(Option<WorkerRecord>),
+    Marked(Option<ProcessRecord>),
     /// There is nothing to cancel: never heard of, or already at its end.
     Nothing,
+}
+
+/// How to end a command, depending on how far it got.
+#[derive(Debug)]
+pub(in crate::command) struct Endings<C, L> {
+    pub(in crate::command) cancelled: C,
+    pub(in crate::command) lost: L,
 }
 
 /// Where a command stands after its worker has gone.
@@ -33,7 +42,9 @@ pub(in crate::command) enum Settled {
     /// No worker has begun it: it can be started.
     Waiting,
     /// Another worker runs it.
-    Running(WorkerRecord),
+    Running(ProcessRecord),
+    /// No worker has begun it and it was cancelled, so it has ended now.
+    Cancelled,
     /// Its worker died without a result, and that has been recorded now.
     Lost,
 }
@@ -66,7 +77,11 @@ impl Journal {
     /// The journal cannot be read.
     pub(in crate::command) fn is_known(&self, command_id: &str) -> Result<bool, JournalError> {
         self.connection
-            .query_row("SELECT 1 FROM command WHERE command_id = ?1", [command_id], |_| Ok(()))
+            .query_row(
+                "SELECT 1 FROM command WHERE command_id = ?1",
+                [command_id],
+                |_| Ok(()),
+            )
             .optional()
             .map(|found| found.is_some())
             .map_err(doing("look into"))
@@ -83,7 +98,10 @@ impl Journal {
                  WHERE state <> 'finished' ORDER BY accepted_at, rowid",
             )?;
             let rows = statement.query_map([], |row| {
-                Ok(Unfinished { command_id: row.get(0)?, worker: worker_record(row, 1)? })
+                Ok(Unfinished {
+                    command_id: row.get(0)?,
+                    worker: worker_record(row, 1)?,
+                })
             })?;
             rows.collect::<rusqlite::Result<_>>()
         };
@@ -114,7 +132,10 @@ impl Journal {
                 }
                 _ => {}
             }
-            transaction.execute("UPDATE command SET cancel_requested = 1 WHERE command_id = ?1", [command_id])?;
+            transaction.execute(
+                "UPDATE command SET cancel_requested = 1 WHERE command_id = ?1",
+                [command_id],
+            )?;
             Ok(CancelOutcome::Marked(worker))
         })
     }
@@ -128,21 +149,32 @@ impl Journal {
         &mut self,
         command_id: &str,
         now: u64,
-        is_alive: impl FnOnce(&WorkerRecord) -> bool,
-        lost: impl FnOnce(&str, &[StepRecord]) -> Conclusion,
+        is_alive: impl FnOnce(&ProcessRecord) -> bool,
+        ended: Endings<impl FnOnce(&str) -> Conclusion, impl FnOnce(&str, &[StepRecord]) -> Conclusion>,
     ) -> Result<Settled, JournalError> {
         self.write("settle a command in", |transaction| {
             let Some((job_id, state, worker)) = command(transaction, command_id)? else {
                 return Ok(Settled::Finished);
             };
             match (state.as_str(), worker) {
-                ("accepted", _) => return Ok(Settled::Waiting),
+                ("accepted", _) => {
+                    let is_cancelled: bool = transaction.query_row(
+                        "SELECT cancel_requested FROM command WHERE command_id = ?1",
+                        [command_id],
+                        |row| row.get(0),
+                    )?;
+                    if !is_cancelled {
+                        return Ok(Settled::Waiting);
+                    }
+                    conclude(transaction, command_id, &(ended.cancelled)(&job_id), now)?;
+                    return Ok(Settled::Cancelled);
+                }
                 ("finished", _) => return Ok(Settled::Finished),
                 (_, Some(worker)) if is_alive(&worker) => return Ok(Settled::Running(worker)),
                 _ => {}
             }
             let steps = steps(transaction, command_id)?;
-            conclude(transaction, command_id, &lost(&job_id, &steps), now)?;
+            conclude(transaction, command_id, &(ended.lost)(&job_id, &steps), now)?;
             Ok(Settled::Lost)
         })
     }
@@ -157,17 +189,19 @@ impl Journal {
         now: u64,
         ended: impl FnOnce(&str) -> Conclusion,
     ) -> Result<bool, JournalError> {
-        self.write("end a command in", |transaction| match command(transaction, command_id)? {
-            Some((job_id, state, _)) if state == "accepted" => {
-                conclude(transaction, command_id, &ended(&job_id), now)?;
-                Ok(true)
+        self.write("end a command in", |transaction| {
+            match command(transaction, command_id)? {
+                Some((job_id, state, _)) if state == "accepted" => {
+                    conclude(transaction, command_id, &ended(&job_id), now)?;
+                    Ok(true)
+                }
+                _ => Ok(false),
             }
-            _ => Ok(false),
         })
     }
 }
 
-type CommandRow = (String, String, Option<WorkerRecord>);
+type CommandRow = (String, String, Option<ProcessRecord>);
 
 /// Job id, state and worker.
 fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Option<CommandRow>> {
@@ -181,21 +215,28 @@ fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<
 }
 
 fn steps(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Vec<StepRecord>> {
-    let mut statement =
-        transaction.prepare("SELECT action, name, status FROM step WHERE command_id = ?1 ORDER BY position")?;
+    let mut statement = transaction
+        .prepare("SELECT action, name, status FROM step WHERE command_id = ?1 ORDER BY position")?;
     let rows = statement.query_map([command_id], |row| {
         let status: Option<String> = row.get(2)?;
-        Ok(StepRecord { action: row.get(0)?, name: row.get(1)?, status: status.as_deref().map(read_status) })
+        Ok(StepRecord {
+            action: row.get(0)?,
+            name: row.get(1)?,
+            status: status.as_deref().map(read_status),
+        })
     })?;
     rows.collect()
 }
 
 /// Three columns from `first`: the boot's id, pid, start time.
-fn worker_record(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<WorkerRecord>> {
+fn worker_record(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<ProcessRecord>> {
     let Some(boot_id) = row.get(first)? else {
         return Ok(None);
     };
     let start_ticks: i64 = row.get(first + 2)?;
-    let key = ProcessKey { pid: row.get(first + 1)?, start_ticks: start_ticks.cast_unsigned() };
-    Ok(Some(WorkerRecord { boot_id, key }))
+    let key = ProcessKey {
+        pid: row.get(first + 1)?,
+        start_ticks: start_ticks.cast_unsigned(),
+    };
+    Ok(Some(ProcessRecord { boot_id, key }))
 }

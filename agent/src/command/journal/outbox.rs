@@ -37,9 +37,13 @@ impl Journal {
         let replies: Vec<PendingReply> = rows
             .into_iter()
             .map(|(reply_id, message_id, payload)| {
-                let message_id =
-                    Uuid::parse_str(&message_id).map_err(|_| JournalError::Content { what: "a message id" })?;
-                Ok(PendingReply { reply_id, message_id, payload })
+                let message_id = Uuid::parse_str(&message_id)
+                    .map_err(|_| JournalError::Content { what: "a message id" })?;
+                Ok(PendingReply {
+                    reply_id,
+                    message_id,
+                    payload,
+                })
             })
             .collect::<Result<_, JournalError>>()?;
         if let (Some(first), Some(last)) = (replies.first(), replies.last()) {
@@ -51,7 +55,10 @@ impl Journal {
                 )
             });
             if let Err(error) = noted {
-                tracing::debug!(error = &error as &dyn std::error::Error, "replies are not marked as sent");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "replies are not marked as sent"
+                );
             }
         }
         Ok(replies)
@@ -76,7 +83,8 @@ impl Journal {
             let Some(row) = rows.next()? else {
                 return Ok(None);
             };
-            let (reply_id, command_id, is_final): (i64, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (reply_id, command_id, is_final): (i64, String, bool) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
             drop(rows);
             if is_final {
                 transaction.execute(

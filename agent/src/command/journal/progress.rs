@@ -3,7 +3,10 @@
 use moorline_protocol::message::ResultStatus;
 use rusqlite::OptionalExtension;
 
-use super::{Conclusion, Journal, JournalError, NewReply, WorkerRecord, conclude, doing, insert_replies, millis, number};
+use super::{
+    Conclusion, Journal, JournalError, NewReply, ProcessRecord, conclude, doing, insert_replies, millis,
+    number,
+};
 
 /// A command that waits to be begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +19,9 @@ pub(in crate::command) struct Assignment {
 /// Whether this worker has the command now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::command) enum Beginning {
-    Begun { is_cancelled: bool },
+    Begun {
+        is_cancelled: bool,
+    },
     /// Another worker has it, or it is over.
     NotOurs,
 }
@@ -34,12 +39,20 @@ impl Journal {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub(in crate::command) fn assignment(&self, command_id: &str) -> Result<Option<Assignment>, JournalError> {
+    pub(in crate::command) fn assignment(
+        &self,
+        command_id: &str,
+    ) -> Result<Option<Assignment>, JournalError> {
         self.connection
             .query_row(
                 "SELECT job_id, content FROM command WHERE command_id = ?1 AND state = 'accepted'",
                 [command_id],
-                |row| Ok(Assignment { job_id: row.get(0)?, content: row.get(1)? }),
+                |row| {
+                    Ok(Assignment {
+                        job_id: row.get(0)?,
+                        content: row.get(1)?,
+                    })
+                },
             )
             .optional()
             .map_err(doing("read"))
@@ -52,7 +65,7 @@ impl Journal {
     pub(in crate::command) fn begin(
         &mut self,
         command_id: &str,
-        worker: &WorkerRecord,
+        worker: &ProcessRecord,
         steps: &[(String, String)],
         now: u64,
     ) -> Result<Beginning, JournalError> {
@@ -95,7 +108,7 @@ impl Journal {
     pub(in crate::command) fn record(
         &mut self,
         command_id: &str,
-        worker: &WorkerRecord,
+        worker: &ProcessRecord,
         step: Option<&StepProgress>,
         conclusion: Option<&Conclusion>,
         now: u64,
@@ -105,7 +118,12 @@ impl Journal {
                 .query_row(
                     "SELECT 1 FROM command WHERE command_id = ?1 AND state = 'started' AND boot_id = ?2
                          AND worker_pid = ?3 AND worker_start_ticks = ?4",
-                    (command_id, &worker.boot_id, worker.key.pid, worker.key.start_ticks.cast_signed()),
+                    (
+                        command_id,
+                        &worker.boot_id,
+                        worker.key.pid,
+                        worker.key.start_ticks.cast_signed(),
+                    ),
                     |_| Ok(()),
                 )
                 .optional()?

@@ -30,7 +30,10 @@ impl Journal {
             Ok((replies, commands))
         })?;
         if replies > 0 {
-            tracing::warn!(replies, "the endpoint has not acknowledged replies for 48 hours; they are dropped");
+            tracing::warn!(
+                replies,
+                "the endpoint has not acknowledged replies for 48 hours; they are dropped"
+            );
         }
         Ok(replies.max(commands) >= BATCH as usize)
     }
@@ -41,9 +44,12 @@ impl Journal {
     /// The journal cannot be read.
     pub(in crate::command) fn active(&self) -> Result<BTreeSet<String>, JournalError> {
         let read = || {
-            let mut statement =
-                self.connection.prepare("SELECT command_id FROM command WHERE state <> 'finished'")?;
-            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()
+            let mut statement = self
+                .connection
+                .prepare("SELECT command_id FROM command WHERE state <> 'finished'")?;
+            statement
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()
         };
         read().map_err(doing("read"))
     }

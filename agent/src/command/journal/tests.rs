@@ -15,20 +15,46 @@ fn open(dir: &Path) -> Journal {
     Journal::open(dir, Opener::Daemon).unwrap()
 }
 
-fn worker(number: i32) -> WorkerRecord {
-    WorkerRecord { boot_id: "boot".to_owned(), key: ProcessKey { pid: number, start_ticks: 7 } }
+fn worker(number: i32) -> ProcessRecord {
+    ProcessRecord {
+        boot_id: "boot".to_owned(),
+        key: ProcessKey {
+            pid: number,
+            start_ticks: 7,
+        },
+    }
 }
 
 fn reply(is_final: bool) -> NewReply {
-    NewReply { message_id: Uuid::new_v4(), is_final, payload: if is_final { "final" } else { "step" }.to_owned() }
+    NewReply {
+        message_id: Uuid::new_v4(),
+        is_final,
+        payload: if is_final { "final" } else { "step" }.to_owned(),
+    }
 }
 
 fn conclusion(status: ResultStatus) -> Conclusion {
-    Conclusion { status, replies: vec![reply(true)] }
+    Conclusion {
+        status,
+        replies: vec![reply(true)],
+    }
+}
+
+fn endings() -> Endings<impl FnOnce(&str) -> Conclusion, impl FnOnce(&str, &[StepRecord]) -> Conclusion> {
+    Endings {
+        cancelled: |_: &str| conclusion(ResultStatus::Cancelled),
+        lost: |_: &str, steps: &[StepRecord]| {
+            assert_eq!(steps.len(), 2);
+            conclusion(ResultStatus::Failed)
+        },
+    }
 }
 
 fn names() -> Vec<(String, String)> {
-    vec![("aws:runShellScript".to_owned(), "a".to_owned()), ("aws:runShellScript".to_owned(), "b".to_owned())]
+    vec![
+        ("aws:runShellScript".to_owned(), "a".to_owned()),
+        ("aws:runShellScript".to_owned(), "b".to_owned()),
+    ]
 }
 
 #[test]
@@ -44,7 +70,12 @@ fn the_file_is_for_its_owner_only() {
     journal.accept(ID, "j1", "{}", NOW).unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
     }
 }
 
@@ -55,13 +86,26 @@ fn a_command_delivered_twice_is_accepted_once_even_after_its_end() {
     assert!(journal.accept(ID, "j1", "{}", NOW).unwrap());
     assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
     journal.begin(ID, &worker(1), &names(), NOW).unwrap();
-    journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap();
+    journal
+        .record(
+            ID,
+            &worker(1),
+            None,
+            Some(&conclusion(ResultStatus::Success)),
+            NOW,
+        )
+        .unwrap();
     assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
     let pending = journal.replies_after(0, 10, NOW).unwrap();
-    journal.acknowledge(pending.first().unwrap().message_id, NOW).unwrap();
+    journal
+        .acknowledge(pending.first().unwrap().message_id, NOW)
+        .unwrap();
     let two_days = 48 * 3600 * 1000;
     assert!(!journal.forget(NOW + two_days).unwrap());
-    assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap(), "remembered for 48 hours");
+    assert!(
+        !journal.accept(ID, "j1", "{}", NOW).unwrap(),
+        "remembered for 48 hours"
+    );
     journal.forget(NOW + two_days + 1).unwrap();
     assert!(journal.accept(ID, "j1", "{}", NOW).unwrap(), "and then forgotten");
 }
@@ -71,14 +115,30 @@ fn the_content_is_gone_when_the_command_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
     journal.accept(ID, "j1", "a secret", NOW).unwrap();
-    let expected = Assignment { job_id: "j1".to_owned(), content: "a secret".to_owned() };
+    let expected = Assignment {
+        job_id: "j1".to_owned(),
+        content: "a secret".to_owned(),
+    };
     assert_eq!(journal.assignment(ID).unwrap(), Some(expected));
     journal.begin(ID, &worker(1), &names(), NOW).unwrap();
-    journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap();
-    let content: Option<String> =
-        journal.connection.query_row("SELECT content FROM command", [], |row| row.get(0)).unwrap();
+    journal
+        .record(
+            ID,
+            &worker(1),
+            None,
+            Some(&conclusion(ResultStatus::Success)),
+            NOW,
+        )
+        .unwrap();
+    let content: Option<String> = journal
+        .connection
+        .query_row("SELECT content FROM command", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(content, None);
-    let steps: i64 = journal.connection.query_row("SELECT count(*) FROM step", [], |row| row.get(0)).unwrap();
+    let steps: i64 = journal
+        .connection
+        .query_row("SELECT count(*) FROM step", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(steps, 0);
 }
 
@@ -88,13 +148,53 @@ fn a_worker_that_was_given_up_can_no_longer_report() {
     let mut journal = open(dir.path());
     journal.accept(ID, "j1", "{}", NOW).unwrap();
     journal.begin(ID, &worker(1), &names(), NOW).unwrap();
-    let settled = journal.settle(ID, NOW, |_| false, |_, steps| {
-        assert_eq!(steps.len(), 2);
-        conclusion(ResultStatus::Failed)
-    });
-    assert_eq!(settled.unwrap(), Settled::Lost);
-    assert!(!journal.record(ID, &worker(1), None, Some(&conclusion(ResultStatus::Success)), NOW).unwrap());
+    assert_eq!(
+        journal.settle(ID, NOW, |_| true, endings()).unwrap(),
+        Settled::Running(worker(1))
+    );
+    assert_eq!(
+        journal.settle(ID, NOW, |_| false, endings()).unwrap(),
+        Settled::Lost
+    );
+    assert_eq!(
+        journal.settle(ID, NOW, |_| false, endings()).unwrap(),
+        Settled::Finished
+    );
+    assert!(
+        !journal
+            .record(
+                ID,
+                &worker(1),
+                None,
+                Some(&conclusion(ResultStatus::Success)),
+                NOW
+            )
+            .unwrap()
+    );
     assert_eq!(journal.replies_after(0, 10, NOW).unwrap().len(), 1);
+}
+
+#[test]
+fn a_cancelled_command_whose_worker_never_began_ends_without_another_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    assert_eq!(
+        journal.settle(ID, NOW, |_| false, endings()).unwrap(),
+        Settled::Waiting
+    );
+    let marked = journal
+        .cancel(ID, true, NOW, |_| conclusion(ResultStatus::Cancelled))
+        .unwrap();
+    assert_eq!(marked, CancelOutcome::Marked(None));
+    assert_eq!(
+        journal.settle(ID, NOW, |_| false, endings()).unwrap(),
+        Settled::Cancelled
+    );
+    assert_eq!(
+        journal.begin(ID, &worker(1), &names(), NOW).unwrap(),
+        Beginning::NotOurs
+    );
 }
 
 #[test]
@@ -105,11 +205,15 @@ fn a_reply_number_is_never_given_twice() {
     for round in 0..3 {
         let id = format!("c{round}");
         journal.accept(&id, &id, "{}", NOW).unwrap();
-        journal.cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap();
+        journal
+            .cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled))
+            .unwrap();
         let pending = journal.replies_after(last, 10, NOW).unwrap();
         assert_eq!(pending.len(), 1);
         last = pending.first().unwrap().reply_id;
-        journal.acknowledge(pending.first().unwrap().message_id, NOW).unwrap();
+        journal
+            .acknowledge(pending.first().unwrap().message_id, NOW)
+            .unwrap();
         drop(journal);
         journal = open(dir.path());
     }
@@ -119,11 +223,20 @@ fn a_reply_number_is_never_given_twice() {
 fn a_full_disk_is_an_error_and_leaves_the_journal_usable() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
-    let pages: u32 = journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-    journal.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    let pages: u32 = journal
+        .connection
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
+    journal
+        .connection
+        .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        .unwrap();
     let large = "x".repeat(100_000);
     assert!(journal.accept(ID, "j1", &large, NOW).is_err());
-    journal.connection.query_row("PRAGMA max_page_count = 10000", [], |_| Ok(())).unwrap();
+    journal
+        .connection
+        .query_row("PRAGMA max_page_count = 10000", [], |_| Ok(()))
+        .unwrap();
     assert!(journal.accept(ID, "j1", &large, NOW).unwrap());
 }
 
@@ -134,14 +247,20 @@ fn old_replies_and_commands_go_in_batches() {
     for number in 0..150 {
         let id = format!("c{number}");
         journal.accept(&id, &id, "{}", NOW).unwrap();
-        journal.cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap();
+        journal
+            .cancel(&id, false, NOW, |_| conclusion(ResultStatus::Cancelled))
+            .unwrap();
     }
     journal.accept("young", "young", "{}", NOW).unwrap();
     let later = NOW + 49 * 3600 * 1000;
     assert!(journal.forget(later).unwrap());
     assert!(!journal.forget(later).unwrap());
     assert!(journal.replies_after(0, 10, later).unwrap().is_empty());
-    assert_eq!(journal.active().unwrap(), BTreeSet::from(["young".to_owned()]), "an open command never goes");
+    assert_eq!(
+        journal.active().unwrap(),
+        BTreeSet::from(["young".to_owned()]),
+        "an open command never goes"
+    );
 }
 
 #[tokio::test]
@@ -151,16 +270,32 @@ async fn the_thread_opens_the_journal_again_after_an_error() {
     let thread = JournalThread::start(state_dir.clone());
     assert!(thread.call(|journal| journal.unfinished()).await.is_err());
     std::fs::create_dir(&state_dir).unwrap();
-    assert!(thread.call(|journal| journal.unfinished()).await.unwrap().is_empty());
-    assert!(thread.call(|_| -> Result<(), JournalError> { panic!("in a test") }).await.is_err());
-    assert!(thread.call(|journal| journal.accept(ID, "j1", "{}", NOW)).await.unwrap());
+    assert!(
+        thread
+            .call(|journal| journal.unfinished())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        thread
+            .call(|_| -> Result<(), JournalError> { panic!("in a test") })
+            .await
+            .is_err()
+    );
+    assert!(
+        thread
+            .call(|journal| journal.accept(ID, "j1", "{}", NOW))
+            .await
+            .unwrap()
+    );
 }
 
 #[derive(Debug, Clone)]
 enum Move {
     Acknowledge,
     Begin(i32),
-    Cancel,
+    Cancel { has_process: bool },
     Deliver,
     Finish(i32),
     Kill(i32),
@@ -174,7 +309,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
         Just(Move::Acknowledge),
         number.clone().prop_map(Move::Begin),
-        Just(Move::Cancel),
+        any::<bool>().prop_map(|has_process| Move::Cancel { has_process }),
         Just(Move::Deliver),
         number.clone().prop_map(Move::Finish),
         number.clone().prop_map(Move::Kill),
@@ -199,7 +334,14 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let journal = open(dir.path());
-        Self { dir, journal, dead: BTreeSet::new(), begun_by: Vec::new(), told: BTreeSet::new(), ends_told: 0 }
+        Self {
+            dir,
+            journal,
+            dead: BTreeSet::new(),
+            begun_by: Vec::new(),
+            told: BTreeSet::new(),
+            ends_told: 0,
+        }
     }
 
     fn go(&mut self, step: &Move) {
@@ -211,21 +353,30 @@ impl World {
                 }
             }
             Move::Step(number) if self.runs(*number) => {
-                let progress = StepProgress { position: 0, status: ResultStatus::Success, reply: reply(false) };
-                self.journal.record(ID, &worker(*number), Some(&progress), None, NOW).unwrap();
+                let progress = StepProgress {
+                    position: 0,
+                    status: ResultStatus::Success,
+                    reply: reply(false),
+                };
+                self.journal
+                    .record(ID, &worker(*number), Some(&progress), None, NOW)
+                    .unwrap();
             }
             Move::Finish(number) if self.runs(*number) => {
                 let end = conclusion(ResultStatus::Success);
-                self.journal.record(ID, &worker(*number), None, Some(&end), NOW).unwrap();
+                self.journal
+                    .record(ID, &worker(*number), None, Some(&end), NOW)
+                    .unwrap();
             }
             Move::Kill(number) => drop(self.dead.insert(*number)),
             Move::Settle => {
                 let dead = self.dead.clone();
-                let is_alive = |worker: &WorkerRecord| !dead.contains(&worker.key.pid);
-                self.journal.settle(ID, NOW, is_alive, |_, _| conclusion(ResultStatus::Failed)).unwrap();
+                let is_alive = |worker: &ProcessRecord| !dead.contains(&worker.key.pid);
+                self.journal.settle(ID, NOW, is_alive, endings()).unwrap();
             }
-            Move::Cancel => {
-                drop(self.journal.cancel(ID, false, NOW, |_| conclusion(ResultStatus::Cancelled)).unwrap());
+            Move::Cancel { has_process } => {
+                let ended = |_: &str| conclusion(ResultStatus::Cancelled);
+                self.journal.cancel(ID, *has_process, NOW, ended).unwrap();
             }
             Move::Acknowledge => {
                 self.look();
@@ -253,7 +404,11 @@ impl World {
 
     fn state(&self) -> Option<String> {
         use rusqlite::OptionalExtension;
-        self.journal.connection.query_row("SELECT state FROM command", [], |row| row.get(0)).optional().unwrap()
+        self.journal
+            .connection
+            .query_row("SELECT state FROM command", [], |row| row.get(0))
+            .optional()
+            .unwrap()
     }
 }
 

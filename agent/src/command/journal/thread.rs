@@ -41,8 +41,13 @@ impl JournalThread {
     /// Starts the thread. The journal itself is opened by the first call.
     pub(in crate::command) fn start(state_dir: PathBuf) -> Self {
         let (work, mut queue) = mpsc::channel::<Work>(QUEUE);
-        let mut keeper = Keeper { state_dir, journal: None };
-        let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(STACK_BYTES);
+        let mut keeper = Keeper {
+            state_dir,
+            journal: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .stack_size(STACK_BYTES);
         let started = thread.spawn(move || {
             while let Some(work) = queue.blocking_recv() {
                 // A panic ends this piece of work, whose caller hears of it by the missing answer, and nothing else.
@@ -53,7 +58,10 @@ impl JournalThread {
         });
         if let Err(error) = started {
             // Every call then says that the thread has ended, and no command is accepted.
-            tracing::error!(error = &error as &dyn std::error::Error, "failed to start the journal's thread");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to start the journal's thread"
+            );
         }
         Self { work }
     }

@@ -19,7 +19,7 @@ use tokio::process::Command;
 
 use crate::command::{flow::Ending, output::Capture};
 
-use super::{StepContext, make_private_directory, script_process};
+use super::{StepContext, make_private_directory, script_process, script_record};
 
 const SCRIPT_NAME: &str = "_script.sh";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -27,8 +27,14 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 5..=172_800;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What systemd tells the agent about itself is not for scripts: one that answered would speak for the agent.
-const PRIVATE_VARIABLES: [&str; 6] =
-    ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+const PRIVATE_VARIABLES: [&str; 6] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// Where the streams of a script go.
 #[derive(Debug)]
@@ -72,7 +78,8 @@ pub(super) async fn run(
         command.current_dir(path);
     }
     set_environment(&mut command, &inputs.environment, context);
-    script_process::run(command, inputs.timeout, &mut context.stop, outputs).await
+    let record = script_record::path(&context.run_directory());
+    script_process::run(command, inputs.timeout, &mut context.stop, &record, outputs).await
 }
 
 impl Inputs {
@@ -118,9 +125,9 @@ fn is_variable(name: &str, value: &str) -> bool {
 /// A number or a text, cut to whole seconds; anything out of range is the default.
 fn timeout(value: Option<&Value>) -> Duration {
     let seconds = match value {
-        Some(Value::Number(number)) => {
-            number.as_i64().or_else(|| number.as_f64().and_then(|number| whole(&number.to_string())))
-        }
+        Some(Value::Number(number)) => number
+            .as_i64()
+            .or_else(|| number.as_f64().and_then(|number| whole(&number.to_string()))),
         Some(Value::String(text)) => whole(text.trim()),
         _ => None,
     };
@@ -133,7 +140,10 @@ fn timeout(value: Option<&Value>) -> Duration {
 /// The whole part of a decimal number.
 fn whole(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    fraction.bytes().all(|byte| byte.is_ascii_digit()).then(|| whole.parse().ok())?
+    fraction
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| whole.parse().ok())?
 }
 
 /// A script on a disk, for as long as it runs.
@@ -154,7 +164,10 @@ impl ScriptFile {
             Err(error) => error,
         };
         let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        for place in [Some(PathBuf::from("/run")), runtime_directory].into_iter().flatten() {
+        for place in [Some(PathBuf::from("/run")), runtime_directory]
+            .into_iter()
+            .flatten()
+        {
             let directory = place.join("moorline/scripts").join(&context.task.command_id);
             let written =
                 make_private_directory(&directory).and_then(|()| Self::write_in(text, &directory, true));
@@ -167,7 +180,12 @@ impl ScriptFile {
 
     fn write_in(text: &str, directory: &Path, is_temporary: bool) -> std::io::Result<Self> {
         let path = directory.join(SCRIPT_NAME);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o700)
+            .open(&path)?;
         // The mode above is subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(0o700))?;
         file.write_all(text.as_bytes())?;
@@ -175,7 +193,11 @@ impl ScriptFile {
         let is_noexec =
             statvfs(&path).is_ok_and(|file_system| file_system.flags().contains(FsFlags::ST_NOEXEC));
         let interpreter = is_noexec.then(|| interpreter(text));
-        Ok(Self { path, interpreter, is_temporary })
+        Ok(Self {
+            path,
+            interpreter,
+            is_temporary,
+        })
     }
 
     /// `sh -c PATH`: sh executes the file, so its first line chooses the interpreter; without one sh reads it itself.
@@ -188,7 +210,8 @@ impl ScriptFile {
             }
             Some(interpreter) => {
                 let mut words = interpreter.iter();
-                let mut command = Command::new(words.next().map_or(OsStr::new("sh"), OsString::as_os_str));
+                let mut command =
+                    Command::new(words.next().map_or_else(|| OsStr::new("sh"), OsString::as_os_str));
                 command.args(words).arg(&self.path);
                 command
             }
@@ -246,8 +269,12 @@ fn set_environment(command: &mut Command, variables: &[(String, String)], contex
         command.env_remove(name);
     }
     let user = User::from_uid(getuid()).ok().flatten();
-    let home = user.as_ref().map_or_else(|| "/".into(), |user| user.dir.clone().into_os_string());
-    let name: OsString = user.as_ref().map_or_else(|| "root".into(), |user| user.name.clone().into());
+    let home = user
+        .as_ref()
+        .map_or_else(|| "/".into(), |user| user.dir.clone().into_os_string());
+    let name: OsString = user
+        .as_ref()
+        .map_or_else(|| "root".into(), |user| user.name.clone().into());
     let shell = user
         .map(|user| user.shell.into_os_string())
         .filter(|shell| !shell.is_empty())

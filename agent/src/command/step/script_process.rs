@@ -1,6 +1,7 @@
 //! A script while it runs: its output, its time, and its end.
 
 use std::{
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{
 
 use crate::command::flow::{Ending, StopReason};
 
-use super::run_shell_script::Outputs;
+use super::{run_shell_script::Outputs, script_record::ScriptRecord};
 
 /// How long processes that a finished script left behind may hold its pipes before the step ends without them.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,16 +37,33 @@ pub(super) async fn run(
     mut command: Command,
     timeout: Duration,
     stop: &mut watch::Receiver<Option<StopReason>>,
+    record: &Path,
     outputs: Outputs<'_>,
 ) -> Ending {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ending::NotStarted(error.to_string()),
     };
-    let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-    let script = RunningScript { group, deadline: Instant::now() + timeout, stopping: None, exit: None };
-    script.run(&mut child, stop, outputs).await
+    // Should this worker be killed, the daemon ends the script.
+    let recorded = child.id().and_then(|pid| ScriptRecord::write(record, pid));
+    let group = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .map(Pid::from_raw);
+    let script = RunningScript {
+        group,
+        deadline: Instant::now() + timeout,
+        stopping: None,
+        exit: None,
+    };
+    let ending = script.run(&mut child, stop, outputs).await;
+    drop(recorded);
+    ending
 }
 
 struct RunningScript {
@@ -107,7 +125,12 @@ impl RunningScript {
 
     fn has_exited(&mut self, status: ExitStatus) {
         self.exit = Some(status);
-        self.deadline = Instant::now() + if self.stopping.is_some() { DRAIN_STOPPED } else { DRAIN };
+        self.deadline = Instant::now()
+            + if self.stopping.is_some() {
+                DRAIN_STOPPED
+            } else {
+                DRAIN
+            };
         if self.stopping.is_some() {
             // Its children had their SIGTERM. The group's number cannot have been given away so soon: the kernel
             // goes once around all numbers first.
@@ -116,7 +139,10 @@ impl RunningScript {
     }
 
     fn begin_stop(&mut self, reason: StopReason) {
-        self.stopping = Some(Stopping { reason, is_killed: false });
+        self.stopping = Some(Stopping {
+            reason,
+            is_killed: false,
+        });
         self.signal(Signal::SIGTERM);
         self.deadline = Instant::now() + GRACE;
     }
@@ -125,9 +151,18 @@ impl RunningScript {
     fn is_over_by_time(&mut self) -> bool {
         match (self.exit, self.stopping) {
             (Some(_), _) | (None, Some(Stopping { is_killed: true, .. })) => true,
-            (None, Some(Stopping { reason, is_killed: false })) => {
+            (
+                None,
+                Some(Stopping {
+                    reason,
+                    is_killed: false,
+                }),
+            ) => {
                 self.signal(Signal::SIGKILL);
-                self.stopping = Some(Stopping { reason, is_killed: true });
+                self.stopping = Some(Stopping {
+                    reason,
+                    is_killed: true,
+                });
                 self.deadline = Instant::now() + KILL_PATIENCE;
                 false
             }

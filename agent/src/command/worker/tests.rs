@@ -40,18 +40,30 @@ impl Node {
             command_id: "c1".to_owned(),
             instance_id: "mi-0123456789abcdef0".to_owned(),
             region: "eu-test-1".to_owned(),
-            platform: Platform { name: "Test Linux".to_owned(), version: "7".to_owned() },
+            platform: Platform {
+                name: "Test Linux".to_owned(),
+                version: "7".to_owned(),
+            },
             is_moorline: true,
         };
         let (stop, _) = watch::channel(None);
-        Self { dir, task, stop, _alone: alone }
+        Self {
+            dir,
+            task,
+            stop,
+            _alone: alone,
+        }
     }
 
     fn accept(&self, document: &Value, parameters: &Value) {
         let content = json!({"CommandId": "c1", "DocumentName": "d", "DocumentContent": document,
             "Parameters": parameters, "CloudWatchOutputEnabled": "false"});
         let mut journal = Journal::open(self.dir.path(), Opener::Daemon).unwrap();
-        assert!(journal.accept("c1", "aws.ssm.c1.mi-0", &content.to_string(), now_millis()).unwrap());
+        assert!(
+            journal
+                .accept("c1", "aws.ssm.c1.mi-0", &content.to_string(), now_millis())
+                .unwrap()
+        );
     }
 
     async fn work(&self) {
@@ -60,8 +72,12 @@ impl Node {
 
     fn told(&self) -> Told {
         let mut journal = Journal::open(self.dir.path(), Opener::Daemon).unwrap();
-        let mut told =
-            Told { status: ResultStatus::InProgress, trace: String::new(), steps: BTreeMap::new(), ends: 0 };
+        let mut told = Told {
+            status: ResultStatus::InProgress,
+            trace: String::new(),
+            steps: BTreeMap::new(),
+            ends: 0,
+        };
         for reply in journal.replies_after(0, 1000, 0).unwrap() {
             let reply: AgentJobReply = serde_json::from_str(&reply.payload).unwrap();
             assert_eq!(reply.job_id, "aws.ssm.c1.mi-0");
@@ -97,7 +113,11 @@ fn one(line: &str) -> Value {
 
 /// Runs a future on a thread of its own, as the worker does.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
 }
 
 #[test]
@@ -106,17 +126,36 @@ fn a_command_runs_and_its_output_is_told_and_kept() {
     let told = block_on(node.run(&one("echo out; echo err >&2")));
     assert_eq!((told.status, told.ends), (ResultStatus::Success, 1));
     let step = told.steps.get("s").unwrap();
-    assert_eq!((step.status, step.code, step.name.as_str()), (ResultStatus::Success, 0, "aws:runShellScript"));
-    assert_eq!((step.standard_output.as_str(), step.standard_error.as_str()), ("out\n", "err\n"));
+    assert_eq!(
+        (step.status, step.code, step.name.as_str()),
+        (ResultStatus::Success, 0, "aws:runShellScript")
+    );
+    assert_eq!(
+        (step.standard_output.as_str(), step.standard_error.as_str()),
+        ("out\n", "err\n")
+    );
     assert_eq!(step.output, "out\n\n----------ERROR-------\nerr\n");
     let directory = node.dir.path().join("commands/c1/s");
     for (name, text, mode) in [("stdout", "out\n", 0o600), ("stderr", "err\n", 0o600)] {
         let path = directory.join(name);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            mode
+        );
     }
-    assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!(std::fs::metadata(directory.join("_script.sh")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    assert_eq!(
+        std::fs::metadata(directory.join("_script.sh"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
 }
 
 #[test]
@@ -142,29 +181,63 @@ fn a_failed_step_names_its_exit_status_and_the_next_one_runs() {
     let told = block_on(node.run(&document(&steps)));
     assert_eq!(told.status, ResultStatus::Failed);
     let first = told.steps.get("a").unwrap();
-    assert_eq!((first.code, first.standard_error.as_str()), (3, "failed to run commands: exit status 3"));
-    assert_eq!(first.output, "A\n\n----------ERROR-------\nfailed to run commands: exit status 3");
+    assert_eq!(
+        (first.code, first.standard_error.as_str()),
+        (3, "failed to run commands: exit status 3")
+    );
+    assert_eq!(
+        first.output,
+        "A\n\n----------ERROR-------\nfailed to run commands: exit status 3"
+    );
     assert_eq!(told.steps.get("b").unwrap().standard_output, "B\n");
 }
 
 #[test]
 fn step_control_decides_what_runs() {
     let table = [
-        ("exit 168", json!({}), ResultStatus::Success, ResultStatus::Skipped),
+        (
+            "exit 168",
+            json!({}),
+            ResultStatus::Success,
+            ResultStatus::Skipped,
+        ),
         ("exit 169", json!({}), ResultStatus::Failed, ResultStatus::Skipped),
         ("exit 194", json!({}), ResultStatus::Failed, ResultStatus::Skipped),
-        ("exit 1", json!({"onFailure": "exit"}), ResultStatus::Failed, ResultStatus::Skipped),
-        ("exit 1", json!({"onFailure": "successAndExit"}), ResultStatus::Success, ResultStatus::Skipped),
-        ("exit 0", json!({"onSuccess": "exit"}), ResultStatus::Success, ResultStatus::Skipped),
+        (
+            "exit 1",
+            json!({"onFailure": "exit"}),
+            ResultStatus::Failed,
+            ResultStatus::Skipped,
+        ),
+        (
+            "exit 1",
+            json!({"onFailure": "successAndExit"}),
+            ResultStatus::Success,
+            ResultStatus::Skipped,
+        ),
+        (
+            "exit 0",
+            json!({"onSuccess": "exit"}),
+            ResultStatus::Success,
+            ResultStatus::Skipped,
+        ),
         ("exit 1", json!({}), ResultStatus::Failed, ResultStatus::Success),
-        ("kill -9 $$", json!({}), ResultStatus::Failed, ResultStatus::Success),
+        (
+            "kill -9 $$",
+            json!({}),
+            ResultStatus::Failed,
+            ResultStatus::Success,
+        ),
     ];
     for (line, mut inputs, first, second) in table {
         let node = Node::new();
         inputs["runCommand"] = json!([line]);
         let steps = [script("a", inputs), script("b", json!({"runCommand": ["true"]}))];
         let told = block_on(node.run(&document(&steps)));
-        let statuses = (told.steps.get("a").unwrap().status, told.steps.get("b").unwrap().status);
+        let statuses = (
+            told.steps.get("a").unwrap().status,
+            told.steps.get("b").unwrap().status,
+        );
         assert_eq!(statuses, (first, second), "{line}");
     }
 }
@@ -181,7 +254,10 @@ fn a_script_runs_with_its_own_interpreter_environment_and_directory() {
         }),
     )];
     let told = block_on(node.run(&document(&steps)));
-    assert_eq!(told.steps.values().next().unwrap().standard_output, "#!/bin/cat\n");
+    assert_eq!(
+        told.steps.values().next().unwrap().standard_output,
+        "#!/bin/cat\n"
+    );
 
     drop(node);
     let node = Node::new();
@@ -225,7 +301,10 @@ fn schema_1_runs_every_set_of_properties_in_one_result() {
         {"id": "1.aws:runShellScript", "runCommand": ["echo 2"]}]}}});
     let told = block_on(node.run(&definition));
     let step = told.steps.get("aws:runShellScript").unwrap();
-    assert_eq!((step.status, step.code, step.standard_output.as_str()), (ResultStatus::Failed, 4, "1\n2\n"));
+    assert_eq!(
+        (step.status, step.code, step.standard_output.as_str()),
+        (ResultStatus::Failed, 4, "1\n2\n")
+    );
 }
 
 #[test]
@@ -233,12 +312,21 @@ fn a_time_out_ends_the_whole_process_group() {
     let node = Node::new();
     let begun = Instant::now();
     let lines = "sleep 300 & echo $!; wait";
-    let told = block_on(node.run(&document(&[script("s", json!({"runCommand": [lines], "timeoutSeconds": "5"}))])));
+    let told = block_on(node.run(&document(&[script(
+        "s",
+        json!({"runCommand": [lines], "timeoutSeconds": "5"}),
+    )])));
     assert!(begun.elapsed() < Duration::from_secs(8));
     let step = told.steps.get("s").unwrap();
-    assert_eq!((told.status, step.status, step.code), (ResultStatus::TimedOut, ResultStatus::TimedOut, 137));
+    assert_eq!(
+        (told.status, step.status, step.code),
+        (ResultStatus::TimedOut, ResultStatus::TimedOut, 137)
+    );
     let child: i32 = step.standard_output.trim().parse().unwrap();
-    assert!(crate::runtime::ProcessKey::of(child).is_none(), "a child outlived its script");
+    assert!(
+        crate::runtime::ProcessKey::of(child).is_none(),
+        "a child outlived its script"
+    );
 }
 
 #[test]
@@ -246,7 +334,10 @@ fn a_cancellation_ends_the_script_at_once_and_later_steps_do_not_start() {
     let node = Node::new();
     let started = node.dir.path().join("started");
     let steps = [
-        script("a", json!({"runCommand": [format!("echo start; touch {}; sleep 300", started.display())]})),
+        script(
+            "a",
+            json!({"runCommand": [format!("echo start; touch {}; sleep 300", started.display())]}),
+        ),
         script("b", json!({"runCommand": ["echo B"]})),
     ];
     node.accept(&document(&steps), &json!({}));
@@ -265,7 +356,10 @@ fn a_cancellation_ends_the_script_at_once_and_later_steps_do_not_start() {
     let told = node.told();
     assert_eq!((told.status, told.ends), (ResultStatus::Cancelled, 1));
     let (first, second) = (told.steps.get("a").unwrap(), told.steps.get("b").unwrap());
-    assert_eq!((first.status, first.code, first.standard_output.as_str()), (ResultStatus::Cancelled, 137, "start\n"));
+    assert_eq!(
+        (first.status, first.code, first.standard_output.as_str()),
+        (ResultStatus::Cancelled, 137, "start\n")
+    );
     assert_eq!((second.status, second.code), (ResultStatus::Cancelled, 1));
 }
 
@@ -296,7 +390,9 @@ fn a_command_cancelled_before_it_was_begun_runs_nothing() {
     node.accept(&one(&format!("touch {}", marker.display())), &json!({}));
     let mut journal = Journal::open(node.dir.path(), Opener::Daemon).unwrap();
     // A worker process exists already, so the command is only marked.
-    journal.cancel("c1", true, 0, |_| unreachable!("it has a process")).unwrap();
+    journal
+        .cancel("c1", true, 0, |_| unreachable!("it has a process"))
+        .unwrap();
     block_on(node.work());
     assert!(!marker.exists());
     assert_eq!(node.told().status, ResultStatus::Cancelled);
@@ -311,29 +407,40 @@ fn a_child_that_keeps_the_output_open_delays_the_step_only_a_little() {
     let step = told.steps.get("s").unwrap();
     assert_eq!(step.status, ResultStatus::Success);
     let child = nix::unistd::Pid::from_raw(step.standard_output.trim().parse().unwrap());
-    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).expect("a background child is left alone");
+    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL)
+        .expect("a background child is left alone");
 }
 
 #[test]
 fn output_without_end_is_cut_and_costs_no_memory() {
     let node = Node::new();
-    let told = block_on(node.run(&one("head -c 70000000 /dev/zero | tr '\\0' x; head -c 30000 /dev/zero | tr '\\0' e >&2")));
+    let told = block_on(node.run(&one(
+        "head -c 70000000 /dev/zero | tr '\\0' x; head -c 30000 /dev/zero | tr '\\0' e >&2",
+    )));
     let step = told.steps.get("s").unwrap();
     assert_eq!(step.standard_output.len(), 24_000);
     assert!(step.standard_output.ends_with("x--output truncated--"));
     assert!(step.standard_error.ends_with("e--output truncated--"));
     assert!(step.output.len() <= 2_500 && step.output.contains("---Output truncated---"));
-    let kept = std::fs::metadata(node.dir.path().join("commands/c1/s/stdout")).unwrap().len();
+    let kept = std::fs::metadata(node.dir.path().join("commands/c1/s/stdout"))
+        .unwrap()
+        .len();
     assert_eq!(kept, 64 * 1024 * 1024);
 }
 
 #[test]
 fn what_cannot_be_started_fails_and_says_why() {
     let table = [
-        (json!({"runCommand": ["true"], "workingDirectory": "/nowhere/at/all"}), "/nowhere/at/all"),
+        (
+            json!({"runCommand": ["true"], "workingDirectory": "/nowhere/at/all"}),
+            "/nowhere/at/all",
+        ),
         (json!({"runCommand": [1]}), "runCommand"),
         (json!({}), "runCommand"),
-        (json!({"runCommand": ["true"], "environment": {"A=B": "x"}}), "A=B"),
+        (
+            json!({"runCommand": ["true"], "environment": {"A=B": "x"}}),
+            "A=B",
+        ),
         (json!({"runCommand": ["true"], "environment": "x"}), "environment"),
     ];
     for (inputs, needle) in table {
@@ -356,12 +463,23 @@ fn preconditions_and_unknown_actions_are_answered_without_running() {
     ];
     let told = block_on(node.run(&document(&steps)));
     assert_eq!(told.status, ResultStatus::Failed);
-    let statuses: Vec<(ResultStatus, i64)> = told.steps.values().map(|step| (step.status, step.code)).collect();
+    let statuses: Vec<(ResultStatus, i64)> =
+        told.steps.values().map(|step| (step.status, step.code)).collect();
     assert_eq!(
         statuses,
-        [(ResultStatus::Success, 0), (ResultStatus::Skipped, 0), (ResultStatus::Failed, 1)]
+        [
+            (ResultStatus::Success, 0),
+            (ResultStatus::Skipped, 0),
+            (ResultStatus::Failed, 1)
+        ]
     );
-    assert!(told.steps.get("c").unwrap().output.starts_with("Plugin with name aws:nope is not supported"));
+    assert!(
+        told.steps
+            .get("c")
+            .unwrap()
+            .output
+            .starts_with("Plugin with name aws:nope is not supported")
+    );
 }
 
 #[test]
@@ -374,6 +492,10 @@ fn a_state_directory_that_takes_no_file_still_runs_the_script() {
     if step.status == ResultStatus::Success {
         assert_eq!(step.standard_output, "out\n");
     } else {
-        assert!(step.standard_error.contains("the script cannot be written"), "{}", step.standard_error);
+        assert!(
+            step.standard_error.contains("the script cannot be written"),
+            "{}",
+            step.standard_error
+        );
     }
 }

@@ -11,7 +11,10 @@ fn read(inputs: &Value) -> Result<Inputs, String> {
 #[test]
 fn names_of_inputs_match_without_regard_to_case() {
     let inputs = read(&json!({"RunCommand": ["a", "b"], "TIMEOUTSECONDS": 60})).unwrap();
-    assert_eq!((inputs.script.as_str(), inputs.timeout), ("a\nb\n", Duration::from_secs(60)));
+    assert_eq!(
+        (inputs.script.as_str(), inputs.timeout),
+        ("a\nb\n", Duration::from_secs(60))
+    );
     assert_eq!(read(&json!({"runCommand": "single"})).unwrap().script, "single\n");
 }
 
@@ -57,14 +60,24 @@ fn the_first_line_names_the_interpreter_and_at_most_one_argument() {
 #[test]
 fn a_script_on_a_file_system_without_execution_is_read_by_its_interpreter() {
     let path = PathBuf::from("/x/_script.sh");
-    let script = |text| ScriptFile { path: path.clone(), interpreter: Some(interpreter(text)), is_temporary: false };
+    let script = |text| ScriptFile {
+        path: path.clone(),
+        interpreter: Some(interpreter(text)),
+        is_temporary: false,
+    };
     let words = |text| {
         let command = script(text).command();
         let command = command.as_std();
-        std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_owned).collect::<Vec<_>>()
+        std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(OsStr::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(words("echo\n"), ["sh", "/x/_script.sh"]);
-    assert_eq!(words("#!/usr/bin/env python3\n"), ["/usr/bin/env", "python3", "/x/_script.sh"]);
+    assert_eq!(
+        words("#!/usr/bin/env python3\n"),
+        ["/usr/bin/env", "python3", "/x/_script.sh"]
+    );
 }
 
 #[test]
