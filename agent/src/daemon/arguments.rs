@@ -157,7 +157,9 @@ fn read_code(file: &PathBuf) -> anyhow::Result<String> {
 
 #[expect(clippy::print_stdout, reason = "this is what a command line answers on")]
 fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let config = match Config::load(arguments.config.as_deref(), &arguments.state.state_dir) {
+    // Workers start elsewhere: a relative path would be another directory to them.
+    let state_dir = std::path::absolute(&arguments.state.state_dir)?;
+    let config = match Config::load(arguments.config.as_deref(), &state_dir) {
         Ok(config) => config,
         Err(error) => {
             say_error(&error.into());
@@ -168,6 +170,6 @@ fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         println!("settings are sound");
         return Ok(ExitCode::SUCCESS);
     }
-    run::run(config, arguments.state.state_dir.clone())?;
+    run::run(config, state_dir)?;
     Ok(ExitCode::SUCCESS)
 }
