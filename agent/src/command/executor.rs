@@ -26,8 +26,10 @@ use crate::{
 };
 
 use super::{
+    intake,
     journal::{
-        CancelOutcome, Endings, JournalError, JournalThread, ProcessRecord, Settled, StepRecord, Unfinished,
+        Assignment, CancelOutcome, Conclusion, Endings, JournalError, JournalThread, ProcessRecord, Settled,
+        StepRecord, Unfinished,
     },
     now_millis, reply, step,
     worker::WorkerTask,
@@ -218,9 +220,9 @@ impl Executor {
         let id = command_id.to_owned();
         let abandoned = self.journal.call(move |journal| {
             let now = now_millis();
-            journal.abandon(&id, now, |job_id| {
-                let trace = "the command's worker could not be started; nothing was run";
-                reply::ended_without_run(job_id, ResultStatus::Failed, trace, now)
+            journal.abandon(&id, now, |assignment| {
+                let reason = "the command's worker could not be started; nothing was run";
+                never_run(assignment, ResultStatus::Failed, reason, now)
             })
         });
         match abandoned.await {
@@ -267,7 +269,7 @@ impl Executor {
         let settled = self.journal.call(move |journal| {
             let now = now_millis();
             let endings = Endings {
-                cancelled: |job_id: &str| reply::ended_without_run(job_id, ResultStatus::Cancelled, "", now),
+                cancelled: |assignment: &Assignment| cancelled(assignment, now),
                 lost: |job_id: &str, steps: &[StepRecord]| {
                     let partial = |name: &str, position| step::partial_output(&directory, name, position);
                     reply::lost(job_id, steps, partial, now)
@@ -325,9 +327,7 @@ impl Executor {
         let id = command_id.to_owned();
         let outcome = self.journal.call(move |journal| {
             let now = now_millis();
-            journal.cancel(&id, has_process, now, |job_id| {
-                reply::ended_without_run(job_id, ResultStatus::Cancelled, "", now)
-            })
+            journal.cancel(&id, has_process, now, |assignment| cancelled(assignment, now))
         });
         let outcome = outcome.await;
         // With the disk full the mark cannot be set, and a cancellation matters most.
@@ -386,6 +386,17 @@ async fn watch(
     // Without an exit status there is still the journal to look into.
     drop(worker.wait().await);
     drop(ended.send(WorkerEnded { command_id }).await);
+}
+
+/// The end of a command that was cancelled while it waited.
+fn cancelled(assignment: &Assignment, now: u64) -> Conclusion {
+    let reason = "not run: the command was cancelled";
+    never_run(assignment, ResultStatus::Cancelled, reason, now)
+}
+
+fn never_run(assignment: &Assignment, status: ResultStatus, reason: &str, now: u64) -> Conclusion {
+    let steps = intake::step_names(&assignment.content);
+    reply::never_run(&assignment.job_id, &steps, status, reason, now)
 }
 
 /// Signals a process if it still is the one that is meant.

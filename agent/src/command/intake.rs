@@ -102,6 +102,21 @@ pub(super) fn read_content(text: &str) -> Result<SendCommandContent, String> {
     serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
 }
 
+/// Action and name of every step; none when the content cannot be read.
+pub(super) fn step_names(content: &str) -> Vec<(String, String)> {
+    let document = read_content(content)
+        .ok()
+        .and_then(|content| CommandDocument::parse(&content.document_content).ok());
+    let names = document
+        .as_ref()
+        .map(CommandDocument::step_names)
+        .into_iter()
+        .flatten();
+    names
+        .map(|(action, name)| (action.to_owned(), name.to_owned()))
+        .collect()
+}
+
 /// The command that a job id means: `aws.ssm.COMMAND.NODE`, or the whole text (agent-wire §6.1).
 fn command_id(job_id: &str) -> Option<&str> {
     let id = command_id_of_dotted(job_id).unwrap_or(job_id);

@@ -27,7 +27,7 @@ use crate::runtime::ProcessKey;
 
 pub(super) use accept::{CancelOutcome, Endings, Settled, Unfinished};
 pub(super) use outbox::PendingReply;
-pub(super) use progress::{Beginning, StepProgress};
+pub(super) use progress::{Assignment, Beginning, StepProgress};
 pub(super) use retention::MEMORY;
 pub(super) use thread::JournalThread;
 

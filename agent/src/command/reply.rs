@@ -150,13 +150,30 @@ pub(super) fn end(
     new_reply(job_id, content(status, Some(counts), steps, trace, now), true)
 }
 
-/// The end of a command that never ran.
-pub(super) fn ended_without_run(job_id: &str, status: ResultStatus, trace: &str, now: u64) -> Conclusion {
-    let reply = end(job_id, status, None, Counts::new(), trace, now);
-    Conclusion {
-        status,
-        replies: vec![reply],
+/// The end of a command that never ran: every step says so. `steps` are their actions and names.
+pub(super) fn never_run(
+    job_id: &str,
+    steps: &[(String, String)],
+    status: ResultStatus,
+    reason: &str,
+    now: u64,
+) -> Conclusion {
+    let mut replies = Vec::with_capacity(steps.len() + 1);
+    let mut only_step = None;
+    for (index, (action, name)) in steps.iter().enumerate() {
+        let outcome = StepOutcome {
+            stderr: reason.to_owned(),
+            ..StepOutcome::not_run(status, 1, reason)
+        };
+        let reply = outcome.into_reply(action, now, now);
+        let counts = counts(std::iter::repeat_n(status, index + 1));
+        replies.push(step(job_id, name, &reply, counts, now));
+        only_step = (steps.len() == 1).then_some((name.as_str(), reply));
     }
+    let counts = counts(std::iter::repeat_n(status, steps.len()));
+    let only_step = only_step.as_ref().map(|(name, reply)| (*name, reply));
+    replies.push(end(job_id, status, only_step, counts, reason, now));
+    Conclusion { status, replies }
 }
 
 /// The end of a command whose worker died: what finished stays, the step that ran is unknown, the rest never ran.

@@ -21,8 +21,7 @@ use super::{
     flow::{Flow, StopReason},
     intake,
     journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
-    now_millis,
-    reply::{self, StepOutcome},
+    now_millis, reply,
     step::{self, HANDLED_ACTIONS, StepContext},
 };
 
@@ -253,24 +252,8 @@ async fn refuse(
     reason: &str,
     mut recorder: Recorder<'_, impl Fn()>,
 ) {
-    let now = now_millis();
-    let status = ResultStatus::Failed;
-    let mut replies = Vec::with_capacity(names.len() + 1);
-    let mut only_step = None;
-    for (index, (action, name)) in names.iter().enumerate() {
-        let outcome = StepOutcome {
-            stderr: reason.to_owned(),
-            ..StepOutcome::not_run(status, 1, reason)
-        };
-        let reply = outcome.into_reply(action, now, now);
-        let counts = reply::counts(std::iter::repeat_n(status, index + 1));
-        replies.push(reply::step(job_id, name, &reply, counts, now));
-        only_step = (names.len() == 1).then_some((name.as_str(), reply));
-    }
-    let counts = reply::counts(std::iter::repeat_n(status, names.len()));
-    let only_step = only_step.as_ref().map(|(name, reply)| (*name, reply));
-    replies.push(reply::end(job_id, status, only_step, counts, reason, now));
-    recorder.record(None, Some(&Conclusion { status, replies })).await;
+    let conclusion = reply::never_run(job_id, names, ResultStatus::Failed, reason, now_millis());
+    recorder.record(None, Some(&conclusion)).await;
 }
 
 /// Writes what happened into the journal, however long that takes.

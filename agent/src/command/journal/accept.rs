@@ -5,7 +5,8 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 use crate::runtime::ProcessKey;
 
 use super::{
-    Conclusion, Journal, JournalError, ProcessRecord, StepRecord, conclude, doing, millis, read_status,
+    Assignment, Conclusion, Journal, JournalError, ProcessRecord, StepRecord, conclude, doing, millis,
+    read_status,
 };
 
 /// A command without an end, as a starting daemon finds it.
@@ -118,16 +119,16 @@ impl Journal {
         command_id: &str,
         has_process: bool,
         now: u64,
-        ended: impl FnOnce(&str) -> Conclusion,
+        ended: impl FnOnce(&Assignment) -> Conclusion,
     ) -> Result<CancelOutcome, JournalError> {
         self.write("cancel a command in", |transaction| {
-            let Some((job_id, state, worker)) = command(transaction, command_id)? else {
+            let Some((assignment, state, worker)) = command(transaction, command_id)? else {
                 return Ok(CancelOutcome::Nothing);
             };
             match state.as_str() {
                 "finished" => return Ok(CancelOutcome::Nothing),
                 "accepted" if !has_process => {
-                    conclude(transaction, command_id, &ended(&job_id), now)?;
+                    conclude(transaction, command_id, &ended(&assignment), now)?;
                     return Ok(CancelOutcome::Ended);
                 }
                 _ => {}
@@ -150,10 +151,13 @@ impl Journal {
         command_id: &str,
         now: u64,
         is_alive: impl FnOnce(&ProcessRecord) -> bool,
-        ended: Endings<impl FnOnce(&str) -> Conclusion, impl FnOnce(&str, &[StepRecord]) -> Conclusion>,
+        ended: Endings<
+            impl FnOnce(&Assignment) -> Conclusion,
+            impl FnOnce(&str, &[StepRecord]) -> Conclusion,
+        >,
     ) -> Result<Settled, JournalError> {
         self.write("settle a command in", |transaction| {
-            let Some((job_id, state, worker)) = command(transaction, command_id)? else {
+            let Some((assignment, state, worker)) = command(transaction, command_id)? else {
                 return Ok(Settled::Finished);
             };
             match (state.as_str(), worker) {
@@ -166,7 +170,7 @@ impl Journal {
                     if !is_cancelled {
                         return Ok(Settled::Waiting);
                     }
-                    conclude(transaction, command_id, &(ended.cancelled)(&job_id), now)?;
+                    conclude(transaction, command_id, &(ended.cancelled)(&assignment), now)?;
                     return Ok(Settled::Cancelled);
                 }
                 ("finished", _) => return Ok(Settled::Finished),
@@ -174,7 +178,12 @@ impl Journal {
                 _ => {}
             }
             let steps = steps(transaction, command_id)?;
-            conclude(transaction, command_id, &(ended.lost)(&job_id, &steps), now)?;
+            conclude(
+                transaction,
+                command_id,
+                &(ended.lost)(&assignment.job_id, &steps),
+                now,
+            )?;
             Ok(Settled::Lost)
         })
     }
@@ -187,12 +196,12 @@ impl Journal {
         &mut self,
         command_id: &str,
         now: u64,
-        ended: impl FnOnce(&str) -> Conclusion,
+        ended: impl FnOnce(&Assignment) -> Conclusion,
     ) -> Result<bool, JournalError> {
         self.write("end a command in", |transaction| {
             match command(transaction, command_id)? {
-                Some((job_id, state, _)) if state == "accepted" => {
-                    conclude(transaction, command_id, &ended(&job_id), now)?;
+                Some((assignment, state, _)) if state == "accepted" => {
+                    conclude(transaction, command_id, &ended(&assignment), now)?;
                     Ok(true)
                 }
                 _ => Ok(false),
@@ -201,15 +210,22 @@ impl Journal {
     }
 }
 
-type CommandRow = (String, String, Option<ProcessRecord>);
+type CommandRow = (Assignment, String, Option<ProcessRecord>);
 
-/// Job id, state and worker.
+/// What to run (empty when it has ended), state and worker.
 fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Option<CommandRow>> {
     transaction
         .query_row(
-            "SELECT job_id, state, boot_id, worker_pid, worker_start_ticks FROM command WHERE command_id = ?1",
+            "SELECT job_id, coalesce(content, ''), state, boot_id, worker_pid, worker_start_ticks FROM command
+             WHERE command_id = ?1",
             [command_id],
-            |row| Ok((row.get(0)?, row.get(1)?, worker_record(row, 2)?)),
+            |row| {
+                let assignment = Assignment {
+                    job_id: row.get(0)?,
+                    content: row.get(1)?,
+                };
+                Ok((assignment, row.get(2)?, worker_record(row, 3)?))
+            },
         )
         .optional()
 }

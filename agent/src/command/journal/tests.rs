@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::runtime::ProcessKey;
 
-use super::{progress::Assignment, *};
+use super::*;
 
 const NOW: u64 = 1_795_333_005_107;
 const ID: &str = "c1";
@@ -40,9 +40,10 @@ fn conclusion(status: ResultStatus) -> Conclusion {
     }
 }
 
-fn endings() -> Endings<impl FnOnce(&str) -> Conclusion, impl FnOnce(&str, &[StepRecord]) -> Conclusion> {
+fn endings() -> Endings<impl FnOnce(&Assignment) -> Conclusion, impl FnOnce(&str, &[StepRecord]) -> Conclusion>
+{
     Endings {
-        cancelled: |_: &str| conclusion(ResultStatus::Cancelled),
+        cancelled: |_: &Assignment| conclusion(ResultStatus::Cancelled),
         lost: |_: &str, steps: &[StepRecord]| {
             assert_eq!(steps.len(), 2);
             conclusion(ResultStatus::Failed)
@@ -375,7 +376,7 @@ impl World {
                 self.journal.settle(ID, NOW, is_alive, endings()).unwrap();
             }
             Move::Cancel { has_process } => {
-                let ended = |_: &str| conclusion(ResultStatus::Cancelled);
+                let ended = |_: &Assignment| conclusion(ResultStatus::Cancelled);
                 self.journal.cancel(ID, *has_process, NOW, ended).unwrap();
             }
             Move::Acknowledge => {

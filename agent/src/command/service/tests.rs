@@ -198,8 +198,10 @@ async fn a_waiting_command_is_cancelled_without_a_start_and_a_repeated_cancel_is
         daemon.expect_ack("200").await;
         daemon.expect_reply(&job_id, ResultStatus::InProgress).await;
         if round == 0 {
-            let message_id = daemon.expect_reply("c1", ResultStatus::Cancelled).await;
-            daemon.acknowledge(message_id).await;
+            let step = daemon.expect_reply("c1", ResultStatus::InProgress).await;
+            let end = daemon.expect_reply("c1", ResultStatus::Cancelled).await;
+            daemon.acknowledge(step).await;
+            daemon.acknowledge(end).await;
         }
     }
     daemon
