@@ -3,22 +3,19 @@
 //! What is read from the terminal is recorded before it is sent, and nothing is read for which there is no room in
 //! both: so a slow peer slows the program down, as a slow terminal would, and nothing is lost or piles up.
 
+mod peer;
+
 use std::{collections::VecDeque, io};
 
-use moorline_protocol::{
-    channel::{DataChannel, Event, Output},
-    message::{AgentSessionState, PayloadType, TerminalSize},
-    time::Now,
-    types::SessionId,
-};
+use moorline_protocol::{channel::DataChannel, message::PayloadType, time::Now, types::SessionId};
 use nix::unistd::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Duration, Instant, sleep_until},
 };
 
+use self::peer::MAX_TYPED_BYTES;
 use super::{
-    channel_opening::MAX_PAYLOAD_BYTES,
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
     members,
@@ -37,14 +34,8 @@ const READ_BYTES: usize = 32 * 1024;
 /// With less room than this the terminal is not read while anything is on its way: room for a few bytes would be
 /// filled with messages of a few bytes.
 const LEAST_READ_BYTES: usize = 1024;
-/// Input that the program has not taken. With more, the client is left to send it again.
-const MAX_TYPED_BYTES: usize = 64 * 1024;
-/// Nobody has a larger terminal, and programs allocate by it.
-const MAX_TERMINAL_SIDE: u32 = 4096;
 /// After this long without anything happening the session is idle, and gives memory back.
 const REST_AFTER: Duration = Duration::from_secs(1);
-/// `Flag` payload by which a client ends the session (agent-wire §5).
-const FLAG_TERMINATE_SESSION: [u8; 4] = 2_u32.to_be_bytes();
 
 /// The signals a worker lives with. Made before the shell, so that its end cannot be missed.
 #[derive(Debug)]
@@ -70,8 +61,10 @@ impl Signals {
 
 /// Why a session ends that did not end by itself.
 enum Order {
-    /// By its client, the endpoint or the daemon: no failure.
+    /// By its client, or by a signal: no failure.
     Closed,
+    /// The endpoint wants it, or has said that it is over.
+    ClosedByEndpoint,
     Failed(String),
 }
 
@@ -166,7 +159,7 @@ impl ShellSession {
     fn outcome(self) -> SessionOutcome {
         let outcome = match (self.order, self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
-            (Some(Order::Closed), _) => SessionOutcome::success(None),
+            (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
             (None, exit_code) => SessionOutcome::success(exit_code),
         };
         self.parts.shell.reap();
@@ -292,124 +285,6 @@ impl ShellSession {
         }
     }
 
-    fn on_link(&mut self, event: LinkEvent) {
-        let now = self.now();
-        let channel = &mut self.parts.channel;
-        match event {
-            LinkEvent::Opened => {
-                channel.connected(now);
-                self.paused = false;
-                // The stock agent says this once; ours may have been restarted and repeats cost nothing.
-                if !self.connected_before || self.parts.is_moorline {
-                    self.send_state("Connected", None);
-                }
-                self.connected_before = true;
-            }
-            LinkEvent::Frame(frame) => {
-                self.paused = false;
-                channel.receive(now, &frame);
-            }
-            LinkEvent::Lost => channel.disconnected(),
-            LinkEvent::Ended => {
-                tracing::info!("the endpoint ended the session while it was not connected");
-                channel.disconnected();
-                self.end(Order::Closed);
-            }
-            LinkEvent::GivenUp(reason) => {
-                channel.disconnected();
-                self.end(Order::Failed(reason));
-            }
-        }
-    }
-
-    fn send_state(&mut self, state: &str, exit_code: Option<i32>) {
-        let state = AgentSessionState {
-            schema_version: 1,
-            session_state: state.to_owned(),
-            session_id: self.parts.session_id.to_string(),
-            moorline_exit_code: exit_code.filter(|_| self.parts.is_moorline),
-        };
-        self.parts.channel.send_session_state(self.now(), &state);
-    }
-
-    /// Does what the state machine of the stream wants done, until it wants nothing.
-    fn drain_channel(&mut self) {
-        while let Some(output) = self.parts.channel.poll() {
-            match output {
-                Output::Transmit(frame) => self.parts.link.send(frame),
-                Output::Event(event) => self.on_event(event),
-            }
-        }
-        let unacknowledged = self.parts.channel.unacknowledged();
-        if unacknowledged < self.unacknowledged {
-            self.progress_at = self.started.elapsed();
-        }
-        self.unacknowledged = unacknowledged;
-    }
-
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Data {
-                payload_type,
-                payload,
-            } => self.on_input(payload_type, &payload),
-            Event::Paused => self.paused = true,
-            Event::Started(start) => {
-                self.paused = false;
-                if let Some(bytes) = start.moorline_max_payload_bytes {
-                    let bytes = bytes.clamp(1024, MAX_PAYLOAD_BYTES);
-                    self.parts.channel.set_max_payload(bytes as usize);
-                }
-            }
-            Event::Closed(closed) => {
-                tracing::info!(reason = closed.output, "the endpoint ended the session");
-                self.end(Order::Closed);
-            }
-            Event::HandshakeFailed(reason) => self.end(Order::Failed(reason)),
-            Event::PeerMisbehaved(error) => tracing::debug!(%error, "frame dropped"),
-            // Not in this role and type of session.
-            Event::HandshakeComplete { .. } | Event::SessionState(_) => {}
-        }
-    }
-
-    fn on_input(&mut self, payload_type: PayloadType, payload: &[u8]) {
-        match payload_type {
-            PayloadType::Output if !self.output_ended => {
-                self.typed.extend(payload);
-                if self.typed.len() >= MAX_TYPED_BYTES {
-                    self.parts.channel.set_ready(false);
-                }
-            }
-            PayloadType::Size => self.on_size(payload),
-            PayloadType::Flag if payload == FLAG_TERMINATE_SESSION => self.end(Order::Closed),
-            other => tracing::debug!(payload_type = ?other, "input of this type means nothing to a shell"),
-        }
-    }
-
-    fn on_size(&mut self, payload: &[u8]) {
-        let Ok(wanted) = serde_json::from_slice::<TerminalSize>(payload) else {
-            tracing::debug!("a terminal size cannot be read");
-            return;
-        };
-        let side = |wanted: u32| u16::try_from(wanted.clamp(1, MAX_TERMINAL_SIDE)).unwrap_or(u16::MAX);
-        let size = Size {
-            cols: side(wanted.cols),
-            rows: side(wanted.rows),
-        };
-        if size == self.size {
-            return;
-        }
-        if let Err(error) = self.parts.pty.resize(size) {
-            tracing::debug!(%error, "the terminal was not resized");
-            return;
-        }
-        self.size = size;
-        let at = self.started.elapsed();
-        if let Some(transcript) = &mut self.parts.transcript {
-            transcript.resize(at, size);
-        }
-    }
-
     /// The first reason counts.
     fn end(&mut self, order: Order) {
         if self.order.is_none() {
@@ -454,9 +329,15 @@ impl ShellSession {
                 }
             }
             Action::Announce => {
-                // The stock agent does not say it to whom it has it from.
-                if self.order.is_none() {
-                    self.send_state("Terminating", self.exit_code);
+                // The stock agent says it only of a shell that ended by itself. Ours must: the daemon, who reports
+                // every end, may be gone.
+                let (says, exit_code) = match self.order {
+                    None => (true, self.exit_code),
+                    Some(Order::ClosedByEndpoint) => (false, None),
+                    Some(Order::Closed | Order::Failed(_)) => (self.parts.is_moorline, None),
+                };
+                if says {
+                    self.send_state("Terminating", exit_code);
                     self.drain_channel();
                 }
                 self.parts.link.close().await;
