@@ -147,4 +147,21 @@ mod tests {
             assert_eq!(key.open_channel_token(text, 1000), None);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_but_a_token_opens_anything(text in "[A-Za-z0-9_-]{0,300}|.{0,60}") {
+            let key = MasterKey::from_bytes(&[1; 32]);
+            proptest::prop_assert_eq!(key.open_channel_token(&text, 0), None);
+            proptest::prop_assert!(key.open_role_token(&text).is_none());
+        }
+
+        #[test]
+        fn a_grant_reads_back_from_its_text(id in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}", hex in "[0-9a-f]{17}") {
+            let node: InstanceId = format!("mi-{hex}").parse().unwrap();
+            let session: SessionId = id.parse().unwrap();
+            let grant = ChannelGrant::AgentDataChannel { node, session };
+            proptest::prop_assert_eq!(ChannelGrant::from_text(&grant.to_text()), Some(grant));
+        }
+    }
 }

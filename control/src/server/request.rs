@@ -32,6 +32,7 @@ const MOST_LARGE_BODIES: usize = 64;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For an operation; the longest is an empty long poll of 15 seconds.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+const MOST_TARGET_CHARACTERS: usize = 128;
 /// Longest `Host`: a DNS name and a port.
 const MOST_HOST_BYTES: usize = 261;
 
@@ -113,7 +114,12 @@ impl Service {
             .headers()
             .get("x-amz-target")
             .and_then(|value| value.to_str().ok());
-        let target = target.unwrap_or_default().to_owned();
+        // A longer one names no operation, and would only fill the log.
+        let target: String = target
+            .unwrap_or_default()
+            .chars()
+            .take(MOST_TARGET_CHARACTERS)
+            .collect();
         let answered = timeout(OPERATION_TIMEOUT, self.call(request, peer, request_id, &target)).await;
         let too_long = || {
             Err(ApiError::new(
