@@ -40,7 +40,7 @@ def nodes_and_pages():
     assert all(len(page["ActivationList"]) <= 1 for page in pages)
     for activation in made:
         ssm.delete_activation(ActivationId=activation)
-    refused("InvalidActivationId", ssm.delete_activation, ActivationId=next(iter(made)))
+    refused("InvalidActivation", ssm.delete_activation, ActivationId=next(iter(made)))
 
 
 def commands():

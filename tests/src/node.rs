@@ -43,6 +43,8 @@ pub struct Node {
     id: String,
     /// The process goes before its directory.
     process: Option<Process>,
+    /// Where the log of the present daemon begins, in bytes.
+    log_start: usize,
     state_dir: PathBuf,
     environment: BTreeMap<String, String>,
     api: Api,
@@ -116,6 +118,7 @@ impl Node {
         Ok(Self {
             id,
             process: None,
+            log_start: 0,
             state_dir,
             environment: node_environment(dir.path()),
             api: endpoint.api().clone(),
@@ -140,6 +143,7 @@ impl Node {
         Ok(Self {
             id: original.id.clone(),
             process: None,
+            log_start: 0,
             state_dir,
             environment: node_environment(dir.path()),
             api: original.api.clone(),
@@ -162,6 +166,8 @@ impl Node {
     /// It cannot be started.
     pub fn launch(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the agent is already running");
+        let log = self.dir.path().join("agent.log");
+        self.log_start = std::fs::metadata(&log).map_or(Ok(0), |metadata| usize::try_from(metadata.len()))?;
         let mut command = Command::new(program("moorline-agent")?);
         command
             .args(["run", "--state-dir"])
@@ -169,18 +175,26 @@ impl Node {
             .env_clear()
             .envs(&self.environment)
             .current_dir("/");
-        self.process = Some(Process::start(&mut command, &self.dir.path().join("agent.log"))?);
+        self.process = Some(Process::start(&mut command, &log)?);
         Ok(())
     }
 
-    /// Waits until the endpoint sees this node connected.
+    /// Waits until this daemon and the endpoint both see the control channel. The endpoint alone would not do: it may
+    /// not yet have noticed that a killed predecessor is gone.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not come up.
     pub async fn wait_online(&mut self) -> Result<()> {
         wait_until(&format!("{} to be connected", self.id), async || {
             if let Some(process) = &mut self.process {
                 process.check_alive()?;
+                let log = process.log_text();
+                if !log
+                    .get(self.log_start..)
+                    .is_some_and(|log| log.contains("control channel connected"))
+                {
+                    return Ok(false);
+                }
             }
             is_connected(&self.api, &self.id).await
         })

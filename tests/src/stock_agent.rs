@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::{
-    CapturedRequest, Endpoint, RawResponse, raw_request,
+    Api, CapturedRequest, Endpoint, RawResponse, raw_request,
     wait::{PATIENCE, epoch},
 };
 
@@ -333,14 +333,16 @@ pub struct StockChannel {
     socket: WebSocket,
 }
 
-/// Any websocket to the endpoint will do, a client's too.
-impl From<WebSocket> for StockChannel {
-    fn from(socket: WebSocket) -> Self {
-        Self { socket }
-    }
-}
-
 impl StockChannel {
+    /// Opens a websocket as a session's client does: unsigned, with nothing sent yet.
+    ///
+    /// # Errors
+    /// The endpoint refuses.
+    pub async fn dial_unsigned(api: &Api, path_and_query: &str) -> Result<Self> {
+        let socket = open_websocket(api.host(), api.trust(), path_and_query, None).await?;
+        Ok(Self { socket })
+    }
+
     /// Sends a TEXT message.
     ///
     /// # Errors

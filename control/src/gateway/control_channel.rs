@@ -182,9 +182,9 @@ impl Task {
             tokio::select! {
                 received = self.socket.next() => {
                     last_heard = Instant::now();
-                    channel.was_heard();
                     match received {
                         Some(Ok(Message::Binary(frame))) => Box::pin(self.receive(frame)).await?,
+                        Some(Ok(Message::Pong(_))) => channel.was_answered(),
                         Some(Ok(_)) => {}
                         Some(Err(_)) | None => return Err(End::Lost("the connection ended")),
                     }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,9 @@ pub(super) struct ControlChannel {
     process_id: Option<String>,
     orders: Mutex<Orders>,
     ordered: Notify,
-    heard: Notify,
+    /// A probe was answered, or the channel has ended.
+    probed: Notify,
+    ended: AtomicBool,
 }
 
 /// Not a queue: orders of one kind are one order.
@@ -54,18 +59,21 @@ impl ControlChannel {
         std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The channel's task received a frame of any kind.
-    pub(super) fn was_heard(&self) {
-        self.heard.notify_waiters();
+    /// The channel's task received a pong.
+    pub(super) fn was_answered(&self) {
+        self.probed.notify_waiters();
     }
 
-    /// Asks for a sign of life.
+    /// Asks for a sign of life. Only an answer counts: a daemon that was killed may have left frames on the way, and
+    /// the end of its connection is read just when its successor knocks.
     async fn is_alive(&self) -> bool {
-        let heard = self.heard.notified();
-        tokio::pin!(heard);
-        heard.as_mut().enable();
+        let probed = self.probed.notified();
+        tokio::pin!(probed);
+        probed.as_mut().enable();
         self.order(|orders| orders.ping = true);
-        tokio::time::timeout(PROBE_TIMEOUT, heard).await.is_ok()
+        !self.ended.load(Ordering::Acquire)
+            && tokio::time::timeout(PROBE_TIMEOUT, probed).await.is_ok()
+            && !self.ended.load(Ordering::Acquire)
     }
 
     fn is_of_another_process(&self, process_id: Option<&str>) -> bool {
@@ -109,6 +117,8 @@ impl Hub {
 
     /// The channel's task has ended.
     pub(super) fn leave(&self, node: &InstanceId, channel: &Arc<ControlChannel>) {
+        channel.ended.store(true, Ordering::Release);
+        channel.probed.notify_waiters();
         let mut channels = self.channels();
         if channels
             .get(node)

@@ -265,8 +265,12 @@ async fn the_aws_cli_opens_a_session_through_our_plugin() -> Result<()> {
     );
     ensure!(session["Reason"] == "a test", "{active}");
     // Ctrl-C belongs to the shell
-    terminal.send("sleep 1000\n\x03echo still-''there\n")?;
-    terminal.expect("still-there").await?;
+    terminal.send(
+        "sh -c 'trap \"echo interrupted; exit 3\" INT; echo waiting; while :; do sleep 0.05; done'\n",
+    )?;
+    terminal.expect("waiting").await?;
+    terminal.send("\x03")?;
+    terminal.expect("interrupted").await?;
     terminal.send("exit 5\n")?;
     // the AWS CLI shows the whole command line when its plugin fails, so the plugin never does
     ensure!(terminal.wait().await? == 0, "{}", terminal.text());

@@ -22,11 +22,17 @@ pub(crate) async fn check_counted(terminal: &mut Terminal, lines: u32) -> Result
         .expect_within("end-of-count", Duration::from_secs(120))
         .await?;
     let text = terminal.text();
-    let (_, output) = text.split_once("\r\n1\r\n").context("it did not begin to count")?;
+    let (_, output) = text
+        .split_once("\r\n1\r\n")
+        .context("it did not begin to count")?;
     let (output, _) = output.split_once("end-of-count").unwrap_or_default();
     let mut expected = 2;
     for line in output.lines() {
-        ensure!(line == expected.to_string(), "after {} came {line:?}", expected - 1);
+        ensure!(
+            line == expected.to_string(),
+            "after {} came {line:?}",
+            expected - 1
+        );
         expected += 1;
     }
     ensure!(expected == lines + 1, "it ended after {}", expected - 1);

@@ -3,8 +3,12 @@
 use std::{fs, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use moorline_ssm::node::{DescribeInstanceInformation, DescribeInstanceInformationRequest};
+use moorline_ssm::node::{
+    DescribeInstanceInformation, DescribeInstanceInformationRequest, GetConnectionStatus,
+    GetConnectionStatusRequest,
+};
 use moorline_tests::{CapturedRun, Endpoint, Node, StockAgent, WorkerKind};
+use moorline_transport::ApiClient;
 
 use crate::{
     client::{Session, api},
@@ -72,23 +76,29 @@ pub(crate) async fn start_to_online(report: &mut Report, endpoint: &Endpoint, no
     Ok(())
 }
 
-async fn is_online(client: &moorline_transport::ApiClient, endpoint: &Endpoint, node: &str) -> Result<bool> {
+/// Its control channel stands, and it is listed as online.
+async fn is_online(client: &ApiClient, endpoint: &Endpoint, node: &str) -> Result<bool> {
     let credentials = Some(endpoint.api().credentials());
-    let all = client
+    let ask = GetConnectionStatusRequest {
+        target: Some(node.to_owned()),
+    };
+    let channel = client.call::<GetConnectionStatus>(credentials, &ask).await?;
+    if channel.status.is_none_or(|status| status.as_str() != "connected") {
+        return Ok(false);
+    }
+    let listed = client
         .call::<DescribeInstanceInformation>(credentials, &DescribeInstanceInformationRequest::default())
         .await?;
-    Ok(all.instance_information_list.into_iter().flatten().any(|known| {
-        known.instance_id.as_deref() == Some(node)
-            && known
-                .ping_status
-                .is_some_and(|status| status.as_str() == "Online")
-            && endpoint_sees_channel(&known.platform_name)
-    }))
-}
-
-/// A node that pinged has a platform: both halves of "online" are there.
-fn endpoint_sees_channel(platform_name: &Option<String>) -> bool {
-    platform_name.as_ref().is_some_and(|name| !name.is_empty())
+    Ok(listed
+        .instance_information_list
+        .into_iter()
+        .flatten()
+        .any(|known| {
+            known.instance_id.as_deref() == Some(node)
+                && known
+                    .ping_status
+                    .is_some_and(|status| status.as_str() == "Online")
+        }))
 }
 
 pub(crate) async fn idle_memory(report: &mut Report, endpoint: &Endpoint, node: &Node) -> Result<()> {
