@@ -122,8 +122,8 @@ pub(crate) struct RunOptions {
     /// A parameter of the document; repeated, its values make a list
     #[arg(long = "param", value_name = "K=V", value_parser = parse_pair)]
     pub(crate) parameters: Vec<(String, String)>,
-    /// Stop the command on a node after this many seconds: the document's parameter executionTimeout
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=172_800))]
+    /// Stop the command on a node after this many seconds, at least 5: the document's parameter executionTimeout
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(5..=172_800))]
     pub(crate) timeout: Option<u32>,
     /// Give up on a node that has not taken the command within this many seconds
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(i32).range(30..=2_592_000))]

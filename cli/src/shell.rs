@@ -4,6 +4,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use moorline_protocol::message::TerminalSize;
 use moorline_ssm::session::{StartSession, StartSessionRequest, TerminateSession, TerminateSessionRequest};
+use moorline_transport::CallError;
 use tokio::time::timeout;
 
 use crate::{
@@ -130,7 +131,8 @@ pub(crate) async fn terminate(operator: &Operator, session_id: &str) {
         session_id: Some(session_id.to_owned()),
     };
     let failure = match timeout(TERMINATE_LIMIT, operator.call::<TerminateSession>(&request)).await {
-        Ok(Ok(_)) => return,
+        // what the endpoint refuses to end has ended, or never was
+        Ok(Ok(_) | Err(CallError::Service { .. })) => return,
         Ok(Err(error)) => error::chain(&error),
         Err(_) => "the endpoint does not answer".to_owned(),
     };

@@ -159,7 +159,12 @@ impl Report {
 fn show(invocation: &Invocation, is_single: bool) -> Result<(), CliError> {
     let prefix = (!is_single).then_some(invocation.instance_id.as_str());
     console::print(&prefixed(&invocation.standard_output, prefix))?;
-    console::print_error_text(&prefixed(&invocation.standard_error, prefix));
+    let mut errors = prefixed(&invocation.standard_error, prefix);
+    // what the agent adds to it has no line's end
+    if !errors.is_empty() && !errors.ends_with('\n') {
+        errors.push('\n');
+    }
+    console::print_error_text(&errors);
     if !invocation.is_success() {
         console::note(&invocation.failure());
     }

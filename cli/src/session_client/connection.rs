@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     task::{Context, Poll, ready},
 };
 
@@ -16,6 +17,8 @@ use super::{
     link::Resumed,
 };
 
+const CLOSED: &str = "the endpoint closed it";
+
 impl SessionClient {
     /// Writes what is to be written and reads one message; returns whether anything was read or lost.
     pub(super) fn poll_socket(&mut self, cx: &mut Context<'_>, has_room: bool) -> bool {
@@ -24,7 +27,7 @@ impl SessionClient {
         };
         match poll_write(&mut **socket, cx, &mut self.frames, &mut self.needs_flush) {
             Poll::Ready(Err(error)) => {
-                self.on_lost(&error.to_string());
+                self.on_lost(&reason_of(&error));
                 return true;
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -41,11 +44,11 @@ impl SessionClient {
                 true
             }
             Poll::Ready(Some(Err(error))) => {
-                self.on_lost(&error.to_string());
+                self.on_lost(&reason_of(&error));
                 true
             }
             Poll::Ready(None) => {
-                self.on_lost("the endpoint closed it");
+                self.on_lost(CLOSED);
                 true
             }
         }
@@ -112,6 +115,16 @@ impl SessionClient {
             Err(error) => SessionEvent::Failed(error),
         };
         self.events.push_back(event);
+    }
+}
+
+/// What a broken connection says of itself, in words for the user.
+fn reason_of(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => CLOSED.to_owned(),
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => CLOSED.to_owned(),
+        tungstenite::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 
