@@ -91,7 +91,7 @@ async fn the_exit_code_is_the_programs_or_128_and_the_signal() {
 
 #[tokio::test]
 async fn input_arrives_and_control_c_interrupts() {
-    let (pty, shell) = run("read line; echo \"got $line\"; trap 'exit 9' INT; while :; do sleep 0.02; done");
+    let (pty, shell) = run("read line; trap 'exit 9' INT; echo \"got $line\"; while :; do sleep 0.02; done");
     assert_eq!(pty.write(b"hello\n").await.unwrap(), 6);
     read_until(&pty, "got hello").await;
     pty.write(b"\x03").await.unwrap();
