@@ -35,10 +35,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts a session and opens its data channel.
-    pub(crate) async fn start(client: &ApiClient, endpoint: &Endpoint, node: &str) -> Result<Self> {
+    /// Starts a program on a terminal of the node and opens the data channel. It is a session with a command rather
+    /// than a login shell, because a login shell reads its owner's start files for as long as they take.
+    pub(crate) async fn start(
+        client: &ApiClient,
+        endpoint: &Endpoint,
+        node: &str,
+        program: &str,
+    ) -> Result<Self> {
         let input = StartSessionRequest {
             target: Some(node.to_owned()),
+            document_name: Some("AWS-StartInteractiveCommand".to_owned()),
+            parameters: Some([("command".to_owned(), vec![program.to_owned()])].into()),
             ..Default::default()
         };
         let started = client

@@ -109,7 +109,7 @@ pub(crate) async fn idle_memory(report: &mut Report, endpoint: &Endpoint, node: 
         return Ok(());
     }
     let client = api(endpoint);
-    let mut session = Session::start(&client, endpoint, node.id()).await?;
+    let mut session = Session::start(&client, endpoint, node.id(), "sh").await?;
     session.output().await?;
     tokio::time::sleep(REST).await;
     let pid = node.daemon_pid().context("the daemon does not run")?;

@@ -28,7 +28,7 @@ pub(crate) async fn first_prompt(report: &mut Report, endpoint: &Endpoint, node:
     let mut samples = Vec::new();
     for _ in 0..PROMPTS {
         let began = Instant::now();
-        let mut session = Session::start(&client, endpoint, node.id()).await?;
+        let mut session = Session::start(&client, endpoint, node.id(), "sh").await?;
         session.output().await?;
         samples.push(began.elapsed().as_secs_f64() * 1000.0);
         session.end(&client, endpoint).await?;
@@ -43,10 +43,8 @@ pub(crate) async fn keystroke(report: &mut Report, endpoint: &Endpoint, node: &N
         return Ok(());
     }
     let client = api(endpoint);
-    let mut session = Session::start(&client, endpoint, node.id()).await?;
-    session.type_text(b"exec cat; echo\n").await?;
-    session.type_text(b"rea\"\"dy\n").await?;
-    session.until(b"rea\"\"dy\r\nrea\"\"dy").await?;
+    let mut session = Session::start(&client, endpoint, node.id(), "echo ready; exec cat").await?;
+    session.until(b"ready").await?;
     let mut samples = Vec::new();
     for index in 0..KEYSTROKES {
         // A person types with pauses; so that none of them is measured with what the last one left.
