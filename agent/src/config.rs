@@ -136,7 +136,7 @@ impl Config {
 }
 
 fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let folder = file.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let folder = file.parent().unwrap_or_else(|| Path::new("/")).join("conf.d");
     let listed = match fs::read_dir(&folder) {
         Ok(listed) => listed,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

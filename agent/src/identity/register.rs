@@ -58,7 +58,7 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         .unwrap_or_else(|| MOORLINE_REGION.to_owned());
     let (services, trust) = home.resolve(
         &region,
-        registrar.ca.as_deref().unwrap_or(Path::new("--endpoint")),
+        registrar.ca.as_deref().unwrap_or_else(|| Path::new("--endpoint")),
     )?;
     prepare(&registrar.state_dir)?;
     let key = NodeKey::generate()?;

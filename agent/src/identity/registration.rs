@@ -269,13 +269,13 @@ impl Registration {
         let lacks = RoleCredentialsError::Incomplete;
         Ok(RoleCredentials {
             credentials: Credentials {
-                access_key_id: output.access_key_id.ok_or(lacks("AccessKeyId"))?,
-                secret_access_key: output.secret_access_key.ok_or(lacks("SecretAccessKey"))?,
-                session_token: Some(output.session_token.ok_or(lacks("SessionToken"))?),
+                access_key_id: output.access_key_id.ok_or_else(|| lacks("AccessKeyId"))?,
+                secret_access_key: output.secret_access_key.ok_or_else(|| lacks("SecretAccessKey"))?,
+                session_token: Some(output.session_token.ok_or_else(|| lacks("SessionToken"))?),
             },
             expires_at: output
                 .token_expiration_date
-                .ok_or(lacks("TokenExpirationDate"))?
+                .ok_or_else(|| lacks("TokenExpirationDate"))?
                 .millis(),
         })
     }
