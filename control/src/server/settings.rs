@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use rustls::pki_types::ServerName;
 
 /// Names that the server certificate has when none is given.
 const DEFAULT_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -30,7 +31,7 @@ struct ServeArguments {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// Host name or address for the server certificate, once for each [default: localhost, 127.0.0.1, ::1]
-    #[arg(long = "name", value_name = "HOST")]
+    #[arg(long = "name", value_name = "HOST", value_parser = certificate_name)]
     names: Vec<String>,
     /// Region that clients are told to sign for
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
@@ -56,10 +57,7 @@ impl Settings {
         let Command::Serve(serve) = CommandLine::try_parse_from(arguments)?.command;
         let names = match serve.names {
             none if none.is_empty() => DEFAULT_NAMES.map(str::to_owned).to_vec(),
-            names => names
-                .iter()
-                .map(|name| name.trim_matches(['[', ']']).to_owned())
-                .collect(),
+            names => names,
         };
         Ok(Self {
             state_dir: serve.state_dir,
@@ -77,6 +75,15 @@ impl Settings {
         } else {
             name.to_owned()
         }
+    }
+}
+
+/// A name that a certificate can have; an IPv6 address may stand in brackets.
+fn certificate_name(text: &str) -> Result<String, String> {
+    let name = text.trim_matches(['[', ']']);
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err("it is neither a DNS name nor an IP address".to_owned()),
     }
 }
 
@@ -116,5 +123,13 @@ mod tests {
     #[test]
     fn a_listen_address_without_port_is_refused() {
         assert!(parse(&["--state-dir", "/d", "--listen", "127.0.0.1"]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_certificate_can_have_is_a_usage_error() {
+        for name in ["a b", "", "https://a.test", "a.test:443"] {
+            let refused = parse(&["--state-dir", "/d", "--listen", "127.0.0.1:0", "--name", name]);
+            assert!(refused.is_err(), "{name}");
+        }
     }
 }

@@ -85,6 +85,15 @@ impl Store {
             .collect()
     }
 
+    /// How many documents operators have.
+    pub(crate) async fn operator_document_count(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT COUNT(*) FROM document WHERE owner <> $1")
+            .bind(BUILT_IN_OWNER)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(failed_to("count documents"))
+    }
+
     /// Stores a document. `false`: the name is taken. A built-in document gives way, if `over_built_in`.
     pub(crate) async fn insert_document(
         &self,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// AWS's default quota for an account.
-const MOST_DOCUMENTS: usize = 500;
+const MOST_DOCUMENTS: i64 = 500;
 /// Names of the service's own documents begin with these, in any case.
 const RESERVED_PREFIXES: [&str; 4] = ["amazon", "amzn", "aws-", "aws:"];
 
@@ -50,7 +50,7 @@ pub(super) async fn create_document(
     }
     let content = input.content.unwrap_or_default();
     let checked = Checked::parse(document_type, &content)?;
-    if cx.app.store.documents().await?.len() >= MOST_DOCUMENTS {
+    if cx.app.store.operator_document_count().await? >= MOST_DOCUMENTS {
         let message = format!("there are {MOST_DOCUMENTS} documents already; delete some first");
         return Err(ApiError::new(ErrorCode::DocumentLimitExceeded, message));
     }
