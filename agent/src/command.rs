@@ -9,6 +9,7 @@ mod executor;
 mod flow;
 mod intake;
 mod journal;
+mod node;
 mod outbox;
 mod output;
 mod reply;
@@ -45,7 +46,7 @@ impl CommandService {
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, received) = mpsc::channel(MAILBOX);
         let connected = Arc::new(Notify::new());
-        let node = Arc::new(executor::Node::of(&context));
+        let node = Arc::new(node::Node::of(&context));
         tokio::spawn(keep_serving(node, outgoing, received, Arc::clone(&connected)));
         Self { mailbox, connected }
     }
@@ -68,7 +69,7 @@ impl CommandService {
 
 /// Runs the service. Should it panic, it begins anew, as after a restart of the daemon: all it knows is in the journal.
 async fn keep_serving(
-    node: Arc<executor::Node>,
+    node: Arc<node::Node>,
     outgoing: mpsc::Sender<AgentMessage>,
     mailbox: mpsc::Receiver<AgentMessage>,
     connected: Arc<Notify>,

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -20,10 +20,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    config::CommandConfig,
-    runtime::{NodeContext, Platform, ProcessKey, WorkerKind, WorkerProcess},
-};
+use crate::runtime::{ProcessKey, WorkerKind, WorkerProcess};
 
 use super::{
     intake,
@@ -31,6 +28,7 @@ use super::{
         Assignment, CancelOutcome, Conclusion, Endings, JournalError, JournalThread, ProcessRecord, Settled,
         StepRecord, Unfinished,
     },
+    node::Node,
     now_millis, reply, step,
     worker::WorkerTask,
 };
@@ -41,31 +39,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Workers that end before they begin, one after another, until the command is given up.
 const MAX_STARTS: u32 = 12;
-
-/// What this capability needs to know about its node.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) limits: CommandConfig,
-    /// Absolute, since a worker stands elsewhere.
-    pub(super) state_dir: PathBuf,
-    pub(super) instance_id: String,
-    pub(super) region: String,
-    pub(super) platform: Platform,
-    pub(super) is_moorline: bool,
-}
-
-impl Node {
-    pub(super) fn of(context: &NodeContext) -> Self {
-        Self {
-            limits: context.config.command.clone(),
-            state_dir: std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone()),
-            instance_id: context.instance_id().to_string(),
-            region: context.registration.region.clone(),
-            platform: context.platform.clone(),
-            is_moorline: context.registration.is_moorline,
-        }
-    }
-}
 
 /// The end of a worker process that this daemon started.
 #[derive(Debug)]

@@ -65,7 +65,7 @@ impl Outbox {
             let after = self.last_seen;
             let replies = self
                 .journal
-                .call(move |journal| journal.replies_after(after, BATCH, now_millis()))
+                .call(move |journal| journal.replies_after(after, BATCH))
                 .await?;
             let is_last = replies.len() < BATCH;
             for reply in replies {
@@ -84,6 +84,13 @@ impl Outbox {
                         wait: FIRST_RESEND,
                     },
                 );
+            }
+            let last = self.last_seen;
+            if last > after {
+                // After the sending, which somebody waits for.
+                self.journal
+                    .call(move |journal| journal.note_sent(after + 1, last, now_millis()))
+                    .await?;
             }
             if is_last {
                 break;
@@ -110,7 +117,7 @@ impl Outbox {
             }
             let found = self
                 .journal
-                .call(move |journal| journal.replies_after(reply_id - 1, 1, now_millis()))
+                .call(move |journal| journal.replies_after(reply_id - 1, 1))
                 .await?;
             let Some(reply) = found.into_iter().find(|reply| reply.reply_id == reply_id) else {
                 // Too old; the journal has dropped it.

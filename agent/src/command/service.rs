@@ -13,9 +13,10 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    executor::{Executor, Node, WorkerEnded},
+    executor::{Executor, WorkerEnded},
     intake::{self, Intake},
     journal::{JournalError, JournalThread},
+    node::Node,
     now_millis,
     outbox::Outbox,
     reply,

@@ -231,17 +231,21 @@ async fn run_steps(
             status: reply.status,
             reply: reply::step(job_id, &step.name, &reply, counts.clone(), ended),
         };
-        let conclusion = (position + 1 == steps.len()).then(|| {
-            let status = reply::document_status(statuses);
-            let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
-            Conclusion {
-                status,
-                replies: vec![reply::end(job_id, status, only_step, counts, "", now_millis())],
+        if position + 1 < steps.len() {
+            if !recorder.record(Some(&progress), None).await {
+                return;
             }
-        });
-        if !recorder.record(Some(&progress), conclusion.as_ref()).await {
-            return;
+            continue;
         }
+        let status = reply::document_status(statuses);
+        let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
+        let end = reply::end(job_id, status, only_step, counts, "", ended);
+        // The end of a single step says everything, and somebody may be waiting for it: it goes first.
+        let (step, replies) = match only_step {
+            Some(_) => (None, vec![end, progress.reply]),
+            None => (Some(&progress), vec![end]),
+        };
+        recorder.record(step, Some(&Conclusion { status, replies })).await;
     }
 }
 

@@ -13,15 +13,14 @@ pub(in crate::command) struct PendingReply {
 }
 
 impl Journal {
-    /// The next replies after `after`, in the order they were made, and marks them as sent.
+    /// The next replies after `after`, in the order they were made.
     ///
     /// # Errors
     /// The journal cannot be read.
     pub(in crate::command) fn replies_after(
-        &mut self,
+        &self,
         after: i64,
         limit: usize,
-        now: u64,
     ) -> Result<Vec<PendingReply>, JournalError> {
         let read = |connection: &rusqlite::Connection| {
             let mut statement = connection.prepare_cached(
@@ -34,8 +33,7 @@ impl Journal {
             rows.collect::<rusqlite::Result<Vec<(i64, String, String)>>>()
         };
         let rows = read(&self.connection).map_err(doing("read replies from"))?;
-        let replies: Vec<PendingReply> = rows
-            .into_iter()
+        rows.into_iter()
             .map(|(reply_id, message_id, payload)| {
                 let message_id = Uuid::parse_str(&message_id)
                     .map_err(|_| JournalError::Content { what: "a message id" })?;
@@ -45,23 +43,26 @@ impl Journal {
                     payload,
                 })
             })
-            .collect::<Result<_, JournalError>>()?;
-        if let (Some(first), Some(last)) = (replies.first(), replies.last()) {
-            // Only a note, without which the reply goes out all the same.
-            let noted = self.write_relaxed("mark replies in", |transaction| {
-                transaction.execute(
-                    "UPDATE reply SET sent_at = ?3 WHERE reply_id BETWEEN ?1 AND ?2 AND sent_at IS NULL",
-                    (first.reply_id, last.reply_id, millis(now)),
-                )
-            });
-            if let Err(error) = noted {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "replies are not marked as sent"
-                );
-            }
-        }
-        Ok(replies)
+            .collect()
+    }
+
+    /// Notes that replies went out, for whoever reads the journal; nothing depends on it.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn note_sent(
+        &mut self,
+        first: i64,
+        last: i64,
+        now: u64,
+    ) -> Result<(), JournalError> {
+        self.write_relaxed("mark replies in", |transaction| {
+            transaction.execute(
+                "UPDATE reply SET sent_at = ?3 WHERE reply_id BETWEEN ?1 AND ?2 AND sent_at IS NULL",
+                (first, last, millis(now)),
+            )
+        })?;
+        Ok(())
     }
 
     /// The reply is with the endpoint, which is what the whole journal is for. Returns its number; a repeated or

@@ -71,14 +71,14 @@ impl Node {
     }
 
     fn told(&self) -> Told {
-        let mut journal = Journal::open(self.dir.path(), Opener::Daemon).unwrap();
+        let journal = Journal::open(self.dir.path(), Opener::Daemon).unwrap();
         let mut told = Told {
             status: ResultStatus::InProgress,
             trace: String::new(),
             steps: BTreeMap::new(),
             ends: 0,
         };
-        for reply in journal.replies_after(0, 1000, 0).unwrap() {
+        for reply in journal.replies_after(0, 1000).unwrap() {
             let reply: AgentJobReply = serde_json::from_str(&reply.payload).unwrap();
             assert_eq!(reply.job_id, "aws.ssm.c1.mi-0");
             let content: ReplyContent = serde_json::from_str(&reply.content).unwrap();
