@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cable, Cli, Endpoint, Node, Terminal, WorkerKind, wait_until};
+use moorline_tests::{Cable, Cli, Endpoint, Node, Terminal, WorkerKind, wait_for, wait_until};
 
 /// Lines of the counting sessions.
 pub(crate) const COUNTED_LINES: u32 = 1500;
@@ -45,7 +45,7 @@ struct Cabled {
     node: Node,
     of_client: Cable,
     of_node: Cable,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 async fn cabled() -> Result<Cabled> {
@@ -59,7 +59,7 @@ async fn cabled() -> Result<Cabled> {
         node,
         of_client,
         of_node,
-        _endpoint: endpoint,
+        endpoint,
     })
 }
 
@@ -94,7 +94,18 @@ async fn a_session_survives_cuts_at_the_node() -> Result<()> {
     check_counted(&mut terminal, COUNTED_LINES).await?;
     terminal.send("exit 5\n")?;
     ensure!(terminal.wait().await? == 5, "{}", terminal.text());
-    Ok(())
+    let expected: Vec<String> = (1..=COUNTED_LINES).map(|number| number.to_string()).collect();
+    wait_until("the whole transcript", async || {
+        let text = site.cli.run(&["transcript", "text"]).await?.success()?.stdout;
+        let counted: Vec<&str> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+        ensure!(
+            counted == expected,
+            "{} lines are in the transcript",
+            counted.len()
+        );
+        Ok(true)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -180,7 +191,7 @@ async fn a_session_survives_a_path_that_stands_still() -> Result<()> {
 #[tokio::test]
 async fn a_result_waits_until_the_node_is_plugged_in_again() -> Result<()> {
     let site = cabled().await?;
-    let api = site._endpoint.api();
+    let api = site.endpoint.api();
     let go = site.node.dir().join("go");
     let script = format!("until [ -e {} ]; do sleep 0.05; done; echo kept", go.display());
     let command = moorline_tests::send_script(api, site.node.id(), &script).await?;
@@ -205,11 +216,41 @@ async fn a_result_waits_until_the_node_is_plugged_in_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn commands_run_once_however_often_their_nodes_connection_is_cut() -> Result<()> {
+    let site = cabled().await?;
+    let api = site.endpoint.api();
+    let count = site.node.dir().join("count");
+    let mut commands = Vec::new();
+    for number in 0..12 {
+        // between delivery and acknowledgement, between result and acknowledgement: the byte count says when
+        let carried = site.of_node.bytes();
+        let script = format!("echo {number} >> {}", count.display());
+        commands.push(moorline_tests::send_script(api, site.node.id(), &script).await?);
+        let until = carried + 400 * number;
+        let soon = Duration::from_secs(1);
+        let _at_the_latest_then = wait_for("bytes on the cable", soon, async || {
+            Ok((site.of_node.bytes() >= until).then_some(()))
+        })
+        .await;
+        site.of_node.cut();
+    }
+    for command in &commands {
+        let invocation = moorline_tests::finished(api, site.node.id(), command).await?;
+        ensure!(invocation["Status"] == "Success", "{invocation}");
+    }
+    let text = std::fs::read_to_string(&count)?;
+    let mut ran: Vec<u32> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
+    ran.sort_unstable();
+    ensure!(ran == (0..12).collect::<Vec<_>>(), "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_client_that_dies_leaves_a_session_that_can_be_terminated() -> Result<()> {
     let site = cabled().await?;
     let mut terminal = site.cli.shell(site.node.id()).await?;
     terminal.kill().await?;
-    let api = site._endpoint.api();
+    let api = site.endpoint.api();
     let sessions = api
         .call("DescribeSessions", serde_json::json!({"State": "Active"}))
         .await?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use moorline_tests::{Endpoint, Node, PATIENCE, Site, WorkerKind, finished, is_root, run, send_script};
 use serde_json::json;
 
-/// A file system of two megabytes, mounted for one test.
+/// A file system of two megabytes and 200 files, mounted for one test.
 struct SmallDisk {
     path: PathBuf,
 }
@@ -23,7 +23,7 @@ impl SmallDisk {
             "-t",
             "tmpfs",
             "-o",
-            "size=2m,mode=700",
+            "size=2m,nr_inodes=200,mode=700",
             "moorline-test",
             &path_text,
         ];
@@ -35,22 +35,24 @@ impl SmallDisk {
         })
     }
 
-    /// Writes until not one byte more fits.
+    /// Writes until not one byte and not one file more fits.
     fn fill(&self) -> Result<()> {
         let mut file = std::fs::File::create(self.path.join("filler"))?;
         for size in [64 * 1024, 4096, 512, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
-        ensure!(
-            std::fs::File::create(self.path.join("probe"))
-                .and_then(|mut probe| probe.write_all(b"x"))
-                .is_err()
-        );
-        let _never_made = std::fs::remove_file(self.path.join("probe"));
+        std::fs::create_dir(self.path.join("fillers"))?;
+        for number in 0.. {
+            if std::fs::File::create(self.path.join("fillers").join(number.to_string())).is_err() {
+                break;
+            }
+        }
+        ensure!(file.write_all(b"x").is_err(), "one more byte fits");
         Ok(())
     }
 
     fn free(&self) -> Result<()> {
+        std::fs::remove_dir_all(self.path.join("fillers"))?;
         Ok(std::fs::remove_file(self.path.join("filler"))?)
     }
 }

@@ -95,6 +95,32 @@ async fn a_session_survives_the_endpoint_without_a_lost_or_doubled_byte() -> Res
 }
 
 #[tokio::test]
+async fn what_is_typed_while_the_endpoint_is_away_arrives_once_and_in_order() -> Result<()> {
+    let mut site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    terminal.send("n=0; next() { n=$((n+1)); [ $n = $1 ] || echo out-of-order-$1; }; echo pre''pared\n")?;
+    terminal.expect("prepared").await?;
+    let mut number = 0;
+    for _ in 0..3 {
+        for _ in 0..5 {
+            number += 1;
+            terminal.send(&format!("next {number}\n"))?;
+        }
+        site.endpoint.kill().await?;
+        for _ in 0..5 {
+            number += 1;
+            terminal.send(&format!("next {number}\n"))?;
+        }
+        site.endpoint.start_again().await?;
+    }
+    terminal.send("echo count-is-$n; exit 12\n")?;
+    terminal.expect(&format!("count-is-{number}")).await?;
+    ensure!(!terminal.text().contains("out-of-order"), "{}", terminal.text());
+    ensure!(terminal.wait().await? == 12, "{}", terminal.text());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_transcript_is_whole_after_the_endpoint_was_killed() -> Result<()> {
     let mut site = Site::start().await?;
     let cli = site.cli();

@@ -41,6 +41,31 @@ async fn a_killed_command_worker_fails_its_command_and_no_other() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_command_whose_processes_all_died_is_told_as_unknown_and_not_run_again() -> Result<()> {
+    let mut site = Site::start().await?;
+    let count = site.node.dir().join("count");
+    let command = site
+        .send(&format!("echo ran >> {}; sleep 1000", count.display()))
+        .await?;
+    wait_until("the script to run", async || Ok(count.exists())).await?;
+    // as when the power goes
+    let processes = site.node.processes();
+    site.node.kill_daemon().await?;
+    processes.into_iter().for_each(kill_process);
+    site.node.wait_offline().await?;
+    site.node.start().await?;
+    let invocation = site.finished(&command).await?;
+    ensure!(invocation["Status"] == "Failed", "{invocation}");
+    let told = format!(
+        "{}{}",
+        invocation["StandardErrorContent"], invocation["StandardOutputContent"]
+    );
+    ensure!(told.contains("unknown"), "{invocation}");
+    ensure!(std::fs::read_to_string(&count)? == "ran\n", "it was run again");
+    site.check_commands_work().await
+}
+
+#[tokio::test]
 async fn a_killed_session_worker_ends_its_session_and_no_other() -> Result<()> {
     let site = Site::start().await?;
     let mut first = site.cli().shell(site.node.id()).await?;
