@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::status::{Channel, StatusWriter};
 use crate::{
     command::CommandService,
-    runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32},
+    runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32, shrink},
     session::SessionService,
 };
 
@@ -32,6 +32,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Between pings. The stock agent pings every 54 s, which notices a dead path too late.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// A daemon with nothing to do for this long gives back the memory that it does not need at rest.
+const REST_AFTER: Duration = Duration::from_secs(3);
 /// Nothing heard for this long, though pings were sent: the path is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(40);
 /// Malformed frames before the channel is given up: a peer that sends only nonsense is not ours.
@@ -72,6 +74,7 @@ pub(super) async fn keep_connected(
                     sessions: &sessions,
                     heard: Instant::now(),
                     malformed: 0,
+                    rested: false,
                 };
                 let error = line.serve(&mut to_send).await;
                 // Only a channel that stood for a while proves that the endpoint takes us.
@@ -132,6 +135,8 @@ struct Line<'a> {
     sessions: &'a SessionService,
     heard: Instant,
     malformed: u32,
+    /// Nothing has happened since the memory of the last burst was given back.
+    rested: bool,
 }
 
 impl Line<'_> {
@@ -150,6 +155,11 @@ impl Line<'_> {
                     Some(message) => self.transmit(&message).await,
                     None => Err(anyhow!("nothing is left that sends")),
                 },
+                () = sleep(REST_AFTER), if !self.rested => {
+                    self.rested = true;
+                    shrink();
+                    Ok(())
+                }
                 () = sleep(PING_INTERVAL) => self.ping().await,
             };
             if let Err(error) = served {
@@ -175,6 +185,8 @@ impl Line<'_> {
 
     async fn take(&mut self, frame: Message) -> anyhow::Result<()> {
         self.heard = Instant::now();
+        // A pong is no work: it must not wake what rests.
+        self.rested &= matches!(frame, Message::Pong(_) | Message::Ping(_));
         match frame {
             Message::Binary(bytes) => match AgentMessage::decode(&bytes) {
                 Ok(message) => self.dispatch(message).await,
