@@ -1,6 +1,6 @@
 //! `NextToken`: opaque, bound to the list and its filters.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use moorline_ssm::ErrorCode;
@@ -38,6 +38,14 @@ impl<'a> Listing<'a> {
             None | Some("") => Ok(None),
             Some(token) => self.open(token).map(Some).ok_or_else(invalid),
         }
+    }
+
+    /// The same, as what the list has for a position. It was sealed by us, but perhaps by an older release.
+    pub(super) fn parsed_position<T: FromStr>(&self, next_token: Option<&str>) -> ApiResult<Option<T>> {
+        let position = self.position(next_token)?;
+        position
+            .map(|text| text.parse().map_err(|_| invalid()))
+            .transpose()
     }
 
     fn open(&self, token: &str) -> Option<String> {

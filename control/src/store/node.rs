@@ -1,5 +1,9 @@
 //! Managed nodes.
 
+mod search;
+
+pub(crate) use search::{NodeColumn, NodeFilter, NodePosition};
+
 use moorline_protocol::types::InstanceId;
 use sqlx::sqlite::SqliteRow;
 

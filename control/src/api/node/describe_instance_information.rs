@@ -14,42 +14,39 @@ use moorline_ssm::{
 use crate::{
     api::{
         ApiError, ApiResult, RequestContext,
-        filters::{matches_tags, matches_value},
         pagination::{Listing, limit},
     },
-    store::NodeRow,
+    store::{NodeColumn, NodeFilter, NodePosition, NodeRow},
 };
 
 const DEFAULT_PAGE: usize = 50;
+/// Nodes looked at in one go when the store cannot tell who passes.
+const BATCH: usize = 200;
 /// Agents report every five minutes; after two reports missed a node without a channel counts as lost.
 const REPORT_LIFETIME_MILLIS: u64 = 10 * 60 * 1000;
 
-/// A filter of either form.
-#[derive(Debug)]
-struct Filter {
-    key: String,
-    values: Vec<String>,
+/// What is asked for: the store's part, and the part that depends on who is connected.
+#[derive(Debug, Default)]
+struct Filters {
+    stored: Vec<NodeFilter>,
+    statuses: Vec<Vec<String>>,
 }
 
 pub(super) async fn describe_instance_information(
     cx: RequestContext,
     input: DescribeInstanceInformationRequest,
 ) -> ApiResult<DescribeInstanceInformationResult> {
-    let filters = filters(&input)?;
-    let mut nodes = Vec::new();
-    for node in cx.app.store.nodes().await? {
-        let status = ping_status(&cx, &node).await;
-        if filters.iter().all(|filter| matches(filter, &node, &status)) {
-            nodes.push((node, status));
-        }
-    }
-    let (page, next_token) = Listing::new(&cx, "DescribeInstanceInformation", &filters).page(
-        nodes,
-        |(node, _)| format!("{:020} {}", node.registered_at, node.instance_id),
-        input.next_token.as_deref(),
-        limit(input.max_results, DEFAULT_PAGE),
-    )?;
-    let list = page
+    let filters = Filters::parse(&input)?;
+    let listing = Listing::new(&cx, "DescribeInstanceInformation", &filters);
+    let after = listing.parsed_position(input.next_token.as_deref())?;
+    let limit = limit(input.max_results, DEFAULT_PAGE);
+    // One more than the page, to know whether there is another.
+    let mut nodes = find(&cx, &filters, after, limit + 1).await?;
+    let has_more = nodes.len() > limit;
+    nodes.truncate(limit);
+    let last = nodes.last().filter(|_| has_more);
+    let next_token = last.map(|(node, _)| listing.token(&NodePosition::of(node).to_string()));
+    let list = nodes
         .into_iter()
         .map(|(node, status)| information(node, status))
         .collect();
@@ -59,50 +56,106 @@ pub(super) async fn describe_instance_information(
     })
 }
 
-fn filters(input: &DescribeInstanceInformationRequest) -> ApiResult<Vec<Filter>> {
-    let older = input
-        .instance_information_filter_list
-        .iter()
-        .flatten()
-        .map(|filter| Filter {
-            key: filter.key.as_ref().map_or("", |key| key.as_str()).to_owned(),
-            values: filter.value_set.clone().unwrap_or_default(),
-        });
-    let newer = input.filters.iter().flatten().map(|filter| Filter {
-        key: filter.key.clone().unwrap_or_default(),
-        values: filter.values.clone().unwrap_or_default(),
-    });
-    let filters: Vec<Filter> = older.chain(newer).collect();
-    filters.iter().try_for_each(check)?;
-    Ok(filters)
+async fn find(
+    cx: &RequestContext,
+    filters: &Filters,
+    mut after: Option<NodePosition>,
+    most: usize,
+) -> ApiResult<Vec<(NodeRow, PingStatus)>> {
+    let batch_size = if filters.statuses.is_empty() { most } else { BATCH };
+    let mut found = Vec::new();
+    loop {
+        let batch = cx
+            .app
+            .store
+            .find_nodes(&filters.stored, after.as_ref(), batch_size)
+            .await?;
+        let is_last = batch.len() < batch_size;
+        after = batch.last().map(NodePosition::of);
+        for node in batch {
+            let status = ping_status(cx, &node).await;
+            if filters
+                .statuses
+                .iter()
+                .all(|wanted| wanted.iter().any(|one| one == status.as_str()))
+            {
+                found.push((node, status));
+            }
+            if found.len() == most {
+                return Ok(found);
+            }
+        }
+        if is_last {
+            return Ok(found);
+        }
+    }
 }
 
-fn check(filter: &Filter) -> ApiResult<()> {
-    let allowed: &[&str] = match filter.key.as_str() {
-        "ActivationIds" | "AgentVersion" | "AssociationStatus" | "IamRole" | "ResourceType" | "tag-key" => {
-            return Ok(());
+impl Filters {
+    /// Both forms of filters; they mean the same.
+    fn parse(input: &DescribeInstanceInformationRequest) -> ApiResult<Self> {
+        let mut filters = Self::default();
+        for filter in input.instance_information_filter_list.iter().flatten() {
+            let key = filter.key.as_ref().map_or("", |key| key.as_str());
+            filters.add(key, filter.value_set.clone().unwrap_or_default())?;
         }
-        key if key.strip_prefix("tag:").is_some_and(|tag| !tag.is_empty()) => return Ok(()),
-        "InstanceIds" => return check_instance_ids(&filter.values),
-        "PingStatus" => PingStatus::VALUES,
-        "PlatformTypes" => PlatformType::VALUES,
-        key => {
-            let message = format!("there is no filter {key}");
-            return Err(ApiError::new(ErrorCode::InvalidFilterKey, message));
+        for filter in input.filters.iter().flatten() {
+            let key = filter.key.as_deref().unwrap_or_default();
+            filters.add(key, filter.values.clone().unwrap_or_default())?;
         }
-    };
-    match filter
-        .values
-        .iter()
-        .find(|value| !allowed.contains(&value.as_str()))
-    {
+        Ok(filters)
+    }
+
+    fn add(&mut self, key: &str, values: Vec<String>) -> ApiResult<()> {
+        let filter = match key {
+            "ActivationIds" => NodeFilter::Column(NodeColumn::ActivationId, values),
+            "AgentVersion" => NodeFilter::Column(NodeColumn::AgentVersion, values),
+            // No associations yet, so no node has such a status.
+            "AssociationStatus" => NodeFilter::Never,
+            "IamRole" => NodeFilter::Column(NodeColumn::IamRole, values),
+            "InstanceIds" => {
+                check_instance_ids(&values)?;
+                NodeFilter::Column(NodeColumn::InstanceId, values)
+            }
+            "PingStatus" => {
+                check_values(key, &values, PingStatus::VALUES)?;
+                self.statuses.push(values);
+                return Ok(());
+            }
+            "PlatformTypes" => {
+                check_values(key, &values, PlatformType::VALUES)?;
+                NodeFilter::Column(NodeColumn::PlatformType, values)
+            }
+            "ResourceType"
+                if values
+                    .iter()
+                    .any(|value| value == ResourceType::ManagedInstance.as_str()) =>
+            {
+                return Ok(());
+            }
+            "ResourceType" => NodeFilter::Never,
+            "tag-key" => NodeFilter::TagKey(values),
+            key => match key.strip_prefix("tag:").filter(|tag| !tag.is_empty()) {
+                Some(tag) => NodeFilter::Tag {
+                    key: tag.to_owned(),
+                    values,
+                },
+                None => {
+                    let message = format!("there is no filter {key}");
+                    return Err(ApiError::new(ErrorCode::InvalidFilterKey, message));
+                }
+            },
+        };
+        self.stored.push(filter);
+        Ok(())
+    }
+}
+
+fn check_values(key: &str, values: &[String], allowed: &[&str]) -> ApiResult<()> {
+    match values.iter().find(|value| !allowed.contains(&value.as_str())) {
         None => Ok(()),
         Some(value) => {
-            let message = format!(
-                "filter {}: {value} is not one of {}",
-                filter.key,
-                allowed.join(", ")
-            );
+            let message = format!("filter {key}: {value} is not one of {}", allowed.join(", "));
             Err(ApiError::new(
                 ErrorCode::InvalidInstanceInformationFilterValue,
                 message,
@@ -122,22 +175,6 @@ fn check_instance_ids(ids: &[String]) -> ApiResult<()> {
             ErrorCode::InvalidInstanceId,
             format!("{id} is not the id of a managed node"),
         )),
-    }
-}
-
-fn matches(filter: &Filter, node: &NodeRow, status: &PingStatus) -> bool {
-    let values = &filter.values;
-    match filter.key.as_str() {
-        "ActivationIds" => matches_value(values, Some(&node.activation_id)),
-        "AgentVersion" => matches_value(values, node.report.agent_version.as_deref()),
-        // No associations yet, so no node has such a status.
-        "AssociationStatus" => false,
-        "IamRole" => matches_value(values, Some(&node.iam_role)),
-        "InstanceIds" => matches_value(values, Some(node.instance_id.as_str())),
-        "PingStatus" => matches_value(values, Some(status.as_str())),
-        "PlatformTypes" => matches_value(values, node.report.platform_type.as_deref()),
-        "ResourceType" => matches_value(values, Some(ResourceType::ManagedInstance.as_str())),
-        key => matches_tags(key, values, &node.tags).unwrap_or(false),
     }
 }
 
