@@ -52,6 +52,9 @@ CREATE TABLE node (
 );
 CREATE INDEX node_by_registration ON node (registered_at, instance_id);
 CREATE INDEX node_by_activation ON node (activation_id);
+-- A key registers one node: both columns are looked into at each registration and rotation.
+CREATE INDEX node_by_public_key ON node (public_key);
+CREATE INDEX node_by_previous_public_key ON node (previous_public_key);
 
 -- resource_type as on the wire: ManagedInstance, Document, Activation.
 CREATE TABLE tag (
