@@ -51,7 +51,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("the store holds an impossible {column} in {table} {row}")]
-    Corrupt { table: &'static str, column: &'static str, row: String },
+    Corrupt {
+        table: &'static str,
+        column: &'static str,
+        row: String,
+    },
     #[error("failed to {doing}")]
     Database {
         doing: &'static str,
@@ -117,10 +121,13 @@ impl Store {
             .connect_with(base.clone().journal_mode(SqliteJournalMode::Wal))
             .await
             .map_err(failed_to("open the store for writing"))?;
-        migrator().run(&writer).await.map_err(|source| StoreError::Database {
-            doing: "bring the store's schema up to date",
-            source: source.into(),
-        })?;
+        migrator()
+            .run(&writer)
+            .await
+            .map_err(|source| StoreError::Database {
+                doing: "bring the store's schema up to date",
+                source: source.into(),
+            })?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
@@ -165,14 +172,24 @@ impl Store {
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.map(|(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
     });
     Migrator::with_migrations(migrations.into())
 }
 
 /// Makes the file before SQLite does, so that it is never open to others.
 fn make_private(file: &Path) -> Result<(), StoreError> {
-    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(file);
+    let made = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file);
     made.map(drop).map_err(|source| StoreError::File {
         doing: "create the store",
         path: PathBuf::from(file).display().to_string(),
