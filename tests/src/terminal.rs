@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::AsRawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ pub struct Terminal {
     pid: i32,
     master: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    /// No program is left on the terminal, and all it wrote is on the screen.
+    is_closed: Arc<AtomicBool>,
     /// What [`Self::expect`] has already passed.
     passed: usize,
 }
@@ -69,8 +74,12 @@ impl Terminal {
         let pid = i32::try_from(child.id().context("the program ended at once")?)?;
         let master = File::from(pty.master);
         let screen = Arc::new(Mutex::new(Vec::new()));
-        let (reader, filled) = (master.try_clone()?, Arc::clone(&screen));
-        std::thread::spawn(move || keep_reading(reader, &filled));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let (reader, filled, closed) = (master.try_clone()?, Arc::clone(&screen), Arc::clone(&is_closed));
+        std::thread::spawn(move || {
+            keep_reading(reader, &filled);
+            closed.store(true, Ordering::Release);
+        });
         // the command holds the slave's descriptors: they must go, or the terminal never ends
         command
             .stdin(std::process::Stdio::null())
@@ -81,6 +90,7 @@ impl Terminal {
             pid,
             master,
             screen,
+            is_closed,
             passed: 0,
         })
     }
@@ -110,11 +120,18 @@ impl Terminal {
     pub async fn expect_within(&mut self, text: &str, limit: Duration) -> Result<()> {
         let passed = self.passed;
         let found = wait_for(&format!("{text:?} on the screen"), limit, async || {
-            let screen = lock(&self.screen);
-            let rest = screen.get(passed..).unwrap_or_default();
-            Ok(find(rest, text.as_bytes()))
+            // asked before the look at the screen, so that what was written last is found
+            let is_closed = self.is_closed.load(Ordering::Acquire);
+            let found = find(
+                lock(&self.screen).get(passed..).unwrap_or_default(),
+                text.as_bytes(),
+            );
+            Ok((found.is_some() || is_closed).then_some(found))
         })
-        .await;
+        .await
+        .and_then(|found| {
+            found.with_context(|| format!("the program ended before {text:?} was on the screen"))
+        });
         match found {
             Ok(end) => {
                 self.passed = passed + end;
