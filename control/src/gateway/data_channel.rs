@@ -14,8 +14,14 @@ use super::{
 use crate::{
     app::App,
     auth::ChannelGrant,
+    server::Held,
     store::{SessionRow, SessionStatus},
 };
+
+/// A `ClientId` is a UUID, a session id, or a word.
+const MAX_CLIENT_ID_BYTES: usize = 128;
+/// Larger payloads gain nothing, and are what the relay counts its queues in.
+const MAX_PAYLOAD_BYTES: u32 = 64 * 1024;
 
 pub(super) async fn serve(
     app: Arc<App>,
@@ -35,21 +41,40 @@ pub(super) async fn serve(
     };
     let (side, who) = side;
     match app.store.session(&session).await {
-        Ok(Some(row)) if row.ended_at.is_none() => attach(&app, &gateway, row, side, who, socket).await,
-        Ok(Some(row)) if side == Side::Client => {
-            let frame = relay::channel_closed(
-                app.clock.unix_millis(),
-                &row.session_id,
-                &row.details,
-                row.exit_code,
-            );
-            socket::refuse(socket, frame).await;
+        // its node said that it is over, and the endpoint was stopped before it could say so
+        Ok(Some(row)) if row.ended_at.is_none() && row.agent_done && gateway.relay(&session).is_none() => {
+            end_left_over(&app, &row).await;
+            tell_end(&app, &row, side, socket).await;
         }
-        Ok(_) => socket::close(socket, CLOSE_POLICY, "Session is already terminated").await,
+        Ok(Some(row)) if row.ended_at.is_none() => attach(&app, &gateway, row, side, who, socket).await,
+        Ok(Some(row)) => tell_end(&app, &row, side, socket).await,
+        Ok(None) => socket::close(socket, CLOSE_POLICY, "there is no such session").await,
         Err(error) => {
             tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to open a data channel");
             socket::close(socket, CLOSE_FAILURE, "internal failure").await;
         }
+    }
+}
+
+/// A client is told in words for its user; an agent by the text that the stock one looks for.
+async fn tell_end(app: &App, row: &SessionRow, side: Side, socket: Socket) {
+    if side == Side::Agent {
+        socket::close(socket, CLOSE_POLICY, "Session is already terminated").await;
+        return;
+    }
+    let now = app.clock.unix_millis();
+    let frame = relay::channel_closed(now, &row.session_id, &row.details, row.exit_code);
+    socket::refuse(socket, frame).await;
+}
+
+async fn end_left_over(app: &App, row: &SessionRow) {
+    let now = app.clock.unix_millis();
+    let ended = app
+        .store
+        .end_session(&row.session_id, SessionStatus::Terminated, "", None, now)
+        .await;
+    if let Err(error) = ended {
+        tracing::error!(session = %row.session_id, error = &error as &dyn std::error::Error, "failed to end a session");
     }
 }
 
@@ -72,9 +97,14 @@ async fn open(
         ChannelGrant::ClientDataChannel { session: granted } if granted == *session => Side::Client,
         _ => return Err("the token is for another channel".to_owned()),
     };
+    if open.client_id.len() > MAX_CLIENT_ID_BYTES {
+        return Err("the ClientId is too long".to_owned());
+    }
     let peer = Peer {
         client_id: open.client_id,
-        max_payload_bytes: open.moorline_max_payload_bytes,
+        max_payload_bytes: open
+            .moorline_max_payload_bytes
+            .map(|bytes| bytes.min(MAX_PAYLOAD_BYTES)),
     };
     Ok((side, peer))
 }
@@ -125,18 +155,27 @@ fn relay_of(app: &Arc<App>, gateway: &Arc<Gateway>, row: SessionRow) -> RelayHan
     let (handle, task) = relay::new(app.clock.clone(), known, state);
     vacant.insert(handle.clone());
     drop(relays);
-    let (gateway, ended) = (Arc::clone(gateway), handle.clone());
-    let running = app.metrics.gauge("moorline_sessions_relayed", &[]).hold();
+    let running = Running {
+        gateway: Arc::clone(gateway),
+        session,
+        _counted: app.metrics.gauge("moorline_sessions_relayed", &[]).hold(),
+    };
     tokio::spawn(async move {
+        let _running = running;
         task.await;
-        drop(running);
-        let mut relays = gateway.relays();
-        if relays
-            .get(&session)
-            .is_some_and(|present| present.is_same(&ended))
-        {
-            relays.remove(&session);
-        }
     });
     handle
+}
+
+/// A relay's place among the others, given up when its task ends, also when it ends by a panic.
+struct Running {
+    gateway: Arc<Gateway>,
+    session: SessionId,
+    _counted: Held,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.gateway.relays().remove(&self.session);
+    }
 }

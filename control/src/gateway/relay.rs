@@ -78,10 +78,6 @@ impl RelayHandle {
     pub(super) fn last_activity(&self) -> u64 {
         self.last_activity.load(Ordering::Relaxed)
     }
-
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.orders.same_channel(&other.orders)
-    }
 }
 
 /// Makes a relay; the future is its task, which ends with the session.

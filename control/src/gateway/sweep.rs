@@ -48,6 +48,10 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
 }
 
 pub(super) async fn look_after_sessions(app: &Arc<App>, gateway: &Arc<Gateway>) -> Result<(), StoreError> {
+    for session in app.store.orphaned_sessions().await? {
+        let reason = "the node was deregistered".to_owned();
+        end_session(app, gateway, &session, (SessionStatus::Terminated, reason)).await?;
+    }
     let now = app.clock.unix_millis();
     for session in app.store.open_sessions().await? {
         let relay = gateway.relay(&session.session_id);
@@ -88,6 +92,10 @@ fn overdue(
             minutes(session.idle_timeout_millis)
         );
         return Some((SessionStatus::Terminated, text));
+    }
+    // the endpoint was stopped between the node's report and the end
+    if session.agent_done && !attached {
+        return Some((SessionStatus::Terminated, String::new()));
     }
     // with a relay the relay watches over its sides
     if attached || u128::from(age) < ATTACH_TIMEOUT.as_millis() || !waited_out {

@@ -63,6 +63,8 @@ pub(crate) struct SessionRow {
     pub(crate) exit_code: Option<i32>,
     pub(crate) client_id: Option<String>,
     pub(crate) agent_attached: bool,
+    /// The node reported its side as over.
+    pub(crate) agent_done: bool,
     pub(crate) idle_timeout_millis: u64,
     pub(crate) max_duration_millis: Option<u64>,
     pub(crate) started_at: u64,
@@ -147,6 +149,18 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(failed_to("list open sessions"))?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Sessions that have not ended, of nodes that are not registered any more.
+    pub(crate) async fn orphaned_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM session WHERE ended_at IS NULL AND NOT EXISTS \
+             (SELECT 1 FROM node WHERE node.instance_id = session.instance_id)",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("list sessions of nodes that are gone"))?;
         rows.iter().map(session).collect()
     }
 
@@ -335,6 +349,7 @@ fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         exit_code: column(row, "exit_code")?,
         client_id: column(row, "client_id")?,
         agent_attached: column(row, "agent_attached")?,
+        agent_done: column(row, "agent_done")?,
         idle_timeout_millis: millis_of(column(row, "idle_timeout_ms")?),
         max_duration_millis: column::<Option<i64>>(row, "max_duration_ms")?.map(millis_of),
         started_at: millis_of(column(row, "started_at")?),

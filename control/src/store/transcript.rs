@@ -1,11 +1,12 @@
 //! Recorded transcripts: one asciicast file per session, and a row that says whether it is complete.
 
 use std::{
+    collections::BTreeSet,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(crate) struct TranscriptFiles {
     dir: PathBuf,
     locks: Arc<[Mutex<()>; LOCKS]>,
     /// Recordings written since the last [`Self::sync`].
-    unsynced: Arc<Mutex<std::collections::BTreeSet<SessionId>>>,
+    unsynced: Arc<Mutex<BTreeSet<SessionId>>>,
 }
 
 impl TranscriptFiles {
@@ -94,11 +95,9 @@ impl TranscriptFiles {
         }
         if complete {
             file.sync_data()?;
+            File::open(&self.dir)?.sync_all()?;
         } else {
-            self.unsynced
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(session.clone());
+            self.unsynced().insert(session.clone());
         }
         Ok(Appended::Stored(longer))
     }
@@ -116,21 +115,28 @@ impl TranscriptFiles {
     }
 
     /// Makes what was written last survive a power cut; called every second, so that one costs no more than that.
+    /// What cannot be synced now is tried again at the next call.
     pub(crate) async fn sync(&self) -> Result<(), StoreError> {
-        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        let unsynced = std::mem::take(&mut *self.unsynced());
         if unsynced.is_empty() {
             return Ok(());
         }
         let files = self.clone();
         blocking(move || {
+            let mut result = sync_path(&files.dir);
             for session in unsynced {
-                let path = files.path(&session);
-                let synced = File::open(&path).and_then(|file| file.sync_data());
-                synced.map_err(file_error("sync the transcript", &path))?;
+                if let Err(error) = sync_path(&files.path(&session)) {
+                    files.unsynced().insert(session);
+                    result = Err(error);
+                }
             }
-            Ok(())
+            result
         })
         .await
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<SessionId>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Length of the recording; `None`: there is none.
@@ -177,6 +183,14 @@ impl TranscriptFiles {
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
         let [first, ..] = &*self.locks;
         self.locks.get(sum % LOCKS).unwrap_or(first)
+    }
+}
+
+/// Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
+fn sync_path(path: &Path) -> Result<(), StoreError> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(file_error("sync the transcript", path)),
     }
 }
 
@@ -302,3 +316,6 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
         ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),
     })
 }
+
+#[cfg(test)]
+mod tests;

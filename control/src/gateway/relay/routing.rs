@@ -29,8 +29,10 @@ use super::{
 
 /// How long a session waits for the other side to come for the first time.
 pub(crate) const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a node may be gone before its session is given up.
-pub(crate) const AGENT_LOSS_GRACE: Duration = Duration::from_secs(30);
+/// How long a node may be gone before its session is given up. The stock agent gives up by itself within ten seconds
+/// or so (agent-wire §8.1); ours goes on trying, so that the session outlives a switch that restarts.
+const STOCK_LOSS_GRACE: Duration = Duration::from_secs(30);
+const LOSS_GRACE: Duration = Duration::from_secs(120);
 /// An absent client's agent is paused after this time, or once this much waits.
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_BYTES: usize = 512 * 1024;
@@ -147,11 +149,11 @@ impl Relay {
     pub(crate) fn detach(&mut self, now: Now, side: Side) {
         match side {
             Side::Agent => {
-                if self.agent.take().is_none() {
-                    return;
-                }
+                let Some(agent) = self.agent.take() else { return };
                 self.to_agent.receiver_detached();
-                self.agent_deadline = Some(now.monotonic + AGENT_LOSS_GRACE);
+                let ours = agent.max_payload_bytes.is_some();
+                let grace = if ours { LOSS_GRACE } else { STOCK_LOSS_GRACE };
+                self.agent_deadline = Some(now.monotonic + grace);
             }
             Side::Client => {
                 if self.client.take().is_none() {

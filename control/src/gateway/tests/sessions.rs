@@ -282,6 +282,68 @@ async fn an_unused_session_ends_and_so_does_one_that_lasts_too_long() {
 }
 
 #[tokio::test]
+async fn the_sessions_of_a_deregistered_node_end() {
+    let endpoint = Endpoint::start().await;
+    let Opened { mut client, .. } = open(&endpoint).await;
+    assert!(
+        endpoint
+            .test
+            .app
+            .store
+            .deregister_node(&endpoint.node())
+            .await
+            .unwrap()
+    );
+    look_after_sessions(&endpoint.test.app, &endpoint.gateway)
+        .await
+        .unwrap();
+    assert_eq!(client.expect_closed().await.output, "the node was deregistered");
+    until_status(&endpoint, SessionState::History, SessionStatus::Terminated).await;
+}
+
+#[tokio::test]
+async fn an_end_that_was_reported_before_a_restart_is_told_after_it() {
+    let mut endpoint = Endpoint::start().await;
+    let Opened { id, .. } = open(&endpoint).await;
+    let session = id.parse().unwrap();
+    until_status(&endpoint, SessionState::Active, SessionStatus::Connected).await;
+    endpoint.restart().await;
+    assert!(
+        endpoint
+            .test
+            .app
+            .store
+            .session_agent_done(&session, &endpoint.node())
+            .await
+            .unwrap()
+    );
+    let token = resume(&endpoint, &id).await.token_value.unwrap();
+    let mut client = endpoint.client_side(&id, &token, "c").await;
+    assert_eq!(client.expect_closed().await.output, "");
+    until_status(&endpoint, SessionState::History, SessionStatus::Terminated).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_unreadable_frames_closes_its_own_socket_only() {
+    let endpoint = Endpoint::start().await;
+    let Opened {
+        mut agent,
+        mut client,
+        node: _node,
+        ..
+    } = open(&endpoint).await;
+    for _ in 0..100 {
+        client.send_raw(b"garbage").await;
+    }
+    let (code, reason) = client.close_reason().await;
+    assert_eq!(
+        (code, reason.as_str()),
+        (1007, "too many frames that cannot be read")
+    );
+    agent.is_served().await;
+}
+
+#[tokio::test]
 async fn a_session_on_a_node_that_is_not_connected_is_refused() {
     let endpoint = Endpoint::start().await;
     let request = StartSessionRequest {

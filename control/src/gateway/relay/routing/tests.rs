@@ -172,7 +172,10 @@ fn types_that_a_side_must_not_send_go_nowhere() {
     for side in [Side::Agent, Side::Client] {
         assert!(!bench.relay.receive(at(0), side, no_ack.encode()));
     }
-    assert_eq!((bench.drain(Side::Agent), bench.drain(Side::Client)), (vec![], vec![]));
+    assert_eq!(
+        (bench.drain(Side::Agent), bench.drain(Side::Client)),
+        (vec![], vec![])
+    );
 }
 
 #[test]
