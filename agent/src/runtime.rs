@@ -3,11 +3,13 @@
 mod backoff;
 mod context;
 mod footprint;
+mod state_lock;
 mod worker_process;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use context::{AGENT_VERSION, LOCK_FILE, NodeContext, Platform, RoleCredentials};
+pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use footprint::shrink;
+pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess};
 
 /// A random number for jitter.

@@ -1,12 +1,10 @@
 //! Calls of the JSON 1.1 API, signed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use moorline_ssm::Operation;
 
-use crate::{HttpClient, HttpError, Response};
+use crate::{HttpClient, HttpError, Response, unix_millis};
 
 /// The endpoint refused a call, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,9 +175,4 @@ fn borrow(headers: &[(String, String)]) -> Vec<(&str, &str)> {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
-}
-
-fn unix_millis() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,11 @@
 //! Opening a channel of a node: a signed POST gives a token, then a signed websocket is opened at the same path
 //! (agent-wire §4.1, §8.1). The caller sends the open message.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use uuid::Uuid;
 
-use crate::{Endpoint, HttpClient, HttpError, Trust, WebSocket, WebSocketError, open_websocket};
+use crate::{Endpoint, HttpClient, HttpError, Trust, WebSocket, WebSocketError, open_websocket, unix_millis};
 
 /// Why no channel stands.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +109,6 @@ impl HttpClient {
     ) -> Result<crate::Response, HttpError> {
         let authority = self.endpoint().authority();
         let mut headers = vec![("content-type", content_type), ("host", authority.as_str())];
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         let signable = SignableRequest {
             method: "POST",
             uri,
@@ -122,7 +118,7 @@ impl HttpClient {
         let scope = SigningScope {
             region,
             service: "ssmmessages",
-            unix_millis,
+            unix_millis: unix_millis(),
         };
         let signed = sigv4::sign(&signable, &scope, credentials);
         headers.extend(signed.iter().map(|(name, value)| (name.as_str(), value.as_str())));

@@ -6,6 +6,7 @@
 
 mod api;
 mod channel;
+mod clock;
 mod dial;
 mod endpoint;
 mod http_client;
@@ -14,6 +15,7 @@ mod websocket;
 
 pub use api::{ApiClient, CallError, ServiceError};
 pub use channel::{ChannelError, ChannelRequest, open_channel};
+pub use clock::unix_millis;
 pub use dial::DialError;
 pub use endpoint::{Endpoint, EndpointError, Service, Services};
 pub use http_client::{HttpClient, HttpError, Response};

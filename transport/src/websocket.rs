@@ -1,6 +1,6 @@
 //! Websockets to an endpoint.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use moorline_protocol::{
     message::MAX_FRAME_BYTES,
@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{self, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
 
-use crate::{DialError, Endpoint, Trust, dial::dial};
+use crate::{DialError, Endpoint, Trust, dial::dial, unix_millis};
 
 /// A websocket on TLS on TCP.
 pub type WebSocket = WebSocketStream<TlsStream<TcpStream>>;
@@ -112,14 +112,12 @@ fn signature(
         headers: &headers,
         body: b"",
     };
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unix_millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     sigv4::sign(
         &request,
         &SigningScope {
             region,
             service: "ssmmessages",
-            unix_millis,
+            unix_millis: unix_millis(),
         },
         credentials,
     )

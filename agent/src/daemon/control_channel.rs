@@ -1,10 +1,7 @@
 //! The control channel, held for as long as the daemon runs (agent-wire §4). This task does no work: it reads a
 //! frame, hands it to a mailbox, and sends what others made.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -14,8 +11,13 @@ use moorline_protocol::{
     sigv4::Credentials,
     time::Now,
 };
-use moorline_transport::{ChannelRequest, Service, WebSocket, open_channel};
-use tokio::{sync::mpsc, time::sleep};
+use moorline_transport::{
+    ChannelError, ChannelRequest, Service, WebSocket, WebSocketError, open_channel, unix_millis,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use uuid::Uuid;
 
@@ -73,6 +75,7 @@ pub(super) async fn keep_connected(
                     commands: &commands,
                     sessions: &sessions,
                     heard: Instant::now(),
+                    ping_at: Instant::now() + PING_INTERVAL,
                     malformed: 0,
                     rested: false,
                 };
@@ -83,7 +86,12 @@ pub(super) async fn keep_connected(
                 }
                 error
             }
-            Err(error) => error,
+            Err(error) => {
+                if is_rejection(&error) {
+                    context.credentials_rejected.notify_one();
+                }
+                error
+            }
         };
         let pause = backoff.next(random_u32());
         tracing::warn!("control channel lost, next attempt in {pause:.1?}: {ended:#}");
@@ -92,6 +100,20 @@ pub(super) async fn keep_connected(
         });
         sleep(pause).await;
     }
+}
+
+/// The endpoint answered, and did not take the credentials.
+fn is_rejection(error: &anyhow::Error) -> bool {
+    let status = match error.downcast_ref::<ChannelError>() {
+        Some(
+            ChannelError::Refused { status, .. }
+            | ChannelError::WebSocket(WebSocketError::Refused { status, .. }),
+        ) => *status,
+        Some(ChannelError::Http(_) | ChannelError::NoToken { .. } | ChannelError::WebSocket(_)) | None => {
+            return false;
+        }
+    };
+    matches!(status, 400 | 401 | 403)
 }
 
 async fn connect(
@@ -134,6 +156,7 @@ struct Line<'a> {
     commands: &'a CommandService,
     sessions: &'a SessionService,
     heard: Instant,
+    ping_at: Instant,
     malformed: u32,
     /// Nothing has happened since the memory of the last burst was given back.
     rested: bool,
@@ -155,12 +178,15 @@ impl Line<'_> {
                     Some(message) => self.transmit(&message).await,
                     None => Err(anyhow!("nothing is left that sends")),
                 },
+                () = sleep_until(self.heard + DEAD_AFTER) => {
+                    Err(anyhow!("nothing was heard for {} s", DEAD_AFTER.as_secs()))
+                }
+                () = sleep_until(self.ping_at) => self.ping().await,
                 () = sleep(REST_AFTER), if !self.rested => {
                     self.rested = true;
                     shrink();
                     Ok(())
                 }
-                () = sleep(PING_INTERVAL) => self.ping().await,
             };
             if let Err(error) = served {
                 return error;
@@ -169,9 +195,7 @@ impl Line<'_> {
     }
 
     async fn ping(&mut self) -> anyhow::Result<()> {
-        if self.heard.elapsed() > DEAD_AFTER {
-            bail!("nothing was heard for {} s", self.heard.elapsed().as_secs());
-        }
+        self.ping_at = Instant::now() + PING_INTERVAL;
         let ping = Message::Ping(Bytes::from_static(b"keepalive"));
         self.socket.send(ping).await.context("failed to ping")
     }
@@ -190,14 +214,7 @@ impl Line<'_> {
         match frame {
             Message::Binary(bytes) => match AgentMessage::decode(&bytes) {
                 Ok(message) => self.dispatch(message).await,
-                Err(error) => {
-                    self.malformed += 1;
-                    tracing::warn!(%error, "dropped a malformed frame of the control channel");
-                    if self.malformed > MAX_MALFORMED {
-                        bail!("the endpoint sent {MAX_MALFORMED} malformed frames");
-                    }
-                    Ok(())
-                }
+                Err(error) => self.count_malformed(&error.into()),
             },
             Message::Close(Some(close)) => {
                 bail!(
@@ -209,6 +226,15 @@ impl Line<'_> {
             Message::Close(None) => bail!("the endpoint closed the channel"),
             Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
         }
+    }
+
+    fn count_malformed(&mut self, error: &anyhow::Error) -> anyhow::Result<()> {
+        self.malformed += 1;
+        tracing::warn!("dropped a malformed message of the control channel: {error:#}");
+        if self.malformed > MAX_MALFORMED {
+            bail!("the endpoint sent {MAX_MALFORMED} malformed messages");
+        }
+        Ok(())
     }
 
     async fn dispatch(&mut self, message: AgentMessage) -> anyhow::Result<()> {
@@ -224,10 +250,10 @@ impl Line<'_> {
         };
         match refused {
             Ok(()) => Ok(()),
-            Err(message) if message.message_type == MessageType::AgentJob => {
-                let busy = busy_ack(&message)?;
-                self.transmit(&busy).await
-            }
+            Err(message) if message.message_type == MessageType::AgentJob => match busy_ack(&message) {
+                Ok(busy) => self.transmit(&busy).await,
+                Err(error) => self.count_malformed(&error),
+            },
             Err(message) => {
                 tracing::warn!(message_type = ?message.message_type, "a mailbox is full, message dropped");
                 Ok(())
@@ -266,9 +292,4 @@ fn busy_ack(job: &AgentMessage) -> anyhow::Result<AgentMessage> {
 
 fn text_or<'a>(text: &'a Utf8Bytes, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text.as_str() }
-}
-
-fn unix_millis() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

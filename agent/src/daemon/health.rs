@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use moorline_ssm::node::{UpdateInstanceInformation, UpdateInstanceInformationRequest};
+use moorline_transport::CallError;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage, unistd::gethostname};
 use tokio::time::sleep;
 
@@ -34,6 +35,9 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
                 INTERVAL
             }
             Err(error) => {
+                if is_rejection(&error) {
+                    context.credentials_rejected.notify_one();
+                }
                 let pause = backoff.next(random_u32());
                 tracing::warn!(
                     "health ping failed, next in {pause:.1?}: {:#}",
@@ -44,6 +48,17 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
         };
         sleep(pause).await;
     }
+}
+
+/// The endpoint did not take the credentials, as after its restore from a backup.
+fn is_rejection(error: &CallError) -> bool {
+    const CODES: [&str; 4] = [
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "UnrecognizedClientException",
+    ];
+    error.code().is_some_and(|code| CODES.contains(&code))
 }
 
 fn report(context: &NodeContext) -> UpdateInstanceInformationRequest {

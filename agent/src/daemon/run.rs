@@ -1,17 +1,11 @@
 //! `run`: one daemon per registration, until a signal ends it. Workers are left alone when it ends.
 
-use std::{
-    fs,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
-use nix::fcntl::{Flock, FlockArg};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -20,7 +14,7 @@ use crate::{
     command::CommandService,
     config::Config,
     identity::{Registration, keep_fresh},
-    runtime::{LOCK_FILE, NodeContext, Platform},
+    runtime::{NodeContext, Platform, lock_state_dir},
     session::SessionService,
 };
 
@@ -42,29 +36,9 @@ pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
-    let _lock = lock(&state_dir)?;
+    let _lock = lock_state_dir(&state_dir)?;
     let registration = Arc::new(Registration::load(&state_dir)?);
     runtime()?.block_on(serve(config, state_dir, registration))
-}
-
-/// The kernel frees the lock when the process ends, however it ends.
-fn lock(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
-    let path = state_dir.join(LOCK_FILE);
-    // Not truncated, not written: this must work on a full disk.
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-            bail!("another moorline-agent is running with {}", state_dir.display())
-        }
-        Err((_, errno)) => Err(errno).with_context(|| format!("failed to lock {}", path.display())),
-    }
 }
 
 async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registration>) -> anyhow::Result<()> {
@@ -75,11 +49,13 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
 
     let (publish, credentials) = watch::channel(None);
     let status = StatusWriter::new(&state_dir);
+    let credentials_rejected = Arc::new(Notify::new());
     let context = Arc::new(NodeContext {
         config,
         state_dir,
         registration: Arc::clone(&registration),
         credentials,
+        credentials_rejected: Arc::clone(&credentials_rejected),
         platform: Platform::detect(),
     });
     let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
@@ -89,7 +65,7 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
 
     let work = async {
         tokio::join!(
-            keep_fresh(registration, publish),
+            keep_fresh(registration, publish, credentials_rejected),
             health::keep_reporting(Arc::clone(&context)),
             control_channel::keep_connected(Arc::clone(&context), commands, sessions, to_send, status),
         );

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -10,13 +10,14 @@ use anyhow::{Context, bail};
 use moorline_protocol::types::{ActivationId, InstanceId};
 use moorline_ssm::node::{RegisterManagedInstance, RegisterManagedInstanceRequest};
 use moorline_transport::{ApiClient, HttpClient, Service};
+use nix::fcntl::Flock;
 
 use super::{
     NodeKey,
     fingerprint::fingerprint,
     registration::{Home, REGISTRATION_FORMAT, RegistrationFile, registration_path},
 };
-use crate::runtime::{AGENT_VERSION, LOCK_FILE};
+use crate::runtime::{AGENT_VERSION, lock_state_dir};
 
 /// Region that nodes of a Moorline endpoint sign for; the endpoint accepts any.
 const MOORLINE_REGION: &str = "us-east-1";
@@ -60,7 +61,7 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         &region,
         registrar.ca.as_deref().unwrap_or_else(|| Path::new("--endpoint")),
     )?;
-    prepare(&registrar.state_dir)?;
+    let _lock = prepare(&registrar.state_dir)?;
     let key = NodeKey::generate()?;
     let salt = uuid::Uuid::new_v4().to_string();
 
@@ -91,6 +92,7 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         private_key: key.private_key,
         public_key: key.public_key,
     };
+    set_journal_aside(&registrar.state_dir)?;
     file.store(&registrar.state_dir)
         .with_context(|| format!("the endpoint registered {instance_id}, deregister it there"))?;
     Ok(instance_id)
@@ -100,20 +102,28 @@ fn read_ca(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("failed to read the CA file {}", path.display()))
 }
 
-/// Makes the state directory and the lock file (which `run` must be able to open when the disk is full).
-fn prepare(state_dir: &Path) -> anyhow::Result<()> {
+/// Makes the state directory and proves it writable; a running daemon must not lose its registration underneath it.
+fn prepare(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(state_dir)
         .with_context(|| format!("failed to make the state directory {}", state_dir.display()))?;
-    let lock = state_dir.join(LOCK_FILE);
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock)
-        .with_context(|| format!("failed to write {}", lock.display()))?;
+    lock_state_dir(state_dir).context("the node cannot be registered now; stop the agent first")
+}
+
+/// A new registration is another node, perhaps of another owner: it must neither run what the old one accepted nor
+/// deliver what that has to report.
+fn set_journal_aside(state_dir: &Path) -> anyhow::Result<()> {
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let path = state_dir.join(name);
+        match fs::rename(&path, state_dir.join(format!("{name}.old"))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to set {} aside", path.display()));
+            }
+        }
+    }
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use moorline_ssm::{
 };
 use moorline_transport::{
     ApiClient, CallError, Endpoint, EndpointError, HttpClient, Service, Services, TlsError, Trust,
+    unix_millis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -257,8 +257,7 @@ impl Registration {
             headers: &borrowed,
             body: &body,
         };
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        let now = unix_millis();
         let sign = |text: &[u8]| self.key.sign_pss(text);
         let signed = sigv4::sign_registration(&request, self.instance_id.as_str(), &self.region, now, sign)
             .map_err(RoleCredentialsError::Sign)?;

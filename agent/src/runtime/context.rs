@@ -4,15 +4,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use moorline_protocol::{sigv4::Credentials, types::InstanceId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{config::Config, identity::Registration};
 
 /// Version told to peers: four numbers, since they compare them (client-wire §5.2: above 3.1.1511.0).
 pub(crate) const AGENT_VERSION: &str = "3.3.4000.0";
-
-/// Held locked by a running daemon, in the state directory: one daemon per registration.
-pub(crate) const LOCK_FILE: &str = "agent.lock";
 
 /// Credentials of the node's role, and when they end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +27,8 @@ pub(crate) struct NodeContext {
     pub(crate) registration: Arc<Registration>,
     /// `None` until the first role token came.
     pub(crate) credentials: watch::Receiver<Option<RoleCredentials>>,
+    /// Told when the endpoint did not take these credentials: they are renewed at once.
+    pub(crate) credentials_rejected: Arc<Notify>,
     pub(crate) platform: Platform,
 }
 

@@ -1,0 +1,44 @@
+//! The lock of a state directory: one daemon per registration, and no new registration under a running daemon.
+
+use std::{fs, os::unix::fs::OpenOptionsExt, path::Path};
+
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Held locked by a running daemon, in the state directory.
+const LOCK_FILE: &str = "agent.lock";
+
+/// Takes the lock. The kernel frees it when the process ends, however it ends.
+pub(crate) fn lock_state_dir(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
+    let path = state_dir.join(LOCK_FILE);
+    // Not truncated, not written: this must work on a full disk, where the file is there since the registration.
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            bail!("another moorline-agent is running with {}", state_dir.display())
+        }
+        Err((_, errno)) => Err(errno).with_context(|| format!("failed to lock {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_state_dir(dir.path()).unwrap();
+        let refused = lock_state_dir(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("another moorline-agent is running"), "{refused}");
+        drop(held);
+        lock_state_dir(dir.path()).unwrap();
+    }
+}
