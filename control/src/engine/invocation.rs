@@ -343,8 +343,10 @@ impl Invocation {
                 is_final: step.status.is_terminal(),
                 made_at: reply.made_at,
             };
+            let is_settled = |known: &StepRank| self.outcome().is_some() && known.is_final;
             let is_better = match self.steps.get(name) {
-                Some(known) => *known < rank,
+                // what operators read after the end, and acted on, is not rewritten
+                Some(known) => !is_settled(known) && *known < rank,
                 None => self.steps.len() < step_names.len().max(1),
             };
             if is_better {

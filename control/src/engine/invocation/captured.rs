@@ -90,8 +90,8 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// How the invocation ends, and the results it has then.
-fn end(job: &Job, answers: impl Iterator<Item = Answer>) -> (Option<Outcome>, BTreeMap<String, StepRank>) {
+/// How the invocation ends, and of which steps it has a final result then.
+fn end(job: &Job, answers: impl Iterator<Item = Answer>) -> (Option<Outcome>, BTreeMap<String, bool>) {
     let mut invocation = Invocation::accepted(START, DEADLINES);
     invocation.sent(job.message_id.unwrap(), START);
     for answer in answers {
@@ -103,7 +103,9 @@ fn end(job: &Job, answers: impl Iterator<Item = Answer>) -> (Option<Outcome>, BT
         }
     }
     invocation.time_passed(START + SETTLING_MILLIS);
-    (invocation.outcome(), invocation.steps)
+    let outcome = invocation.outcome();
+    let steps = invocation.steps.into_iter();
+    (outcome, steps.map(|(name, rank)| (name, rank.is_final)).collect())
 }
 
 fn reported(job: &Job) -> Option<Outcome> {

@@ -298,6 +298,25 @@ fn a_result_after_an_unknown_end_is_noted_but_changes_nothing() {
 }
 
 #[test]
+fn a_final_result_stays_after_the_end_whatever_the_node_says_later() {
+    let steps = names(&["a"]);
+    let mut invocation = taken();
+    let last = reply(1, ResultStatus::Success, &[("a", ResultStatus::Success)]);
+    assert_eq!(invocation.replied(&last, &steps, DEADLINES, START), [0]);
+    assert_eq!(invocation.outcome(), Some(Outcome::Success));
+    let later = reply(2, ResultStatus::Failed, &[("a", ResultStatus::Failed)]);
+    assert_eq!(
+        invocation.replied(&later, &steps, DEADLINES, START),
+        [0_usize; 0]
+    );
+
+    // one that was missing at the end still comes
+    let mut unknown = taken();
+    assert!(unknown.time_passed(DEADLINES.result()));
+    assert_eq!(unknown.replied(&last, &steps, DEADLINES, START), [0]);
+}
+
+#[test]
 fn a_node_cannot_store_more_results_than_the_document_has_steps() {
     let mut invocation = taken();
     let flood: Vec<String> = (0..1_000).map(|number| format!("step{number}")).collect();
