@@ -76,8 +76,10 @@ impl ControlChannel {
             && !self.ended.load(Ordering::Acquire)
     }
 
+    /// A stock agent names no process, so two channels without a name may be of one. A name against none are two
+    /// programs: leaving the name out must not be a way past the question.
     fn is_of_another_process(&self, process_id: Option<&str>) -> bool {
-        matches!((self.process_id.as_deref(), process_id), (Some(present), Some(new)) if present != new)
+        self.process_id.as_deref() != process_id
     }
 }
 

@@ -198,6 +198,27 @@ async fn a_second_machine_with_the_same_registration_is_refused_and_noted() {
 }
 
 #[tokio::test]
+async fn a_second_machine_that_names_no_process_is_refused_as_well() {
+    for (present, new) in [(Some("process 1"), None), (None, Some("process 2"))] {
+        let endpoint = Endpoint::start().await;
+        let mut first = endpoint.control_channel(present).await;
+        endpoint.until_connected().await;
+        let mut second = endpoint.control_channel(new).await;
+        let alive = async {
+            loop {
+                first.is_served().await;
+            }
+        };
+        let (code, _reason) = tokio::select! {
+            refused = second.close_reason() => refused,
+            () = alive => unreachable!(),
+        };
+        assert_eq!(code, CLOSE_COPIED_KEY);
+        first.is_served().await;
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_does_not_answer_gives_way_to_its_successor() {
     let endpoint = Endpoint::start().await;
     // nobody reads this socket: a daemon that was killed behind a broken network
