@@ -131,12 +131,6 @@ pub(crate) struct RunOptions {
     /// A note, kept with the command
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
-    /// How many nodes, or percent of them, run it at a time
-    #[arg(long, value_name = "N|N%")]
-    pub(crate) max_concurrency: Option<String>,
-    /// After how many failures, or percent of them, no further node starts it
-    #[arg(long, value_name = "N|N%")]
-    pub(crate) max_errors: Option<String>,
     /// Print the command's id and do not wait for it
     #[arg(long)]
     pub(crate) detach: bool,
@@ -309,6 +303,15 @@ mod tests {
         assert!(!parses(&["true"]));
         assert!(!parses(&["--node", "a", "--tag", "a=b", "true"]));
         assert!(!parses(&["--tag", "ab", "true"]));
+    }
+
+    /// The endpoint does not hold deliveries back yet: a limit that does nothing must not be taken.
+    #[test]
+    fn a_rollout_is_not_limited_yet() {
+        for limit in ["--max-concurrency=1", "--max-errors=0"] {
+            let words = ["moorline", "run", "--node", "a", limit, "true"];
+            assert!(Arguments::try_parse_from(words).is_err(), "{limit}");
+        }
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         parameters: Some(parameters(options)?),
         timeout_seconds: options.delivery_timeout,
         comment: options.comment.clone(),
-        max_concurrency: options.max_concurrency.clone(),
-        max_errors: options.max_errors.clone(),
         ..Default::default()
     };
     let request = if options.tags.is_empty() {
