@@ -7,7 +7,12 @@ mod cast;
 mod play;
 mod text;
 
-use std::{fs::File, io::Write, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use moorline_ssm::transcript::{
     GetTranscript, GetTranscriptRequest, ListTranscripts, ListTranscriptsRequest, Transcript,
@@ -209,11 +214,39 @@ async fn export(source: &mut Source<'_>, output: Option<&Path>) -> Result<(), Cl
     let doing = |what: &str| format!("{what} {}", path.display());
     // the first piece before the file: a session that is not there must not empty an older export
     let mut piece = source.piece().await?;
-    let mut file = File::create(path).map_err(|source| CliError::io(doing("create"), source))?;
+    let mut file = create_private(path).map_err(|source| CliError::io(doing("create"), source))?;
     while let Some(text) = piece {
         file.write_all(text.as_bytes())
             .map_err(|source| CliError::io(doing("write"), source))?;
         piece = source.piece().await?;
     }
     Ok(())
+}
+
+/// Makes or empties a file. A new one is for its owner only: what was typed and shown in a session is nobody else's.
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn an_exported_transcript_is_for_its_owner_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("session.cast");
+        create_private(&path).unwrap().write_all(b"older export").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        create_private(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
 }
