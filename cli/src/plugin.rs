@@ -153,7 +153,14 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
         default_size: DEFAULT_SIZE,
         stderr: Stream::Err,
     };
-    let ending = attach::attach(&mut client, options).await?;
+    let ending = match attach::attach(&mut client, options).await {
+        Ok(ending) => ending,
+        Err(error) => {
+            // such as an output that takes no more: nobody can use the session any longer
+            terminate(operator.as_deref(), &grant).await;
+            return Err(error);
+        }
+    };
     conclude(operator.as_deref(), &grant, &mut client, ending).await
 }
 

@@ -52,7 +52,14 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
         default_size: DEFAULT_SIZE,
         stderr: Stream::Err,
     };
-    let ending = attach::attach(&mut client, options).await?;
+    let ending = match attach::attach(&mut client, options).await {
+        Ok(ending) => ending,
+        Err(error) => {
+            // such as an output that takes no more: nobody can use the session any longer
+            terminate(&operator, &grant.session_id).await;
+            return Err(error);
+        }
+    };
     Ok(conclude(&operator, &grant.session_id, &mut client, ending).await)
 }
 
