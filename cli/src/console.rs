@@ -1,6 +1,9 @@
 //! Standard output and standard error, as text.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -9,12 +12,12 @@ use serde::Serialize;
 
 use crate::error::{self, CliError};
 
-/// Writes to standard output and flushes it.
+/// Writes text to standard output and flushes it. A terminal gets none of its control characters, whoever wrote it.
 ///
 /// # Errors
 /// Standard output takes nothing; a reader that has gone shows in [`CliError::is_closed_output`].
 pub(crate) fn print(text: &str) -> Result<(), CliError> {
-    print_bytes(text.as_bytes())
+    print_bytes(harmless(text, io::stdout().is_terminal()).as_bytes())
 }
 
 /// As [`print`], with a line's end.
@@ -22,7 +25,7 @@ pub(crate) fn print_line(text: &str) -> Result<(), CliError> {
     print(&format!("{text}\n"))
 }
 
-/// As [`print`], for any bytes.
+/// As [`print`], for any bytes, as they are.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)
@@ -39,13 +42,13 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 
 /// Tells the user something on standard error. Where nobody reads it, it is lost.
 pub(crate) fn note(text: &str) {
-    let mut err = io::stderr().lock();
-    let _unread = err.write_all(format!("moorline: {text}\n").as_bytes());
+    print_error_text(&format!("moorline: {text}\n"));
 }
 
-/// Text for standard error as it is, such as a node's. Where nobody reads it, it is lost.
+/// As [`print`], to standard error. Where nobody reads it, it is lost.
 pub(crate) fn print_error_text(text: &str) {
-    let _unread = io::stderr().lock().write_all(text.as_bytes());
+    let mut err = io::stderr().lock();
+    let _unread = err.write_all(harmless(text, err.is_terminal()).as_bytes());
 }
 
 /// An error with its causes, and what to do.
@@ -94,6 +97,17 @@ pub(crate) fn ago(time: EpochSeconds, now: Timestamp) -> String {
     }
 }
 
+/// Text of a node or an endpoint for this stream: to a terminal, control characters are shown and not obeyed, but for
+/// tabs and the ends of lines. Files and pipes get what there is.
+fn harmless(text: &str, is_terminal: bool) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !is_terminal || !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let text = text.replace("\r\n", "\n");
+    Cow::Owned(text.replace(is_harmful, "\u{fffd}"))
+}
+
 /// Text of others for one line of the terminal: control characters are shown, not obeyed.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars()
@@ -114,6 +128,17 @@ mod tests {
         assert_eq!(ago(time, now(90)), "89 s ago");
         assert_eq!(ago(time, now(86_400)), "23 h ago");
         assert_eq!(ago(time, now(-100)), "0 s ago");
+    }
+
+    #[test]
+    fn a_terminal_shows_the_control_characters_of_a_node_and_a_file_gets_them() {
+        let evil = "a\tb\r\n\u{1b}]52;c;cm0=\u{7}\u{9b}2J\rc\n";
+        assert_eq!(
+            harmless(evil, true),
+            "a\tb\n\u{fffd}]52;c;cm0=\u{fffd}\u{fffd}2J\u{fffd}c\n"
+        );
+        assert_eq!(harmless(evil, false), evil);
+        assert_eq!(harmless("größer\n", true), "größer\n");
     }
 
     #[test]

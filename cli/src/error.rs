@@ -4,7 +4,7 @@ use std::io;
 
 use moorline_transport::{CallError, DialError, HttpError};
 
-use crate::{pick::PickError, session_client::SessionError, settings::SettingsError};
+use crate::{console, pick::PickError, session_client::SessionError, settings::SettingsError};
 
 /// Why a command has no result.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text.replace(['\n', '\r'], " ")
+    console::one_line(&text.replace(['\n', '\r'], " "))
 }
 
 /// What the user can do, where we know it.
@@ -158,6 +158,12 @@ mod tests {
             "failed to call SendCommand: failed to connect to https://h: refused"
         );
         assert!(hint(&nested).unwrap().contains("AWS_ENDPOINT_URL"));
+    }
+
+    #[test]
+    fn an_endpoints_message_cannot_move_the_cursor() {
+        let error = CliError::Usage("no\u{1b}[2J such\nnode".to_owned());
+        assert_eq!(chain(&error), "no\u{fffd}[2J such node");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Report {
 
     pub(super) fn progress(&self, summary: &str) {
         if let Some(bar) = &self.progress {
-            bar.set_message(summary.to_owned());
+            bar.set_message(console::one_line(summary));
             bar.tick();
         }
     }

@@ -30,7 +30,7 @@ pub(super) async fn play(
         _ = interrupts.recv() => Ok(()),
     };
     if terminal::size().is_some() {
-        console::print(RESET)?;
+        console::print_bytes(RESET.as_bytes())?;
     }
     played
 }
@@ -56,7 +56,7 @@ async fn run(source: &mut Source<'_>, speed: f64, idle_limit: Option<Duration>) 
                         sleep(pause).await;
                     }
                     last = last.max(at);
-                    console::print(&data)?;
+                    console::print_bytes(data.as_bytes())?;
                 }
                 Line::Other => {}
             }
