@@ -1,13 +1,14 @@
 //! Worker processes: this binary, executed again, one for each command and each session.
 //!
-//! A worker gets its task as JSON on its standard input (never in argv, which everyone can read), stands in a session
-//! and process group of its own, and outlives the daemon.
+//! A worker gets its task as JSON on its standard input (never in argv, which everyone can read), leads a session and
+//! a process group of its own, and outlives the daemon.
 
 use std::{
     path::Path,
     process::{ExitStatus, Stdio},
 };
 
+use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncWriteExt,
@@ -99,16 +100,16 @@ impl WorkerProcess {
             source,
         };
         // /proc/self/exe works even when the binary was replaced by an upgrade.
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg0("moorline-agent")
             .args(["worker", kind.as_str()])
             .current_dir(working_directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(false)
-            .spawn()
-            .map_err(spawn)?;
+            .kill_on_drop(false);
+        lead_session(&mut command);
+        let mut child = command.spawn().map_err(spawn)?;
         let hand_over = async {
             let mut stdin = child
                 .stdin
@@ -137,5 +138,32 @@ impl WorkerProcess {
     /// Waits for its end.
     pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
+    }
+}
+
+/// Makes the process the leader of a new session, so that nothing a terminal does to the daemon reaches it: a daemon
+/// that is run by hand has one.
+fn lead_session(command: &mut Command) {
+    #[expect(unsafe_code, reason = "only the child can leave its starter's session")]
+    // SAFETY: between fork and exec there is one system call, and its error is a number.
+    unsafe {
+        command.pre_exec(|| setsid().map(drop).map_err(std::io::Error::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Pid, getpgid, getsid};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_leads_a_session_and_a_process_group_of_its_own() {
+        let mut command = Command::new("sleep");
+        command.arg("300").kill_on_drop(true);
+        lead_session(&mut command);
+        let worker = command.spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(worker.id().unwrap()).unwrap());
+        assert_eq!((getsid(Some(pid)), getpgid(Some(pid))), (Ok(pid), Ok(pid)));
     }
 }
