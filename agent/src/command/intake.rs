@@ -9,8 +9,10 @@ use moorline_protocol::{
 };
 use serde_json::{Map, Value};
 
-/// Longest job id. Its command id becomes the name of a directory.
+/// Longest id of a command, which becomes the name of a directory.
 const MAX_ID_BYTES: usize = 200;
+/// Longest job id. It is kept in the journal, and stands in every reply beside a text that fills the message.
+const MAX_JOB_ID_BYTES: usize = 512;
 
 /// What a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub(super) fn read(payload: &[u8]) -> Intake {
         topic,
         ..
     } = job;
+    if job_id.len() > MAX_JOB_ID_BYTES {
+        // Not repeated to the endpoint either, which knows the message by its own id.
+        return unusable(String::new(), "the job's id is too long");
+    }
     let Some(command_id) = command_id(&job_id) else {
         return unusable(job_id, "the job's id cannot name a command");
     };
@@ -171,6 +177,25 @@ mod tests {
         for (job_id, expected) in table {
             assert_eq!(command_id(job_id), expected, "{job_id}");
         }
+    }
+
+    #[test]
+    fn a_job_id_without_bound_is_neither_kept_nor_repeated() {
+        let dotted = |length: usize| format!("aws.ssm.{}.c1.mi-0", "x".repeat(length));
+        let taken = dotted(MAX_JOB_ID_BYTES - dotted(0).len());
+        assert!(matches!(
+            read(&job(&taken, TOPIC_SEND_COMMAND, &content())),
+            Intake::Send { .. }
+        ));
+        let refused = Intake::Unusable {
+            job_id: String::new(),
+            code: JobAckCode::AgentJobMessageParseError,
+            reason: "the job's id is too long".to_owned(),
+        };
+        assert_eq!(
+            read(&job(&format!("{taken}0"), TOPIC_SEND_COMMAND, &content())),
+            refused
+        );
     }
 
     #[test]
