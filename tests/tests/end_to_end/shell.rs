@@ -14,12 +14,13 @@ async fn a_shell_ends_with_the_exit_code_of_the_shell() -> Result<()> {
     terminal.expect("hi").await?;
     ensure!(terminal.wait().await? == 7, "{}", terminal.text());
     site.node.wait_workers(WorkerKind::Session, 0).await?;
-    let sessions = site
-        .api()
-        .call("DescribeSessions", json!({"State": "History"}))
-        .await?;
-    ensure!(sessions["Sessions"][0]["Status"] == "Terminated", "{sessions}");
-    ensure!(sessions["Sessions"][0]["Target"] == site.node.id(), "{sessions}");
+    moorline_tests::wait_until("the session to be history", async || {
+        let history = json!({"State": "History"});
+        let sessions = site.api().call("DescribeSessions", history).await?;
+        let session = &sessions["Sessions"][0];
+        Ok(session["Status"] == "Terminated" && session["Target"] == site.node.id())
+    })
+    .await?;
     Ok(())
 }
 
