@@ -85,13 +85,6 @@ impl Outbox {
                     },
                 );
             }
-            let last = self.last_seen;
-            if last > after {
-                // After the sending, which somebody waits for.
-                self.journal
-                    .call(move |journal| journal.note_sent(after + 1, last, now_millis()))
-                    .await?;
-            }
             if is_last {
                 break;
             }
@@ -148,7 +141,7 @@ impl Outbox {
     pub(super) async fn acknowledge(&mut self, message_id: Uuid) -> Result<(), JournalError> {
         self.pending.retain(|_, pending| pending.message_id != message_id);
         self.journal
-            .call(move |journal| journal.acknowledge(message_id, now_millis()))
+            .call(move |journal| journal.acknowledge(message_id))
             .await?;
         Ok(())
     }

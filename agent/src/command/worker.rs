@@ -131,7 +131,7 @@ pub(super) async fn run(
         what: "a worker without /proc",
     })?;
     let plan = Plan::make(&assignment.content);
-    match journal.begin(&task.command_id, &worker, &plan.names, now_millis())? {
+    match journal.begin(&task.command_id, &worker, &plan.names)? {
         Beginning::NotOurs => return Ok(()),
         Beginning::Begun { is_cancelled: true } => {
             stop.send_replace(Some(StopReason::Cancelled));

@@ -1,8 +1,9 @@
 //! Replies on their way: from the journal to the endpoint, and out of it when they are acknowledged.
 
+use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
-use super::{Journal, JournalError, doing, millis, number};
+use super::{Journal, JournalError, doing, number};
 
 /// A reply that has not been acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,54 +47,18 @@ impl Journal {
             .collect()
     }
 
-    /// Notes that replies went out, for whoever reads the journal; nothing depends on it.
-    ///
-    /// # Errors
-    /// The journal cannot be written.
-    pub(in crate::command) fn note_sent(
-        &mut self,
-        first: i64,
-        last: i64,
-        now: u64,
-    ) -> Result<(), JournalError> {
-        self.write_relaxed("mark replies in", |transaction| {
-            transaction.execute(
-                "UPDATE reply SET sent_at = ?3 WHERE reply_id BETWEEN ?1 AND ?2 AND sent_at IS NULL",
-                (first, last, millis(now)),
-            )
-        })?;
-        Ok(())
-    }
-
     /// The reply is with the endpoint, which is what the whole journal is for. Returns its number; a repeated or
     /// unknown acknowledgement changes nothing.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub(in crate::command) fn acknowledge(
-        &mut self,
-        message_id: Uuid,
-        now: u64,
-    ) -> Result<Option<i64>, JournalError> {
+    pub(in crate::command) fn acknowledge(&mut self, message_id: Uuid) -> Result<Option<i64>, JournalError> {
         // If this is lost, the reply is sent again with the same id.
         self.write_relaxed("acknowledge a reply in", |transaction| {
-            let mut statement = transaction.prepare_cached(
-                "DELETE FROM reply WHERE message_id = ?1 RETURNING reply_id, command_id, is_final",
-            )?;
-            let mut rows = statement.query([message_id.to_string()])?;
-            let Some(row) = rows.next()? else {
-                return Ok(None);
-            };
-            let (reply_id, command_id, is_final): (i64, String, bool) =
-                (row.get(0)?, row.get(1)?, row.get(2)?);
-            drop(rows);
-            if is_final {
-                transaction.execute(
-                    "UPDATE command SET acknowledged_at = ?2 WHERE command_id = ?1",
-                    (command_id, millis(now)),
-                )?;
-            }
-            Ok(Some(reply_id))
+            transaction
+                .prepare_cached("DELETE FROM reply WHERE message_id = ?1 RETURNING reply_id")?
+                .query_row([message_id.to_string()], |row| row.get(0))
+                .optional()
         })
     }
 }

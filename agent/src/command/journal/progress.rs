@@ -4,8 +4,7 @@ use moorline_protocol::message::ResultStatus;
 use rusqlite::OptionalExtension;
 
 use super::{
-    Conclusion, Journal, JournalError, NewReply, ProcessRecord, conclude, doing, insert_replies, millis,
-    number,
+    Conclusion, Journal, JournalError, NewReply, ProcessRecord, conclude, doing, insert_replies, number,
 };
 
 /// A command that waits to be begun.
@@ -67,19 +66,16 @@ impl Journal {
         command_id: &str,
         worker: &ProcessRecord,
         steps: &[(String, String)],
-        now: u64,
     ) -> Result<Beginning, JournalError> {
         self.write("begin a command in", |transaction| {
             let moved = transaction.execute(
-                "UPDATE command SET state = 'started', boot_id = ?2, worker_pid = ?3, worker_start_ticks = ?4,
-                     started_at = ?5
+                "UPDATE command SET state = 'started', boot_id = ?2, worker_pid = ?3, worker_start_ticks = ?4
                  WHERE command_id = ?1 AND state = 'accepted'",
                 (
                     command_id,
                     &worker.boot_id,
                     worker.key.pid,
                     worker.key.start_ticks.cast_signed(),
-                    millis(now),
                 ),
             )?;
             if moved == 0 {

@@ -86,7 +86,7 @@ fn a_command_delivered_twice_is_accepted_once_even_after_its_end() {
     let mut journal = open(dir.path());
     assert!(journal.accept(ID, "j1", "{}", NOW).unwrap());
     assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
-    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    journal.begin(ID, &worker(1), &names()).unwrap();
     journal
         .record(
             ID,
@@ -98,9 +98,7 @@ fn a_command_delivered_twice_is_accepted_once_even_after_its_end() {
         .unwrap();
     assert!(!journal.accept(ID, "j1", "{}", NOW).unwrap());
     let pending = journal.replies_after(0, 10).unwrap();
-    journal
-        .acknowledge(pending.first().unwrap().message_id, NOW)
-        .unwrap();
+    journal.acknowledge(pending.first().unwrap().message_id).unwrap();
     let two_days = 48 * 3600 * 1000;
     assert!(!journal.forget(NOW + two_days).unwrap());
     assert!(
@@ -121,7 +119,7 @@ fn the_content_is_gone_when_the_command_has_ended() {
         content: "a secret".to_owned(),
     };
     assert_eq!(journal.assignment(ID).unwrap(), Some(expected));
-    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    journal.begin(ID, &worker(1), &names()).unwrap();
     journal
         .record(
             ID,
@@ -148,7 +146,7 @@ fn a_worker_that_was_given_up_can_no_longer_report() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
     journal.accept(ID, "j1", "{}", NOW).unwrap();
-    journal.begin(ID, &worker(1), &names(), NOW).unwrap();
+    journal.begin(ID, &worker(1), &names()).unwrap();
     assert_eq!(
         journal.settle(ID, NOW, |_| true, endings()).unwrap(),
         Settled::Running(worker(1))
@@ -193,7 +191,7 @@ fn a_cancelled_command_whose_worker_never_began_ends_without_another_try() {
         Settled::Cancelled
     );
     assert_eq!(
-        journal.begin(ID, &worker(1), &names(), NOW).unwrap(),
+        journal.begin(ID, &worker(1), &names()).unwrap(),
         Beginning::NotOurs
     );
 }
@@ -212,9 +210,7 @@ fn a_reply_number_is_never_given_twice() {
         let pending = journal.replies_after(last, 10).unwrap();
         assert_eq!(pending.len(), 1);
         last = pending.first().unwrap().reply_id;
-        journal
-            .acknowledge(pending.first().unwrap().message_id, NOW)
-            .unwrap();
+        journal.acknowledge(pending.first().unwrap().message_id).unwrap();
         drop(journal);
         journal = open(dir.path());
     }
@@ -349,7 +345,7 @@ impl World {
         match step {
             Move::Deliver => drop(self.journal.accept(ID, "j1", "{}", NOW).unwrap()),
             Move::Begin(number) if !self.dead.contains(number) => {
-                if self.journal.begin(ID, &worker(*number), &names(), NOW).unwrap() != Beginning::NotOurs {
+                if self.journal.begin(ID, &worker(*number), &names()).unwrap() != Beginning::NotOurs {
                     self.begun_by.push(*number);
                 }
             }
@@ -382,7 +378,7 @@ impl World {
             Move::Acknowledge => {
                 self.look();
                 for message_id in self.told.clone() {
-                    self.journal.acknowledge(message_id, NOW).unwrap();
+                    self.journal.acknowledge(message_id).unwrap();
                 }
             }
             Move::Reopen => self.journal = open(self.dir.path()),

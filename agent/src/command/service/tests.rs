@@ -234,7 +234,7 @@ async fn what_cannot_be_read_is_refused_with_a_reply_that_says_why() {
 fn finish(dir: &Path, command_id: &str, worker: &ProcessRecord) {
     let mut journal = journal(dir);
     let steps = [("aws:runShellScript".to_owned(), "s".to_owned())];
-    let begun = journal.begin(command_id, worker, &steps, now_millis()).unwrap();
+    let begun = journal.begin(command_id, worker, &steps).unwrap();
     assert_eq!(begun, Beginning::Begun { is_cancelled: false });
     let end = reply::end(
         command_id,
@@ -301,9 +301,7 @@ async fn a_worker_that_outlived_the_daemon_is_taken_over_and_its_death_is_notice
         .collect();
     let steps = [("aws:runShellScript".to_owned(), "s".to_owned())];
     for (command, record) in ["lives", "dies"].iter().zip(&records) {
-        journal(dir.path())
-            .begin(command, record, &steps, now_millis())
-            .unwrap();
+        journal(dir.path()).begin(command, record, &steps).unwrap();
     }
 
     let mut daemon = Daemon::start_in(dir, 5);

@@ -11,10 +11,8 @@ CREATE TABLE command (
     boot_id            TEXT,
     worker_pid         INTEGER,
     worker_start_ticks INTEGER,
-    started_at         INTEGER,
     status             TEXT,
-    finished_at        INTEGER,
-    acknowledged_at    INTEGER
+    finished_at        INTEGER
 ) STRICT;
 
 CREATE INDEX command_unfinished ON command (accepted_at) WHERE state <> 'finished';
@@ -38,6 +36,5 @@ CREATE TABLE reply (
     command_id TEXT NOT NULL,
     is_final   INTEGER NOT NULL,
     payload    TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    sent_at    INTEGER
+    created_at INTEGER NOT NULL
 ) STRICT;
