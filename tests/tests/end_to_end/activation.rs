@@ -145,6 +145,77 @@ async fn the_agent_listens_on_no_socket() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_mistyped_setting_is_an_error_that_names_file_and_line() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    let drop_ins = node.state_dir().join("conf.d");
+    std::fs::create_dir(&drop_ins)?;
+    std::fs::write(node.state_dir().join("agent.toml"), "[command]\nworkers = 3\n")?;
+    node.agent("run", &["--check-config"]).await?.success()?;
+    std::fs::write(
+        drop_ins.join("50-typo.toml"),
+        "[command]\nworkers = 2\nwrokers = 4\n",
+    )?;
+    for arguments in [&["--check-config"][..], &[]] {
+        // 64: no restart can help
+        let refused = node.agent("run", arguments).await?.with_code(64)?;
+        ensure!(
+            refused.stderr.contains("50-typo.toml")
+                && refused.stderr.contains("line 3")
+                && refused.stderr.contains("wrokers"),
+            "{refused:?}"
+        );
+    }
+    std::fs::remove_file(drop_ins.join("50-typo.toml"))?;
+    node.start().await?;
+    // one daemon per registration
+    let second = node.agent("run", &[]).await?.with_code(1)?;
+    ensure!(
+        second.stderr.contains("another moorline-agent is running"),
+        "{second:?}"
+    );
+    node.check_alive()
+}
+
+#[tokio::test]
+async fn nobody_trusts_an_endpoint_of_another_ca() -> Result<()> {
+    let (endpoint, other) = (Endpoint::start().await?, Endpoint::start().await?);
+    let ca = other.ca().display().to_string();
+    let cli = Cli::of(&endpoint)
+        .with("AWS_CA_BUNDLE", &ca)
+        .with("SSL_CERT_FILE", &ca);
+    let refused = cli.run(&["nodes"]).await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("certificate"),
+        "{refused:?}"
+    );
+    let dir = tempfile::tempdir()?;
+    let activation = endpoint
+        .api()
+        .call("CreateActivation", json!({"IamRole": "r"}))
+        .await?;
+    let text = |name: &str| activation[name].as_str().context("CreateActivation");
+    let activation = (text("ActivationId")?, text("ActivationCode")?);
+    let state_dir = dir.path().join("agent");
+    let refused = register_agent(dir.path(), &state_dir, &endpoint.url(), &other.ca(), activation).await?;
+    ensure!(
+        refused.code == 1 && refused.stderr.contains("certificate"),
+        "{refused:?}"
+    );
+    // nothing was sent that could be used up
+    register_agent(
+        dir.path(),
+        &state_dir,
+        &endpoint.url(),
+        &endpoint.ca(),
+        activation,
+    )
+    .await?
+    .success()?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_deregistered_node_is_gone_and_does_not_come_back() -> Result<()> {
     let mut site = Site::start().await?;
     let node = json!({"InstanceId": site.node.id()});
