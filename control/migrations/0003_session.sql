@@ -18,6 +18,8 @@ CREATE TABLE session (
     agent_attached     INTEGER NOT NULL,
     -- The node said that its side is over, or needs no more telling.
     agent_done         INTEGER NOT NULL,
+    -- Status that the node reported its end with; details and exit_code are then its own, and the session ends so.
+    agent_status       TEXT,
     idle_timeout_ms    BIGINT NOT NULL,
     max_duration_ms    BIGINT,
     started_at         BIGINT NOT NULL,

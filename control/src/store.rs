@@ -18,7 +18,7 @@ pub(crate) use command::{
 };
 pub(crate) use document::{BUILT_IN_OWNER, DocumentRow, NewDocument};
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
-pub(crate) use session::{NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
+pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 pub(crate) use transcript::{Appended, TranscriptFiles, TranscriptQuery};
 

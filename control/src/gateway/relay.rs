@@ -55,10 +55,8 @@ pub(super) enum Order {
         socket: Box<Socket>,
     },
     End(Ending),
-    TaskCompleted {
-        output: String,
-        exit_code: Option<i32>,
-    },
+    /// The node reported the end of its side.
+    TaskCompleted(Ending),
 }
 
 /// How the rest of the gateway holds on to a relay.
@@ -282,7 +280,7 @@ impl Driver {
         match order {
             Order::Attach { side, peer, socket } => self.attach(now, side, peer, *socket),
             Order::End(ending) => self.relay.end(now, ending),
-            Order::TaskCompleted { output, exit_code } => self.relay.task_completed(now, &output, exit_code),
+            Order::TaskCompleted(ending) => self.relay.task_completed(now, ending),
         }
     }
 

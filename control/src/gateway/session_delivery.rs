@@ -13,13 +13,19 @@ use moorline_protocol::{
 };
 use uuid::Uuid;
 
-use super::{Gateway, control_channel::json, relay::Order, wall_time};
+use super::{
+    Gateway,
+    control_channel::json,
+    relay::{Ending, Order},
+    wall_time,
+};
 use crate::{
     app::App,
-    store::{SessionDue, SessionStatus, StoreError},
+    store::{AgentEnd, SessionDue, SessionStatus, StoreError},
 };
 
-/// How often the end of a session is told on one connection; a node that knows nothing of it never answers.
+/// How often the end of a session is told on one connection, and then no more; a node that knows nothing of it never
+/// answers.
 const MOST_TELLINGS: u32 = 12;
 /// Ends are told again after this time.
 const TELL_AGAIN_MILLIS: u64 = 5000;
@@ -52,6 +58,11 @@ impl SessionDelivery {
         for session in due {
             let (SessionDue::Start { session_id, .. } | SessionDue::End { session_id }) = &session;
             let mut so_far = self.told.get(session_id).copied().unwrap_or_default();
+            if so_far.is_told_enough(now) {
+                // a node that never heard of it does not answer; others wait for this place
+                app.store.session_told(session_id).await?;
+                continue;
+            }
             frames.extend(so_far.tell(node, &session, now));
             told.insert(session_id.clone(), so_far);
         }
@@ -69,10 +80,13 @@ impl SessionDelivery {
         (message, complete): (&AgentMessage, &AgentTaskComplete),
     ) -> Result<Bytes, StoreError> {
         if let Ok(session) = complete.task_id.parse::<SessionId>()
-            && app.store.session_agent_done(&session, node).await?
         {
-            self.told.remove(&session);
-            end(app, gateway, &session, complete).await?;
+            // on disk before the acknowledgement: the node forgets its session with it
+            let end = agent_end(complete);
+            if app.store.session_agent_done(&session, node, &end).await? {
+                self.told.remove(&session);
+                end_session(app, gateway, &session, end).await?;
+            }
         }
         let payload = json(&AgentTaskAcknowledge {
             schema_version: 1,
@@ -85,34 +99,52 @@ impl SessionDelivery {
     }
 }
 
+fn agent_end(complete: &AgentTaskComplete) -> AgentEnd {
+    let failed = complete.final_task_status == "Failed";
+    AgentEnd {
+        status: if failed {
+            SessionStatus::Failed
+        } else {
+            SessionStatus::Terminated
+        },
+        details: complete.output.clone(),
+        exit_code: complete.moorline_exit_code,
+    }
+}
+
 /// The relay delivers what is left, tells the client and ends the session; without one there is nobody to tell.
-async fn end(
+async fn end_session(
     app: &App,
     gateway: &Gateway,
     session: &SessionId,
-    complete: &AgentTaskComplete,
+    end: AgentEnd,
 ) -> Result<(), StoreError> {
-    let exit_code = complete.moorline_exit_code;
     if let Some(relay) = gateway.relay(session) {
-        let output = complete.output.clone();
-        if relay.order(Order::TaskCompleted { output, exit_code }).await {
+        let ending = Ending {
+            reason: end.details.clone(),
+            exit_code: end.exit_code,
+            failed: end.status == SessionStatus::Failed,
+        };
+        if relay.order(Order::TaskCompleted(ending)).await {
             return Ok(());
         }
     }
-    let failed = complete.final_task_status == "Failed";
-    let status = if failed {
-        SessionStatus::Failed
-    } else {
-        SessionStatus::Terminated
-    };
     let now = app.clock.unix_millis();
     app.store
-        .end_session(session, status, &complete.output, exit_code, now)
+        .end_session(session, end.status, &end.details, end.exit_code, now)
         .await?;
     Ok(())
 }
 
 impl Told {
+    fn was_told_recently(&self, now: Now) -> bool {
+        now.unix_millis.saturating_sub(self.ended_at) < TELL_AGAIN_MILLIS
+    }
+
+    fn is_told_enough(&self, now: Now) -> bool {
+        self.ended >= MOST_TELLINGS && !self.was_told_recently(now)
+    }
+
     fn tell(&mut self, node: &InstanceId, due: &SessionDue, now: Now) -> Option<Bytes> {
         match due {
             SessionDue::Start { .. } if self.started => None,
@@ -121,8 +153,7 @@ impl Told {
                 Some(interactive_shell(session_id, content, now))
             }
             SessionDue::End { session_id } => {
-                let recently = now.unix_millis.saturating_sub(self.ended_at) < TELL_AGAIN_MILLIS;
-                if self.ended >= MOST_TELLINGS || recently {
+                if self.was_told_recently(now) {
                     return None;
                 }
                 self.ended += 1;
@@ -157,3 +188,6 @@ fn channel_closed(node: &InstanceId, session: &SessionId, now: Now) -> Bytes {
     });
     AgentMessage::control(MessageType::ChannelClosed, Uuid::new_v4(), now, 0, payload).encode()
 }
+
+#[cfg(test)]
+mod tests;

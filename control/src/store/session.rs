@@ -10,7 +10,8 @@ use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
 
 /// How long after its end a session is still told to a node that comes back.
 const TELL_ENDED_FOR_MILLIS: u64 = 24 * 60 * 60 * 1000;
-/// Sessions told to one node in one look; the rest follows in the next.
+/// Sessions of one node that are due at the same time, those to start first; others follow as these attach, or have
+/// been told often enough.
 const MOST_DUE: i64 = 256;
 
 /// Where a session stands, as DescribeSessions shows it.
@@ -99,6 +100,14 @@ pub(crate) struct SessionQuery {
     /// Continue behind this one: start and id of the last session of the page before.
     pub(crate) behind: Option<(u64, String)>,
     pub(crate) limit: u32,
+}
+
+/// How the node says that its side ended.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentEnd {
+    pub(crate) status: SessionStatus,
+    pub(crate) details: String,
+    pub(crate) exit_code: Option<i32>,
 }
 
 /// What a node must be told about its sessions.
@@ -208,7 +217,8 @@ impl Store {
     ) -> Result<Vec<SessionDue>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id, start_content, ended_at FROM session WHERE instance_id = $1 AND agent_done = 0 \
-             AND ((ended_at IS NULL AND agent_attached = 0) OR ended_at > $2) ORDER BY started_at LIMIT $3",
+             AND ((ended_at IS NULL AND agent_attached = 0) OR ended_at > $2) \
+             ORDER BY ended_at IS NOT NULL, started_at LIMIT $3",
         )
         .bind(node.as_str())
         .bind(column_millis(now.saturating_sub(TELL_ENDED_FOR_MILLIS)))
@@ -272,7 +282,7 @@ impl Store {
         Ok(())
     }
 
-    /// The end. `false`: it had ended before, or never was.
+    /// The end. `false`: it had ended before, or never was. What the node itself reported of its end holds.
     pub(crate) async fn end_session(
         &self,
         id: &SessionId,
@@ -282,7 +292,9 @@ impl Store {
         now: u64,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "UPDATE session SET status = $2, details = $3, exit_code = COALESCE($4, exit_code), ended_at = $5 \
+            "UPDATE session SET status = COALESCE(agent_status, $2), \
+             details = CASE WHEN agent_status IS NULL THEN $3 ELSE details END, \
+             exit_code = COALESCE(exit_code, $4), ended_at = $5 \
              WHERE session_id = $1 AND ended_at IS NULL",
         )
         .bind(id.as_str())
@@ -296,20 +308,39 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// The node reported its side as over.
+    /// The node reported its side as over; its first report counts.
     pub(crate) async fn session_agent_done(
         &self,
         id: &SessionId,
         node: &InstanceId,
+        end: &AgentEnd,
     ) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("UPDATE session SET agent_done = 1 WHERE session_id = $1 AND instance_id = $2")
-                .bind(id.as_str())
-                .bind(node.as_str())
-                .execute(&self.writer)
-                .await
-                .map_err(failed_to("record that a node left its session"))?;
+        let done = sqlx::query(
+            "UPDATE session SET agent_done = 1, \
+             agent_status = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $3 ELSE agent_status END, \
+             details = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $4 ELSE details END, \
+             exit_code = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $5 ELSE exit_code END \
+             WHERE session_id = $1 AND instance_id = $2",
+        )
+        .bind(id.as_str())
+        .bind(node.as_str())
+        .bind(end.status.as_str())
+        .bind(&end.details)
+        .bind(end.exit_code)
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("record that a node left its session"))?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// The node was told often enough that this session has ended.
+    pub(crate) async fn session_told(&self, id: &SessionId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE session SET agent_done = 1 WHERE session_id = $1 AND ended_at IS NOT NULL")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await
+            .map_err(failed_to("record that a node knows the end of its session"))?;
+        Ok(())
     }
 }
 

@@ -35,7 +35,7 @@ pub(in crate::gateway) struct Ending {
     /// Shown to the client; empty on a normal end.
     pub(in crate::gateway) reason: String,
     pub(in crate::gateway) exit_code: Option<i32>,
-    /// The node never attached.
+    /// The node never attached, or reported that it failed.
     pub(in crate::gateway) failed: bool,
 }
 

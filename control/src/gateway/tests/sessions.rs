@@ -8,7 +8,10 @@ use moorline_ssm::session::{
 };
 
 use super::peer::{Endpoint, Peer};
-use crate::gateway::sweep::look_after_sessions;
+use crate::{
+    gateway::sweep::look_after_sessions,
+    store::{AgentEnd, SessionStatus as StoredStatus},
+};
 
 struct Opened {
     node: Peer,
@@ -308,19 +311,62 @@ async fn an_end_that_was_reported_before_a_restart_is_told_after_it() {
     let session = id.parse().unwrap();
     until_status(&endpoint, SessionState::Active, SessionStatus::Connected).await;
     endpoint.restart().await;
+    let end = AgentEnd {
+        status: StoredStatus::Terminated,
+        details: "bye".to_owned(),
+        exit_code: Some(4),
+    };
     assert!(
         endpoint
             .test
             .app
             .store
-            .session_agent_done(&session, &endpoint.node())
+            .session_agent_done(&session, &endpoint.node(), &end)
             .await
             .unwrap()
     );
     let token = resume(&endpoint, &id).await.token_value.unwrap();
     let mut client = endpoint.client_side(&id, &token, "c").await;
-    assert_eq!(client.expect_closed().await.output, "");
+    let closed = client.expect_closed().await;
+    assert_eq!((closed.output.as_str(), closed.moorline_exit_code), ("bye", Some(4)));
     until_status(&endpoint, SessionState::History, SessionStatus::Terminated).await;
+}
+
+#[tokio::test]
+async fn an_end_that_was_acknowledged_to_the_node_outlives_the_endpoint() {
+    let mut endpoint = Endpoint::start().await;
+    let Opened {
+        mut node,
+        mut agent,
+        client: _client,
+        id,
+    } = open(&endpoint).await;
+    // the client does not acknowledge, so the relay still holds the end back
+    agent.stream(MessageType::OutputStreamData, "last words").await;
+    until_status(&endpoint, SessionState::Active, SessionStatus::Connected).await;
+    let complete = serde_json::json!({
+        "SchemaVersion": 1, "TaskId": id, "Topic": "agent_task_complete", "FinalTaskStatus": "Failed",
+        "InstanceId": endpoint.node().to_string(), "Output": "broken", "RetryNumber": 1, "MoorlineExitCode": 5,
+    });
+    node.say(MessageType::AgentTaskComplete, complete).await;
+    node.expect(MessageType::AgentTaskAcknowledge).await;
+    endpoint.restart().await;
+    look_after_sessions(&endpoint.test.app, &endpoint.gateway)
+        .await
+        .unwrap();
+    let session = endpoint
+        .test
+        .app
+        .store
+        .session(&id.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(session.ended_at.is_some());
+    assert_eq!(
+        (session.status, session.details.as_str(), session.exit_code),
+        (StoredStatus::Failed, "broken", Some(5))
+    );
 }
 
 #[tokio::test]

@@ -68,17 +68,13 @@ impl Relay {
     }
 
     /// The node's `agent_task_complete` for this session, from its control channel.
-    pub(crate) fn task_completed(&mut self, now: Now, output: &str, exit_code: Option<i32>) {
+    pub(crate) fn task_completed(&mut self, now: Now, mut ending: Ending) {
         let known = match &self.phase {
             Phase::Open => None,
             Phase::Terminating { exit_code, .. } => *exit_code,
             Phase::Delivering { .. } | Phase::Closing { .. } | Phase::Ended => return,
         };
-        let ending = Ending {
-            reason: output.to_owned(),
-            exit_code: exit_code.or(known),
-            failed: false,
-        };
+        ending.exit_code = ending.exit_code.or(known);
         self.deliver(now, ending);
     }
 

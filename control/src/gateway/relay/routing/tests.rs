@@ -514,7 +514,7 @@ fn the_client_gets_all_output_before_the_end_and_the_exit_code_with_it() {
     bench.receive(Side::Agent, &state);
     assert_eq!(bench.events(), [RelayEvent::Terminating]);
     bench.detach(Side::Agent);
-    bench.relay.task_completed(at(0), "", None);
+    bench.relay.task_completed(at(0), Ending::default());
     assert_eq!(bench.drain(Side::Client), std::slice::from_ref(&last));
     assert_eq!(bench.events(), []);
     bench.receive(Side::Client, &ack_of(&last));
@@ -546,7 +546,13 @@ fn the_last_output_waits_for_a_client_that_is_away() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
     bench.detach(Side::Client);
     bench.receive(Side::Agent, &output(0, "logout\r\n"));
-    bench.relay.task_completed(at(0), "", Some(0));
+    bench.relay.task_completed(
+        at(0),
+        Ending {
+            exit_code: Some(0),
+            ..Ending::default()
+        },
+    );
     bench.pass(20 * SECOND);
     bench.attach(Side::Client, stock("c")).unwrap();
     let frames = bench.drain(Side::Client);
@@ -559,16 +565,21 @@ fn the_last_output_waits_for_a_client_that_is_away() {
 fn the_end_does_not_wait_for_ever() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
     bench.receive(Side::Agent, &output(0, "x"));
-    bench.relay.task_completed(at(0), "broken pipe", None);
+    let failed = Ending {
+        reason: "broken pipe".to_owned(),
+        exit_code: None,
+        failed: true,
+    };
+    bench.relay.task_completed(at(0), failed.clone());
     bench.drain(Side::Client);
     bench.pass(10 * SECOND);
     assert_eq!(closed(&bench.drain(Side::Client)).output, "broken pipe");
-    bench.events();
+    assert_eq!(bench.events(), [RelayEvent::Ended(failed)], "what the node said stays");
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
     bench.detach(Side::Client);
     bench.events();
     bench.receive(Side::Agent, &output(0, "x"));
-    bench.relay.task_completed(at(0), "", None);
+    bench.relay.task_completed(at(0), Ending::default());
     bench.pass(30 * SECOND);
     bench.drain(Side::Agent);
     assert_eq!(bench.events(), [RelayEvent::Ended(Ending::default())]);
