@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 use moorline_protocol::types::{InstanceId, SessionId};
 
-use crate::{auth::MasterKey, server::Metrics, store::Store};
+use crate::{
+    auth::MasterKey,
+    server::{Bodies, Metrics},
+    store::Store,
+};
 
 /// Wall clock, in milliseconds since the Unix epoch; a function, so that tests can move time.
 #[derive(Clone)]
@@ -53,6 +57,7 @@ pub(crate) trait Routing: Send + Sync + fmt::Debug {
 /// Shared by everything; cheap to clone behind its `Arc`.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) bodies: Bodies,
     pub(crate) clock: Clock,
     pub(crate) keys: MasterKey,
     pub(crate) metrics: Metrics,

@@ -142,7 +142,7 @@ pub(crate) async fn handle(
         return Refusal::no_such_path().into_answer();
     };
     let answer = match (request.method(), route) {
-        (&Method::POST, route) => rest::answer(app, route, request).await,
+        (&Method::POST, route) => rest::answer(app, route, request, peer).await,
         (&Method::GET, Route::ControlChannel(node)) => {
             upgrade::control_channel(app, gateway, node, request, peer).await
         }

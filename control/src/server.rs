@@ -1,15 +1,19 @@
 //! The process: settings, first start, listener, drain.
 
 mod admin;
+mod body;
 mod certificate;
 mod listener;
 mod metrics;
+mod peer_share;
 mod request;
 mod settings;
 mod socket;
 mod state_dir;
 
+pub(crate) use body::{Bodies, BodyError, MOST_BODY_BYTES};
 pub(crate) use metrics::{Gauge, Held, Metrics};
+pub(crate) use peer_share::Newcomer;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -113,6 +117,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 
     let gateway = Arc::new(Gateway::new());
     let app = Arc::new(App {
+        bodies: Bodies::default(),
         clock,
         keys,
         metrics: Metrics::default(),

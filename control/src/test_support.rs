@@ -17,7 +17,7 @@ use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
     auth::{MasterKey, Principal, Purpose},
-    server::Metrics,
+    server::{Bodies, Metrics},
     store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
 };
 
@@ -104,6 +104,7 @@ impl TestApp {
         let now = Arc::new(AtomicU64::new(start));
         let read = Arc::clone(&now);
         let app = App {
+            bodies: Bodies::default(),
             clock: Clock::from_fn(move || read.load(Ordering::SeqCst)),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
             metrics: Metrics::default(),

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use super::Answer;
 use crate::{
     auth::{AuthError, Denied},
+    server::BodyError,
     store::StoreError,
 };
 
@@ -91,6 +92,15 @@ impl From<AuthError> for Refusal {
                 refusal.code().as_str(),
                 refusal.to_string(),
             ),
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(_) => Self::too_large(error.to_string()),
+            BodyError::BrokeOff | BodyError::Late => Self::bad_request(error.to_string()),
         }
     }
 }

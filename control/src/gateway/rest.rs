@@ -1,10 +1,9 @@
 //! The signed POSTs of nodes: a token for a channel, a chunk of a transcript (agent-wire §4.1, §8.1).
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, request::Parts};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use moorline_protocol::types::{InstanceId, SessionId};
 
@@ -15,28 +14,28 @@ use super::{
 use crate::{
     app::App,
     auth::{ChannelGrant, Principal, Resource, authenticate, authorize},
+    server::MOST_BODY_BYTES,
     store::{Appended, SessionRow},
 };
 
 /// A request for a channel is a few dozen bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The largest chunk of a transcript (docs/deviations.md).
-const MAX_CHUNK_BYTES: usize = 1024 * 1024;
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_CHUNK_BYTES: usize = MOST_BODY_BYTES;
 
 pub(super) async fn answer(
     app: &Arc<App>,
     route: Route,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Answer, Refusal> {
     let (parts, body) = request.into_parts();
     let limit = match route {
         Route::Transcript(_) => MAX_CHUNK_BYTES,
         Route::ControlChannel(_) | Route::DataChannel(_) => MAX_REQUEST_BYTES,
     };
-    let body = read(body, limit).await?;
-    let principal = authenticate(app, &parts, &body).await?;
+    let body = app.bodies.read(body, limit, peer).await?;
+    let principal = authenticate(app, &parts, &body.bytes).await?;
     let Principal::Node(node) = &principal else {
         return Err(Refusal::access_denied(
             "only a managed node with role credentials may do this",
@@ -65,7 +64,7 @@ pub(super) async fn answer(
         Route::Transcript(session) => {
             // a recording may arrive after the end of its session
             session_of(app, &principal, "moorline:PutTranscript", &session).await?;
-            store_chunk(app, node, &session, &parts, body).await
+            store_chunk(app, node, &session, &parts, body.bytes.clone()).await
         }
     }
 }
@@ -125,15 +124,4 @@ fn chunk_position(query: &str) -> Result<(u64, bool), Refusal> {
     }
     let offset = offset.ok_or_else(|| Refusal::bad_request("offset is missing or not a number"))?;
     Ok((offset, complete))
-}
-
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::too_large(format!(
-            "the body has more than {limit} bytes"
-        ))),
-        Ok(Err(error)) => Err(Refusal::bad_request(format!("the body ended early: {error}"))),
-        Err(_) => Err(Refusal::bad_request("the body did not arrive within 30 seconds")),
-    }
 }

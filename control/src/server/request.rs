@@ -7,29 +7,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use moorline_ssm::ErrorCode;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     api::{self, ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
     auth::authenticate,
     gateway::{self, Gateway},
+    server::{BodyError, MOST_BODY_BYTES},
 };
 
-/// A document has at most 64 KiB, parameters of a command add up to more; nothing legitimate is larger than this.
-const MOST_BODY_BYTES: usize = 1024 * 1024;
-/// What a connection may make us hold before it is known who it is from.
-const SMALL_BODY_BYTES: usize = 16 * 1024;
-/// Bodies larger than that at the same time; others wait for their turn to be read.
-const MOST_LARGE_BODIES: usize = 64;
-/// For a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For an operation; the longest is an empty long poll of 15 seconds.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 const MOST_TARGET_CHARACTERS: usize = 128;
@@ -43,18 +36,15 @@ pub(super) struct Service {
     router: Router,
     /// Where we listen, for clients that send no `Host`.
     address: SocketAddr,
-    large_bodies: Semaphore,
 }
 
 impl Service {
     pub(super) fn new(app: Arc<App>, gateway: Arc<Gateway>, address: SocketAddr) -> Self {
-        let large_bodies = Semaphore::new(MOST_LARGE_BODIES);
         Self {
             app,
             gateway,
             router: api::router(),
             address,
-            large_bodies,
         }
     }
 
@@ -157,14 +147,14 @@ impl Service {
         target: &str,
     ) -> Result<Vec<u8>, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read_body(body, &self.large_bodies).await?;
+        let body = self.app.bodies.read(body, MOST_BODY_BYTES, peer).await?;
         if target.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::UnknownOperationException,
                 "the request has no X-Amz-Target header, so it names no operation",
             ));
         }
-        let principal = authenticate(&self.app, &parts, &body).await?;
+        let principal = authenticate(&self.app, &parts, &body.bytes).await?;
         let cx = RequestContext {
             app: Arc::clone(&self.app),
             principal,
@@ -173,7 +163,7 @@ impl Service {
             request_id: request_id.to_owned(),
             peer: Some(peer),
         };
-        self.router.call(cx, target, body).await
+        self.router.call(cx, target, body.bytes.clone()).await
     }
 }
 
@@ -188,44 +178,15 @@ pub(crate) fn host(headers: &http::HeaderMap) -> Option<String> {
     is_plain.then(|| host.to_owned())
 }
 
-/// Reads a body within its bounds. Small ones, which nearly all are, wait for nobody.
-async fn read_body(body: Incoming, large_bodies: &Semaphore) -> Result<Bytes, ApiError> {
-    timeout(BODY_TIMEOUT, collect(body, large_bodies))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ApiError::new(
-                ErrorCode::RequestExpired,
-                "the request's body took too long to arrive",
-            ))
-        })
-}
-
-async fn collect(mut body: Incoming, large_bodies: &Semaphore) -> Result<Bytes, ApiError> {
-    let mut collected = BytesMut::new();
-    let mut place = None;
-    while let Some(frame) = body.frame().await {
-        let broke_off = |_| ApiError::new(ErrorCode::SerializationException, "the request's body broke off");
-        let Ok(data) = frame.map_err(broke_off)?.into_data() else {
-            continue;
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::BrokeOff => ErrorCode::SerializationException,
+            BodyError::Late => ErrorCode::RequestExpired,
+            BodyError::TooLarge(_) => ErrorCode::RequestEntityTooLarge,
         };
-        let length = collected.len().saturating_add(data.len());
-        if length > MOST_BODY_BYTES {
-            return Err(ApiError::new(
-                ErrorCode::RequestEntityTooLarge,
-                format!("the request's body has more than {MOST_BODY_BYTES} bytes"),
-            ));
-        }
-        if length > SMALL_BODY_BYTES && place.is_none() {
-            place = Some(
-                large_bodies
-                    .acquire()
-                    .await
-                    .expect("the semaphore is never closed"),
-            );
-        }
-        collected.extend_from_slice(&data);
+        Self::new(code, error.to_string())
     }
-    Ok(collected.freeze())
 }
 
 fn log_refusal(error: &ApiError, target: &str, request_id: &str) {
