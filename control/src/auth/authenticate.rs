@@ -12,6 +12,7 @@ use moorline_ssm::ErrorCode;
 use super::{Principal, Purpose};
 use crate::{
     app::App,
+    server::Newcomer,
     store::{NodeRow, StoreError},
 };
 
@@ -98,6 +99,16 @@ fn amz_date(unix_millis: u64) -> String {
 
 /// Proves who sent a request. The body must be complete: it is part of what was signed.
 pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
+    let principal = prove(app, parts, body).await?;
+    if principal != Principal::Anonymous
+        && let Some(newcomer) = parts.extensions.get::<Newcomer>()
+    {
+        newcomer.is_proven();
+    }
+    Ok(principal)
+}
+
+async fn prove(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
     let headers = readable_headers(parts)?;
     let uri = parts.uri.path_and_query().map_or("/", |both| both.as_str());
     let request = SignableRequest {

@@ -7,7 +7,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::Upgraded;
 use moorline_protocol::{
     message::{AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel},
     time::Now,
@@ -38,10 +37,9 @@ pub(super) async fn serve(
     app: Arc<App>,
     gateway: Arc<Gateway>,
     node: InstanceId,
-    upgraded: Upgraded,
+    mut socket: Socket,
     peer: IpAddr,
 ) {
-    let mut socket = socket::from_upgraded(upgraded).await;
     let opened = Box::pin(open(&app, &gateway, &node, &mut socket)).await;
     let channel = match opened {
         Ok(channel) => channel,
@@ -113,6 +111,7 @@ async fn open(
     if grant != (ChannelGrant::ControlChannel { node: node.clone() }) {
         return Err(NotOpened::policy("the token is for another channel"));
     }
+    socket::trust(socket);
     let known = app
         .store
         .node(node)

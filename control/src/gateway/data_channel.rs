@@ -2,7 +2,6 @@
 
 use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc};
 
-use hyper::upgrade::Upgraded;
 use moorline_protocol::{message::OpenDataChannel, types::SessionId};
 
 use super::{
@@ -27,10 +26,9 @@ pub(super) async fn serve(
     app: Arc<App>,
     gateway: Arc<Gateway>,
     session: SessionId,
-    upgraded: Upgraded,
+    mut socket: Socket,
     peer: IpAddr,
 ) {
-    let mut socket = socket::from_upgraded(upgraded).await;
     let side = match open(&app, &gateway, &session, &mut socket).await {
         Ok(opened) => opened,
         Err(reason) => {
@@ -97,6 +95,7 @@ async fn open(
         ChannelGrant::ClientDataChannel { session: granted } if granted == *session => Side::Client,
         _ => return Err("the token is for another channel".to_owned()),
     };
+    socket::trust(socket);
     if open.client_id.len() > MAX_CLIENT_ID_BYTES {
         return Err("the ClientId is too long".to_owned());
     }

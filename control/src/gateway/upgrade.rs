@@ -5,14 +5,20 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 use moorline_protocol::types::{InstanceId, SessionId};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::{Answer, Gateway, answer::Refusal, control_channel, data_channel};
+use super::{
+    Answer, Gateway,
+    answer::Refusal,
+    control_channel, data_channel,
+    socket::{self, Socket},
+};
 use crate::{
     app::App,
     auth::{Principal, Resource, authenticate, authorize},
+    server::Newcomer,
 };
 
 /// Opens the websocket of a node's control channel. The token in the first message proves the right to it; a
@@ -32,10 +38,14 @@ pub(super) async fn control_channel(
             &Resource::Node(node.to_string()),
         )?;
     }
-    let upgrade = hyper::upgrade::on(&mut request);
-    spawn(app, gateway, upgrade, move |app, gateway, upgraded| async move {
-        control_channel::serve(app, gateway, node, upgraded, peer).await;
-    });
+    spawn(
+        app,
+        gateway,
+        &mut request,
+        move |app, gateway, socket| async move {
+            control_channel::serve(app, gateway, node, socket, peer).await;
+        },
+    );
     Ok(answer)
 }
 
@@ -63,10 +73,14 @@ pub(super) async fn data_channel(
         };
         authorize(&principal, "ssmmessages:OpenDataChannel", &resource)?;
     }
-    let upgrade = hyper::upgrade::on(&mut request);
-    spawn(app, gateway, upgrade, move |app, gateway, upgraded| async move {
-        data_channel::serve(app, gateway, session, upgraded, peer).await;
-    });
+    spawn(
+        app,
+        gateway,
+        &mut request,
+        move |app, gateway, socket| async move {
+            data_channel::serve(app, gateway, session, socket, peer).await;
+        },
+    );
     Ok(answer)
 }
 
@@ -101,16 +115,18 @@ fn switch_protocols(request: &Request<Incoming>) -> Result<Answer, Refusal> {
         .map_err(|error| Refusal::bad_request(format!("not a websocket upgrade: {error}")))
 }
 
-fn spawn<F, Fut>(app: &Arc<App>, gateway: &Arc<Gateway>, upgrade: OnUpgrade, serve: F)
+fn spawn<F, Fut>(app: &Arc<App>, gateway: &Arc<Gateway>, request: &mut Request<Incoming>, serve: F)
 where
-    F: FnOnce(Arc<App>, Arc<Gateway>, hyper::upgrade::Upgraded) -> Fut + Send + 'static,
+    F: FnOnce(Arc<App>, Arc<Gateway>, Socket) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
+    let newcomer = request.extensions().get::<Newcomer>().cloned();
+    let upgrade = hyper::upgrade::on(request);
     let (app, gateway) = (Arc::clone(app), Arc::clone(gateway));
     tokio::spawn(async move {
         // an error here: the peer went away before the answer
         if let Ok(upgraded) = upgrade.await {
-            serve(app, gateway, upgraded).await;
+            serve(app, gateway, socket::from_upgraded(upgraded, newcomer).await).await;
         }
     });
 }

@@ -2,25 +2,38 @@
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Gauge, request::Service, socket::Socket};
+use super::{
+    Gauge,
+    peer_share::{Newcomer, PeerShares},
+    request::Service,
+    socket::Socket,
+};
 
 /// Connections at the same time, websockets included. More wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 20_000;
 /// File descriptors that are not connections: store, transcripts, log.
 const OTHER_DESCRIPTORS: u64 = 128;
+/// Of these, one address may have this part while it is not known who they are from; but
+const NEWCOMERS_PART: usize = 16;
+/// as many as this always: a thousand nodes behind one address that all come back at once show their signatures
+/// within moments, and who has does not count any more.
+const LEAST_NEWCOMERS: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the head of a connection's first request.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a request's head; also how long an idle connection is kept for the next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Session tokens make long headers, but not as long as this.
@@ -37,6 +50,7 @@ pub(super) struct Listener {
     service: Arc<Service>,
     stopping: watch::Receiver<bool>,
     places: Arc<Semaphore>,
+    newcomers: PeerShares,
     connections: Gauge,
 }
 
@@ -48,15 +62,22 @@ impl Listener {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let connections = service.app.metrics.gauge("moorline_connections", &[]);
-        let places = Arc::new(Semaphore::new(allowed_connections()));
+        let allowed = allowed_connections();
         Self {
             socket,
             acceptor: TlsAcceptor::from(Arc::new(tls)),
             service,
             stopping,
-            places,
+            places: Arc::new(Semaphore::new(allowed)),
+            newcomers: PeerShares::new(LEAST_NEWCOMERS.max(allowed / NEWCOMERS_PART)),
             connections,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_newcomers(self, most: usize) -> Self {
+        let newcomers = PeerShares::new(most);
+        Self { newcomers, ..self }
     }
 
     /// Accepts for ever. Connections run in `tasks`; upgraded ones leave it.
@@ -66,8 +87,9 @@ impl Listener {
                 // What a connection held is freed when it ends, not when the next one comes.
                 Some(_) = tasks.join_next() => {}
                 (place, tcp, peer) = self.accept() => {
-                    let connection = self.connection(place, tcp, peer);
-                    tasks.spawn(connection);
+                    if let Some(newcomer) = self.admit(peer) {
+                        tasks.spawn(self.connection(place, tcp, peer, newcomer));
+                    }
                 }
             }
         }
@@ -88,11 +110,25 @@ impl Listener {
         }
     }
 
+    /// `None`: too many connections of this address have not shown who they are from.
+    fn admit(&self, peer: SocketAddr) -> Option<Newcomer> {
+        let place = self.newcomers.of(peer.ip()).try_acquire_owned();
+        if place.is_err() {
+            tracing::debug!(%peer, "connection refused: too many from its address that show no signature");
+            let metrics = &self.service.app.metrics;
+            metrics
+                .counter("moorline_connections_refused_total", &[])
+                .increment();
+        }
+        place.ok().map(Newcomer::new)
+    }
+
     fn connection(
         &self,
         place: OwnedSemaphorePermit,
         tcp: TcpStream,
         peer: SocketAddr,
+        newcomer: Newcomer,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (acceptor, service) = (self.acceptor.clone(), Arc::clone(&self.service));
         let (stopping, counted) = (self.stopping.clone(), self.connections.hold());
@@ -104,7 +140,7 @@ impl Listener {
                     _place: place,
                     _counted: counted,
                 };
-                serve_connection(socket, peer, service, stopping).await;
+                serve_connection(socket, (peer, newcomer), service, stopping).await;
             }
         }
     }
@@ -149,11 +185,15 @@ async fn handshake(
 
 async fn serve_connection(
     socket: Socket,
-    peer: SocketAddr,
+    (peer, newcomer): (SocketAddr, Newcomer),
     service: Arc<Service>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let answer = service_fn(move |request| {
+    let first_head = Arc::new(Notify::new());
+    let has_come = Arc::clone(&first_head);
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        has_come.notify_one();
+        request.extensions_mut().insert(newcomer.clone());
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(service.answer(request, peer.ip()).await) }
     });
@@ -166,8 +206,17 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     // The guard that the channel gives must not live across an await.
     let asked_to_stop = async { stopping.wait_for(|stop| *stop).await.is_ok() };
+    let late = async {
+        if timeout(FIRST_HEAD_TIMEOUT, first_head.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = late => {
+            tracing::debug!(%peer, "connection closed: its first request took too long");
+            return;
+        }
         _ = asked_to_stop => {
             // The request under way is answered; the next one goes to whoever comes after us.
             connection.as_mut().graceful_shutdown();

@@ -53,6 +53,21 @@ async fn a_body_that_was_changed_or_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn before_its_token_a_peer_may_send_no_more_than_an_open_message() {
+    let endpoint = Endpoint::start().await;
+    let path = format!("/v1/control-channel/{}", endpoint.node());
+    let mut peer = endpoint.dial(&path, None).await;
+    // A masked text frame of 64 KiB, of which the end never comes.
+    let mut frame = vec![0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    frame.resize(40 * 1024, b' ');
+    peer.send_bytes(&frame).await;
+    assert_eq!(
+        peer.close_reason().await,
+        (CLOSE_POLICY, "the open message cannot be read".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn a_token_opens_its_channel_once() {
     let endpoint = Endpoint::start().await;
     let path = format!("/v1/control-channel/{}", endpoint.node());

@@ -261,6 +261,11 @@ impl Peer {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// What is no frame, or not all of one.
+    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.unwrap();
+    }
+
     pub(super) async fn send_raw(&mut self, frame: &'static [u8]) {
         self.socket
             .send(Message::Binary(Bytes::from_static(frame)))

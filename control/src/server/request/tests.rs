@@ -1,5 +1,6 @@
 //! The endpoint's front door over real TLS on loopback: good requests, and peers that misbehave.
 
+use futures_util::SinkExt as _;
 use moorline_protocol::sigv4::{Credentials, SignableRequest, SigningScope, sign};
 use rcgen::KeyPair;
 use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::CertificateDer};
@@ -10,10 +11,12 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::{
     app::Clock,
+    auth::ChannelGrant,
     server::{
         certificate::{Authority, ServerCertificate},
         listener::Listener,
@@ -33,6 +36,11 @@ struct Endpoint {
 
 impl Endpoint {
     async fn start() -> Self {
+        Self::start_with(256).await
+    }
+
+    /// With so many connections of one address that have not shown who they are from.
+    async fn start_with(newcomers: usize) -> Self {
         let test = TestApp::new().await;
         test.add_access_key("AKIAOPERATOR", "secret").await;
         let authority = Authority::new(KeyPair::generate().unwrap()).unwrap();
@@ -58,7 +66,8 @@ impl Endpoint {
             certificate.tls_settings().unwrap(),
             service,
             stopping.clone(),
-        );
+        )
+        .with_newcomers(newcomers);
         let serving = tokio::spawn(async move {
             let (mut tasks, mut stopping) = (JoinSet::new(), stopping);
             tokio::select! {
@@ -283,6 +292,114 @@ async fn a_request_under_way_is_answered_after_the_process_was_asked_to_stop() {
     let _read = tls.read_to_end(&mut reply).await;
     assert!(reply.starts_with(b"HTTP/1.1 200 OK"));
     endpoint.serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn large_bodies_on_the_channel_paths_take_places_too() {
+    let endpoint = Endpoint::start().await;
+    let mut connections = Vec::new();
+    let paths = [
+        "/v1/transcript/admin-0123456789abcdef0",
+        "/v1/transcript/admin-0123456789abcdef1",
+        "/",
+    ];
+    for path in paths {
+        let mut tls = endpoint.connect().await;
+        let half = " ".repeat(20 * 1024);
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 40960\r\n\r\n{half}");
+        tls.write_all(head.as_bytes()).await.unwrap();
+        connections.push(tls);
+    }
+    let held = |count| {
+        let bodies = &endpoint.test.app.bodies;
+        timeout(Duration::from_secs(20), async move {
+            while bodies.large_held() != count {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    held(paths.len()).await.expect("every large body takes a place");
+    drop(connections);
+    held(0).await.expect("the places are given back");
+}
+
+/// Whether the endpoint speaks with one more connection.
+async fn is_let_in(endpoint: &Endpoint) -> bool {
+    let tcp = TcpStream::connect(endpoint.address).await.unwrap();
+    endpoint
+        .connector
+        .connect(HOST.try_into().unwrap(), tcp)
+        .await
+        .is_ok()
+}
+
+#[tokio::test]
+async fn an_address_has_a_bounded_number_of_connections_that_show_no_signature() {
+    let endpoint = Endpoint::start_with(2).await;
+    let _silent = endpoint.connect().await;
+    let mut known = endpoint.connect().await;
+    assert!(!is_let_in(&endpoint).await);
+    let head = endpoint.signed("AmazonSSM.ListDocuments", b"{}");
+    let request = format!(
+        "{}content-length: 2\r\n\r\n{{}}",
+        head.replace("connection: close\r\n", "")
+    );
+    known.write_all(request.as_bytes()).await.unwrap();
+    let mut start = [0; 15];
+    known.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200 OK");
+    // It stays open, and counts no longer.
+    let _newer = endpoint.connect().await;
+    assert!(!is_let_in(&endpoint).await);
+}
+
+#[tokio::test]
+async fn a_channel_counts_as_a_newcomer_until_its_token_is_redeemed() {
+    let endpoint = Endpoint::start_with(1).await;
+    let node = endpoint.test.register_node(1, &[]).await;
+    let url = format!("wss://{HOST}/v1/control-channel/{node}");
+    let tls = endpoint.connect().await;
+    let (mut channel, _) = tokio_tungstenite::client_async(url, tls).await.unwrap();
+    assert!(!is_let_in(&endpoint).await);
+    let grant = ChannelGrant::ControlChannel { node };
+    let token = endpoint.test.app.keys.channel_token(&grant, endpoint.test.now());
+    let open = serde_json::json!({
+        "MessageSchemaVersion": "1.0", "RequestId": "r", "TokenValue": token,
+        "AgentVersion": "1", "PlatformType": "linux",
+    });
+    channel.send(Message::text(open.to_string())).await.unwrap();
+    let admitted = async {
+        while !is_let_in(&endpoint).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), admitted)
+        .await
+        .expect("the channel gives its place back");
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_closed_before_one_that_did() {
+    let endpoint = Endpoint::start().await;
+    let mut silent = endpoint.connect().await;
+    let mut speaking = endpoint.connect().await;
+    speaking
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut byte = [0];
+    while byte != *b"k" {
+        speaking.read_exact(&mut byte).await.unwrap();
+    }
+    tokio::time::pause();
+    let ended = timeout(Duration::from_secs(20), silent.read(&mut byte)).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    let mut rest = Vec::new();
+    assert!(
+        timeout(Duration::from_secs(20), speaking.read_to_end(&mut rest))
+            .await
+            .is_err()
+    );
 }
 
 #[test]
