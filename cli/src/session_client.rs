@@ -12,6 +12,7 @@
 mod connection;
 mod event;
 mod link;
+mod send_queue;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +35,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
-use self::link::{MAX_PAYLOAD_BYTES, Resumed};
 pub(crate) use self::{
     event::{SessionError, SessionEvent},
     link::{Grant, Link},
+};
+use self::{
+    link::{MAX_PAYLOAD_BYTES, Resumed},
+    send_queue::SendQueue,
 };
 
 /// Sent and not acknowledged, and received out of order: at most this much each.
@@ -70,9 +74,7 @@ pub(crate) struct SessionClient {
     connection: Connection,
     origin: Instant,
     timer: Pin<Box<Sleep>>,
-    /// To be written, in order.
-    frames: VecDeque<Message>,
-    needs_flush: bool,
+    to_send: SendQueue,
     events: VecDeque<SessionEvent>,
     /// Waits for room in the window.
     input: VecDeque<(PayloadType, Bytes)>,
@@ -104,8 +106,7 @@ impl SessionClient {
             connection: Connection::Over,
             origin: now,
             timer: Box::pin(sleep_until(now)),
-            frames: VecDeque::new(),
-            needs_flush: false,
+            to_send: SendQueue::default(),
             events: VecDeque::new(),
             input: VecDeque::new(),
             owes_input_taken: false,
@@ -216,7 +217,7 @@ impl SessionClient {
     fn drain(&mut self) {
         while let Some(output) = self.channel.poll() {
             match output {
-                Output::Transmit(frame) => self.frames.push_back(Message::Binary(frame)),
+                Output::Transmit(frame) => self.to_send.push(Message::Binary(frame)),
                 Output::Event(event) => self.on_event(event),
             }
         }
@@ -270,10 +271,17 @@ impl SessionClient {
         self.events.push_back(event);
     }
 
+    /// When the state machine wants to repeat something. Not while the first copy still waits here.
+    fn resend_at(&self) -> Option<Duration> {
+        self.channel
+            .next_timeout()
+            .filter(|_| !self.to_send.is_congested())
+    }
+
     /// When something is to be done even if nothing arrives.
     fn due(&self) -> Instant {
         let mut due = self.origin + Duration::from_secs(365 * 86_400);
-        if let Some(timeout) = self.channel.next_timeout() {
+        if let Some(timeout) = self.resend_at() {
             due = due.min(self.origin + timeout);
         }
         if !self.is_ready {
@@ -291,11 +299,7 @@ impl SessionClient {
     fn on_time(&mut self) {
         let instant = Instant::now();
         let now = self.now();
-        if self
-            .channel
-            .next_timeout()
-            .is_some_and(|due| due <= now.monotonic)
-        {
+        if self.resend_at().is_some_and(|due| due <= now.monotonic) {
             self.channel.timeout(now);
         }
         self.is_ready |= instant >= self.ready_at;
@@ -313,7 +317,7 @@ impl SessionClient {
         }
         if instant >= self.ping_at {
             self.ping_at = instant + PING_INTERVAL;
-            self.frames.push_back(Message::Ping(Bytes::new()));
+            self.to_send.push(Message::Ping(Bytes::new()));
         }
     }
 

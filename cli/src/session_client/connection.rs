@@ -1,13 +1,12 @@
 //! The websocket of a session client: writing, reading, losing and restoring it.
 
 use std::{
-    collections::VecDeque,
     io,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use moorline_transport::WebSocket;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -25,7 +24,7 @@ impl SessionClient {
         let Connection::Up(socket) = &mut self.connection else {
             return false;
         };
-        match poll_write(&mut **socket, cx, &mut self.frames, &mut self.needs_flush) {
+        match self.to_send.poll_write(&mut **socket, cx) {
             Poll::Ready(Err(error)) => {
                 self.on_lost(&reason_of(&error));
                 return true;
@@ -35,6 +34,10 @@ impl SessionClient {
         if !has_room {
             // the silence is ours
             self.heard_at = Instant::now();
+            return false;
+        }
+        if self.to_send.is_full() {
+            // a peer that takes nothing for too long is dead, even if it has something to say
             return false;
         }
         match socket.poll_next_unpin(cx) {
@@ -65,7 +68,7 @@ impl SessionClient {
             }
             // the answer to a ping is already written, and waits to be flushed
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
-                self.needs_flush = true;
+                self.to_send.flush_soon();
                 return;
             }
         };
@@ -89,8 +92,7 @@ impl SessionClient {
 
     pub(super) fn on_lost(&mut self, error: &str) {
         self.channel.disconnected();
-        self.frames.clear();
-        self.needs_flush = false;
+        self.to_send.clear();
         let reason = self.close_reason.take().unwrap_or_else(|| error.to_owned());
         if self.is_barren {
             self.barren_connections += 1;
@@ -126,28 +128,4 @@ fn reason_of(error: &tungstenite::Error) -> String {
         tungstenite::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     }
-}
-
-/// Writes as many frames as the socket takes, and flushes them.
-fn poll_write<S>(
-    socket: &mut S,
-    cx: &mut Context<'_>,
-    frames: &mut VecDeque<Message>,
-    needs_flush: &mut bool,
-) -> Poll<Result<(), tungstenite::Error>>
-where
-    S: Sink<Message, Error = tungstenite::Error> + Unpin,
-{
-    while !frames.is_empty() {
-        ready!(socket.poll_ready_unpin(cx))?;
-        if let Some(frame) = frames.pop_front() {
-            socket.start_send_unpin(frame)?;
-            *needs_flush = true;
-        }
-    }
-    if *needs_flush {
-        ready!(socket.poll_flush_unpin(cx))?;
-        *needs_flush = false;
-    }
-    Poll::Ready(Ok(()))
 }

@@ -402,6 +402,57 @@ async fn a_terminal_without_room_holds_back_the_node() {
     assert!(matches!(end, SessionEvent::Closed { .. }), "{end:?}");
 }
 
+/// More than the kernel takes for a peer that does not read: the rest waits in the client.
+fn congest(client: &mut SessionClient) {
+    for _ in 0..32 {
+        let filler = AgentMessage::control(
+            MessageType::from_name("filler"),
+            Uuid::new_v4(),
+            client.now(),
+            0,
+            Bytes::from(vec![0; 1024 * 1024]),
+        );
+        client.to_send.push(Message::Binary(filler.encode()));
+    }
+}
+
+#[tokio::test]
+async fn what_still_waits_to_be_sent_is_not_repeated() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client().await;
+    let (_socket, _) = endpoint.accept().await;
+    congest(&mut client);
+    client.is_ready = true;
+    client.write(PayloadType::Output, Bytes::from_static(b"ls\r"));
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        // many times as long as the state machine waits for an acknowledgement
+        let event = timeout(Duration::from_millis(1500), client.next(true)).await;
+        assert!(event.is_err(), "{event:?}");
+        waiting.push(client.to_send.len());
+    }
+    assert!(waiting[0] > 1 && waiting[0] == waiting[1], "{waiting:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_read_while_too_much_waits_to_be_sent() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client().await;
+    let (mut socket, _) = endpoint.accept().await;
+    congest(&mut client);
+    let mut node = Node::new();
+    let now = node.now();
+    node.channel.connected(now);
+    node.channel.send(now, PayloadType::Output, b"$ ").unwrap();
+    node.flush(&mut socket).await.unwrap();
+    let event = timeout(Duration::from_millis(500), client.next(true)).await;
+    assert!(event.is_err(), "{event:?}");
+    let reader = tokio::spawn(async move { while let Some(Ok(_)) = socket.next().await {} });
+    let event = timeout(LIMIT, client.next(true)).await.unwrap();
+    assert!(matches!(event, SessionEvent::Data { .. }), "{event:?}");
+    reader.abort();
+}
+
 #[tokio::test]
 async fn a_port_session_is_recognised() {
     let mut endpoint = endpoint(0).await;
