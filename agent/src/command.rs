@@ -2,8 +2,8 @@
 //!
 //! The promise: a command reaches exactly one final state, whatever is killed when. So every move is in the
 //! [`journal`] before anything depends on it: a job is accepted there before its acknowledgement leaves, begun there
-//! by the one worker that may run it, and its results stay there until the endpoint has them. Everything else here
-//! can be forgotten at any moment.
+//! by the one worker that may run it, and its final result stays there until the endpoint has acknowledged it, or has
+//! not come back for 30 days. Everything else here can be forgotten at any moment.
 
 mod executor;
 mod flow;

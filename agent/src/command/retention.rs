@@ -1,4 +1,4 @@
-//! Directories of finished commands: bounded by age, number and bytes.
+//! Directories of finished commands: bounded by age, number and bytes. And whether ages can be believed.
 
 use std::{
     collections::BTreeSet,
@@ -7,11 +7,39 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
+/// How much further than time itself the wall clock may move between two looks.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(600);
 const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 const MAX_COUNT: usize = 1_000;
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 /// Directories below a command's own that are measured; documents may have made any number of them.
 const MAX_MEASURED: usize = 10_000;
+
+/// Both clocks as they were last seen. Ages are told by the wall clock, which is set while the daemon runs.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    monotonic: Instant,
+    wall_millis: u64,
+}
+
+impl Clocks {
+    pub(super) fn new(monotonic: Instant, wall_millis: u64) -> Self {
+        Self {
+            monotonic,
+            wall_millis,
+        }
+    }
+
+    /// Whether the wall clock was set forward since the last look: then what is young looks old.
+    pub(super) fn have_leapt(&mut self, monotonic: Instant, wall_millis: u64) -> bool {
+        let passed = monotonic.saturating_duration_since(self.monotonic);
+        let told = Duration::from_millis(wall_millis.saturating_sub(self.wall_millis));
+        *self = Self::new(monotonic, wall_millis);
+        told > passed.saturating_add(CLOCK_TOLERANCE)
+    }
+}
 
 /// What may stay.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +193,26 @@ mod tests {
             )
             .unwrap();
             assert_eq!(left(folder.path()), expected, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_forward_is_noticed_once() {
+        let hour = Duration::from_secs(3600);
+        let start = Instant::now();
+        let mut clocks = Clocks::new(start, 1_000);
+        let looks = [
+            (1, 3_601_000, false),
+            (2, 3_601_000 + 100 * 24 * 3_600_000, true),
+            (3, 3_601_000 + (100 * 24 + 1) * 3_600_000, false),
+            (4, 1_000, false),
+        ];
+        for (hours, wall_millis, expected) in looks {
+            assert_eq!(
+                clocks.have_leapt(start + hour * hours, wall_millis),
+                expected,
+                "after {hours} hours"
+            );
         }
     }
 

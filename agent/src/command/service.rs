@@ -20,7 +20,7 @@ use super::{
     now_millis,
     outbox::Outbox,
     reply,
-    retention::{self, Limits},
+    retention::{self, Clocks, Limits},
     step,
 };
 
@@ -47,6 +47,7 @@ pub(super) struct Service {
     /// When to try again to read what the last daemon left; `None`: it has been read.
     recovery_at: Option<Instant>,
     retention_at: Instant,
+    clocks: Clocks,
 }
 
 /// What made the task wake up.
@@ -83,6 +84,7 @@ impl Service {
             ended,
             recovery_at: Some(now),
             retention_at: now + FIRST_RETENTION,
+            clocks: Clocks::new(now, now_millis()),
         }
     }
 
@@ -288,7 +290,10 @@ impl Service {
     }
 
     /// Removes what is old, from the journal and from the disk.
-    async fn forget(&self) {
+    async fn forget(&mut self) {
+        if self.clocks.have_leapt(Instant::now(), now_millis()) {
+            return tracing::warn!("the clock was set forward; nothing is removed for its age this time");
+        }
         loop {
             match self.journal.call(|journal| journal.forget(now_millis())).await {
                 Ok(true) => {}

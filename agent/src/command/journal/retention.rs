@@ -4,8 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Journal, JournalError, doing, millis};
 
-/// Ended commands are remembered, and their replies offered, this long: the life of a delivery.
+/// Ended commands are remembered, and replies about their steps offered, this long: the life of a delivery.
 pub(in crate::command) const MEMORY: Duration = Duration::from_secs(48 * 3600);
+/// A final reply that nobody acknowledges is offered this long: an endpoint that is away for weeks still learns how
+/// every command ended.
+const FINAL_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Rows removed in one transaction, so that a worker never waits long for its turn.
 const BATCH: u32 = 100;
 
@@ -15,12 +18,12 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written.
     pub(in crate::command) fn forget(&mut self, now: u64) -> Result<bool, JournalError> {
-        let memory = u64::try_from(MEMORY.as_millis()).unwrap_or(u64::MAX);
-        let before = millis(now.saturating_sub(memory));
+        let before = before(now, MEMORY);
         let (replies, commands) = self.write_relaxed("remove old commands from", |transaction| {
             let replies = transaction.execute(
-                "DELETE FROM reply WHERE reply_id IN (SELECT reply_id FROM reply WHERE created_at < ?1 LIMIT ?2)",
-                (before, BATCH),
+                "DELETE FROM reply WHERE reply_id IN
+                     (SELECT reply_id FROM reply WHERE created_at < iif(is_final, ?1, ?2) LIMIT ?3)",
+                (self::before(now, FINAL_MEMORY), before, BATCH),
             )?;
             let commands = transaction.execute(
                 "DELETE FROM command WHERE command_id IN
@@ -32,7 +35,7 @@ impl Journal {
         if replies > 0 {
             tracing::warn!(
                 replies,
-                "the endpoint has not acknowledged replies for 48 hours; they are dropped"
+                "the endpoint has not acknowledged replies for too long; they are dropped"
             );
         }
         Ok(replies.max(commands) >= BATCH as usize)
@@ -53,4 +56,9 @@ impl Journal {
         };
         read().map_err(doing("read"))
     }
+}
+
+/// What was made earlier than this is older than `memory`.
+fn before(now: u64, memory: Duration) -> i64 {
+    millis(now.saturating_sub(u64::try_from(memory.as_millis()).unwrap_or(u64::MAX)))
 }

@@ -249,7 +249,7 @@ fn old_replies_and_commands_go_in_batches() {
             .unwrap();
     }
     journal.accept("young", "young", "{}", NOW).unwrap();
-    let later = NOW + 49 * 3600 * 1000;
+    let later = NOW + 31 * 24 * 3600 * 1000;
     assert!(journal.forget(later).unwrap());
     assert!(!journal.forget(later).unwrap());
     assert!(journal.replies_after(0, 10).unwrap().is_empty());
@@ -258,6 +258,25 @@ fn old_replies_and_commands_go_in_batches() {
         BTreeSet::from(["young".to_owned()]),
         "an open command never goes"
     );
+}
+
+#[test]
+fn a_final_reply_waits_for_an_endpoint_that_is_away_for_weeks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    let told = |_: &Assignment| Conclusion {
+        status: ResultStatus::Cancelled,
+        replies: vec![reply(false), reply(true)],
+    };
+    journal.cancel(ID, false, NOW, told).unwrap();
+    let day = 24 * 3600 * 1000;
+    for (days, expected) in [(1, vec!["step", "final"]), (29, vec!["final"]), (31, vec![])] {
+        journal.forget(NOW + days * day).unwrap();
+        let left = journal.replies_after(0, 10).unwrap();
+        let left: Vec<&str> = left.iter().map(|reply| reply.payload.as_str()).collect();
+        assert_eq!(left, expected, "after {days} days");
+    }
 }
 
 #[tokio::test]
