@@ -24,7 +24,7 @@ use std::{
 };
 
 use moorline_protocol::message::AgentMessage;
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::runtime::NodeContext;
 
@@ -37,7 +37,8 @@ const RESTART_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct CommandService {
     mailbox: mpsc::Sender<AgentMessage>,
-    connected: Arc<Notify>,
+    /// Whether the control channel stands. Sent at every change, and at every connection anew.
+    line: watch::Sender<bool>,
 }
 
 impl CommandService {
@@ -45,10 +46,10 @@ impl CommandService {
     /// the control channel; what does not get through is sent again from the journal.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, received) = mpsc::channel(MAILBOX);
-        let connected = Arc::new(Notify::new());
+        let (line, standing) = watch::channel(false);
         let node = Arc::new(node::Node::of(&context));
-        tokio::spawn(keep_serving(node, outgoing, received, Arc::clone(&connected)));
-        Self { mailbox, connected }
+        tokio::spawn(keep_serving(node, outgoing, received, standing));
+        Self { mailbox, line }
     }
 
     /// `agent_job` or `agent_job_reply_ack`; never blocks.
@@ -63,7 +64,12 @@ impl CommandService {
 
     /// The control channel stands again: replies without acknowledgement are due at once.
     pub(crate) fn connected(&self) {
-        self.connected.notify_one();
+        self.line.send_replace(true);
+    }
+
+    /// The control channel is lost: replies wait in the journal, untouched, until it stands again.
+    pub(crate) fn disconnected(&self) {
+        self.line.send_replace(false);
     }
 }
 
@@ -72,17 +78,12 @@ async fn keep_serving(
     node: Arc<node::Node>,
     outgoing: mpsc::Sender<AgentMessage>,
     mailbox: mpsc::Receiver<AgentMessage>,
-    connected: Arc<Notify>,
+    line: watch::Receiver<bool>,
 ) {
     let mailbox = Arc::new(Mutex::new(mailbox));
     loop {
         let received = Arc::clone(&mailbox).lock_owned().await;
-        let service = service::Service::new(
-            Arc::clone(&node),
-            outgoing.clone(),
-            received,
-            Arc::clone(&connected),
-        );
+        let service = service::Service::new(Arc::clone(&node), outgoing.clone(), received, line.clone());
         match tokio::spawn(service.run()).await {
             Err(error) if error.is_panic() => {
                 tracing::error!(%error, "the task for commands failed, and is started anew");

@@ -1,6 +1,7 @@
 //! Replies on their way to the endpoint: each is sent, and sent again with the same id, until it is acknowledged.
 //!
-//! The journal is what lasts; this is only the memory of when to send what. It holds no payload.
+//! The journal is what lasts; this is only the memory of when to send what. It holds no payload. While the control
+//! channel is down it does nothing at all.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +10,10 @@ use moorline_protocol::{
     message::{AgentMessage, MessageType},
     time::Now,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use super::{
@@ -23,7 +27,7 @@ const WINDOW: usize = 1_000;
 const BATCH: usize = 16;
 const FIRST_RESEND: Duration = Duration::from_secs(2);
 const LAST_RESEND: Duration = Duration::from_secs(60);
-/// The control channel's queue is full; it is drained or the channel is down.
+/// The control channel's queue is full, and is being drained.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The schedule.
@@ -31,6 +35,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Outbox {
     journal: JournalThread,
     outgoing: mpsc::Sender<AgentMessage>,
+    /// Whether the control channel stands.
+    line: watch::Receiver<bool>,
     last_seen: i64,
     pending: BTreeMap<i64, Pending>,
     /// Nothing goes out before this.
@@ -45,10 +51,15 @@ struct Pending {
 }
 
 impl Outbox {
-    pub(super) fn new(journal: JournalThread, outgoing: mpsc::Sender<AgentMessage>) -> Self {
+    pub(super) fn new(
+        journal: JournalThread,
+        outgoing: mpsc::Sender<AgentMessage>,
+        line: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             journal,
             outgoing,
+            line,
             last_seen: 0,
             pending: BTreeMap::new(),
             paused_until: None,
@@ -158,6 +169,9 @@ impl Outbox {
 
     /// When there is something to do next.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        if !self.is_connected() {
+            return None;
+        }
         // After a pause there may be new ones as well.
         self.paused_until
             .or_else(|| self.pending.values().map(|pending| pending.due).min())
@@ -169,7 +183,11 @@ impl Outbox {
     }
 
     fn is_paused(&self) -> bool {
-        self.paused_until.is_some_and(|until| until > Instant::now())
+        !self.is_connected() || self.paused_until.is_some_and(|until| until > Instant::now())
+    }
+
+    fn is_connected(&self) -> bool {
+        *self.line.borrow()
     }
 
     fn send(&mut self, reply: PendingReply) -> bool {
@@ -189,4 +207,63 @@ fn message(message_type: MessageType, message_id: Uuid, payload: String) -> Agen
         unix_millis: now_millis(),
     };
     AgentMessage::control(message_type, message_id, now, 0, Bytes::from(payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::message::ResultStatus;
+
+    use super::*;
+    use crate::command::journal::{Conclusion, NewReply};
+
+    /// A command that has ended with one reply.
+    async fn end_one(journal: &JournalThread, command_id: &'static str) -> Uuid {
+        let message_id = Uuid::new_v4();
+        let ended = move |journal: &mut crate::command::journal::Journal| {
+            journal.accept(command_id, "j", "{}", 1)?;
+            journal.abandon(command_id, 1, |_| Conclusion {
+                status: ResultStatus::Failed,
+                replies: vec![NewReply {
+                    message_id,
+                    is_final: true,
+                    payload: "{}".to_owned(),
+                }],
+            })
+        };
+        assert!(journal.call(ended).await.unwrap());
+        message_id
+    }
+
+    #[tokio::test]
+    async fn while_the_channel_is_down_nothing_is_sent_and_then_everything_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = JournalThread::start(dir.path().to_owned());
+        let (sender, mut sent) = mpsc::channel(8);
+        let (line, standing) = watch::channel(false);
+        let mut outbox = Outbox::new(journal.clone(), sender, standing);
+        let mut expected = Vec::new();
+        for command_id in ["before", "between"] {
+            expected.push(end_one(&journal, command_id).await);
+            // Even what would be due is not.
+            outbox.connected();
+            outbox.send_new().await.unwrap();
+            outbox.send_due().await.unwrap();
+            assert_eq!(outbox.next_due(), None);
+            assert!(sent.try_recv().is_err());
+
+            line.send_replace(true);
+            outbox.connected();
+            outbox.send_new().await.unwrap();
+            outbox.send_due().await.unwrap();
+            let mut told = Vec::new();
+            while let Ok(message) = sent.try_recv() {
+                told.push(message.message_id);
+            }
+            told.sort();
+            expected.sort();
+            assert_eq!(told, expected);
+            assert!(outbox.next_due().is_some());
+            line.send_replace(false);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
 use tokio::{
-    sync::{Notify, OwnedMutexGuard, mpsc},
+    sync::{Notify, OwnedMutexGuard, mpsc, watch},
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
@@ -41,7 +41,7 @@ pub(super) struct Service {
     executor: Executor,
     outbox: Outbox,
     mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
-    connected: Arc<Notify>,
+    line: watch::Receiver<bool>,
     nudged: Arc<Notify>,
     ended: mpsc::Receiver<WorkerEnded>,
     /// When to try again to read what the last daemon left; `None`: it has been read.
@@ -52,7 +52,8 @@ pub(super) struct Service {
 
 /// What made the task wake up.
 enum Event {
-    Connected,
+    /// The control channel was lost, or stands again.
+    Line,
     Ended(WorkerEnded),
     Message(AgentMessage),
     /// Time, or a worker's word: look.
@@ -65,13 +66,13 @@ impl Service {
         node: Arc<Node>,
         outgoing: mpsc::Sender<AgentMessage>,
         mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
-        connected: Arc<Notify>,
+        line: watch::Receiver<bool>,
     ) -> Self {
         let journal = JournalThread::start(node.state_dir.clone());
         let nudged = Arc::new(Notify::new());
         let (sender, ended) = mpsc::channel(ENDED);
         let executor = Executor::new(Arc::clone(&node), journal.clone(), sender, Arc::clone(&nudged));
-        let outbox = Outbox::new(journal.clone(), outgoing);
+        let outbox = Outbox::new(journal.clone(), outgoing, line.clone());
         let now = Instant::now();
         Self {
             node,
@@ -79,7 +80,7 @@ impl Service {
             executor,
             outbox,
             mailbox,
-            connected,
+            line,
             nudged,
             ended,
             recovery_at: Some(now),
@@ -95,9 +96,12 @@ impl Service {
         }
         loop {
             let is_look = match self.next_event().await {
-                Event::Connected => {
-                    self.outbox.connected();
-                    true
+                Event::Line => {
+                    let stands = *self.line.borrow_and_update();
+                    if stands {
+                        self.outbox.connected();
+                    }
+                    stands
                 }
                 Event::Ended(ended) => {
                     self.executor.worker_ended(ended).await;
@@ -141,7 +145,7 @@ impl Service {
             // The sender is kept by the executor, so there is always a value.
             Some(ended) = self.ended.recv() => Event::Ended(ended),
             () = self.nudged.notified() => Event::Look,
-            () = self.connected.notified() => Event::Connected,
+            Ok(()) = self.line.changed() => Event::Line,
             () = sleep_until(due) => Event::Look,
         }
     }

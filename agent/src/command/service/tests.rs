@@ -28,7 +28,7 @@ struct Daemon {
     dir: TempDir,
     mailbox: mpsc::Sender<AgentMessage>,
     outgoing: mpsc::Receiver<AgentMessage>,
-    connected: Arc<Notify>,
+    line: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -50,7 +50,7 @@ impl Daemon {
     fn start_in(dir: TempDir, queue: usize) -> Self {
         let (mailbox, received) = mpsc::channel(16);
         let (sender, outgoing) = mpsc::channel(64);
-        let connected = Arc::new(Notify::new());
+        let (line, standing) = watch::channel(true);
         let node = Node {
             limits: CommandConfig { workers: 0, queue },
             state_dir: dir.path().to_owned(),
@@ -65,13 +65,13 @@ impl Daemon {
         let received = Arc::new(tokio::sync::Mutex::new(received))
             .try_lock_owned()
             .unwrap();
-        let service = Service::new(Arc::new(node), sender, received, Arc::clone(&connected));
+        let service = Service::new(Arc::new(node), sender, received, standing);
         let task = tokio::spawn(service.run());
         Self {
             dir,
             mailbox,
             outgoing,
-            connected,
+            line,
             task,
         }
     }
@@ -266,7 +266,7 @@ async fn a_result_is_sent_with_the_same_id_until_it_is_acknowledged() {
 
     let mut daemon = Daemon::start_in(dir, 5);
     let first = daemon.expect_reply("c1", ResultStatus::Success).await;
-    daemon.connected.notify_one();
+    daemon.line.send_replace(true);
     let second = daemon.expect_reply("c1", ResultStatus::Success).await;
     let third = daemon.expect_reply("c1", ResultStatus::Success).await;
     assert_eq!((first, first), (second, third));
