@@ -4,6 +4,7 @@
 mod access_key;
 mod activation;
 mod command;
+mod deregistration;
 mod document;
 mod node;
 mod session;
@@ -26,6 +27,7 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,11 +36,17 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
+use tokio::{sync::Mutex, time::Instant};
 
 /// Readers at the same time; SQLite's readers wait for nobody, so a few are enough.
 const READERS: u32 = 4;
 /// With one writer nobody waits, except for another process that looks into the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The health check writes at most this often.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the store may take for the health check.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
 const MIGRATIONS: [(i64, &str, &str); 3] = [
@@ -101,6 +109,8 @@ pub(crate) struct Store {
     /// Writes go through one connection, so that SQLite never answers "busy".
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
+    /// When the health check last wrote.
+    last_written: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Store {
@@ -136,12 +146,37 @@ impl Store {
             .connect_with(base.pragma("query_only", "ON"))
             .await
             .map_err(failed_to("open the store for reading"))?;
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            last_written: Arc::default(),
+        })
     }
 
-    /// Whether the store answers, for the health check.
+    /// Whether the store can be read and written, for the health check. Anybody may ask, so a write that succeeded
+    /// counts for a while.
     pub(crate) async fn is_healthy(&self) -> bool {
-        sqlx::query("SELECT 1").fetch_one(&self.readers).await.is_ok()
+        let check = async {
+            sqlx::query("SELECT 1").fetch_one(&self.readers).await?;
+            let mut last = self.last_written.lock().await;
+            if last.is_none_or(|last| last.elapsed() >= HEALTH_INTERVAL) {
+                // nothing reads it; setting it writes a page, which a full disk refuses
+                sqlx::query("PRAGMA user_version = 1").execute(&self.writer).await?;
+                *last = Some(Instant::now());
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        match tokio::time::timeout(HEALTH_TIMEOUT, check).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store is not healthy");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the store is not healthy: it does not answer in time");
+                false
+            }
+        }
     }
 
     /// Waits for what is being written, then closes.

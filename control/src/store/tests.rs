@@ -130,3 +130,16 @@ async fn a_store_that_is_no_database_is_an_error_not_a_new_store() {
         vec![b'x'; 8192]
     );
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_is_not_healthy() {
+    let store = Store::temporary().await;
+    for (read_only, healthy) in [("ON", false), ("OFF", true)] {
+        let sql = format!("PRAGMA query_only = {read_only}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&store.writer)
+            .await
+            .unwrap();
+        assert_eq!(store.is_healthy().await, healthy);
+    }
+}
