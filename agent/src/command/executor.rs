@@ -56,6 +56,8 @@ pub(super) struct Executor {
     /// Commands whose worker has gone and that could not be settled, because the journal did not answer.
     unsettled: BTreeSet<String>,
     retry_at: Option<Instant>,
+    /// Commands have ended since this was last asked for.
+    has_ended: bool,
     ended: mpsc::Sender<WorkerEnded>,
     nudged: Arc<Notify>,
 }
@@ -90,6 +92,7 @@ impl Executor {
             running: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            has_ended: false,
             ended,
             nudged,
         }
@@ -254,7 +257,12 @@ impl Executor {
             }
             Ok(settled)
         });
-        match settled.await {
+        let settled = settled.await;
+        self.has_ended |= matches!(
+            settled,
+            Ok(Settled::Finished | Settled::Cancelled | Settled::Lost)
+        );
+        match settled {
             Ok(Settled::Finished | Settled::Cancelled) => self.nudged.notify_one(),
             Ok(Settled::Lost) => {
                 tracing::warn!(
@@ -320,6 +328,11 @@ impl Executor {
             self.nudged.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether commands have ended since the last call.
+    pub(super) fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.has_ended)
     }
 
     /// Commands that wait only for the journal have no end yet, and are looked at again then.

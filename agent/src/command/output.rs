@@ -2,10 +2,12 @@
 //! (documents.md §1.11).
 
 use std::{
+    cell::Cell,
     fs::{File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    rc::Rc,
 };
 
 /// Most bytes of `standardOutput` and of `standardError` in a reply.
@@ -14,21 +16,43 @@ pub(super) const STREAM_BYTES: usize = 24_000;
 pub(super) const COMBINED_BYTES: usize = 2_500;
 /// Most bytes of one stream that are kept on the node.
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// The same for all streams of a command together, however many steps it has.
+const COMMAND_BYTES: u64 = 256 * 1024 * 1024;
 
 const STREAM_MARK: &str = "--output truncated--";
 const OUTPUT_MARK: &str = "\n---Output truncated---";
 const ERROR_MARK: &str = "\n---Error truncated----";
 const ERROR_TITLE: &str = "\n----------ERROR-------\n";
 
+/// What is left for the streams of one command on the node's disk; every clone takes from the same.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance(Rc<Cell<u64>>);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(COMMAND_BYTES)))
+    }
+}
+
 /// One stream of a step while it runs: its beginning in memory, all of it (up to a bound) in a file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Capture {
+    allowance: Allowance,
     head: Vec<u8>,
     file: Option<File>,
     file_bytes: u64,
 }
 
 impl Capture {
+    pub(super) fn new(allowance: Allowance) -> Self {
+        Self {
+            allowance,
+            head: Vec::new(),
+            file: None,
+            file_bytes: 0,
+        }
+    }
+
     /// Goes on into another file; the beginning in memory stays. Without a file (the disk is full, say) the stream
     /// is still reported.
     pub(super) fn continue_in(&mut self, path: &Path) {
@@ -49,10 +73,16 @@ impl Capture {
         let Some(file) = &mut self.file else {
             return;
         };
-        let room = usize::try_from(FILE_BYTES.saturating_sub(self.file_bytes)).unwrap_or(usize::MAX);
-        let kept = bytes.get(..room).unwrap_or(bytes);
+        let Allowance(left) = &self.allowance;
+        let room = FILE_BYTES.saturating_sub(self.file_bytes).min(left.get());
+        let kept = bytes
+            .get(..usize::try_from(room).unwrap_or(usize::MAX))
+            .unwrap_or(bytes);
         match file.write_all(kept) {
-            Ok(()) => self.file_bytes += kept.len() as u64,
+            Ok(()) => {
+                self.file_bytes += kept.len() as u64;
+                left.set(left.get().saturating_sub(kept.len() as u64));
+            }
             Err(_) => self.file = None,
         }
     }
@@ -157,13 +187,27 @@ mod tests {
     fn a_capture_keeps_the_beginning_in_memory_and_everything_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
-        let mut capture = Capture::default();
+        let mut capture = Capture::new(Allowance::default());
         capture.continue_in(&path);
         for _ in 0..100 {
             capture.push(&[b'x'; 1000]);
         }
         assert_eq!(capture.text().len(), STREAM_BYTES + 8);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 100_000);
+    }
+
+    #[test]
+    fn the_streams_of_a_command_share_what_it_may_keep() {
+        let dir = tempfile::tempdir().unwrap();
+        let allowance = Allowance(Rc::new(Cell::new(2_500)));
+        for (index, expected) in [1_000, 1_000, 500, 0].into_iter().enumerate() {
+            let path = dir.path().join(index.to_string());
+            let mut capture = Capture::new(allowance.clone());
+            capture.continue_in(&path);
+            capture.push(&[b'x'; 1_000]);
+            assert_eq!(capture.text().len(), 1_000, "all of it is reported");
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), expected);
+        }
     }
 
     proptest! {

@@ -49,6 +49,16 @@ pub(super) struct Limits {
     pub(super) bytes: u64,
 }
 
+impl Limits {
+    /// Without regard to age: what to hold in between, when clocks have not been compared.
+    pub(super) fn of_size() -> Self {
+        Self {
+            age: Duration::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

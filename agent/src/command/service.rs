@@ -8,6 +8,7 @@ use std::{
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
 use tokio::{
     sync::{Notify, OwnedMutexGuard, mpsc, watch},
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
@@ -28,6 +29,8 @@ use super::{
 const ENDED: usize = 64;
 /// Between two rounds of removing what is old.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// From the end of a command until old files make room for its own; one round serves a burst.
+const PRUNE_DELAY: Duration = Duration::from_secs(1);
 /// The first round comes after the start, which is to be quick.
 const FIRST_RETENTION: Duration = Duration::from_secs(60);
 /// When the journal could not be opened, it is tried again at the next job, and after this time.
@@ -47,6 +50,8 @@ pub(super) struct Service {
     /// When to try again to read what the last daemon left; `None`: it has been read.
     recovery_at: Option<Instant>,
     retention_at: Instant,
+    prune_at: Option<Instant>,
+    pruning: Option<JoinHandle<()>>,
     clocks: Clocks,
 }
 
@@ -85,6 +90,8 @@ impl Service {
             ended,
             recovery_at: Some(now),
             retention_at: now + FIRST_RETENTION,
+            prune_at: None,
+            pruning: None,
             clocks: Clocks::new(now, now_millis()),
         }
     }
@@ -125,6 +132,13 @@ impl Service {
                 self.retention_at = Instant::now() + RETENTION_INTERVAL;
                 self.forget().await;
             }
+            if self.executor.take_ended() {
+                self.prune_at.get_or_insert_with(|| Instant::now() + PRUNE_DELAY);
+            }
+            if self.prune_at.is_some_and(|at| at <= Instant::now()) {
+                self.prune_at = None;
+                self.prune(Limits::of_size()).await;
+            }
         }
     }
 
@@ -137,6 +151,7 @@ impl Service {
             self.outbox.next_due(),
             self.executor.next_due(),
             self.recovery_at,
+            self.prune_at,
             look,
         ];
         let due = times.into_iter().flatten().fold(self.retention_at, Instant::min);
@@ -305,17 +320,28 @@ impl Service {
                 Err(error) => return warn(&error, "failed to remove old commands"),
             }
         }
+        self.prune(Limits::default()).await;
+    }
+
+    /// Removes files of commands that have ended, in the background and one round at a time.
+    async fn prune(&mut self, limits: Limits) {
+        if self.pruning.as_ref().is_some_and(|round| !round.is_finished()) {
+            // It may have passed what has ended since.
+            self.prune_at = Some(Instant::now() + PRUNE_DELAY);
+            return;
+        }
         let active = match self.journal.call(|journal| journal.active()).await {
             Ok(active) => active,
             Err(error) => return warn(&error, "failed to remove old files of commands"),
         };
         let folder = step::run_directories(&self.node.state_dir);
-        let prune = move || retention::prune(&folder, &active, Limits::default(), SystemTime::now());
-        tokio::task::spawn_blocking(move || {
+        let prune = move || retention::prune(&folder, &active, limits, SystemTime::now());
+        let round = tokio::task::spawn_blocking(move || {
             if let Err(error) = prune() {
                 tracing::warn!(%error, "failed to remove old files of commands");
             }
         });
+        self.pruning = Some(round);
     }
 }
 

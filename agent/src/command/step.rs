@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     flow::{Ending, Ran, StopReason},
-    output::Capture,
+    output::{Allowance, Capture},
     worker::WorkerTask,
 };
 
@@ -34,6 +34,8 @@ pub(super) struct StepContext<'a> {
     pub(super) task: &'a WorkerTask,
     /// `Some` when the job's id has the dotted form (agent-wire §6.1).
     pub(super) command_id_variable: Option<&'a str>,
+    /// What its streams may still take on the disk.
+    pub(super) allowance: Allowance,
     /// Set when the command is to stop.
     pub(super) stop: watch::Receiver<Option<StopReason>>,
 }
@@ -52,8 +54,8 @@ pub(super) fn run_directories(state_dir: &Path) -> PathBuf {
 
 /// Performs a step. What goes wrong is its result, never an error of the agent.
 pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<'_>) -> Ran {
-    let mut stdout = Capture::default();
-    let mut stderr = Capture::default();
+    let mut stdout = Capture::new(context.allowance.clone());
+    let mut stderr = Capture::new(context.allowance.clone());
     let directory = context.run_directory().join(file_name(&step.name, position));
     let mut ending = Ending::Exited(0);
     // Only schema 1.x has several sets; all of them run, and the last failure is the step's.

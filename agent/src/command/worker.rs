@@ -21,7 +21,9 @@ use super::{
     flow::{Flow, StopReason},
     intake,
     journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
-    now_millis, reply,
+    now_millis,
+    output::Allowance,
+    reply,
     step::{self, HANDLED_ACTIONS, StepContext},
 };
 
@@ -208,6 +210,7 @@ async fn run_steps(
     let mut context = StepContext {
         task: recorder.task,
         command_id_variable,
+        allowance: Allowance::default(),
         stop: stop.subscribe(),
     };
     let mut flow = Flow::default();

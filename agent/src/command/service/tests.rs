@@ -29,7 +29,7 @@ struct Daemon {
     mailbox: mpsc::Sender<AgentMessage>,
     outgoing: mpsc::Receiver<AgentMessage>,
     line: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -339,6 +339,35 @@ async fn a_worker_that_outlived_the_daemon_is_taken_over_and_its_death_is_notice
     assert_eq!(message.message_id, told.message_id);
     lives.kill().unwrap();
     lives.wait().unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_a_command_makes_room_on_the_disk() {
+    let mut daemon = Daemon::start(5);
+    daemon.send_command("c1").await;
+    daemon.expect_ack("200").await;
+    let dir = daemon.kill().await;
+    let old = dir.path().join("commands/old/0-s");
+    std::fs::create_dir_all(&old).unwrap();
+    // More than all commands together may keep, though not on this disk.
+    let output = std::fs::File::create(old.join("stdout")).unwrap();
+    output.set_len(2 * 1024 * 1024 * 1024).unwrap();
+    let mut process = std::process::Command::new("sleep").arg("300").spawn().unwrap();
+    let record = ProcessRecord::of(process.id()).unwrap();
+    journal(dir.path()).begin("c1", &record, &[]).unwrap();
+
+    let mut daemon = Daemon::start_in(dir, 5);
+    daemon.send_command("c2").await;
+    daemon.expect_ack("200").await;
+    assert!(old.exists(), "nothing has ended yet");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let gone = async {
+        while old.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
 }
 
 #[tokio::test]
