@@ -15,6 +15,7 @@ mod program;
 mod pty;
 mod recorder;
 mod role_credentials;
+mod session_lock;
 mod shell_session;
 mod supervision;
 mod task;

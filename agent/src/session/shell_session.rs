@@ -22,6 +22,7 @@ use super::{
     pty::{Pty, Shell},
     recorder::Size,
     role_credentials::unix_millis,
+    session_lock::SessionLock,
     task::SessionOutcome,
     transcript::Transcript,
 };
@@ -92,6 +93,8 @@ pub(super) struct Parts {
     pub(super) transcript: Option<Transcript>,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
+    /// Held to the end.
+    pub(super) _lock: Option<SessionLock>,
 }
 
 /// A session being served.

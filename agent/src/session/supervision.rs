@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     intake::Running,
     role_credentials::unix_millis,
-    task::{SessionOutcome, SessionTask},
+    task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionTask},
 };
 use crate::runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess};
 
@@ -84,13 +84,19 @@ impl Supervision {
     pub(super) async fn run(mut self, start: Start, running: Option<Running>) {
         let outcome = match start {
             Start::Worker(content) => self.run_worker(*content).await,
-            Start::Refused(reason) => SessionOutcome::failed(&reason),
+            Start::Refused(reason) => Some(SessionOutcome::failed(&reason)),
         };
         drop(running);
-        self.report(&outcome).await;
+        match outcome {
+            Some(outcome) => self.report(&outcome).await,
+            None => {
+                tracing::info!(session_id = %self.session_id, "session runs already, of an earlier daemon")
+            }
+        }
     }
 
-    async fn run_worker(&mut self, content: StartSessionContent) -> SessionOutcome {
+    /// `None`: the session goes on in a worker of an earlier daemon, which will tell of its end itself.
+    async fn run_worker(&mut self, content: StartSessionContent) -> Option<SessionOutcome> {
         let state_dir = &self.context.state_dir;
         let task = SessionTask {
             content,
@@ -105,20 +111,21 @@ impl Supervision {
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(session_id = %self.session_id, reason, "session not started");
-                return SessionOutcome::failed(&reason);
+                return Some(SessionOutcome::failed(&reason));
             }
         };
         let key = worker.key();
         let stdout = worker.take_stdout();
         let (said, status) = tokio::join!(read_stdout(stdout), self.wait(&mut worker, key));
-        SessionOutcome::from_last_line(&said).unwrap_or_else(|| {
-            let reason = match status {
-                Ok(status) => silent_end(status),
-                Err(error) => format!("the end of the session's worker process is not known: {error}"),
-            };
+        let end = end_of(&said, status);
+        if let WorkerEnd::Silent(reason) = &end {
             tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
-            SessionOutcome::failed(&reason)
-        })
+        }
+        match end {
+            WorkerEnd::Said(outcome) => Some(outcome),
+            WorkerEnd::Silent(reason) => Some(SessionOutcome::failed(&reason)),
+            WorkerEnd::ServedElsewhere => None,
+        }
     }
 
     async fn wait(
@@ -224,6 +231,28 @@ async fn read_stdout(stdout: Option<ChildStdout>) -> Vec<u8> {
     said
 }
 
+/// How a worker ended.
+#[derive(Debug, PartialEq, Eq)]
+enum WorkerEnd {
+    Said(SessionOutcome),
+    /// It said nothing; what is known of it.
+    Silent(String),
+    ServedElsewhere,
+}
+
+fn end_of(said: &[u8], status: std::io::Result<ExitStatus>) -> WorkerEnd {
+    if let Some(outcome) = SessionOutcome::from_last_line(said) {
+        return WorkerEnd::Said(outcome);
+    }
+    match status {
+        Ok(status) if status.code() == Some(i32::from(EXIT_SERVED_ELSEWHERE)) => WorkerEnd::ServedElsewhere,
+        Ok(status) => WorkerEnd::Silent(silent_end(status)),
+        Err(error) => WorkerEnd::Silent(format!(
+            "the end of the session's worker process is not known: {error}"
+        )),
+    }
+}
+
 fn silent_end(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.signal(), status.code()) {
@@ -245,5 +274,18 @@ mod tests {
     fn a_worker_that_said_nothing_is_described_by_its_end() {
         assert!(silent_end(ExitStatus::from_raw(9)).contains("signal 9"));
         assert!(silent_end(ExitStatus::from_raw(0x0100)).contains("exit code 1"));
+    }
+
+    #[test]
+    fn a_session_that_another_worker_serves_has_not_ended() {
+        let exited = |code: u8| Ok(ExitStatus::from_raw(i32::from(code) << 8));
+        assert_eq!(
+            end_of(b"", exited(EXIT_SERVED_ELSEWHERE)),
+            WorkerEnd::ServedElsewhere
+        );
+        assert!(matches!(end_of(b"", exited(1)), WorkerEnd::Silent(_)));
+        let outcome = SessionOutcome::success(Some(75));
+        let said = serde_json::to_vec(&outcome).unwrap();
+        assert_eq!(end_of(&said, exited(0)), WorkerEnd::Said(outcome));
     }
 }

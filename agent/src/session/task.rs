@@ -51,6 +51,9 @@ impl From<HandedCredentials> for RoleCredentials {
     }
 }
 
+/// Exit code of a worker that serves nothing, since another one does; it says nothing else.
+pub(super) const EXIT_SERVED_ELSEWHERE: u8 = 75;
+
 /// How a session ended, as `agent_task_complete` will say it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SessionOutcome {

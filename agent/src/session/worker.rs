@@ -21,8 +21,9 @@ use super::{
     pty::{self, PtyError},
     recorder::{Recorder, Size},
     role_credentials::{CredentialSupply, unix_millis},
+    session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
-    task::{SessionOutcome, SessionStatus, SessionTask},
+    task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
 use crate::identity::{Registration, RegistrationError};
@@ -45,6 +46,8 @@ enum StartError {
     Randomness,
     #[error("the endpoint names {0:?} as the place of the transcript, which is no path")]
     TranscriptPath(String),
+    #[error("another worker serves the session")]
+    ServedElsewhere,
     #[error(transparent)]
     SessionId(#[from] InvalidId),
     #[error(transparent)]
@@ -62,11 +65,18 @@ enum StartError {
 /// Reads the task from standard input, serves the session, writes the outcome to standard output.
 pub(super) fn main() -> ExitCode {
     start_log();
-    let outcome = serve().unwrap_or_else(|error| {
-        let reason = format!("{:#}", anyhow::Error::from(error));
-        tracing::warn!(reason, "the session did not start");
-        SessionOutcome::failed(&reason)
-    });
+    let outcome = match serve() {
+        Ok(outcome) => outcome,
+        Err(StartError::ServedElsewhere) => {
+            tracing::info!("another worker serves the session already");
+            return ExitCode::from(EXIT_SERVED_ELSEWHERE);
+        }
+        Err(error) => {
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(reason, "the session did not start");
+            SessionOutcome::failed(&reason)
+        }
+    };
     report(&outcome);
     match outcome.status {
         SessionStatus::Success => ExitCode::SUCCESS,
@@ -105,6 +115,7 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
     let registration = Arc::new(Registration::load(&task.state_dir)?);
+    let lock = lock(&registration, &session_id)?;
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
     let wanted = Wanted::from_plan(&plan)?;
     let transcript_path = content
@@ -148,7 +159,21 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         shell,
         transcript,
         profile: typed_profile(&plan),
+        _lock: lock,
     })
+}
+
+/// Before anything of the session begins. A machine that gives no lock can still be reached, since a second shell
+/// harms less than none.
+fn lock(registration: &Registration, session_id: &SessionId) -> Result<Option<SessionLock>, StartError> {
+    match SessionLock::acquire(&registration.instance_id, session_id) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(StartError::ServedElsewhere),
+        Err(error) => {
+            tracing::warn!(%error, "the session cannot be kept from being served twice");
+            Ok(None)
+        }
+    }
 }
 
 /// A path of an HTTP request that needs no escape: what is appended to it stays where it belongs.
