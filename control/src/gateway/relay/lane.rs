@@ -155,7 +155,7 @@ impl Lane {
                 }
                 Item::Data(number) => {
                     // acknowledged while it waited (a repetition did): nothing to send
-                    let Some(kept) = self.unacknowledged.get_mut(&number) else {
+                    let Some(kept) = self.unacknowledged.get_mut(&number).filter(|kept| kept.queued) else {
                         continue;
                     };
                     kept.queued = false;
@@ -175,15 +175,24 @@ impl Lane {
             .map(|kept| kept.id)
     }
 
-    pub(super) fn acknowledge(&mut self, number: i64) {
-        if let Some(kept) = self.unacknowledged.remove(&number) {
-            self.unacknowledged_bytes -= kept.frame.len();
-            if kept.queued {
-                self.queued_bytes -= kept.frame.len();
-            }
+    /// `false`: the receiver was never sent this number, so it means nothing. Taken at its word, it would swallow
+    /// what comes under that number.
+    pub(super) fn acknowledge(&mut self, number: i64) -> bool {
+        let Some(kept) = self.unacknowledged.get(&number) else {
+            // after a restart it may be of a frame that is not known here; its sender will repeat it
+            return self.resumed || self.acknowledged.contains(number);
+        };
+        if kept.sent == 0 && !kept.sent_before {
+            return false;
         }
+        self.unacknowledged_bytes -= kept.frame.len();
+        if kept.queued {
+            self.queued_bytes -= kept.frame.len();
+        }
+        self.unacknowledged.remove(&number);
         self.acknowledged.insert(number);
         self.highest_acknowledged = self.highest_acknowledged.max(Some(number));
+        true
     }
 
     /// The receiver had this on an earlier connection, was sent it twice on this one, and has acknowledged something
@@ -288,6 +297,32 @@ mod tests {
         lane.acknowledge(0);
         assert_eq!(lane.pop(), None);
         assert_eq!((lane.queued_bytes, lane.unacknowledged_bytes), (0, 0));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_never_sent_swallows_nothing() {
+        let mut lane = Lane::default();
+        lane.receiver_attached();
+        assert!(!lane.acknowledge(1), "nothing has this number yet");
+        lane.push_data(0, Uuid::nil(), frame("a"));
+        assert!(!lane.acknowledge(0), "it waits for the socket");
+        lane.push_data(1, Uuid::nil(), frame("b"));
+        assert_eq!(drain(&mut lane), ["a", "b"]);
+        assert!(lane.acknowledge(0) && lane.acknowledge(0));
+    }
+
+    #[test]
+    fn a_number_that_was_forgotten_and_comes_again_is_counted_once() {
+        let mut lane = Lane::default();
+        lane.receiver_attached();
+        lane.push_data(0, Uuid::nil(), frame("a"));
+        assert_eq!(drain(&mut lane), ["a"]);
+        lane.push_data(0, Uuid::nil(), frame("a"));
+        lane.acknowledge(0);
+        lane.acknowledged = NumberSet::default();
+        lane.push_data(0, Uuid::nil(), frame("a"));
+        assert_eq!(drain(&mut lane), ["a"], "its first place in the queue is nobody's");
+        assert_eq!(lane.queued_bytes, 0);
     }
 
     #[test]

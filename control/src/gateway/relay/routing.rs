@@ -68,7 +68,7 @@ impl Relay {
         let deadline = now.monotonic + ATTACH_TIMEOUT;
         Self {
             composer: Composer::new(session.session_id.clone(), seed),
-            to_agent: Lane::new(false),
+            to_agent: Lane::new(session.resumed),
             to_client: Lane::new(session.resumed),
             agent: None,
             client: None,
@@ -271,10 +271,11 @@ impl Relay {
         let Ok(acknowledge) = serde_json::from_slice::<Acknowledge>(&message.payload) else {
             return false;
         };
-        self.to_agent
-            .acknowledge(acknowledge.acknowledged_message_sequence_number);
-        self.to_client.push_other(frame);
-        self.release_gate(now);
+        let number = acknowledge.acknowledged_message_sequence_number;
+        if self.to_agent.acknowledge(number) {
+            self.to_client.push_other(frame);
+            self.release_gate(now);
+        }
         true
     }
 
