@@ -56,6 +56,8 @@ pub(super) struct Executor {
     /// Commands whose worker has gone and that could not be settled, because the journal did not answer.
     unsettled: BTreeSet<String>,
     retry_at: Option<Instant>,
+    /// Before the next try; `None`: the journal answers.
+    retry_pause: Option<Duration>,
     /// Commands have ended since this was last asked for.
     has_ended: bool,
     ended: mpsc::Sender<WorkerEnded>,
@@ -92,6 +94,7 @@ impl Executor {
             running: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            retry_pause: None,
             has_ended: false,
             ended,
             nudged,
@@ -233,8 +236,12 @@ impl Executor {
         }
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
+            self.retry_pause = self.retry_pause.map(|pause| (pause * 2).min(LAST_RETRY));
             for command_id in std::mem::take(&mut self.unsettled) {
                 self.settle(command_id, 0).await;
+            }
+            if self.unsettled.is_empty() && self.retry_pause.take().is_some() {
+                tracing::info!("no command waits for the journal any more");
             }
         }
     }
@@ -274,13 +281,18 @@ impl Executor {
             Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
             Ok(Settled::Running(worker)) => self.adopt(command_id, worker, starts),
             Err(error) => {
-                tracing::warn!(
-                    command_id,
-                    error = &error as &dyn std::error::Error,
-                    "a command waits for the journal"
-                );
+                // Said once: it may stay so for days.
+                let pause = *self.retry_pause.get_or_insert_with(|| {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        command_id,
+                        error,
+                        "commands wait for the journal; is the disk full?"
+                    );
+                    FIRST_RETRY
+                });
                 self.unsettled.insert(command_id);
-                self.retry_at = Some(Instant::now() + FIRST_RETRY);
+                self.retry_at.get_or_insert_with(|| Instant::now() + pause);
             }
         }
     }
@@ -392,3 +404,6 @@ fn signal(key: ProcessKey, signal: Signal) {
         kill(Pid::from_raw(key.pid), signal).ok();
     }
 }
+
+#[cfg(test)]
+mod tests;
