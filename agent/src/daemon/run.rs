@@ -1,6 +1,6 @@
 //! `run`: one daemon per registration, until a signal ends it. Workers are left alone when it ends.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -34,6 +34,7 @@ pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     let _lock = lock_state_dir(&state_dir)?;
