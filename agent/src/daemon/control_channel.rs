@@ -80,6 +80,7 @@ pub(super) async fn keep_connected(
                     rested: false,
                 };
                 let error = line.serve(&mut to_send).await;
+                commands.disconnected();
                 // Only a channel that stood for a while proves that the endpoint takes us.
                 if stood_since.elapsed() > PING_INTERVAL {
                     backoff.reset();
