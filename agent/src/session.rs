@@ -22,13 +22,7 @@ mod task;
 mod transcript;
 mod worker;
 
-use std::{
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{process::ExitCode, sync::Arc};
 
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::mpsc;
@@ -43,16 +37,14 @@ const MAILBOX_MESSAGES: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct SessionService {
     mailbox: mpsc::Sender<AgentMessage>,
-    active: Arc<AtomicUsize>,
 }
 
 impl SessionService {
     /// Begins to take session messages. `outgoing` goes to the control channel.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, messages) = mpsc::channel(MAILBOX_MESSAGES);
-        let active = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(Intake::new(context, outgoing, Arc::clone(&active)).run(messages));
-        Self { mailbox, active }
+        tokio::spawn(Intake::new(context, outgoing).run(messages));
+        Self { mailbox }
     }
 
     /// `interactive_shell`, `channel_closed` or `agent_task_acknowledge`; never blocks.
@@ -63,12 +55,6 @@ impl SessionService {
         self.mailbox
             .try_send(message)
             .map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    /// Sessions that this daemon started and that still run.
-    #[expect(dead_code, reason = "the daemon's status does not show it yet")]
-    pub(crate) fn active(&self) -> usize {
-        self.active.load(Ordering::Relaxed)
     }
 }
 

@@ -33,6 +33,7 @@ const NOTICES: usize = 4;
 pub(super) struct Intake {
     context: Arc<NodeContext>,
     outgoing: mpsc::Sender<AgentMessage>,
+    /// Sessions that this daemon started and that still run.
     active: Arc<AtomicUsize>,
     sessions: BTreeMap<SessionId, Entry>,
     supervised: JoinSet<()>,
@@ -55,15 +56,11 @@ impl Entry {
 }
 
 impl Intake {
-    pub(super) fn new(
-        context: Arc<NodeContext>,
-        outgoing: mpsc::Sender<AgentMessage>,
-        active: Arc<AtomicUsize>,
-    ) -> Self {
+    pub(super) fn new(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         Self {
             context,
             outgoing,
-            active,
+            active: Arc::default(),
             sessions: BTreeMap::new(),
             supervised: JoinSet::new(),
         }

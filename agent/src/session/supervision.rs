@@ -90,7 +90,7 @@ impl Supervision {
         match outcome {
             Some(outcome) => self.report(&outcome).await,
             None => {
-                tracing::info!(session_id = %self.session_id, "session runs already, of an earlier daemon")
+                tracing::info!(session_id = %self.session_id, "session runs already, of an earlier daemon");
             }
         }
     }
