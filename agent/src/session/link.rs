@@ -27,10 +27,12 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 const LONGEST_ABSENCE: Duration = Duration::from_secs(30 * 60);
 /// And one that nobody ever reached ends after this long: its client has given up by then.
 const LONGEST_START: Duration = Duration::from_secs(60);
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TEXT: &[u8] = b"keepalive";
 /// No frame of any kind for this long: the peer is dead, though TCP has not noticed.
-const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// The endpoint gives a session up whose node is away for 120 s (`LOSS_GRACE` of its relay), and that begins when *it*
+/// notices: a loss that only one side sees must be seen here long before.
+const DEAD_AFTER: Duration = Duration::from_secs(25);
 /// With more than this waiting to go out, nothing more is taken in: every frame that comes causes one that goes.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// A peer that does not answer our close does not hold us.
