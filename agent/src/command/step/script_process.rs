@@ -1,14 +1,19 @@
 //! A script while it runs: its output, its time, and its end.
 
 use std::{
+    os::unix::process::CommandExt,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
+    fcntl::{OFlag, open},
+    sys::{
+        signal::{Signal, killpg},
+        stat::{Mode, umask},
+    },
+    unistd::{Pid, write},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -45,6 +50,7 @@ pub(super) async fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    become_script(command.as_std_mut());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ending::NotStarted(error.to_string()),
@@ -64,6 +70,28 @@ pub(super) async fn run(
     let ending = script.run(&mut child, stop, outputs).await;
     drop(recorded);
     ending
+}
+
+/// Gives the process what a script expects, instead of what the agent's unit has for the agent itself.
+fn become_script(command: &mut std::process::Command) {
+    #[expect(unsafe_code, reason = "only the child can change what it has inherited")]
+    // SAFETY: between fork and exec `leave_agent` makes system calls only, and allocates nothing.
+    unsafe {
+        command.pre_exec(leave_agent);
+    }
+}
+
+/// In the child.
+fn leave_agent() -> std::io::Result<()> {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    // Where it is refused, the script is only a little safer from the kernel than it should be.
+    let _unchanged = open(
+        c"/proc/self/oom_score_adj",
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .and_then(|file| write(file, b"0"));
+    Ok(())
 }
 
 struct RunningScript {
@@ -197,4 +225,30 @@ impl RunningScript {
 async fn read<'a>(stream: &mut Option<impl AsyncReadExt + Unpin>, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let count = stream.as_mut()?.read(buffer).await.ok()?;
     buffer.get(..count).filter(|bytes| !bytes.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_has_neither_the_mask_nor_the_protection_of_the_agent() {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "umask; cat /proc/self/oom_score_adj"]);
+        let as_the_unit_has_it = || {
+            umask(Mode::S_IRWXG | Mode::S_IRWXO);
+            // Less protection instead of more, which takes no privilege.
+            let file = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY, Mode::empty())?;
+            write(file, b"300")?;
+            Ok(())
+        };
+        #[expect(unsafe_code, reason = "what the child inherits")]
+        // SAFETY: system calls only.
+        unsafe {
+            command.pre_exec(as_the_unit_has_it);
+        }
+        become_script(&mut command);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "0022\n0\n");
+    }
 }
