@@ -173,6 +173,7 @@ fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix:
         )
     };
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    give_up_protection();
     if let Some((uid, gid, groups)) = identity {
         setgroups(groups)?;
         setgid(*gid)?;
@@ -180,6 +181,14 @@ fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix:
     }
     // As the user, since root may not look into a home on NFS.
     chdir(home.as_c_str()).or_else(|_| chdir(c"/"))
+}
+
+/// The daemon is the last that a machine without memory should kill, so that it can be repaired; what is run from a
+/// shell is not. Where it cannot be had, the shell is as protected as we are.
+fn give_up_protection() {
+    if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY, Mode::empty()) {
+        let _kept = nix::unistd::write(&file, b"0");
+    }
 }
 
 fn set_size(master: &impl std::os::fd::AsRawFd, size: Size) -> nix::Result<()> {

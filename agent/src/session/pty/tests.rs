@@ -126,6 +126,18 @@ async fn a_program_inherits_no_ignored_signal_no_environment_and_no_descriptor()
     exit_code(shell).await;
 }
 
+/// The opposite of the daemon's protection, since only root may have that.
+#[tokio::test]
+async fn a_program_is_not_spared_nor_chosen_when_memory_runs_out() {
+    let own = "/proc/self/oom_score_adj";
+    let before = std::fs::read_to_string(own).unwrap();
+    std::fs::write(own, "300").unwrap();
+    let (pty, shell) = run("cat /proc/$$/oom_score_adj");
+    std::fs::write(own, before.trim()).unwrap();
+    assert_eq!(output(&pty).await, "0\r\n");
+    exit_code(shell).await;
+}
+
 #[tokio::test]
 async fn everything_that_a_shell_started_on_its_terminal_can_be_ended_and_what_left_it_cannot() {
     let (pty, shell) =
