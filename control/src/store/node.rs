@@ -28,7 +28,7 @@ pub(crate) struct NodeRow {
     pub(crate) public_key: String,
     /// Good until the node used its new key once.
     pub(crate) previous_public_key: Option<String>,
-    /// Role credentials of an older generation are refused.
+    /// Role credentials of an older generation are refused; raised when the node used a new key.
     pub(crate) credential_generation: i64,
     pub(crate) registered_at: u64,
     pub(crate) report: NodeReport,
@@ -194,13 +194,17 @@ impl Store {
         })
     }
 
-    /// The node has used its new key: the old one is good no longer.
+    /// The node has used its new key: the old one is good no longer, and neither are role credentials that were given
+    /// for it. One who copied the old key is out with that.
     pub(crate) async fn forget_previous_key(&self, id: &InstanceId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE node SET previous_public_key = NULL WHERE instance_id = $1")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await
-            .map_err(failed_to("forget a node's previous key"))?;
+        sqlx::query(
+            "UPDATE node SET previous_public_key = NULL, credential_generation = credential_generation + 1 \
+             WHERE instance_id = $1 AND previous_public_key IS NOT NULL",
+        )
+        .bind(id.as_str())
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("forget a node's previous key"))?;
         Ok(())
     }
 

@@ -285,3 +285,28 @@ async fn the_old_key_is_good_until_the_new_one_was_seen() {
     let row = test.app.store.node(&node).await.unwrap().unwrap();
     assert_eq!(row.previous_public_key, None);
 }
+
+#[tokio::test]
+async fn credentials_of_the_old_key_end_when_the_new_one_was_seen_and_not_before_or_again() {
+    let (parts, body, _) = captured();
+    let (test, node) = with_captured_node("the key before").await;
+    let before = role(&test, &node).await;
+    let rotated = test.app.store.rotate_public_key(&node, PUBLIC_KEY.trim()).await;
+    assert_eq!(rotated.unwrap(), KeyRotation::Done);
+    assert!(
+        authenticate(&test.app, &signed(&before, test.now()), BODY)
+            .await
+            .is_ok()
+    );
+    assert!(authenticate(&test.app, &parts, &body).await.is_ok());
+    let error = refusal(&test, &signed(&before, test.now()), BODY).await;
+    assert_eq!(error.code(), ErrorCode::ExpiredTokenException);
+    let after = role(&test, &node).await;
+    test.app.store.forget_previous_key(&node).await.unwrap();
+    assert!(authenticate(&test.app, &parts, &body).await.is_ok());
+    assert!(
+        authenticate(&test.app, &signed(&after, test.now()), BODY)
+            .await
+            .is_ok()
+    );
+}
