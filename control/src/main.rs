@@ -8,6 +8,7 @@ mod app;
 mod auth;
 mod engine;
 mod gateway;
+mod log_lines;
 mod server;
 mod store;
 #[cfg(test)]

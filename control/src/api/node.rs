@@ -18,7 +18,7 @@ use moorline_ssm::{
 };
 
 use super::{ApiError, ApiResult, Router};
-use crate::auth::Resource;
+use crate::{auth::Resource, log_lines::shown};
 
 pub(super) fn routes(router: Router) -> Router {
     router
@@ -63,7 +63,7 @@ pub(super) fn instance_id(id: Option<&str>) -> ApiResult<InstanceId> {
 }
 
 pub(super) fn no_such_node(id: &str) -> ApiError {
-    let shown: String = id.chars().take(64).collect();
+    let shown = shown(id);
     ApiError::new(
         ErrorCode::InvalidInstanceId,
         format!("managed node {shown} is not registered here"),

@@ -7,7 +7,10 @@ use futures_util::future::BoxFuture;
 use moorline_ssm::{ErrorCode, Operation};
 
 use super::{ApiError, ApiResult, RequestContext};
-use crate::auth::{Resource, authorize};
+use crate::{
+    auth::{Resource, authorize},
+    log_lines::{shown, shown_line},
+};
 
 type Handler = Box<dyn Fn(RequestContext, Bytes) -> BoxFuture<'static, ApiResult<Vec<u8>>> + Send + Sync>;
 
@@ -102,12 +105,15 @@ fn action(prefix: &str, name: &str) -> String {
 fn malformed(source: &serde_json::Error) -> ApiError {
     ApiError::new(
         ErrorCode::SerializationException,
-        format!("the request's body cannot be read: {source}"),
+        format!(
+            "the request's body cannot be read: {}",
+            shown_line(&source.to_string())
+        ),
     )
 }
 
 fn unknown(prefix: &str, name: &str) -> ApiError {
-    let shown: String = name.chars().take(128).collect();
+    let shown = shown(name);
     let message = if moorline_ssm::is_known_operation(prefix, name) {
         format!("Moorline does not implement the operation {shown} yet")
     } else {
@@ -168,6 +174,17 @@ mod tests {
             error.message,
             "Moorline does not implement the operation PutParameter yet"
         );
+    }
+
+    #[tokio::test]
+    async fn names_and_values_of_a_request_stay_on_one_line_of_the_refusal() {
+        let test = TestApp::new().await;
+        let error = refuse(&test, administrator(), "AmazonSSM.No\nSuch", b"{}").await;
+        assert_eq!(error.message, "there is no operation No\\nSuch");
+        let body = br#"{"Targets":"\nWARN all is lost"}"#;
+        let error = refuse(&test, administrator(), "AmazonSSM.SendCommand", body).await;
+        assert!(error.message.contains("WARN"), "{}", error.message);
+        assert!(!error.message.contains('\n'), "{}", error.message);
     }
 
     #[tokio::test]

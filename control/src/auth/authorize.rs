@@ -3,6 +3,7 @@
 use moorline_protocol::types::InstanceId;
 
 use super::Principal;
+use crate::log_lines::shown;
 
 /// What an operation acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +17,16 @@ pub(crate) enum Resource {
     Session(String),
 }
 
+/// Ids and names come from the request, before it is validated.
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Any => f.write_str("resource: *"),
-            Self::Activation(id) => write!(f, "activation: {id}"),
-            Self::Command(id) => write!(f, "command: {id}"),
-            Self::Document(name) => write!(f, "document: {name}"),
-            Self::Node(id) => write!(f, "managed node: {id}"),
-            Self::Session(id) => write!(f, "session: {id}"),
+            Self::Activation(id) => write!(f, "activation: {}", shown(id)),
+            Self::Command(id) => write!(f, "command: {}", shown(id)),
+            Self::Document(name) => write!(f, "document: {}", shown(name)),
+            Self::Node(id) => write!(f, "managed node: {}", shown(id)),
+            Self::Session(id) => write!(f, "session: {}", shown(id)),
         }
     }
 }
@@ -150,6 +152,15 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn what_a_request_names_is_cut_and_escaped_in_the_refusal() {
+        let named = format!("x\nWARN {}", "y".repeat(4096));
+        let refused = authorize(&node(), "ssm:SendCommand", &Resource::Document(named)).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("document: x\\nWARN yyy"), "{text}");
+        assert!(!text.contains('\n') && text.len() < 400, "{text}");
     }
 
     #[test]

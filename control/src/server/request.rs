@@ -18,14 +18,17 @@ use tokio::time::timeout;
 use crate::{
     api::{self, ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
-    auth::authenticate,
+    auth::{Principal, authenticate},
     gateway::{self, Gateway},
+    log_lines::{Pace, shown_line},
     server::{BodyError, MOST_BODY_BYTES},
 };
 
 /// For an operation; the longest is an empty long poll of 15 seconds.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 const MOST_TARGET_CHARACTERS: usize = 128;
+/// Refusals that are written to the log in one second; others are counted.
+const MOST_REFUSALS_LOGGED: u32 = 50;
 /// Longest `Host`: a DNS name and a port.
 const MOST_HOST_BYTES: usize = 261;
 
@@ -36,6 +39,8 @@ pub(super) struct Service {
     router: Router,
     /// Where we listen, for clients that send no `Host`.
     address: SocketAddr,
+    /// Of the log.
+    refusals: Pace,
 }
 
 impl Service {
@@ -45,6 +50,7 @@ impl Service {
             gateway,
             router: api::router(),
             address,
+            refusals: Pace::per_second(MOST_REFUSALS_LOGGED),
         }
     }
 
@@ -126,7 +132,7 @@ impl Service {
                 response
             }
             Err(error) => {
-                log_refusal(&error, &target, request_id);
+                self.log_refusal(&error, &target, request_id);
                 let mut response = error.to_response();
                 if error.code == ErrorCode::RequestEntityTooLarge {
                     // The rest of the body is not worth reading.
@@ -136,6 +142,16 @@ impl Service {
                 }
                 response
             }
+        }
+    }
+
+    /// Anyone may cause these lines, so they are cut, escaped and so many a second.
+    fn log_refusal(&self, error: &ApiError, target: &str, request_id: &str) {
+        if error.code.is_fault() {
+            log_failure(error, target, request_id);
+        } else if let Some(held_back) = self.refusals.admit(self.app.clock.unix_millis()) {
+            let text = error.to_string();
+            tracing::info!(request_id, target, held_back, "refused: {}", shown_line(&text));
         }
     }
 
@@ -189,19 +205,21 @@ impl From<BodyError> for ApiError {
     }
 }
 
-fn log_refusal(error: &ApiError, target: &str, request_id: &str) {
-    if error.code.is_fault() {
-        let mut chain = String::new();
-        let mut cause: Option<&dyn std::error::Error> = error.source.as_deref().map(|source| source as _);
-        while let Some(error) = cause {
-            chain.push_str(if chain.is_empty() { "" } else { ": " });
-            chain.push_str(&error.to_string());
-            cause = error.source();
-        }
-        tracing::error!(request_id, target, cause = chain, "{error}");
-    } else {
-        tracing::info!(request_id, target, "refused: {error}");
+fn log_failure(error: &ApiError, target: &str, request_id: &str) {
+    let mut chain = String::new();
+    let mut cause: Option<&dyn std::error::Error> = error.source.as_deref().map(|source| source as _);
+    while let Some(error) = cause {
+        chain.push_str(if chain.is_empty() { "" } else { ": " });
+        chain.push_str(&error.to_string());
+        cause = error.source();
     }
+    tracing::error!(
+        request_id,
+        target,
+        cause = chain,
+        "{}",
+        shown_line(&error.to_string())
+    );
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
