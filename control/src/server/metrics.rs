@@ -1,4 +1,10 @@
 //! Counters and gauges, as Prometheus text on `/metrics`.
+//!
+//! The page tells how many nodes and sessions there are and which operations are used, so not everyone sees it: it is
+//! for peers on this machine (a collector beside the endpoint), and for requests from elsewhere with the signature
+//! (SigV4, any service, empty body) of an administrator's access key. Others get 403. A proxy on this
+//! machine speaks for all its clients, so it must not pass the path on. `/healthz`, which tells nothing,
+//! is for everyone.
 
 use std::{
     collections::BTreeMap,

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use moorline_ssm::ErrorCode;
@@ -80,7 +80,7 @@ impl Service {
     ) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => self.health().await,
-            (&Method::GET, "/metrics") => plain(StatusCode::OK, self.app.metrics.render()),
+            (&Method::GET, "/metrics") => self.metrics(request, peer).await,
             (_, path) if path.starts_with("/v1/") => {
                 gateway::handle(&self.app, &self.gateway, request, peer).await
             }
@@ -97,6 +97,16 @@ impl Service {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the store does not answer\n".to_owned(),
             )
+        }
+    }
+
+    async fn metrics(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let (parts, _no_body) = request.into_parts();
+        if may_see_metrics(&self.app, &parts, peer).await {
+            plain(StatusCode::OK, self.app.metrics.render())
+        } else {
+            let text = "metrics are for this machine, and for requests that an administrator signed\n";
+            plain(StatusCode::FORBIDDEN, text.to_owned())
         }
     }
 
@@ -181,6 +191,15 @@ impl Service {
         };
         self.router.call(cx, target, body.bytes.clone()).await
     }
+}
+
+/// See [`super::metrics`].
+async fn may_see_metrics(app: &Arc<App>, parts: &Parts, peer: IpAddr) -> bool {
+    if peer.to_canonical().is_loopback() {
+        return true;
+    }
+    let asking = authenticate(app, parts, b"").await;
+    matches!(asking, Ok(Principal::Administrator { .. }))
 }
 
 /// The `Host` header, if it can stand in a URL.

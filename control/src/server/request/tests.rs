@@ -402,6 +402,57 @@ async fn a_connection_that_asks_for_nothing_is_closed_before_one_that_did() {
     );
 }
 
+#[tokio::test]
+async fn metrics_are_for_this_machine_and_for_administrators() {
+    let test = TestApp::new().await;
+    test.add_access_key("AKIAOPERATOR", "secret").await;
+    let node = test.register_node(1, &[]).await;
+    let of_node = test.app.keys.role_credentials(&node, 1, test.now());
+    let credentials = |id: &str, secret: &str, token: Option<String>| Credentials {
+        access_key_id: id.to_owned(),
+        secret_access_key: secret.to_owned(),
+        session_token: token,
+    };
+    let of_node = credentials(
+        &of_node.access_key_id,
+        &of_node.secret_access_key,
+        Some(of_node.session_token.clone()),
+    );
+    let head = |credentials: Option<Credentials>| {
+        let mut request = Request::get("/metrics").header("host", HOST);
+        if let Some(credentials) = credentials {
+            let signable = SignableRequest {
+                method: "GET",
+                uri: "/metrics",
+                headers: &[("host", HOST)],
+                body: b"",
+            };
+            let scope = SigningScope {
+                region: "us-east-1",
+                service: "ssm",
+                unix_millis: test.now(),
+            };
+            for (name, value) in sign(&signable, &scope, &credentials) {
+                request = request.header(name.as_str(), value.as_str());
+            }
+        }
+        request.body(()).unwrap().into_parts().0
+    };
+    let elsewhere: IpAddr = [192, 0, 2, 1].into();
+    let operator = credentials("AKIAOPERATOR", "secret", None);
+    let wrong = credentials("AKIAOPERATOR", "guess", None);
+    for (signed_by, peer, expected) in [
+        (None, [127, 0, 0, 1].into(), true),
+        (None, "::ffff:127.0.0.1".parse().unwrap(), true),
+        (None, elsewhere, false),
+        (Some(wrong), elsewhere, false),
+        (Some(of_node), elsewhere, false),
+        (Some(operator), elsewhere, true),
+    ] {
+        assert_eq!(may_see_metrics(&test.app, &head(signed_by), peer).await, expected);
+    }
+}
+
 #[test]
 fn a_host_that_cannot_stand_in_a_url_is_not_used() {
     let read = |value: &'static str| {
