@@ -124,8 +124,9 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Registers a node: the code is checked (`is_code` gets the stored hash), counted and used in one step, so that
-    /// two nodes that come at once cannot both take the last place.
+    /// Registers a node: the activation is counted and used in one step, so that two nodes that come at once cannot
+    /// both take the last place. The code is checked before (`is_code` gets the stored hash), by a reader: whoever has
+    /// none makes no writer wait.
     pub(crate) async fn register_node(
         &self,
         activation_id: &ActivationId,
@@ -133,18 +134,26 @@ impl Store {
         now: u64,
         is_code: impl FnOnce(&str) -> bool + Send,
     ) -> Result<Result<(), RegistrationRefusal>, StoreError> {
-        let mut tx = self.writer.begin().await.map_err(failed_to("register a node"))?;
-        let found = sqlx::query("SELECT * FROM activation WHERE activation_id = $1")
+        let hash = sqlx::query("SELECT code_hash FROM activation WHERE activation_id = $1")
             .bind(activation_id.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to("look an activation up"))?;
+        let hash = hash.map(|row| column::<String>(&row, "code_hash")).transpose()?;
+        let Some(hash) = hash.filter(|hash| is_code(hash)) else {
+            return Ok(Err(RegistrationRefusal::WrongCode));
+        };
+        let mut tx = self.writer.begin().await.map_err(failed_to("register a node"))?;
+        // It may have been deleted meanwhile.
+        let found = sqlx::query("SELECT * FROM activation WHERE activation_id = $1 AND code_hash = $2")
+            .bind(activation_id.as_str())
+            .bind(hash)
             .fetch_optional(&mut *tx)
             .await
             .map_err(failed_to("look an activation up"))?;
         let Some(found) = found else {
             return Ok(Err(RegistrationRefusal::WrongCode));
         };
-        if !is_code(&column::<String>(&found, "code_hash")?) {
-            return Ok(Err(RegistrationRefusal::WrongCode));
-        }
         let tagged = TaggedResource::Activation(activation_id.as_str());
         let tags = read_tags(&mut tx, tagged).await?;
         let activation = activation(&found, activation_id.as_str().to_owned(), tags)?;

@@ -12,8 +12,12 @@ use moorline_ssm::{
 use crate::{
     api::{ApiError, ApiResult, RequestContext, activation::is_code},
     auth::random,
+    log_lines::Pace,
     store::{NewNode, RegistrationRefusal},
 };
+
+/// Anyone may try, so the log takes so many refusals a second. `moorline_registrations_total` counts them all.
+static REFUSALS: Pace = Pace::per_second(5);
 
 pub(super) async fn register_managed_instance(
     cx: RequestContext,
@@ -54,7 +58,9 @@ pub(super) async fn register_managed_instance(
         .counter("moorline_registrations_total", &[("outcome", outcome)])
         .increment();
     if let Err(refusal) = registered {
-        tracing::warn!(activation = %activation_id, peer = ?cx.peer, ?refusal, "registration refused");
+        if let Some(held_back) = REFUSALS.admit(cx.now) {
+            tracing::warn!(activation = %activation_id, peer = ?cx.peer, ?refusal, held_back, "registration refused");
+        }
         return Err(refused(refusal));
     }
     tracing::info!(node = %instance_id, activation = %activation_id, peer = ?cx.peer, "node registered");
@@ -199,6 +205,19 @@ mod tests {
             .await;
         assert_eq!(wrong.code, ErrorCode::InvalidActivation);
         assert_eq!((wrong.code, wrong.message), (unknown.code, unknown.message));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_code_waits_for_no_writer() {
+        let test = TestApp::new().await;
+        let activation = activation(&test).await;
+        let wrong = RegisterManagedInstanceRequest {
+            activation_code: Some("01234567890123456789".to_owned()),
+            ..request(&activation)
+        };
+        let _writing = test.app.store.writer.begin().await.unwrap();
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(20), refuse(&test, wrong)).await;
+        assert_eq!(refused.unwrap(), ErrorCode::InvalidActivation);
     }
 
     #[tokio::test]
