@@ -16,7 +16,7 @@ use rcgen::{
 use rustls::{
     ServerConfig,
     crypto::ring::{default_provider, sign::any_supported_type},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -67,6 +67,13 @@ impl Authority {
         params.not_before = date_time_ymd(AUTHORITY_FROM_YEAR, 1, 1);
         params.not_after = date_time_ymd(AUTHORITY_TO_YEAR, 1, 1);
         Ok(Self { key, params })
+    }
+
+    /// Whether this is a certificate of the authority's key, whose encoding stands in it as it is.
+    pub(super) fn is_of(&self, certificate_pem: &[u8]) -> bool {
+        let key = self.key.subject_public_key_info();
+        CertificateDer::from_pem_slice(certificate_pem)
+            .is_ok_and(|certificate| certificate.windows(key.len()).any(|part| part == key))
     }
 
     pub(super) fn certificate_pem(&self) -> Result<String, CertificateError> {

@@ -34,6 +34,13 @@ pub(super) enum StateDirError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{path} is the certificate of another key than {key}: clients that trust it would trust no server of this \
+         endpoint; restore ca.pem and ca.key both from one backup (or, to begin anew and hand a new ca.pem to every \
+         client, remove both)",
+        key = path.with_extension("key").display()
+    )]
+    OtherAuthority { path: PathBuf },
     #[error("{path} is held by another moorline-control; stop it first, or take another --state-dir")]
     Held { path: PathBuf },
     #[error(
@@ -97,7 +104,13 @@ impl StateDir {
     /// The certificate authority; the first start makes its key and certificate.
     pub(super) fn authority(&self) -> Result<Authority, StateDirError> {
         let (key_path, certificate_path) = (self.path.join("ca.key"), self.path.join("ca.pem"));
+        let certificate = read(&certificate_path)?;
         let key = match read(&key_path)? {
+            None if certificate.is_some() => {
+                return Err(StateDirError::OtherAuthority {
+                    path: certificate_path,
+                });
+            }
             Some(pem) => KeyPair::from_pem(&String::from_utf8_lossy(&pem)).map_err(CertificateError::from)?,
             None => {
                 let key = KeyPair::generate().map_err(CertificateError::from)?;
@@ -106,9 +119,15 @@ impl StateDir {
             }
         };
         let authority = Authority::new(key)?;
-        // A certificate that clients may have copied already stays as it is.
-        if read(&certificate_path)?.is_none() {
-            replace(&certificate_path, PUBLIC, authority.certificate_pem()?.as_bytes())?;
+        match certificate {
+            // Clients may have copied it, so it stays as it is.
+            Some(pem) if authority.is_of(&pem) => {}
+            Some(_) => {
+                return Err(StateDirError::OtherAuthority {
+                    path: certificate_path,
+                });
+            }
+            None => replace(&certificate_path, PUBLIC, authority.certificate_pem()?.as_bytes())?,
         }
         Ok(authority)
     }
@@ -198,6 +217,32 @@ mod tests {
         assert_eq!(second.master_key().unwrap().mac(Purpose::NextToken, b"x"), tag);
         second.authority().unwrap();
         assert_eq!(fs::read(second.authority_certificate_path()).unwrap(), pem);
+    }
+
+    #[test]
+    fn a_certificate_without_its_own_key_stops_the_start_and_stays() {
+        let temporary = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::open(temporary.path()).unwrap();
+        state_dir.authority().unwrap();
+        let (key, certificate) = (temporary.path().join("ca.key"), temporary.path().join("ca.pem"));
+        let pem = fs::read(&certificate).unwrap();
+        fs::remove_file(&key).unwrap();
+        let refused = state_dir.authority().unwrap_err();
+        assert!(
+            refused.to_string().contains("restore ca.pem and ca.key both"),
+            "{refused}"
+        );
+        assert!(!key.exists());
+        fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        assert!(matches!(
+            state_dir.authority(),
+            Err(StateDirError::OtherAuthority { .. })
+        ));
+        assert_eq!(fs::read(&certificate).unwrap(), pem);
+        // The key alone is enough to make the certificate again.
+        fs::remove_file(&certificate).unwrap();
+        state_dir.authority().unwrap();
+        state_dir.authority().unwrap();
     }
 
     #[test]
