@@ -119,14 +119,11 @@ impl LoginUser {
             groups,
         }
     }
+}
 
-    /// The group that owns terminals, by which `write` and `wall` reach them; else the user's own.
-    pub(super) fn terminal_group(&self) -> Gid {
-        Group::from_name("tty")
-            .ok()
-            .flatten()
-            .map_or(self.gid, |group| group.gid)
-    }
+/// The group that owns terminals, if this machine has one.
+pub(super) fn tty_group() -> Option<Gid> {
+    Group::from_name("tty").ok().flatten().map(|group| group.gid)
 }
 
 fn choose(

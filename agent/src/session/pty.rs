@@ -26,7 +26,11 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{login::LoginUser, program::Program, recorder::Size};
+use super::{
+    login::{LoginUser, tty_group},
+    program::Program,
+    recorder::Size,
+};
 
 mod control {
     //! The two terminal controls that have no safe wrapper.
@@ -109,8 +113,19 @@ fn open_terminal(size: Size) -> nix::Result<(OwnedFd, OwnedFd)> {
 
 /// Without this, `/dev/tty`, `screen` and `sudo` do not work for the user.
 fn hand_over(slave: &OwnedFd, user: &LoginUser) -> nix::Result<()> {
-    fchown(slave, Some(user.uid), Some(user.terminal_group()))?;
-    fchmod(slave, Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IWGRP)
+    let (group, mode) = terminal_access(tty_group(), user.gid);
+    fchown(slave, Some(user.uid), Some(group))?;
+    fchmod(slave, mode)
+}
+
+/// `write` and `wall` reach a terminal by the group `tty`. Any other group may not write to it: the user's own may have
+/// many members.
+fn terminal_access(tty: Option<Gid>, own: Gid) -> (Gid, Mode) {
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    match tty {
+        Some(tty) => (tty, mode | Mode::S_IWGRP),
+        None => (own, mode),
+    }
 }
 
 fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Child> {

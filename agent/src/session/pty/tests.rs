@@ -194,6 +194,14 @@ async fn much_output_arrives_complete() {
     exit_code(shell).await;
 }
 
+#[test]
+fn only_the_group_tty_may_write_to_a_terminal() {
+    let (tty, own) = (Gid::from_raw(5), Gid::from_raw(100));
+    let private = Mode::S_IRUSR | Mode::S_IWUSR;
+    assert_eq!(terminal_access(Some(tty), own), (tty, private | Mode::S_IWGRP));
+    assert_eq!(terminal_access(None, own), (own, private));
+}
+
 /// Only root can become somebody else.
 #[tokio::test]
 async fn another_users_shell_has_that_users_identity_and_owns_its_terminal() {
