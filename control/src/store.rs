@@ -161,7 +161,9 @@ impl Store {
             let mut last = self.last_written.lock().await;
             if last.is_none_or(|last| last.elapsed() >= HEALTH_INTERVAL) {
                 // nothing reads it; setting it writes a page, which a full disk refuses
-                sqlx::query("PRAGMA user_version = 1").execute(&self.writer).await?;
+                sqlx::query("PRAGMA user_version = 1")
+                    .execute(&self.writer)
+                    .await?;
                 *last = Some(Instant::now());
             }
             Ok::<_, sqlx::Error>(())
@@ -169,7 +171,10 @@ impl Store {
         match tokio::time::timeout(HEALTH_TIMEOUT, check).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store is not healthy");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the store is not healthy"
+                );
                 false
             }
             Err(_) => {

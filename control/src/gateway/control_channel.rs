@@ -130,10 +130,21 @@ async fn open(
             .await
             .map_err(|error| NotOpened::failure(&error))?;
     }
-    admitted.map_err(|refused: CopiedKey| NotOpened {
+    let channel = admitted.map_err(|refused: CopiedKey| NotOpened {
         code: CLOSE_COPIED_KEY,
         reason: refused.to_string(),
-    })
+    })?;
+    // a node that was deregistered before its channel was in the hub was not disconnected
+    match app.store.is_registered(node).await {
+        Ok(true) => Ok(channel),
+        still => {
+            gateway.hub.leave(node, &channel);
+            Err(match still {
+                Err(error) => NotOpened::failure(&error),
+                Ok(_) => NotOpened::policy("this node is not registered here"),
+            })
+        }
+    }
 }
 
 /// How a control channel ends.

@@ -6,7 +6,7 @@ use moorline_protocol::{message::OpenDataChannel, types::SessionId};
 
 use super::{
     Gateway,
-    relay::{self, Order, Peer, RelayHandle, RelaySession, Side},
+    relay::{self, Ending, Order, Peer, RelayHandle, RelaySession, Side},
     session_state::SessionState,
     socket::{self, CLOSE_FAILURE, CLOSE_POLICY, Socket},
 };
@@ -86,16 +86,16 @@ async fn open(
     let open: OpenDataChannel = socket::read_open(socket)
         .await
         .map_err(|error| error.to_string())?;
+    let side_of = |grant: &ChannelGrant| match grant {
+        ChannelGrant::AgentDataChannel { session: granted, .. } if granted == session => Some(Side::Agent),
+        ChannelGrant::ClientDataChannel { session: granted } if granted == session => Some(Side::Client),
+        _ => None,
+    };
     let grant = gateway
         .used_tokens
-        .redeem(app, &open.token_value)
+        .redeem(app, &open.token_value, |grant| side_of(grant).is_some())
         .map_err(|error| error.to_string())?;
-    let side = match grant {
-        ChannelGrant::AgentDataChannel { session: granted, .. } if granted == *session => Side::Agent,
-        ChannelGrant::ClientDataChannel { session: granted } if granted == *session => Side::Client,
-        _ => return Err("the token is for another channel".to_owned()),
-    };
-    socket::trust(socket);
+    let side = side_of(&grant).ok_or("the token is for another channel")?;
     if open.client_id.len() > MAX_CLIENT_ID_BYTES {
         return Err("the ClientId is too long".to_owned());
     }
@@ -111,12 +111,17 @@ async fn open(
 async fn attach(
     app: &Arc<App>,
     gateway: &Arc<Gateway>,
-    row: SessionRow,
+    mut row: SessionRow,
     side: Side,
     peer: Peer,
     socket: Socket,
 ) {
     let session = row.session_id.clone();
+    if let Ok(false) = app.store.is_registered(&row.node).await {
+        "the node was deregistered".clone_into(&mut row.details);
+        tell_end(app, &row, side, socket).await;
+        return;
+    }
     let first = side == Side::Agent && !row.agent_attached;
     let relay = relay_of(app, gateway, row);
     let order = Order::Attach {
@@ -131,6 +136,17 @@ async fn attach(
         && let Err(error) = app.store.session_agent_attached(&session).await
     {
         tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to record that a node joined its session");
+    }
+    // when it ended, with its node, before there was a relay, nobody told the relay
+    if let Ok(Some(row)) = app.store.session(&session).await
+        && row.ended_at.is_some()
+    {
+        let ending = Ending {
+            reason: row.details,
+            exit_code: row.exit_code,
+            failed: row.status == SessionStatus::Failed,
+        };
+        gateway.end_relay(&session, ending).await;
     }
 }
 

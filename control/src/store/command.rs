@@ -8,6 +8,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub(super) use change::end_invocations_of_node;
 pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind};
 pub(crate) use list::{CommandQuery, InvocationCursor, InvocationQuery, ListFilters};
 pub(crate) use row::{CommandHead, CommandRow, InvocationRow, StepRow};

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{
     Store, StoreError, TaggedResource, Tags, column, column_millis, failed_to, millis_of,
-    tag::{delete_all_tags, read_all_tags, read_tags},
+    tag::{read_all_tags, read_tags},
 };
 
 /// A report that changes nothing is written down only when the last one is older than this: a fleet's pings would
@@ -238,23 +238,6 @@ impl Store {
         .await
         .map_err(failed_to("record a fingerprint mismatch"))?;
         Ok(())
-    }
-
-    /// Removes the node and its tags. `false`: it was not there.
-    pub(crate) async fn deregister_node(&self, id: &InstanceId) -> Result<bool, StoreError> {
-        let mut tx = self
-            .writer
-            .begin()
-            .await
-            .map_err(failed_to("deregister a node"))?;
-        let done = sqlx::query("DELETE FROM node WHERE instance_id = $1")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed_to("deregister a node"))?;
-        delete_all_tags(&mut tx, TaggedResource::Node(id.as_str())).await?;
-        tx.commit().await.map_err(failed_to("deregister a node"))?;
-        Ok(done.rows_affected() > 0)
     }
 }
 

@@ -190,7 +190,8 @@ async fn role_credentials_end_with_their_generation_and_with_their_node() {
         .unwrap();
     let error = refusal(&test, &signed(&credentials, test.now()), BODY).await;
     assert_eq!(error.code(), ErrorCode::ExpiredTokenException);
-    test.app.store.deregister_node(&node).await.unwrap();
+    let gone = test.app.store.deregister_node(&node, "", test.now()).await;
+    assert_eq!(gone.unwrap(), Some(vec![]));
     let error = refusal(&test, &signed(&credentials, test.now()), BODY).await;
     assert_eq!(error.code(), ErrorCode::AccessDeniedException);
 }
@@ -259,7 +260,8 @@ async fn the_stock_agents_registration_signature_proves_its_node() {
     assert_eq!(principal, Principal::NodeKey(node.clone()));
     let error = refusal(&test, &parts, b"{\"Fingerprint\":\"another\"}").await;
     assert_eq!(error.code(), ErrorCode::InvalidSignatureException);
-    test.app.store.deregister_node(&node).await.unwrap();
+    let gone = test.app.store.deregister_node(&node, "", test.now()).await;
+    assert_eq!(gone.unwrap(), Some(vec![]));
     let error = refusal(&test, &parts, &body).await;
     assert_eq!(error.code(), ErrorCode::AccessDeniedException);
 }

@@ -261,6 +261,14 @@ impl Peer {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// The open message of either side of a session.
+    pub(super) async fn open_data_channel(&mut self, token: &str, client_id: &str) {
+        let open = serde_json::json!({
+            "MessageSchemaVersion": "1.0", "RequestId": "r", "TokenValue": token, "ClientId": client_id,
+        });
+        self.send_text(&open.to_string()).await;
+    }
+
     /// What is no frame, or not all of one.
     pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).await.unwrap();

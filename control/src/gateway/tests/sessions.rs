@@ -1,6 +1,7 @@
 //! Sessions from StartSession to the end.
 
 use moorline_protocol::message::{AgentTaskAcknowledge, InteractiveShell, MessageType, StartSessionContent};
+use moorline_ssm::node::{DeregisterManagedInstance, DeregisterManagedInstanceRequest};
 use moorline_ssm::session::{
     DescribeSessions, DescribeSessionsRequest, ResumeSession, ResumeSessionRequest, ResumeSessionResponse,
     SessionState, SessionStatus, StartSession, StartSessionRequest, StartSessionResponse, TerminateSession,
@@ -9,7 +10,10 @@ use moorline_ssm::session::{
 
 use super::peer::{Endpoint, Peer};
 use crate::{
-    gateway::sweep::look_after_sessions,
+    gateway::{
+        socket::{CLOSE_NORMAL, CLOSE_POLICY},
+        sweep::look_after_sessions,
+    },
     store::{AgentEnd, SessionStatus as StoredStatus},
 };
 
@@ -284,19 +288,79 @@ async fn an_unused_session_ends_and_so_does_one_that_lasts_too_long() {
     );
 }
 
+/// The node's row goes, and what was started meanwhile stays.
+async fn forget_node(endpoint: &Endpoint) {
+    sqlx::query("DELETE FROM node")
+        .execute(&endpoint.test.app.store.writer)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_deregistration_ends_the_nodes_sessions_on_both_sides_at_once() {
+    let endpoint = Endpoint::start().await;
+    let Opened {
+        mut node,
+        mut agent,
+        mut client,
+        id,
+    } = open(&endpoint).await;
+    let path = format!("/v1/data-channel/{id}");
+    let token = endpoint.token(&path, 1).await;
+    let request = DeregisterManagedInstanceRequest {
+        instance_id: Some(endpoint.node().to_string()),
+    };
+    endpoint
+        .test
+        .call::<DeregisterManagedInstance>(request)
+        .await
+        .unwrap();
+    until_status(&endpoint, SessionState::History, SessionStatus::Terminated).await;
+    assert_eq!(client.expect_closed().await.output, "the node was deregistered");
+    assert_eq!(
+        agent.close_reason().await,
+        (CLOSE_NORMAL, "the session has ended".to_owned())
+    );
+    assert_eq!(
+        node.close_reason().await,
+        (CLOSE_POLICY, "the node was deregistered".to_owned())
+    );
+    let mut late = endpoint.dial(&path, None).await;
+    late.open_data_channel(&token, "").await;
+    assert_eq!(
+        late.close_reason().await,
+        (CLOSE_POLICY, "Session is already terminated".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_is_registered_no_longer_joins_no_session() {
+    let endpoint = Endpoint::start().await;
+    let _node = endpoint.control_channel(None).await;
+    endpoint.until_connected().await;
+    let started = start(&endpoint).await;
+    let path = format!("/v1/data-channel/{}", started.session_id.unwrap());
+    let token = endpoint.token(&path, 1).await;
+    forget_node(&endpoint).await;
+    for (token, ends) in [(token, false), (started.token_value.unwrap(), true)] {
+        let mut side = endpoint.dial(&path, None).await;
+        side.open_data_channel(&token, "c").await;
+        if ends {
+            assert_eq!(side.expect_closed().await.output, "the node was deregistered");
+        } else {
+            assert_eq!(
+                side.close_reason().await,
+                (CLOSE_POLICY, "Session is already terminated".to_owned())
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_sessions_of_a_deregistered_node_end() {
     let endpoint = Endpoint::start().await;
     let Opened { mut client, .. } = open(&endpoint).await;
-    assert!(
-        endpoint
-            .test
-            .app
-            .store
-            .deregister_node(&endpoint.node())
-            .await
-            .unwrap()
-    );
+    forget_node(&endpoint).await;
     look_after_sessions(&endpoint.test.app, &endpoint.gateway)
         .await
         .unwrap();

@@ -199,34 +199,6 @@ impl Store {
         Ok(changed)
     }
 
-    /// The node was deregistered: ends what is open on it.
-    pub(crate) async fn end_invocations_of_node(
-        &self,
-        node: &InstanceId,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        const DOING: &str = "end the invocations of a node";
-        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let open =
-            sqlx::query("SELECT command_id FROM invocation WHERE instance_id = $1 AND stage <> 'Ended'")
-                .bind(node.as_str())
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(failed_to(DOING))?;
-        for row in &open {
-            let Ok(id) = column::<String>(row, "command_id")?.parse() else {
-                continue;
-            };
-            let Some((mut head, mut row)) = load(&mut tx, &id, node).await? else {
-                continue;
-            };
-            let before = row.invocation.clone();
-            row.invocation.node_left(now);
-            save(&mut tx, &mut head, &before, &row).await?;
-        }
-        tx.commit().await.map_err(failed_to(DOING))
-    }
-
     async fn change(
         &self,
         id: &CommandId,
@@ -244,6 +216,31 @@ impl Store {
         tx.commit().await.map_err(failed_to(DOING))?;
         Ok(true)
     }
+}
+
+/// The node was deregistered: ends what is open on it.
+pub(in crate::store) async fn end_invocations_of_node(
+    connection: &mut SqliteConnection,
+    node: &InstanceId,
+    now: u64,
+) -> Result<(), StoreError> {
+    let open = sqlx::query("SELECT command_id FROM invocation WHERE instance_id = $1 AND stage <> 'Ended'")
+        .bind(node.as_str())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed_to("end the invocations of a node"))?;
+    for row in &open {
+        let Ok(id) = column::<String>(row, "command_id")?.parse() else {
+            continue;
+        };
+        let Some((mut head, mut row)) = load(connection, &id, node).await? else {
+            continue;
+        };
+        let before = row.invocation.clone();
+        row.invocation.node_left(now);
+        save(connection, &mut head, &before, &row).await?;
+    }
+    Ok(())
 }
 
 /// Writes an invocation back, if it changed, and carries what it means for the command into `head` and the store.

@@ -130,7 +130,11 @@ async fn replies_and_time_outs_that_race_end_each_invocation_once() {
 async fn a_node_that_left_gets_nothing_and_its_invocations_end() {
     let store = Store::temporary().await;
     let id = accept(&store, 2, START).await;
-    store.end_invocations_of_node(&node(0), START).await.unwrap();
+    let mut writer = store.writer.acquire().await.unwrap();
+    super::end_invocations_of_node(&mut writer, &node(0), START)
+        .await
+        .unwrap();
+    drop(writer);
     assert_eq!(
         store
             .take_due_jobs(&node(0), START, uuid::Uuid::new_v4)
