@@ -79,6 +79,11 @@ impl Wanted {
     }
 }
 
+/// Runs what it reads from its standard input, and from then on has the terminal as its standard input: commands may
+/// have secrets among their parameters, and everybody on the machine can read arguments. The shell keeps neither a
+/// descriptor nor a variable of it.
+const RUN_INPUT: &str = r#"set -- "$(cat)"; exec <&1; eval "shift;$1""#;
+
 /// A program, ready to be executed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
@@ -86,6 +91,8 @@ pub(super) struct Program {
     /// Its name for itself; a leading `-` makes a shell a login shell.
     pub(super) name: OsString,
     pub(super) arguments: Vec<OsString>,
+    /// What it finds at its standard input instead of the terminal.
+    pub(super) input: Option<String>,
     pub(super) environment: Vec<(&'static str, OsString)>,
 }
 
@@ -101,26 +108,26 @@ impl Program {
                     path: user.shell.clone(),
                     name,
                     arguments: Vec::new(),
+                    input: None,
                     environment,
                 }
             }
             Wanted::Commands { text, .. } => Self {
                 path: PathBuf::from("/bin/sh"),
                 name: OsString::from("sh"),
-                arguments: vec![OsString::from("-c"), OsString::from(text)],
+                arguments: vec![OsString::from("-c"), OsString::from(RUN_INPUT)],
+                input: Some(text.clone()),
                 environment,
             },
         }
     }
 
-    /// As the recording names it.
-    pub(super) fn shown(&self) -> String {
-        let mut shown = self.path.to_string_lossy().into_owned();
-        for argument in &self.arguments {
-            shown.push(' ');
-            shown.push_str(&argument.to_string_lossy());
+    /// As the recording names it: a shell, or the document whose commands it runs.
+    pub(super) fn shown(&self, document_name: &str) -> String {
+        match self.input {
+            None => self.path.to_string_lossy().into_owned(),
+            Some(_) => document_name.to_owned(),
         }
-        shown
     }
 }
 
@@ -174,7 +181,7 @@ mod tests {
         let program = Program::new(&wanted, &user(1000), None);
         assert_eq!(program.path, PathBuf::from("/usr/bin/zsh"));
         assert_eq!(program.name, "-zsh");
-        assert_eq!(program.shown(), "/usr/bin/zsh");
+        assert_eq!(program.shown("Mine"), "/usr/bin/zsh");
     }
 
     #[test]
@@ -222,7 +229,14 @@ mod tests {
         assert_eq!(wanted(document(json!(["cd /", "ls"]))), expected("cd /\nls"));
         assert_eq!(wanted(document(json!(" "))), Err(ProgramError::NoCommands));
         let program = Program::new(&expected("top -b").unwrap(), &user(0), None);
-        assert_eq!(program.shown(), "/bin/sh -c top -b");
+        assert_eq!(program.shown("Mine"), "Mine");
+        assert_eq!(program.input.as_deref(), Some("top -b"));
+        assert!(
+            program
+                .arguments
+                .iter()
+                .all(|argument| !argument.to_string_lossy().contains("top"))
+        );
     }
 
     #[test]

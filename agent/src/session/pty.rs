@@ -2,7 +2,8 @@
 
 use std::{
     ffi::CString,
-    io,
+    fs::File,
+    io::{self, Seek, Write},
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -17,6 +18,7 @@ use nix::{
     libc,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
+        memfd::{MFdFlags, memfd_create},
         signal::{SigHandler, Signal, signal},
         stat::{Mode, fchmod, umask},
         termios::{InputFlags, SetArg, tcgetattr, tcsetattr},
@@ -140,7 +142,10 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
                 .iter()
                 .map(|(name, value)| (*name, value.as_os_str())),
         )
-        .stdin(Stdio::from(slave.try_clone()?))
+        .stdin(match &program.input {
+            None => Stdio::from(slave.try_clone()?),
+            Some(input) => Stdio::from(in_memory(input.as_bytes())?),
+        })
         .stdout(Stdio::from(slave.try_clone()?))
         .stderr(Stdio::from(slave));
     let home = CString::new(user.home.as_os_str().as_bytes())?;
@@ -159,7 +164,19 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
     command.spawn()
 }
 
-/// In the child, with the terminal as standard input.
+/// A file that only those can read who are given it, and that no disk holds.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let plain = MFdFlags::MFD_CLOEXEC;
+    // a kernel may insist on it, and one before 6.3 does not know it
+    let sealed = plain | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let created = memfd_create(c"session", sealed).or_else(|_| memfd_create(c"session", plain));
+    let mut file = File::from(created?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// In the child, with the terminal as standard output.
 fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix::Result<()> {
     setsid()?;
     for ignored in Signal::iterator() {
@@ -172,9 +189,9 @@ fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix:
         let _unchanged = unsafe { signal(ignored, SigHandler::SigDfl) };
     }
     #[expect(unsafe_code, reason = "TIOCSCTTY has no safe wrapper")]
-    // SAFETY: 0 is the terminal's slave, and the argument is an integer.
+    // SAFETY: 1 is the terminal's slave, and the argument is an integer.
     unsafe {
-        control::take_terminal(libc::STDIN_FILENO, 0)?;
+        control::take_terminal(libc::STDOUT_FILENO, 0)?;
     }
     #[expect(unsafe_code, reason = "close_range has no safe wrapper")]
     // SAFETY: nothing is closed before exec, which is the end of everything that uses these descriptors. An old

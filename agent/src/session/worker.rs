@@ -141,7 +141,11 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
         let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
-        let recorder = Recorder::new(session_id.to_string(), program.shown(), unix_millis() / 1000);
+        let recorder = Recorder::new(
+            session_id.to_string(),
+            program.shown(&content.document_name),
+            unix_millis() / 1000,
+        );
         Transcript::new(Arc::new(place), recorder)
     });
     let is_moorline = registration.is_moorline;

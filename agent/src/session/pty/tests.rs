@@ -72,6 +72,29 @@ async fn a_program_has_a_controlling_terminal_of_the_wanted_size() {
 }
 
 #[tokio::test]
+async fn commands_are_no_secret_of_the_process_list_and_have_the_terminal_for_themselves() {
+    let (pty, shell) = run(concat!(
+        "echo pass''word $# $0; tr '\\0' ' ' < /proc/$$/cmdline | grep -c password\n",
+        "trap 'read last; echo \"last $last\"' EXIT; read first; echo \"first $first\"; exit 4 # end",
+    ));
+    pty.write(b"one\ntwo\n").await.unwrap();
+    let shown = output(&pty).await;
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|line| !matches!(*line, "one" | "two"))
+        .collect();
+    assert_eq!(lines, ["password 0 sh", "0", "first one", "last two"], "{shown}");
+    assert_eq!(exit_code(shell).await, 4);
+}
+
+#[tokio::test]
+async fn much_text_can_be_run() {
+    let (pty, shell) = run(&format!("{}echo done\n\n", ": a long line\n".repeat(50_000)));
+    assert_eq!(output(&pty).await, "done\r\n");
+    exit_code(shell).await;
+}
+
+#[tokio::test]
 async fn a_resize_reaches_the_program() {
     let (pty, shell) = run("trap 'stty size; exit 3' WINCH; echo ready; while :; do sleep 0.02; done");
     read_until(&pty, "ready").await;
@@ -175,6 +198,7 @@ async fn a_shell_that_cannot_be_executed_is_reported() {
         path: PathBuf::from("/nowhere/zsh"),
         name: OsString::from("-zsh"),
         arguments: Vec::new(),
+        input: None,
         environment: Vec::new(),
     };
     let error = start(&program, &own_user(), Size::default()).unwrap_err();
