@@ -254,28 +254,23 @@ impl Executor {
             let endings = Endings {
                 cancelled: |assignment: &Assignment| cancelled(assignment, now),
                 lost: |job_id: &str, steps: &[StepRecord]| {
+                    // First, so that nothing runs any more when the end is on record, should we die in between.
+                    step::end_orphan(&directory);
                     let partial = |name: &str, position| step::partial_output(&directory, name, position);
                     reply::lost(job_id, steps, partial, now)
                 },
             };
-            let settled = journal.settle(&id, now, ProcessRecord::is_alive, endings)?;
-            if settled == Settled::Lost {
-                step::end_orphan(&directory);
-            }
-            Ok(settled)
+            journal.settle(&id, now, ProcessRecord::is_alive, endings)
         });
-        let settled = settled.await;
-        self.has_ended |= matches!(
-            settled,
-            Ok(Settled::Finished | Settled::Cancelled | Settled::Lost)
-        );
-        match settled {
-            Ok(Settled::Finished | Settled::Cancelled) => self.nudged.notify_one(),
-            Ok(Settled::Lost) => {
-                tracing::warn!(
-                    command_id,
-                    "a command's worker ended unexpectedly; reported as failed"
-                );
+        match settled.await {
+            Ok(ended @ (Settled::Finished | Settled::Cancelled | Settled::Lost)) => {
+                if ended == Settled::Lost {
+                    tracing::warn!(
+                        command_id,
+                        "a command's worker ended unexpectedly; reported as failed"
+                    );
+                }
+                self.has_ended = true;
                 self.nudged.notify_one();
             }
             Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
@@ -284,11 +279,7 @@ impl Executor {
                 // Said once: it may stay so for days.
                 let pause = *self.retry_pause.get_or_insert_with(|| {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        command_id,
-                        error,
-                        "commands wait for the journal; is the disk full?"
-                    );
+                    tracing::warn!(command_id, error, "commands wait for the journal");
                     FIRST_RETRY
                 });
                 self.unsettled.insert(command_id);

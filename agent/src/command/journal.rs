@@ -108,7 +108,12 @@ impl ProcessRecord {
 
     /// Whether exactly this process still lives.
     pub(super) fn is_alive(&self) -> bool {
-        self.boot_id == boot_id() && self.key.is_alive()
+        self.is_of_this_boot() && self.key.is_alive()
+    }
+
+    /// Whether its number can still mean the same process.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        self.boot_id == boot_id()
     }
 }
 

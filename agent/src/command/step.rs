@@ -103,8 +103,8 @@ pub(super) fn partial_output(run_directory: &Path, name: &str, position: usize) 
     (head("stdout"), head("stderr"))
 }
 
-/// Ends the script that a dead worker left behind, if it still runs: it has been reported as unknown, and nobody
-/// could cancel it any more.
+/// Ends the script that a dead worker left behind, if it still runs, with all in its process group: it is reported as
+/// unknown, and nobody could cancel it any more.
 pub(super) fn end_orphan(run_directory: &Path) {
     script_record::end(&script_record::path(run_directory));
 }

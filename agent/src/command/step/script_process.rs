@@ -8,12 +8,14 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{OFlag, open},
     sys::{
+        prctl::set_pdeathsig,
         signal::{Signal, killpg},
         stat::{Mode, umask},
     },
-    unistd::{Pid, write},
+    unistd::{Pid, getpid, getppid, write},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -55,7 +57,7 @@ pub(super) async fn run(
         Ok(child) => child,
         Err(error) => return Ending::NotStarted(error.to_string()),
     };
-    // Should this worker be killed, the daemon ends the script.
+    // Should this worker be killed, the daemon ends what the script has started.
     let recorded = child.id().and_then(|pid| ScriptRecord::write(record, pid));
     let group = child
         .id()
@@ -72,17 +74,25 @@ pub(super) async fn run(
     ending
 }
 
-/// Gives the process what a script expects, instead of what the agent's unit has for the agent itself.
+/// Gives the process what a script expects, instead of what the agent's unit has for the agent itself, and binds its
+/// life to that of the thread which starts it: in a worker that is the main thread, so a script never goes on when
+/// nobody is left who could report or cancel it.
 fn become_script(command: &mut std::process::Command) {
+    let worker = getpid();
     #[expect(unsafe_code, reason = "only the child can change what it has inherited")]
     // SAFETY: between fork and exec `leave_agent` makes system calls only, and allocates nothing.
     unsafe {
-        command.pre_exec(leave_agent);
+        command.pre_exec(move || leave_agent(worker));
     }
 }
 
 /// In the child.
-fn leave_agent() -> std::io::Result<()> {
+fn leave_agent(worker: Pid) -> std::io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != worker {
+        // It died before that.
+        return Err(Errno::ESRCH.into());
+    }
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     // Where it is refused, the script is only a little safer from the kernel than it should be.
     let _unchanged = open(
@@ -230,6 +240,18 @@ async fn read<'a>(stream: &mut Option<impl AsyncReadExt + Unpin>, buffer: &'a mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_dies_with_the_thread_that_started_it() {
+        let start = || {
+            let mut command = std::process::Command::new("sleep");
+            become_script(command.arg("300"));
+            command.spawn().unwrap()
+        };
+        let mut script = std::thread::spawn(start).join().unwrap();
+        let status = script.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
 
     #[test]
     fn a_script_has_neither_the_mask_nor_the_protection_of_the_agent() {

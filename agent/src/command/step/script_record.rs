@@ -9,10 +9,11 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, killpg},
-    unistd::Pid,
+    unistd::{Pid, getsid},
 };
+use serde::{Deserialize, Serialize};
 
-use crate::command::journal::ProcessRecord;
+use crate::{command::journal::ProcessRecord, runtime::ProcessKey};
 
 /// A note is one short line.
 const MAX_BYTES: u64 = 1024;
@@ -20,6 +21,52 @@ const MAX_BYTES: u64 = 1024;
 /// Where the note of a command's script is.
 pub(super) fn path(run_directory: &Path) -> PathBuf {
     run_directory.join("script.json")
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Leader of the process group.
+    script: ProcessRecord,
+    /// The worker's session, which all of the group are in.
+    session: i32,
+}
+
+impl Note {
+    fn of(pid: u32) -> Option<Self> {
+        let script = ProcessRecord::of(pid)?;
+        let session = getsid(Some(Pid::from_raw(script.key.pid))).ok()?.as_raw();
+        Some(Self { script, session })
+    }
+
+    /// Whether the group still has a process. The leader has died with its worker, most likely, and what it started
+    /// has not. A number is not given to a new process while it is that of a group.
+    fn has_processes(&self) -> bool {
+        if !self.script.is_of_this_boot() {
+            return false;
+        }
+        let pid = self.script.key.pid;
+        match ProcessKey::of(pid) {
+            Some(key) => key == self.script.key,
+            None => processes().any(|process| group_and_session(process) == Some((pid, self.session))),
+        }
+    }
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// `None`: there is no such process, or it has ended.
+fn group_and_session(pid: i32) -> Option<(i32, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    if fields.next()? == "Z" {
+        return None;
+    }
+    let group = fields.nth(1)?.parse().ok()?;
+    Some((group, fields.next()?.parse().ok()?))
 }
 
 /// The note, for as long as the script runs.
@@ -31,7 +78,7 @@ pub(super) struct ScriptRecord<'a> {
 impl<'a> ScriptRecord<'a> {
     /// `None`: it cannot be written, and the script runs without.
     pub(super) fn write(path: &'a Path, pid: u32) -> Option<Self> {
-        let text = serde_json::to_vec(&ProcessRecord::of(pid)?).ok()?;
+        let text = serde_json::to_vec(&Note::of(pid)?).ok()?;
         let mut file = OpenOptions::new()
             .create(true)
             .write(true)
@@ -51,25 +98,28 @@ impl Drop for ScriptRecord<'_> {
     }
 }
 
-/// Kills the noted script with its process group, if it still is the process that was noted.
+/// Kills the process group of the noted script, if it still is the one that was noted.
 pub(super) fn end(path: &Path) {
     let mut text = Vec::new();
     let Ok(file) = File::open(path) else { return };
     if file.take(MAX_BYTES).read_to_end(&mut text).is_err() {
         return;
     }
-    let Ok(script) = serde_json::from_slice::<ProcessRecord>(&text) else {
+    let Ok(note) = serde_json::from_slice::<Note>(&text) else {
         return;
     };
-    if script.is_alive() {
-        killpg(Pid::from_raw(script.key.pid), Signal::SIGKILL).ok();
+    if note.has_processes() {
+        killpg(Pid::from_raw(note.script.key.pid), Signal::SIGKILL).ok();
     }
     std::fs::remove_file(path).ok();
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::CommandExt, process::Command};
+    use std::{
+        os::unix::process::CommandExt,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -81,7 +131,7 @@ mod tests {
         let note = ScriptRecord::write(&path, script.id()).unwrap();
         // As if the worker had been killed.
         std::mem::forget(note);
-        let mut other: ProcessRecord = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut other: Note = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         end(&path);
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&script.wait().unwrap()),
@@ -90,7 +140,7 @@ mod tests {
         assert!(!path.exists());
 
         let mut bystander = Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
-        other.key = crate::runtime::ProcessKey {
+        other.script.key = ProcessKey {
             pid: i32::try_from(bystander.id()).unwrap(),
             start_ticks: 1,
         };
@@ -106,6 +156,27 @@ mod tests {
         assert!(bystander.try_wait().unwrap().is_none());
         bystander.kill().unwrap();
         bystander.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_script_has_left_in_its_group_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path());
+        let mut script = Command::new("sh")
+            .args(["-c", "sleep 300 & echo; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut output = script.stdout.take().unwrap();
+        output.read_exact(&mut [0]).unwrap();
+        std::mem::forget(ScriptRecord::write(&path, script.id()).unwrap());
+        // As when its worker dies: the leader is killed, and it alone.
+        script.kill().unwrap();
+        script.wait().unwrap();
+        end(&path);
+        // The end of the output comes when nobody holds it any more.
+        assert_eq!(output.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
