@@ -12,7 +12,7 @@ use std::{
 use moorline_protocol::document::member;
 use nix::{
     sys::statvfs::{FsFlags, statvfs},
-    unistd::{User, getuid},
+    unistd::{User, geteuid, getuid},
 };
 use serde_json::{Map, Value};
 use tokio::process::Command;
@@ -164,10 +164,7 @@ impl ScriptFile {
             Err(error) => error,
         };
         let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        for place in [Some(PathBuf::from("/run")), runtime_directory]
-            .into_iter()
-            .flatten()
-        {
+        for place in other_places(geteuid().is_root(), runtime_directory) {
             let directory = place.join("moorline/scripts").join(&context.task.command_id);
             let written =
                 make_private_directory(&directory).and_then(|()| Self::write_in(text, &directory, true));
@@ -229,6 +226,13 @@ impl Drop for ScriptFile {
             }
         }
     }
+}
+
+/// Where scripts can be written when the state directory takes none. A root that has come by another user's runtime
+/// directory, as through su, must not trust it: its owner could exchange the script.
+fn other_places(is_root: bool, runtime_directory: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let own = runtime_directory.filter(|_| !is_root);
+    std::iter::once(PathBuf::from("/run")).chain(own)
 }
 
 /// The program of a `#!` line and its one argument, as the kernel reads them; empty: sh.

@@ -96,3 +96,10 @@ fn a_relative_working_directory_lies_in_the_downloads_if_it_exists() {
     assert_eq!(working_directory("x", dir.path()), Some(downloads.join("x")));
     assert_eq!(working_directory("/abs", dir.path()), Some(PathBuf::from("/abs")));
 }
+
+#[test]
+fn root_writes_no_script_into_the_runtime_directory_of_a_user() {
+    let places = |is_root| other_places(is_root, Some(PathBuf::from("/run/user/7"))).collect::<Vec<_>>();
+    assert_eq!(places(true), [Path::new("/run")]);
+    assert_eq!(places(false), [Path::new("/run"), Path::new("/run/user/7")]);
+}
