@@ -96,6 +96,7 @@ async fn open(
         .redeem(app, &open.token_value, |grant| side_of(grant).is_some())
         .map_err(|error| error.to_string())?;
     let side = side_of(&grant).ok_or("the token is for another channel")?;
+    socket::trust(socket);
     if open.client_id.len() > MAX_CLIENT_ID_BYTES {
         return Err("the ClientId is too long".to_owned());
     }

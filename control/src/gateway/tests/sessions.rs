@@ -334,6 +334,24 @@ async fn a_deregistration_ends_the_nodes_sessions_on_both_sides_at_once() {
 }
 
 #[tokio::test]
+async fn with_its_token_redeemed_a_peer_may_send_any_number_of_frames() {
+    let endpoint = Endpoint::start().await;
+    let Opened {
+        mut node,
+        mut agent,
+        mut client,
+        ..
+    } = open(&endpoint).await;
+    for peer in [&mut node, &mut agent, &mut client] {
+        for _ in 0..40 {
+            let telemetry = serde_json::json!({ "text": "x".repeat(4096) });
+            peer.say(MessageType::from_name("telemetry"), telemetry).await;
+        }
+        peer.is_served().await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_is_registered_no_longer_joins_no_session() {
     let endpoint = Endpoint::start().await;
     let _node = endpoint.control_channel(None).await;
