@@ -25,7 +25,7 @@ pub(super) const HANDLED_ACTIONS: [&str; 1] = ["aws:runShellScript"];
 
 /// Most bytes of a dead worker's stream that are reported.
 const PARTIAL_BYTES: u64 = 24_000;
-/// Longest file name made of a step's name, in bytes.
+/// Most bytes of a step's name in that of its directory.
 const MAX_FILE_NAME_BYTES: usize = 120;
 
 /// What the steps of one command share.
@@ -114,12 +114,31 @@ fn make_private_directory(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The step's name without colons, as one element of a path; a long one ends with its position instead.
+/// The directory of a step: its position, so that no name can mean another directory or that of another step, and as
+/// much of its name as makes a file name.
 fn file_name(name: &str, position: usize) -> String {
-    let plain = name.replace(':', "");
-    if !plain.is_empty() && plain.len() <= MAX_FILE_NAME_BYTES {
-        return plain;
-    }
+    let plain = name.replace([':', '/'], "");
     let end = plain.floor_char_boundary(MAX_FILE_NAME_BYTES);
-    format!("{}-{position}", plain.get(..end).unwrap_or_default())
+    format!("{position}-{}", plain.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_has_a_directory_of_its_own_whatever_its_name() {
+        let table = [
+            ("install", "3-install"),
+            ("aws:runShellScript", "3-awsrunShellScript"),
+            ("..:", "3-.."),
+            ("aws:x/../../..", "3-awsx......"),
+            (":", "3-"),
+        ];
+        for (name, expected) in table {
+            assert_eq!(file_name(name, 3), expected, "{name}");
+        }
+        assert_eq!(file_name(&"€".repeat(100), 0), format!("0-{}", "€".repeat(40)));
+        assert_ne!(file_name("a", 0), file_name("a:", 1));
+    }
 }

@@ -135,7 +135,7 @@ fn a_command_runs_and_its_output_is_told_and_kept() {
         ("out\n", "err\n")
     );
     assert_eq!(step.output, "out\n\n----------ERROR-------\nerr\n");
-    let directory = node.dir.path().join("commands/c1/s");
+    let directory = node.dir.path().join("commands/c1/0-s");
     for (name, text, mode) in [("stdout", "out\n", 0o600), ("stderr", "err\n", 0o600)] {
         let path = directory.join(name);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
@@ -422,7 +422,7 @@ fn output_without_end_is_cut_and_costs_no_memory() {
     assert!(step.standard_output.ends_with("x--output truncated--"));
     assert!(step.standard_error.ends_with("e--output truncated--"));
     assert!(step.output.len() <= 2_500 && step.output.contains("---Output truncated---"));
-    let kept = std::fs::metadata(node.dir.path().join("commands/c1/s/stdout"))
+    let kept = std::fs::metadata(node.dir.path().join("commands/c1/0-s/stdout"))
         .unwrap()
         .len();
     assert_eq!(kept, 64 * 1024 * 1024);
