@@ -11,25 +11,55 @@ use crate::{
     store::Store,
 };
 
-/// Wall clock, in milliseconds since the Unix epoch; a function, so that tests can move time.
+/// What time it is; functions, so that tests can move time.
 #[derive(Clone)]
-pub(crate) struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+pub(crate) struct Clock {
+    unix_millis: Arc<dyn Fn() -> u64 + Send + Sync>,
+    steady_millis: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
 
 impl Clock {
     pub(crate) fn system() -> Self {
-        Self(Arc::new(|| {
-            let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-        }))
+        let start = std::time::Instant::now();
+        Self {
+            unix_millis: Arc::new(|| {
+                let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+            }),
+            steady_millis: Arc::new(move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
     }
 
+    /// Both clocks go alike.
     #[cfg(test)]
     pub(crate) fn from_fn(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+        let read = Arc::new(read);
+        Self {
+            unix_millis: Arc::clone(&read) as Arc<_>,
+            steady_millis: read,
+        }
     }
 
+    /// With a wall clock that can be set.
+    #[cfg(test)]
+    pub(crate) fn from_fns(
+        unix_millis: impl Fn() -> u64 + Send + Sync + 'static,
+        steady_millis: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            unix_millis: Arc::new(unix_millis),
+            steady_millis: Arc::new(steady_millis),
+        }
+    }
+
+    /// Wall clock, in milliseconds since the Unix epoch. It may be set, forwards and back.
     pub(crate) fn unix_millis(&self) -> u64 {
-        (self.0)()
+        (self.unix_millis)()
+    }
+
+    /// Milliseconds since some moment of this process, for measuring what passes within it.
+    pub(crate) fn steady_millis(&self) -> u64 {
+        (self.steady_millis)()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct TestApp {
     pub(crate) router: Router,
     pub(crate) routing: Arc<RecordedRouting>,
     now: Arc<AtomicU64>,
+    /// By how much the wall clock was set.
+    step: Arc<AtomicI64>,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -102,10 +104,14 @@ impl TestApp {
     ) -> Self {
         let store = Store::open(dir.path()).await.expect("a fresh store opens");
         let now = Arc::new(AtomicU64::new(start));
-        let read = Arc::clone(&now);
+        let step = Arc::new(AtomicI64::new(0));
+        let (steady, wall_base, wall_step) = (Arc::clone(&now), Arc::clone(&now), Arc::clone(&step));
         let app = App {
             bodies: Bodies::default(),
-            clock: Clock::from_fn(move || read.load(Ordering::SeqCst)),
+            clock: Clock::from_fns(
+                move || wall_time(&wall_base, &wall_step),
+                move || steady.load(Ordering::SeqCst),
+            ),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
             metrics: Metrics::default(),
             region: "us-east-1".to_owned(),
@@ -118,6 +124,7 @@ impl TestApp {
             router: router(),
             routing,
             now,
+            step,
             dir,
         }
     }
@@ -127,7 +134,7 @@ impl TestApp {
         let app = Arc::into_inner(fresh.app).expect("nobody uses the fresh app yet");
         let transcripts = self.app.transcripts.clone();
         fresh.now.store(self.now(), Ordering::SeqCst);
-        self.now = fresh.now;
+        (self.now, self.step) = (fresh.now, fresh.step);
         self.app = Arc::new(App {
             store,
             transcripts,
@@ -136,7 +143,12 @@ impl TestApp {
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.now.load(Ordering::SeqCst)
+        wall_time(&self.now, &self.step)
+    }
+
+    /// Somebody sets the wall clock; no time passes.
+    pub(crate) fn step_clock(&self, millis: i64) {
+        self.step.fetch_add(millis, Ordering::SeqCst);
     }
 
     pub(crate) fn advance_millis(&self, millis: u64) {
@@ -264,6 +276,11 @@ pub(crate) fn administrator() -> Principal {
         access_key_id: "AKIATEST".to_owned(),
         user_name: "admin".to_owned(),
     }
+}
+
+fn wall_time(base: &AtomicU64, step: &AtomicI64) -> u64 {
+    base.load(Ordering::SeqCst)
+        .saturating_add_signed(step.load(Ordering::SeqCst))
 }
 
 fn transcripts(dir: PathBuf) -> TranscriptFiles {

@@ -104,13 +104,11 @@ async fn open(
     socket: &mut Socket,
 ) -> Result<Arc<ControlChannel>, NotOpened> {
     let open: OpenControlChannel = socket::read_open(socket).await.map_err(NotOpened::policy)?;
-    let grant = gateway
+    let own = ChannelGrant::ControlChannel { node: node.clone() };
+    gateway
         .used_tokens
-        .redeem(app, &open.token_value)
+        .redeem(app, &open.token_value, |grant| *grant == own)
         .map_err(NotOpened::policy)?;
-    if grant != (ChannelGrant::ControlChannel { node: node.clone() }) {
-        return Err(NotOpened::policy("the token is for another channel"));
-    }
     socket::trust(socket);
     let known = app
         .store
