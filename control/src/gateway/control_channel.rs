@@ -151,16 +151,6 @@ enum End {
     Close(u16, String),
 }
 
-impl From<StoreError> for End {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the store failed a control channel"
-        );
-        Self::Close(CLOSE_FAILURE, "internal failure".to_owned())
-    }
-}
-
 struct Task {
     app: Arc<App>,
     gateway: Arc<Gateway>,
@@ -184,7 +174,8 @@ impl Task {
         let mut last_heard = Instant::now();
         let timer = tokio::time::sleep(PING_INTERVAL);
         tokio::pin!(timer);
-        Box::pin(command_delivery::on_connected(&self.app, &self.node)).await?;
+        let connected = Box::pin(command_delivery::on_connected(&self.app, &self.node)).await;
+        self.outlive(connected);
         Box::pin(self.deliver()).await?;
         loop {
             tokio::select! {
@@ -227,10 +218,12 @@ impl Task {
     /// Sends what the store has for this node: sessions first, a person waits for them.
     async fn deliver(&mut self) -> Result<(), End> {
         let now = self.now();
-        for frame in self.sessions.due(&self.app, &self.node, now).await? {
+        let frames = self.sessions.due(&self.app, &self.node, now).await;
+        for frame in self.outlive(frames).unwrap_or_default() {
             self.send(Message::Binary(frame)).await?;
         }
-        for job in command_delivery::due(&self.app, &self.node).await? {
+        let jobs = command_delivery::due(&self.app, &self.node).await;
+        for job in self.outlive(jobs).unwrap_or_default() {
             let payload = json(&job.payload);
             let message =
                 AgentMessage::control(MessageType::AgentJob, job.message_id, self.now(), 0, payload);
@@ -248,7 +241,9 @@ impl Task {
                 let Some(ack) = read(&message) else {
                     return self.violated("agent_job_ack");
                 };
-                command_delivery::acked(&self.app, &self.node, &ack).await?;
+                // an answer that is lost here comes again: the job does
+                let acked = command_delivery::acked(&self.app, &self.node, &ack).await;
+                self.outlive(acked);
             }
             MessageType::AgentJobReply => {
                 let Some(reply) = read::<AgentJobReply>(&message) else {
@@ -264,8 +259,11 @@ impl Task {
                 let completed =
                     self.sessions
                         .completed(&self.app, &self.gateway, &self.node, now, (&message, &complete));
-                let acknowledge = completed.await?;
-                self.send(Message::Binary(acknowledge)).await?;
+                let completed = completed.await;
+                // without the acknowledgement the node says it again
+                if let Some(acknowledge) = self.outlive(completed) {
+                    self.send(Message::Binary(acknowledge)).await?;
+                }
             }
             // telemetry is of no use here, and what a newer agent knows is no fault
             _ => {}
@@ -277,8 +275,7 @@ impl Task {
     async fn replied(&mut self, message: &AgentMessage, reply: AgentJobReply) -> Result<(), End> {
         let job_id = reply.job_id.clone();
         let stored = command_delivery::replied(&self.app, &self.node, message.message_id, &reply).await;
-        if let Err(error) = stored {
-            tracing::error!(node = %self.node, error = &error as &dyn std::error::Error, "failed to store a reply");
+        if self.outlive(stored).is_none() {
             return Ok(());
         }
         let payload = json(&AgentJobReplyAck {
@@ -293,6 +290,21 @@ impl Task {
             payload,
         );
         self.send(Message::Binary(ack.encode())).await
+    }
+
+    /// A store that fails, as on a full disk, takes no channel down: every node would come back at once and fail
+    /// again. What was not done is done at a later look, or asked for again by the node.
+    fn outlive<T>(&self, done: Result<T, StoreError>) -> Option<T> {
+        done.inspect_err(|error| {
+            tracing::error!(
+                node = %self.node,
+                error = error as &dyn std::error::Error,
+                "the store failed a control channel; it stays open"
+            );
+            let failures = "moorline_control_channel_store_failures_total";
+            self.app.metrics.counter(failures, &[]).increment();
+        })
+        .ok()
     }
 
     fn violated(&mut self, what: &'static str) -> Result<(), End> {

@@ -1,6 +1,6 @@
 //! Who gets a channel, and what a control channel carries.
 
-use moorline_protocol::message::{AgentJob, AgentJobReplyAck, MessageType};
+use moorline_protocol::message::{AgentJob, AgentJobReplyAck, AgentTaskAcknowledge, MessageType};
 use moorline_ssm::command::{SendCommand, SendCommandRequest};
 
 use super::peer::Endpoint;
@@ -295,4 +295,31 @@ async fn a_deregistered_nodes_channel_is_closed() {
         node.close_reason().await,
         (CLOSE_POLICY, "deregistered".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_takes_no_channel_down() {
+    let endpoint = Endpoint::start().await;
+    let mut node = endpoint.control_channel(None).await;
+    endpoint.until_connected().await;
+    let writer = &endpoint.test.app.store.writer;
+    let complete = || {
+        serde_json::json!({
+            "SchemaVersion": 1, "TaskId": "unknown-session", "Topic": "agent_task_complete",
+            "FinalTaskStatus": "Success", "InstanceId": "", "Output": "", "RetryNumber": 1,
+        })
+    };
+    let read_only = |on: &str| sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA query_only = {on}")));
+    read_only("ON").execute(writer).await.unwrap();
+    node.say(MessageType::AgentTaskComplete, complete()).await;
+    node.is_served().await;
+    let metrics = endpoint.test.app.metrics.render();
+    assert!(
+        metrics.contains("moorline_control_channel_store_failures_total 1"),
+        "{metrics}"
+    );
+    read_only("OFF").execute(writer).await.unwrap();
+    let complete = node.say(MessageType::AgentTaskComplete, complete()).await;
+    let acknowledged: AgentTaskAcknowledge = node.expect_payload(MessageType::AgentTaskAcknowledge).await;
+    assert_eq!(acknowledged.message_id, complete.message_id.to_string());
 }
