@@ -5,6 +5,7 @@
 //! says "look now".
 
 mod answer;
+mod clock_watch;
 pub(crate) mod command_delivery;
 mod control_channel;
 mod data_channel;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 
 use self::{
     answer::Refusal,
+    clock_watch::SessionAges,
     hub::Hub,
     relay::{Ending, Order, RelayHandle},
     socket::CLOSE_POLICY,
@@ -53,6 +55,7 @@ pub(crate) struct Gateway {
     hub: Hub,
     relays: Mutex<HashMap<SessionId, RelayHandle>>,
     used_tokens: UsedTokens,
+    session_ages: Mutex<SessionAges>,
     started_at: Instant,
 }
 
@@ -62,6 +65,7 @@ impl Gateway {
             hub: Hub::default(),
             relays: Mutex::default(),
             used_tokens: UsedTokens::default(),
+            session_ages: Mutex::default(),
             started_at: Instant::now(),
         }
     }
@@ -74,6 +78,10 @@ impl Gateway {
 
     fn relays(&self) -> MutexGuard<'_, HashMap<SessionId, RelayHandle>> {
         self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session_ages(&self) -> MutexGuard<'_, SessionAges> {
+        self.session_ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn relay(&self, session: &SessionId) -> Option<RelayHandle> {

@@ -72,7 +72,7 @@ impl RelayHandle {
         self.orders.send(order).await.is_ok()
     }
 
-    /// When the session was last used, in milliseconds since the Unix epoch.
+    /// When the session was last used, by the steady clock in milliseconds.
     pub(super) fn last_activity(&self) -> u64 {
         self.last_activity.load(Ordering::Relaxed)
     }
@@ -85,7 +85,7 @@ pub(super) fn new(
     state: SessionState,
 ) -> (RelayHandle, impl Future<Output = ()> + Send) {
     let (sender, orders) = mpsc::channel(ORDERS);
-    let last_activity = Arc::new(AtomicU64::new(clock.unix_millis()));
+    let last_activity = Arc::new(AtomicU64::new(clock.steady_millis()));
     let handle = RelayHandle {
         orders: sender,
         last_activity: Arc::clone(&last_activity),
@@ -104,6 +104,7 @@ pub(super) fn new(
         origin,
         timer: Box::pin(tokio::time::sleep_until(origin + PING_INTERVAL)),
         last_activity,
+        last_used: Duration::ZERO,
         state,
     };
     (handle, driver.run())
@@ -118,6 +119,8 @@ struct Driver {
     origin: Instant,
     timer: Pin<Box<Sleep>>,
     last_activity: Arc<AtomicU64>,
+    /// What `last_activity` was set for.
+    last_used: Duration,
     state: SessionState,
 }
 
@@ -154,8 +157,12 @@ impl Driver {
         loop {
             let now = self.now();
             let moved = self.poll_side(cx, now, Side::Agent) | self.poll_side(cx, now, Side::Client);
-            self.last_activity
-                .store(self.relay.last_activity(), Ordering::Relaxed);
+            let last_used = self.relay.last_activity();
+            if last_used != self.last_used {
+                self.last_used = last_used;
+                let steady_millis = self.clock.steady_millis();
+                self.last_activity.store(steady_millis, Ordering::Relaxed);
+            }
             if let Some(event) = self.relay.poll_event() {
                 return Poll::Ready(Wake::Event(event));
             }

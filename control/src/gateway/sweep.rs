@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Gateway, command_delivery, relay::Ending};
+use super::{
+    Gateway,
+    clock_watch::{Age, ClockStep, ClockWatch},
+    command_delivery,
+    relay::Ending,
+};
 use crate::{
     app::{App, Routing as _},
     store::{SessionRow, SessionStatus, StoreError},
@@ -24,6 +29,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count: u64 = 0;
+    let mut watch = None;
     loop {
         ticks.tick().await;
         let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else {
@@ -31,6 +37,15 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         };
         count += 1;
         report("sync transcripts", app.transcripts.sync().await);
+        let watch = watch.get_or_insert_with(|| ClockWatch::new(&app.clock));
+        if let Some(step) = watch.look(&app.clock) {
+            let settled = settle(&app, &gateway, step).await;
+            if settled.is_ok() {
+                watch.settled(step);
+            }
+            report("follow the clock, which was set", settled);
+            continue;
+        }
         report("look after commands", command_delivery::sweep(&app).await);
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after sessions", look_after_sessions(&app, &gateway).await);
@@ -47,21 +62,40 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
     }
 }
 
+/// The wall clock was set: nothing is decided by it now, and what waits for a time of the old one is moved.
+pub(super) async fn settle(app: &App, gateway: &Gateway, step: ClockStep) -> Result<(), StoreError> {
+    tracing::warn!(
+        millis = step.millis,
+        "the clock of this machine was set; deadlines are moved with it"
+    );
+    let open = app.store.open_sessions().await?;
+    app.store.move_deadlines(step.millis, step.between).await?;
+    let mut ages = gateway.session_ages();
+    for session in &open {
+        ages.of(session, &app.clock, true);
+    }
+    Ok(())
+}
+
 pub(super) async fn look_after_sessions(app: &Arc<App>, gateway: &Arc<Gateway>) -> Result<(), StoreError> {
     for session in app.store.orphaned_sessions().await? {
         let reason = "the node was deregistered".to_owned();
         end_session(app, gateway, &session, (SessionStatus::Terminated, reason)).await?;
     }
-    let now = app.clock.unix_millis();
-    for session in app.store.open_sessions().await? {
+    let open = app.store.open_sessions().await?;
+    gateway.session_ages().forget_others(&open);
+    for session in open {
         let relay = gateway.relay(&session.session_id);
-        let relay_activity = relay.as_ref().map_or(0, |relay| relay.last_activity());
-        let last_activity = session.last_activity_at.max(relay_activity);
+        let Age { age, mut idle } = gateway.session_ages().of(&session, &app.clock, false);
+        if let Some(relay) = &relay {
+            idle = idle.min(app.clock.steady_millis().saturating_sub(relay.last_activity()));
+        }
         let attached = relay.is_some();
         let waited_out = gateway.started_at.elapsed() >= ATTACH_TIMEOUT;
-        if let Some(end) = overdue(&session, now, last_activity, attached, waited_out) {
+        let last_activity = app.clock.unix_millis().saturating_sub(idle);
+        if let Some(end) = overdue(&session, Age { age, idle }, attached, waited_out) {
             end_session(app, gateway, &session, end).await?;
-        } else if last_activity >= session.last_activity_at + USE_RESOLUTION_MILLIS {
+        } else if last_activity >= session.last_activity_at.saturating_add(USE_RESOLUTION_MILLIS) {
             app.store.session_used(&session.session_id, last_activity).await?;
         }
     }
@@ -71,12 +105,10 @@ pub(super) async fn look_after_sessions(app: &Arc<App>, gateway: &Arc<Gateway>) 
 /// Whether a session must end now, and why.
 fn overdue(
     session: &SessionRow,
-    now: u64,
-    last_activity: u64,
+    Age { age, idle }: Age,
     attached: bool,
     waited_out: bool,
 ) -> Option<(SessionStatus, String)> {
-    let age = now.saturating_sub(session.started_at);
     let minutes = |millis: u64| millis / 60_000;
     if let Some(limit) = session.max_duration_millis.filter(|limit| age >= *limit) {
         let text = format!(
@@ -85,7 +117,6 @@ fn overdue(
         );
         return Some((SessionStatus::Terminated, text));
     }
-    let idle = now.saturating_sub(last_activity);
     if idle >= session.idle_timeout_millis {
         let text = format!(
             "the session was not used for {} minutes",

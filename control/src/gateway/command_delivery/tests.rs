@@ -5,6 +5,7 @@ use moorline_ssm::command::{
 };
 
 use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
+use crate::gateway::clock_watch::ClockWatch;
 
 const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
 
@@ -331,4 +332,32 @@ async fn commands_are_forgotten_after_thirty_days_unless_they_are_open() {
     fleet.sweep().await;
     assert_eq!(listed().await, [open.command_id]);
     assert_ne!(listed().await, [ended.command_id]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_leaves_commands_the_time_they_had() {
+    const DAYS_MILLIS: i64 = 20 * 86_400_000;
+    for step in [DAYS_MILLIS, -DAYS_MILLIS] {
+        let fleet = Fleet::new().await;
+        let (taken, silent) = (fleet.node(1).await, fleet.node(2).await);
+        let command = fleet.send(ONE_STEP, &[&taken, &silent]).await;
+        let job = fleet.due_job(&taken).await;
+        fleet.ack(&taken, &job, "200").await;
+        fleet.due_job(&silent).await;
+        let app = &fleet.endpoint.app;
+        let mut watch = ClockWatch::new(&app.clock);
+        fleet.endpoint.step_clock(step);
+        let step = watch.look(&app.clock).unwrap();
+        app.store.move_deadlines(step.millis, step.between).await.unwrap();
+        fleet.endpoint.advance_millis(10_000);
+        super::sweep(app).await.unwrap();
+        assert_eq!(fleet.status(&command, &taken).await, "InProgress");
+        assert_eq!(fleet.status(&command, &silent).await, "Pending");
+        // it is sent again in time
+        fleet.due_job(&silent).await;
+        fleet.endpoint.advance_millis(24 * 3_600_000);
+        super::sweep(app).await.unwrap();
+        assert_eq!(fleet.status(&command, &taken).await, "TimedOut");
+        assert_eq!(fleet.status(&command, &silent).await, "TimedOut");
+    }
 }

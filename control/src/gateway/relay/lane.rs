@@ -321,7 +321,11 @@ mod tests {
         lane.acknowledge(0);
         lane.acknowledged = NumberSet::default();
         lane.push_data(0, Uuid::nil(), frame("a"));
-        assert_eq!(drain(&mut lane), ["a"], "its first place in the queue is nobody's");
+        assert_eq!(
+            drain(&mut lane),
+            ["a"],
+            "its first place in the queue is nobody's"
+        );
         assert_eq!(lane.queued_bytes, 0);
     }
 

@@ -60,7 +60,7 @@ pub(crate) struct Relay {
     gate: HandshakeGate,
     phase: Phase,
     events: VecDeque<RelayEvent>,
-    last_activity: u64,
+    last_activity: Duration,
 }
 
 impl Relay {
@@ -83,7 +83,7 @@ impl Relay {
             gate: HandshakeGate::default(),
             phase: Phase::Open,
             events: VecDeque::new(),
-            last_activity: now.unix_millis,
+            last_activity: now.monotonic,
             session,
         }
     }
@@ -193,7 +193,7 @@ impl Relay {
         self.client_in_use = true;
         let typed = matches!(message.payload_type, PayloadType::Output | PayloadType::Flag);
         if typed {
-            self.last_activity = now.unix_millis;
+            self.last_activity = now.monotonic;
         }
         let number = message.sequence_number;
         if message.payload_type == PayloadType::HandshakeResponse {
@@ -211,7 +211,7 @@ impl Relay {
 
     fn output(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
         if self.session.session_type == SessionType::Port {
-            self.last_activity = now.unix_millis;
+            self.last_activity = now.monotonic;
         }
         if self.client.is_some() {
             self.client_in_use = true;
@@ -360,8 +360,8 @@ impl Relay {
         self.check_deadlines(now);
     }
 
-    /// When somebody last used the session, in milliseconds since the Unix epoch.
-    pub(crate) fn last_activity(&self) -> u64 {
+    /// When somebody last used the session.
+    pub(crate) fn last_activity(&self) -> Duration {
         self.last_activity
     }
 }

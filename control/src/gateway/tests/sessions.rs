@@ -12,7 +12,8 @@ use super::peer::{Endpoint, Peer};
 use crate::{
     gateway::{
         socket::{CLOSE_NORMAL, CLOSE_POLICY},
-        sweep::look_after_sessions,
+        clock_watch::ClockWatch,
+        sweep::{look_after_sessions, settle},
     },
     store::{AgentEnd, SessionStatus as StoredStatus},
 };
@@ -263,7 +264,7 @@ async fn an_unused_session_ends_and_so_does_one_that_lasts_too_long() {
     let last = {
         let relay = endpoint.gateway.relay(&id.parse().unwrap()).unwrap();
         let used = async {
-            while relay.last_activity() < endpoint.test.now() {
+            while relay.last_activity() < endpoint.test.app.clock.steady_millis() {
                 tokio::task::yield_now().await;
             }
         };
@@ -272,7 +273,7 @@ async fn an_unused_session_ends_and_so_does_one_that_lasts_too_long() {
             .unwrap();
         relay.last_activity()
     };
-    assert_eq!(last, endpoint.test.now());
+    assert_eq!(last, endpoint.test.app.clock.steady_millis());
     endpoint.test.advance_millis(19 * 60_000);
     look_after_sessions(&endpoint.test.app, &endpoint.gateway)
         .await
@@ -410,7 +411,10 @@ async fn an_end_that_was_reported_before_a_restart_is_told_after_it() {
     let token = resume(&endpoint, &id).await.token_value.unwrap();
     let mut client = endpoint.client_side(&id, &token, "c").await;
     let closed = client.expect_closed().await;
-    assert_eq!((closed.output.as_str(), closed.moorline_exit_code), ("bye", Some(4)));
+    assert_eq!(
+        (closed.output.as_str(), closed.moorline_exit_code),
+        ("bye", Some(4))
+    );
     until_status(&endpoint, SessionState::History, SessionStatus::Terminated).await;
 }
 
@@ -469,6 +473,30 @@ async fn a_flood_of_unreadable_frames_closes_its_own_socket_only() {
         (1007, "too many frames that cannot be read")
     );
     agent.is_served().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_session_and_keeps_none() {
+    for step in [365 * 86_400_000, -365 * 86_400_000] {
+        let endpoint = Endpoint::start().await;
+        let Opened { mut client, .. } = open(&endpoint).await;
+        let (app, gateway) = (&endpoint.test.app, &endpoint.gateway);
+        let mut watch = ClockWatch::new(&app.clock);
+        endpoint.test.step_clock(step);
+        let step = watch.look(&app.clock).unwrap();
+        settle(app, gateway, step).await.unwrap();
+        for minute in 0..20 {
+            look_after_sessions(app, gateway).await.unwrap();
+            let open = app.store.open_sessions().await.unwrap();
+            assert_eq!(open.len(), 1, "after {minute} minutes");
+            endpoint.test.advance_millis(60_000);
+        }
+        look_after_sessions(app, gateway).await.unwrap();
+        assert_eq!(
+            client.expect_closed().await.output,
+            "the session was not used for 20 minutes"
+        );
+    }
 }
 
 #[tokio::test]

@@ -190,6 +190,36 @@ impl Store {
         Ok(nodes)
     }
 
+    /// The wall clock was set by this much: what is open keeps the time it had. Commands that were requested
+    /// between the two times know the clock as it is now.
+    pub(crate) async fn move_deadlines(
+        &self,
+        millis: i64,
+        (since, until): (u64, u64),
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "move deadlines";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        for sql in [
+            "UPDATE command SET delivery_deadline = delivery_deadline + $1 \
+             WHERE NOT (requested_at >= $2 AND requested_at <= $3) \
+             AND command_id IN (SELECT command_id FROM invocation WHERE deadline_at IS NOT NULL)",
+            "UPDATE invocation SET deadline_at = deadline_at + $1, \
+             next_send_at = next_send_at + $1 \
+             WHERE deadline_at IS NOT NULL AND NOT (requested_at >= $2 AND requested_at <= $3)",
+            "UPDATE invocation SET cancel_next_send_at = cancel_next_send_at + $1 \
+             WHERE cancel_next_send_at IS NOT NULL AND NOT (requested_at >= $2 AND requested_at <= $3)",
+        ] {
+            sqlx::query(sql)
+                .bind(millis)
+                .bind(column_millis(since))
+                .bind(column_millis(until))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+        }
+        tx.commit().await.map_err(failed_to(DOING))
+    }
+
     /// Deletes commands that were requested before `cutoff` and have ended, a bounded part at a time. `false`: there
     /// are none.
     pub(crate) async fn forget_commands(&self, cutoff: u64) -> Result<bool, StoreError> {

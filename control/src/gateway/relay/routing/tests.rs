@@ -574,7 +574,11 @@ fn the_end_does_not_wait_for_ever() {
     bench.drain(Side::Client);
     bench.pass(10 * SECOND);
     assert_eq!(closed(&bench.drain(Side::Client)).output, "broken pipe");
-    assert_eq!(bench.events(), [RelayEvent::Ended(failed)], "what the node said stays");
+    assert_eq!(
+        bench.events(),
+        [RelayEvent::Ended(failed)],
+        "what the node said stays"
+    );
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
     bench.detach(Side::Client);
     bench.events();
@@ -658,11 +662,11 @@ fn only_typing_counts_as_use_of_a_shell() {
     );
     assert_eq!(bench.relay.last_activity(), start);
     bench.receive(Side::Client, &input(1, "x"));
-    assert_eq!(bench.relay.last_activity(), start + SECOND);
+    assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
     let mut bench = Bench::attached(SessionType::Port, ours("c"));
     bench.pass(SECOND);
     bench.receive(Side::Agent, &output(0, "x"));
-    assert_eq!(bench.relay.last_activity(), start + SECOND);
+    assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
 }
 
 #[test]
