@@ -134,6 +134,7 @@ impl Attached<'_> {
                 typed = keys.recv(), if takes_input => self.on_input(typed),
                 signal = signals.next() => self.on_signal(signal),
                 () = self.writer.room(), if !has_room => None,
+                () = self.writer.gone() => Some(Ending::OutputClosed),
                 () = sleep_until(again), if self.end_of_input.is_some() => {
                     self.type_end_of_input();
                     None

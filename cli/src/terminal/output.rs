@@ -51,6 +51,11 @@ impl OutputWriter {
         let _gone = self.sender.reserve().await;
     }
 
+    /// Waits until nothing can be written any more.
+    pub(crate) async fn gone(&self) {
+        self.sender.closed().await;
+    }
+
     /// Queues data. Returns whether someone still reads it.
     pub(crate) fn push(&self, stream: Stream, data: Bytes) -> bool {
         !matches!(
