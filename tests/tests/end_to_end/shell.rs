@@ -1,10 +1,11 @@
 //! `moorline shell`: a terminal on a node.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fs::File, process::Stdio, time::Duration};
 
-use anyhow::{Result, ensure};
-use moorline_tests::{Site, WorkerKind};
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{PATIENCE, Site, WorkerKind, run};
 use serde_json::json;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_shell_ends_with_the_exit_code_of_the_shell() -> Result<()> {
@@ -142,5 +143,65 @@ async fn without_a_terminal_standard_input_goes_to_the_shell() -> Result<()> {
         .run_with_input(&["shell", site.node.id()], b"echo pi''ped; exit 4\n")
         .await?;
     ensure!(ran.code == 4 && ran.stdout.contains("piped"), "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_output_that_takes_no_more_ends_the_shell_on_the_node() -> Result<()> {
+    let site = Site::start().await?;
+    let mut shell = site
+        .cli()
+        .command(&["shell", site.node.id()])?
+        .stdin(Stdio::piped())
+        .stdout(File::options().write(true).open("/dev/full")?)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let input = shell.stdin.take();
+    let status = timeout(PATIENCE, shell.wait()).await??;
+    drop(input);
+    ensure!(!status.success(), "{status}");
+    site.node.wait_workers(WorkerKind::Session, 0).await?;
+    Ok(())
+}
+
+/// As by an endpoint that still waits for the node, to a daemon that began anew meanwhile.
+#[tokio::test]
+async fn a_session_that_is_told_again_is_not_served_twice() -> Result<()> {
+    let site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    let sessions = site
+        .api()
+        .call("DescribeSessions", json!({"State": "Active"}))
+        .await?;
+    let task = json!({
+        "content": {
+            "DocumentName": "Shell",
+            "DocumentContent": {"schemaVersion": "1.0", "sessionType": "Standard_Stream"},
+            "SessionId": sessions["Sessions"][0]["SessionId"],
+        },
+        "state_dir": site.node.state_dir(),
+        "credentials": null,
+        "default_user": "",
+    });
+    let daemon = site.node.daemon_pid().context("the daemon runs")?;
+    let agent = std::fs::read_link(format!("/proc/{daemon}/exe"))?;
+    let task = task.to_string();
+    let again = run(
+        agent,
+        &["worker", "session"],
+        &BTreeMap::new(),
+        Some(task.as_bytes()),
+        PATIENCE,
+    )
+    .await?
+    .with_code(75)?;
+    ensure!(
+        again.stdout.is_empty(),
+        "the end of a session is told that has not ended: {again:?}"
+    );
+    terminal.send("echo still-''here; exit 5\n")?;
+    terminal.expect("still-here").await?;
+    ensure!(terminal.wait().await? == 5);
     Ok(())
 }
