@@ -80,7 +80,7 @@ pub(crate) trait Routing: Send + Sync + fmt::Debug {
     fn nudge(&self, node: &InstanceId);
     /// End the session's channels on both sides; the reason is shown to the client, empty for a normal end.
     fn end_session<'a>(&'a self, session: &'a SessionId, reason: &'a str) -> BoxFuture<'a, ()>;
-    /// The node was deregistered or lost its right: close its control channel.
+    /// The node was deregistered: close its control channel.
     fn disconnect<'a>(&'a self, node: &'a InstanceId, reason: &'a str) -> BoxFuture<'a, ()>;
 }
 
