@@ -22,6 +22,8 @@ use crate::{
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The largest chunk of a transcript (docs/deviations.md).
 const MAX_CHUNK_BYTES: usize = MOST_BODY_BYTES;
+/// How long after the end of its session a recording may still arrive: its node may have been away.
+const LATE_MILLIS: u64 = 60 * 60 * 1000;
 
 pub(super) async fn answer(
     app: &Arc<App>,
@@ -62,9 +64,8 @@ pub(super) async fn answer(
             Ok(answer::token("CreateDataChannelOutput", &token))
         }
         Route::Transcript(session) => {
-            // a recording may arrive after the end of its session
-            session_of(app, &principal, "moorline:PutTranscript", &session).await?;
-            store_chunk(app, node, &session, &parts, body.bytes.clone()).await
+            let row = session_of(app, &principal, "moorline:PutTranscript", &session).await?;
+            store_chunk(app, node, &row, &parts, body.bytes.clone()).await
         }
     }
 }
@@ -88,16 +89,19 @@ async fn session_of(
 async fn store_chunk(
     app: &App,
     node: &InstanceId,
-    session: &SessionId,
+    row: &SessionRow,
     parts: &Parts,
     chunk: Bytes,
 ) -> Result<Answer, Refusal> {
+    let session = &row.session_id;
     let (offset, complete) = chunk_position(parts.uri.query().unwrap_or_default())?;
     let now = app.clock.unix_millis();
-    if offset == 0 {
+    let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
+    let is_closed = row.ended_at.is_some_and(late) || app.store.transcript_is_complete(session).await?;
+    if offset == 0 && !is_closed {
         app.store.transcript_started(session, node, now).await?;
     }
-    match app.transcripts.append(session, offset, chunk, complete).await? {
+    match app.transcripts.append(session, offset, chunk, (complete, is_closed)).await? {
         Appended::Stored(length) => {
             if complete {
                 app.store.transcript_completed(session, now).await?;
@@ -108,6 +112,21 @@ async fn store_chunk(
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
             "the transcript of session {session} has {length} bytes; more are not kept"
         ))),
+        Appended::Closed(length) => Err(Refusal::new(
+            StatusCode::GONE,
+            "ValidationException",
+            format!("the transcript of session {session} is closed with {length} bytes; nothing is added to it"),
+        )),
+        Appended::NoRoom => {
+            tracing::warn!(%session, "the disk is nearly full; a chunk of a transcript was refused");
+            let refused = "moorline_transcript_chunks_without_room_total";
+            app.metrics.counter(refused, &[]).increment();
+            Err(Refusal::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "InternalServerError",
+                "the disk of the endpoint is nearly full; send this again later",
+            ))
+        }
     }
 }
 

@@ -17,6 +17,9 @@ use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
 
 /// The largest recording that is kept, in bytes.
 pub(crate) const MAX_TRANSCRIPT_BYTES: u64 = 1024 * 1024 * 1024;
+/// What recordings leave free on their file system, which the database shares: so much, or a twentieth of a small one.
+const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
+const RESERVED_PART: u64 = 20;
 /// Appends are serialised by session, over this many locks.
 const LOCKS: usize = 64;
 
@@ -29,6 +32,33 @@ pub(crate) enum Appended {
     WrongOffset(u64),
     /// The recording would pass [`MAX_TRANSCRIPT_BYTES`].
     TooLong(u64),
+    /// It would add to a recording that is closed.
+    Closed(u64),
+    /// The file system is nearly full.
+    NoRoom,
+}
+
+/// Of a file system, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    available: u64,
+    total: u64,
+}
+
+impl Space {
+    fn around(file: &File) -> io::Result<Self> {
+        let file_system = nix::sys::statvfs::fstatvfs(file)?;
+        let unit = file_system.fragment_size();
+        Ok(Self {
+            available: file_system.blocks_available().saturating_mul(unit),
+            total: file_system.blocks().saturating_mul(unit),
+        })
+    }
+
+    fn has_room_for(self, bytes: u64) -> bool {
+        let reserved = RESERVED_BYTES.min(self.total / RESERVED_PART);
+        self.available.saturating_sub(bytes) >= reserved
+    }
 }
 
 /// The directory of transcripts.
@@ -38,6 +68,8 @@ pub(crate) struct TranscriptFiles {
     locks: Arc<[Mutex<()>; LOCKS]>,
     /// Recordings written since the last [`Self::sync`].
     unsynced: Arc<Mutex<BTreeSet<SessionId>>>,
+    /// A function, so that tests can fill the disk.
+    space: fn(&File) -> io::Result<Space>,
 }
 
 impl TranscriptFiles {
@@ -47,23 +79,39 @@ impl TranscriptFiles {
             dir,
             locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
             unsynced: Arc::default(),
+            space: Space::around,
         }
     }
 
-    /// Stores a chunk if it begins exactly where the recording ends, so that a repeated one is harmless.
+    /// On a disk that is nearly full.
+    #[cfg(test)]
+    pub(crate) fn without_room(dir: PathBuf) -> Self {
+        Self {
+            space: |_| {
+                Ok(Space {
+                    available: RESERVED_BYTES,
+                    total: u64::MAX,
+                })
+            },
+            ..Self::new(dir)
+        }
+    }
+
+    /// Stores a chunk if it begins exactly where the recording ends, so that a repeated one is harmless. A closed
+    /// recording takes no more bytes; that it is complete can still be said.
     pub(crate) async fn append(
         &self,
         session: &SessionId,
         offset: u64,
         chunk: Bytes,
-        complete: bool,
+        (complete, is_closed): (bool, bool),
     ) -> Result<Appended, StoreError> {
         let files = self.clone();
         let session = session.clone();
         blocking(move || {
             let path = files.path(&session);
             files
-                .append_now(&session, &path, offset, &chunk, complete)
+                .append_now(&session, &path, offset, &chunk, (complete, is_closed))
                 .map_err(file_error("append to the transcript", &path))
         })
         .await
@@ -75,9 +123,12 @@ impl TranscriptFiles {
         path: &Path,
         offset: u64,
         chunk: &[u8],
-        complete: bool,
+        (complete, is_closed): (bool, bool),
     ) -> io::Result<Appended> {
         let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        if is_closed && !path.try_exists()? {
+            return Ok(Appended::Closed(0));
+        }
         let file = self.open_for_append(path)?;
         let length = file.metadata()?.len();
         if offset != length {
@@ -87,6 +138,12 @@ impl TranscriptFiles {
         let longer = length.saturating_add(added);
         if longer > MAX_TRANSCRIPT_BYTES {
             return Ok(Appended::TooLong(length));
+        }
+        if added > 0 && is_closed {
+            return Ok(Appended::Closed(length));
+        }
+        if added > 0 && !(self.space)(&file)?.has_room_for(added) {
+            return Ok(Appended::NoRoom);
         }
         if let Err(error) = file.write_all_at(chunk, length) {
             // half a chunk would be taken for a whole one when the node asks how much is here
@@ -255,6 +312,16 @@ impl Store {
         .await
         .map_err(failed_to("record a transcript"))?;
         Ok(())
+    }
+
+    /// Whether the node said that nothing follows.
+    pub(crate) async fn transcript_is_complete(&self, session: &SessionId) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM transcript WHERE session_id = $1 AND completed_at IS NOT NULL")
+            .bind(session.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to("look a transcript up"))?;
+        Ok(row.is_some())
     }
 
     pub(crate) async fn transcript_completed(&self, session: &SessionId, now: u64) -> Result<(), StoreError> {

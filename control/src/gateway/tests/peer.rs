@@ -68,6 +68,12 @@ impl Endpoint {
         self.gateway = gateway;
     }
 
+    /// The disk is nearly full from now on.
+    pub(super) async fn without_room(&mut self) {
+        self.test.fill_disk();
+        self.address = serve(&self.test, &self.gateway).await;
+    }
+
     pub(super) fn node(&self) -> InstanceId {
         node_id(1)
     }

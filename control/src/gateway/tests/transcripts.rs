@@ -152,3 +152,43 @@ async fn transcripts_are_listed_by_node_with_length_and_state() {
         }
     }
 }
+
+#[tokio::test]
+async fn nothing_is_added_to_a_recording_that_is_complete() {
+    let endpoint = with_session().await;
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
+    assert_eq!(put(&endpoint, "offset=3&complete=true", b"[1]\n").await.0, 200);
+    let (status, text) = put(&endpoint, "offset=7", b"[2]\n").await;
+    assert_eq!(status, 410);
+    assert!(text.contains("is closed with 7 bytes"), "{text}");
+    assert_eq!(get(&endpoint, 0, None).await, ("{}\n[1]\n".to_owned(), 7, true));
+    // a node that missed the answer to its last chunk finds out, and may say the end again
+    assert_eq!(put(&endpoint, "offset=3&complete=true", b"[1]\n").await.0, 409);
+    assert_eq!(put(&endpoint, "offset=7&complete=true", b"").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_recording_may_follow_its_session_for_an_hour() {
+    let endpoint = with_session().await;
+    let store = &endpoint.test.app.store;
+    let status = crate::store::SessionStatus::Terminated;
+    let id = ID.parse().unwrap();
+    let ended = store
+        .end_session(&id, status, "", None, endpoint.test.now())
+        .await;
+    assert!(ended.unwrap());
+    endpoint.test.advance_millis(59 * 60_000);
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
+    endpoint.test.advance_millis(2 * 60_000);
+    assert_eq!(put(&endpoint, "offset=3", b"[1]\n").await.0, 410);
+    assert_eq!(put(&endpoint, "offset=3&complete=true", b"").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_node_is_asked_to_wait_with_its_recording_while_the_disk_is_nearly_full() {
+    let mut endpoint = with_session().await;
+    endpoint.without_room().await;
+    let (status, text) = put(&endpoint, "offset=0", b"{}\n").await;
+    assert_eq!(status, 507);
+    assert!(text.contains("nearly full"), "{text}");
+}
