@@ -630,6 +630,21 @@ fn a_node_that_stays_away_ends_its_session() {
 }
 
 #[test]
+fn our_own_node_may_stay_away_for_longer() {
+    let mut bench = Bench::attached(SessionType::StandardStream, ours("c"));
+    bench.attach(Side::Agent, ours("")).unwrap();
+    bench.detach(Side::Agent);
+    bench.drain(Side::Client);
+    bench.pass(119 * SECOND);
+    assert_eq!(bench.drain(Side::Client), []);
+    bench.pass(SECOND);
+    assert_eq!(
+        closed(&bench.drain(Side::Client)).output,
+        "connection to the node lost"
+    );
+}
+
+#[test]
 fn a_node_that_never_comes_fails_its_session() {
     let mut bench = Bench::new(SessionType::StandardStream);
     bench.attach(Side::Client, stock("c")).unwrap();
