@@ -41,7 +41,8 @@ pub(super) struct SessionDelivery {
 struct Told {
     started: bool,
     ended: u32,
-    ended_at: u64,
+    /// When its end was told last, by the steady clock.
+    ended_at: Option<u64>,
 }
 
 impl SessionDelivery {
@@ -58,12 +59,13 @@ impl SessionDelivery {
         for session in due {
             let (SessionDue::Start { session_id, .. } | SessionDue::End { session_id }) = &session;
             let mut so_far = self.told.get(session_id).copied().unwrap_or_default();
-            if so_far.is_told_enough(now) {
+            let steady_millis = app.clock.steady_millis();
+            if so_far.is_told_enough(steady_millis) {
                 // a node that never heard of it does not answer; others wait for this place
                 app.store.session_told(session_id).await?;
                 continue;
             }
-            frames.extend(so_far.tell(node, &session, now));
+            frames.extend(so_far.tell(node, &session, now, steady_millis));
             told.insert(session_id.clone(), so_far);
         }
         self.told = told;
@@ -79,8 +81,7 @@ impl SessionDelivery {
         now: Now,
         (message, complete): (&AgentMessage, &AgentTaskComplete),
     ) -> Result<Bytes, StoreError> {
-        if let Ok(session) = complete.task_id.parse::<SessionId>()
-        {
+        if let Ok(session) = complete.task_id.parse::<SessionId>() {
             // on disk before the acknowledgement: the node forgets its session with it
             let end = agent_end(complete);
             if app.store.session_agent_done(&session, node, &end).await? {
@@ -137,15 +138,16 @@ async fn end_session(
 }
 
 impl Told {
-    fn was_told_recently(&self, now: Now) -> bool {
-        now.unix_millis.saturating_sub(self.ended_at) < TELL_AGAIN_MILLIS
+    fn was_told_recently(&self, steady_millis: u64) -> bool {
+        let passed = |then: u64| steady_millis.saturating_sub(then);
+        self.ended_at.is_some_and(|then| passed(then) < TELL_AGAIN_MILLIS)
     }
 
-    fn is_told_enough(&self, now: Now) -> bool {
-        self.ended >= MOST_TELLINGS && !self.was_told_recently(now)
+    fn is_told_enough(&self, steady_millis: u64) -> bool {
+        self.ended >= MOST_TELLINGS && !self.was_told_recently(steady_millis)
     }
 
-    fn tell(&mut self, node: &InstanceId, due: &SessionDue, now: Now) -> Option<Bytes> {
+    fn tell(&mut self, node: &InstanceId, due: &SessionDue, now: Now, steady_millis: u64) -> Option<Bytes> {
         match due {
             SessionDue::Start { .. } if self.started => None,
             SessionDue::Start { session_id, content } => {
@@ -153,11 +155,11 @@ impl Told {
                 Some(interactive_shell(session_id, content, now))
             }
             SessionDue::End { session_id } => {
-                if self.was_told_recently(now) {
+                if self.was_told_recently(steady_millis) {
                     return None;
                 }
                 self.ended += 1;
-                self.ended_at = now.unix_millis;
+                self.ended_at = Some(steady_millis);
                 Some(channel_closed(node, session_id, now))
             }
         }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Gateway,
     clock_watch::{Age, ClockStep, ClockWatch},
@@ -24,12 +26,17 @@ const SESSION_TICKS: u64 = 5;
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The use of a session is written down when it is this much newer than what is stored, in milliseconds.
 const USE_RESOLUTION_MILLIS: u64 = 30_000;
+/// Sessions that have ended, and their transcripts, are kept this long, in milliseconds: 90 days.
+const RETENTION_MILLIS: u64 = 90 * 24 * 60 * 60 * 1000;
+/// Nothing is deleted until the clock went undisturbed for this time: one that is wrong makes all history old.
+const UNDISTURBED: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count: u64 = 0;
     let mut watch = None;
+    let mut undisturbed_since = Instant::now();
     loop {
         ticks.tick().await;
         let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else {
@@ -44,11 +51,15 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
                 watch.settled(step);
             }
             report("follow the clock, which was set", settled);
+            undisturbed_since = Instant::now();
             continue;
         }
         report("look after commands", command_delivery::sweep(&app).await);
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after sessions", look_after_sessions(&app, &gateway).await);
+            if undisturbed_since.elapsed() >= UNDISTURBED {
+                report("delete old sessions", forget_sessions(&app).await);
+            }
         }
     }
 }
@@ -60,6 +71,17 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
             "failed to {doing}; it is tried again"
         );
     }
+}
+
+/// A bounded part at a time. The recording goes first: a row without one can be deleted later, a file without a row
+/// would stay.
+pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
+    let cutoff = app.clock.unix_millis().saturating_sub(RETENTION_MILLIS);
+    for session in app.store.sessions_ended_before(cutoff).await? {
+        app.transcripts.remove(&session).await?;
+        app.store.forget_session(&session).await?;
+    }
+    Ok(())
 }
 
 /// The wall clock was set: nothing is decided by it now, and what waits for a time of the old one is moved.

@@ -1,5 +1,9 @@
 //! Sessions: one row each, from StartSession to the end and after.
 
+mod end;
+
+pub(crate) use end::AgentEnd;
+
 use moorline_protocol::{
     document::SessionType,
     types::{InstanceId, SessionId},
@@ -13,7 +17,6 @@ const TELL_ENDED_FOR_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Sessions of one node that are due at the same time, those to start first; others follow as these attach, or have
 /// been told often enough.
 const MOST_DUE: i64 = 256;
-
 /// Where a session stands, as DescribeSessions shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionStatus {
@@ -100,14 +103,6 @@ pub(crate) struct SessionQuery {
     /// Continue behind this one: start and id of the last session of the page before.
     pub(crate) behind: Option<(u64, String)>,
     pub(crate) limit: u32,
-}
-
-/// How the node says that its side ended.
-#[derive(Debug, Clone)]
-pub(crate) struct AgentEnd {
-    pub(crate) status: SessionStatus,
-    pub(crate) details: String,
-    pub(crate) exit_code: Option<i32>,
 }
 
 /// What a node must be told about its sessions.
@@ -279,67 +274,6 @@ impl Store {
         .execute(&self.writer)
         .await
         .map_err(failed_to("record the use of a session"))?;
-        Ok(())
-    }
-
-    /// The end. `false`: it had ended before, or never was. What the node itself reported of its end holds.
-    pub(crate) async fn end_session(
-        &self,
-        id: &SessionId,
-        status: SessionStatus,
-        details: &str,
-        exit_code: Option<i32>,
-        now: u64,
-    ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE session SET status = COALESCE(agent_status, $2), \
-             details = CASE WHEN agent_status IS NULL THEN $3 ELSE details END, \
-             exit_code = COALESCE(exit_code, $4), ended_at = $5 \
-             WHERE session_id = $1 AND ended_at IS NULL",
-        )
-        .bind(id.as_str())
-        .bind(status.as_str())
-        .bind(details)
-        .bind(exit_code)
-        .bind(column_millis(now))
-        .execute(&self.writer)
-        .await
-        .map_err(failed_to("end a session"))?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// The node reported its side as over; its first report counts.
-    pub(crate) async fn session_agent_done(
-        &self,
-        id: &SessionId,
-        node: &InstanceId,
-        end: &AgentEnd,
-    ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE session SET agent_done = 1, \
-             agent_status = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $3 ELSE agent_status END, \
-             details = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $4 ELSE details END, \
-             exit_code = CASE WHEN ended_at IS NULL AND agent_done = 0 THEN $5 ELSE exit_code END \
-             WHERE session_id = $1 AND instance_id = $2",
-        )
-        .bind(id.as_str())
-        .bind(node.as_str())
-        .bind(end.status.as_str())
-        .bind(&end.details)
-        .bind(end.exit_code)
-        .execute(&self.writer)
-        .await
-        .map_err(failed_to("record that a node left its session"))?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// The node was told often enough that this session has ended.
-    pub(crate) async fn session_told(&self, id: &SessionId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE session SET agent_done = 1 WHERE session_id = $1 AND ended_at IS NOT NULL")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await
-            .map_err(failed_to("record that a node knows the end of its session"))?;
         Ok(())
     }
 }

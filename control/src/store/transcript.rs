@@ -196,6 +196,18 @@ impl TranscriptFiles {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes a recording, if there is one.
+    pub(crate) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
+        let path = self.path(session);
+        blocking(move || match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error("remove the transcript", &path)(error))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Length of the recording; `None`: there is none.
     pub(crate) async fn length(&self, session: &SessionId) -> Result<Option<u64>, StoreError> {
         let path = self.path(session);

@@ -5,7 +5,7 @@ use moorline_ssm::transcript::{
 };
 
 use super::peer::Endpoint;
-use crate::store::NewSession;
+use crate::{gateway::sweep::forget_sessions, store::NewSession};
 
 const ID: &str = "admin-0123456789abcdef0";
 
@@ -191,4 +191,33 @@ async fn a_node_is_asked_to_wait_with_its_recording_while_the_disk_is_nearly_ful
     let (status, text) = put(&endpoint, "offset=0", b"{}\n").await;
     assert_eq!(status, 507);
     assert!(text.contains("nearly full"), "{text}");
+}
+
+#[tokio::test]
+async fn an_ended_session_is_forgotten_with_its_recording_after_ninety_days() {
+    const DAY_MILLIS: u64 = 86_400_000;
+    let endpoint = with_session().await;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    let app = &endpoint.test.app;
+    let id = ID.parse().unwrap();
+    endpoint.test.advance_millis(91 * DAY_MILLIS);
+    forget_sessions(app).await.unwrap();
+    let is_known = async || app.store.session(&id).await.unwrap().is_some();
+    assert!(is_known().await, "one that has not ended stays");
+
+    let status = crate::store::SessionStatus::Terminated;
+    let ended = app
+        .store
+        .end_session(&id, status, "", None, endpoint.test.now())
+        .await;
+    assert!(ended.unwrap());
+    endpoint.test.advance_millis(89 * DAY_MILLIS);
+    forget_sessions(app).await.unwrap();
+    assert!(is_known().await);
+    assert_eq!(app.transcripts.length(&id).await.unwrap(), Some(3));
+    endpoint.test.advance_millis(2 * DAY_MILLIS);
+    forget_sessions(app).await.unwrap();
+    assert!(!is_known().await);
+    assert!(!app.store.transcript_is_complete(&id).await.unwrap());
+    assert_eq!(app.transcripts.length(&id).await.unwrap(), None);
 }

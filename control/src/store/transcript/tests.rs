@@ -11,7 +11,10 @@ fn files() -> (TranscriptFiles, tempfile::TempDir) {
 
 async fn append(files: &TranscriptFiles, id: &str, offset: u64, chunk: &'static [u8]) -> Appended {
     let chunk = Bytes::from_static(chunk);
-    files.append(&session(id), offset, chunk, (false, false)).await.unwrap()
+    files
+        .append(&session(id), offset, chunk, (false, false))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
