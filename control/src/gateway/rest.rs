@@ -101,7 +101,11 @@ async fn store_chunk(
     if offset == 0 && !is_closed {
         app.store.transcript_started(session, node, now).await?;
     }
-    match app.transcripts.append(session, offset, chunk, (complete, is_closed)).await? {
+    match app
+        .transcripts
+        .append(session, offset, chunk, (complete, is_closed))
+        .await?
+    {
         Appended::Stored(length) => {
             if complete {
                 app.store.transcript_completed(session, now).await?;
@@ -115,7 +119,9 @@ async fn store_chunk(
         Appended::Closed(length) => Err(Refusal::new(
             StatusCode::GONE,
             "ValidationException",
-            format!("the transcript of session {session} is closed with {length} bytes; nothing is added to it"),
+            format!(
+                "the transcript of session {session} is closed with {length} bytes; nothing is added to it"
+            ),
         )),
         Appended::NoRoom => {
             tracing::warn!(%session, "the disk is nearly full; a chunk of a transcript was refused");

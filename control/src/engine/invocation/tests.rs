@@ -305,10 +305,7 @@ fn a_final_result_stays_after_the_end_whatever_the_node_says_later() {
     assert_eq!(invocation.replied(&last, &steps, DEADLINES, START), [0]);
     assert_eq!(invocation.outcome(), Some(Outcome::Success));
     let later = reply(2, ResultStatus::Failed, &[("a", ResultStatus::Failed)]);
-    assert_eq!(
-        invocation.replied(&later, &steps, DEADLINES, START),
-        [0_usize; 0]
-    );
+    assert_eq!(invocation.replied(&later, &steps, DEADLINES, START), [0_usize; 0]);
 
     // one that was missing at the end still comes
     let mut unknown = taken();

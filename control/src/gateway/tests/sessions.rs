@@ -11,8 +11,8 @@ use moorline_ssm::session::{
 use super::peer::{Endpoint, Peer};
 use crate::{
     gateway::{
-        socket::{CLOSE_NORMAL, CLOSE_POLICY},
         clock_watch::ClockWatch,
+        socket::{CLOSE_NORMAL, CLOSE_POLICY},
         sweep::{look_after_sessions, settle},
     },
     store::{AgentEnd, SessionStatus as StoredStatus},
