@@ -1,5 +1,9 @@
 //! Everything a developer types that needs a program.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's command line speaks on both")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's command line speaks on both"
+)]
 
 mod codegen;
 mod processes;
