@@ -68,6 +68,8 @@ fn bench(arguments: &[String]) -> Result<()> {
     ]);
     build.args(["-p", "moorline-tests", "--bins"]);
     processes::must_succeed(&mut build)?;
+    let mut package = processes::cargo();
+    processes::must_succeed(package.args(["build", "--profile", "dist", "-p", "moorline-agent"]))?;
     let mut bench = std::process::Command::new(target_dir()?.join("release/moorline-bench"));
     processes::must_succeed(bench.args(arguments))
 }

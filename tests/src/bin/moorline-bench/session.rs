@@ -54,11 +54,6 @@ pub(crate) async fn keystroke(report: &mut Report, endpoint: &Endpoint, node: &N
         session.type_text(&key).await?;
         session.until(&key).await?;
         samples.push(began.elapsed().as_secs_f64() * 1000.0);
-        if index % 60 == 59 {
-            session.type_text(b"\n").await?;
-            session.until(b"\n").await?;
-            session.until(b"\n").await?;
-        }
     }
     report.row(what, "ms", Bound::AtMost(5.0), 0.99, samples);
     session.end(&client, endpoint).await
