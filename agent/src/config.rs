@@ -25,9 +25,10 @@ pub(crate) enum ConfigError {
     #[error("{path} is larger than {MAX_FILE_BYTES} bytes")]
     TooLarge { path: PathBuf },
     // toml's text names line and column and shows the line.
-    #[error("{path}: {source}")]
+    #[error("failed to understand {path}")]
     Parse {
         path: PathBuf,
+        #[source]
         source: Box<toml::de::Error>,
     },
     #[error("{key} must be between {least} and {most}, not {value}")]
@@ -232,7 +233,8 @@ mod tests {
             &dir.path().join("conf.d/typo.toml"),
             "[command]\nworkers = 2\nworker = 3\n",
         );
-        let text = Config::load(None, dir.path()).unwrap_err().to_string();
+        let error = Config::load(None, dir.path()).unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
         assert!(
             text.contains("typo.toml") && text.contains("line 3") && text.contains("worker"),
             "{text}"

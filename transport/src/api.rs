@@ -25,7 +25,7 @@ pub enum CallError {
         #[source]
         source: HttpError,
     },
-    #[error("{operation}: {source}")]
+    #[error("{operation}")]
     Service {
         operation: &'static str,
         #[source]
