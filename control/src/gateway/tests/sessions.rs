@@ -390,7 +390,13 @@ async fn the_sessions_of_a_deregistered_node_end() {
 #[tokio::test]
 async fn an_end_that_was_reported_before_a_restart_is_told_after_it() {
     let mut endpoint = Endpoint::start().await;
-    let Opened { id, .. } = open(&endpoint).await;
+    // both sides stay until the session is seen: a client that went at once would leave it Disconnected
+    let Opened {
+        id,
+        node: _node,
+        agent: _agent,
+        client: _client,
+    } = open(&endpoint).await;
     let session = id.parse().unwrap();
     until_status(&endpoint, SessionState::Active, SessionStatus::Connected).await;
     endpoint.restart().await;
