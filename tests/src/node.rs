@@ -196,7 +196,7 @@ impl Node {
                     return Ok(false);
                 }
             }
-            is_connected(&self.api, &self.id).await
+            Ok(is_connected(&self.api, &self.id).await? && has_pinged(&self.api, &self.id).await?)
         })
         .await
     }
@@ -374,4 +374,10 @@ pub async fn register_agent(
 async fn is_connected(api: &Api, node: &str) -> Result<bool> {
     let status = api.call("GetConnectionStatus", json!({"Target": node})).await?;
     Ok(status["Status"] == "connected")
+}
+
+async fn has_pinged(api: &Api, node: &str) -> Result<bool> {
+    let filters = json!({"Filters": [{"Key": "InstanceIds", "Values": [node]}]});
+    let listed = api.call("DescribeInstanceInformation", filters).await?;
+    Ok(listed["InstanceInformationList"][0]["PlatformType"].is_string())
 }
