@@ -45,7 +45,7 @@ use crate::{
     time::Now,
 };
 
-pub use self::handshake::CLIENT_VERSION;
+pub use self::handshake::{CLIENT_VERSION, HandshakeOffer};
 
 /// Which end of the data channel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,7 @@ pub struct DataChannel {
     life: Life,
     handshake: Handshake,
     peer_version: Option<String>,
+    mux_version: u32,
     session_properties: Value,
     rtt: Rtt,
     send: SendWindow,
@@ -152,6 +153,7 @@ impl DataChannel {
             life: Life::Open,
             handshake: Handshake::Idle,
             peer_version: None,
+            mux_version: handshake::mux_version(None),
             session_properties: Value::Null,
             rtt: Rtt::new(),
             send: SendWindow::default(),
@@ -283,13 +285,13 @@ impl DataChannel {
 
     /// Agent role: ask the client to take part in a handshake (Port, NonInteractiveCommands, or KMS). The client has
     /// 15 s for its answer, from now.
-    pub fn start_handshake(&mut self, now: Now, agent_version: &str, session_type: &str, properties: Value) {
+    pub fn start_handshake(&mut self, now: Now, offer: HandshakeOffer) {
         self.now = now;
-        let request = handshake::request(agent_version, session_type, &properties);
-        self.session_properties = properties;
+        let request = handshake::request(&offer);
+        self.session_properties = offer.properties;
         self.handshake = Handshake::Requested {
             since: now.monotonic,
-            session_type: session_type.to_owned(),
+            session_type: offer.session_type,
         };
         self.push(PayloadType::HandshakeRequest, json(&request));
     }
@@ -368,6 +370,11 @@ impl DataChannel {
     /// What the peer said its version is, in the handshake: an agent chooses features by the client's.
     pub fn peer_version(&self) -> Option<&str> {
         self.peer_version.as_deref()
+    }
+
+    /// The version of multiplexing that both sides agreed on in the handshake: 1 with every stock peer, else 2.
+    pub fn mux_version(&self) -> u32 {
+        self.mux_version
     }
 
     /// The session's properties in the handshake: the port and its like for Port, otherwise null.

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
+    channel::HandshakeOffer,
     message::{AgentMessage, ChannelClosed, MessageType, OpenDataChannel},
     sigv4::Credentials,
 };
@@ -462,8 +463,13 @@ async fn a_port_session_is_recognised() {
         let mut node = Node::new();
         let now = node.now();
         node.channel.connected(now);
-        node.channel
-            .start_handshake(now, "3.3.0.0", "Port", serde_json::json!({ "portNumber": "22" }));
+        let offer = HandshakeOffer {
+            agent_version: "3.3.0.0".to_owned(),
+            session_type: "Port".to_owned(),
+            properties: serde_json::json!({ "portNumber": "22" }),
+            moorline_mux_version: None,
+        };
+        node.channel.start_handshake(now, offer);
         node.send(&mut socket, &mut &[][..], usize::MAX).await;
         node.read(&mut socket).await;
         std::future::pending::<()>().await;

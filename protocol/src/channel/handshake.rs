@@ -76,14 +76,39 @@ pub(super) fn is_handshake(payload_type: PayloadType) -> bool {
     )
 }
 
+/// What an agent asks of its client.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HandshakeOffer {
+    /// Clients choose features by it: four numbers (client-wire §5.2).
+    pub agent_version: String,
+    pub session_type: String,
+    /// The port and its like for Port, otherwise null.
+    pub properties: Value,
+    /// Ours, for endpoints of ours: the newest version of multiplexing that this agent speaks.
+    pub moorline_mux_version: Option<u32>,
+}
+
+/// The version of multiplexing that every peer speaks.
+const STOCK_MUX_VERSION: u32 = 1;
+/// The newest one that this build speaks.
+const NEWEST_MUX_VERSION: u32 = 2;
+
+/// The version that both sides speak, of what the other side said.
+pub(super) fn mux_version(said: Option<u32>) -> u32 {
+    said.map_or(STOCK_MUX_VERSION, |said| {
+        said.clamp(STOCK_MUX_VERSION, NEWEST_MUX_VERSION)
+    })
+}
+
 /// Agent: what is asked of the client.
-pub(super) fn request(agent_version: &str, session_type: &str, properties: &Value) -> HandshakeRequest {
+pub(super) fn request(offer: &HandshakeOffer) -> HandshakeRequest {
     HandshakeRequest {
-        agent_version: agent_version.to_owned(),
+        agent_version: offer.agent_version.clone(),
         requested_client_actions: vec![RequestedClientAction {
             action_type: ACTION_SESSION_TYPE.to_owned(),
-            action_parameters: json!({ "SessionType": session_type, "Properties": properties }),
+            action_parameters: json!({ "SessionType": offer.session_type, "Properties": offer.properties }),
         }],
+        moorline_mux_version: offer.moorline_mux_version,
     }
 }
 
@@ -103,6 +128,7 @@ pub(super) fn answer(request: &HandshakeRequest) -> Answer {
             client_version: CLIENT_VERSION.to_owned(),
             processed_client_actions: Vec::new(),
             errors: None,
+            moorline_mux_version: request.moorline_mux_version.map(|said| mux_version(Some(said))),
         },
         session_type: String::new(),
         properties: Value::Null,

@@ -101,6 +101,7 @@ impl DataChannel {
         }
         let answer = handshake::answer(&request);
         self.peer_version = Some(request.agent_version);
+        self.mux_version = handshake::mux_version(request.moorline_mux_version);
         self.session_properties = answer.properties;
         self.handshake = Handshake::Answered {
             session_type: answer.session_type,
@@ -124,6 +125,7 @@ impl DataChannel {
             return self.fail_handshake(text);
         }
         self.peer_version = Some(response.client_version);
+        self.mux_version = handshake::mux_version(response.moorline_mux_version);
         // done before it is said: what the client sends at once must not be thrown away
         self.handshake = Handshake::Done;
         let complete = HandshakeComplete {

@@ -23,6 +23,15 @@ fn connected(role: Role) -> DataChannel {
     machine
 }
 
+fn offer(session_type: &str, properties: Value) -> HandshakeOffer {
+    HandshakeOffer {
+        agent_version: "3.3.0.0".to_owned(),
+        session_type: session_type.to_owned(),
+        properties,
+        moorline_mux_version: None,
+    }
+}
+
 fn drain(machine: &mut DataChannel) -> Vec<Output> {
     std::iter::from_fn(|| machine.poll()).collect()
 }
@@ -568,7 +577,7 @@ proptest! {
     ) {
         let mut machine = connected(role);
         if asks && role == Role::Agent {
-            machine.start_handshake(at(0), "3", "Port", Value::Null);
+            machine.start_handshake(at(0), offer("Port", Value::Null));
         }
         let mut time = 0;
         for (frame, action, wait) in steps {

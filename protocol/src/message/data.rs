@@ -74,6 +74,9 @@ pub struct TerminalSize {
 pub struct HandshakeRequest {
     pub agent_version: String,
     pub requested_client_actions: Vec<RequestedClientAction>,
+    /// Ours: the newest version of multiplexing that the agent speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_mux_version: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +94,9 @@ pub struct HandshakeResponse {
     pub client_version: String,
     pub processed_client_actions: Vec<ProcessedClientAction>,
     pub errors: Option<Vec<String>>,
+    /// Ours: the version of multiplexing that both will speak. Absent: 1, the stock peers' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_mux_version: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

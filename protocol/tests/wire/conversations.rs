@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{DataChannel, Event, Output, Role},
+    channel::{DataChannel, Event, HandshakeOffer, Output, Role},
     message::{Acknowledge, AgentMessage, MessageType, PayloadType},
     time::Now,
 };
@@ -219,7 +219,12 @@ fn our_agent_takes_all_that_the_service_said() {
             let mut heard = Heard::default();
             agent.connected(now(&frames[0]));
             if let Some(session_type) = session_type {
-                agent.start_handshake(now(&frames[0]), "3.3.0.0", session_type, Value::Null);
+                let offer = HandshakeOffer {
+                    agent_version: "3.3.0.0".to_owned(),
+                    session_type: session_type.to_owned(),
+                    ..HandshakeOffer::default()
+                };
+                agent.start_handshake(now(&frames[0]), offer);
             }
             drain(&mut agent, &mut heard);
             for frame in &frames {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{DataChannel, Event, Output, Role},
+    channel::{DataChannel, Event, HandshakeOffer, Output, Role},
     message::{AgentMessage, MessageType, PayloadType},
     time::Now,
 };
@@ -140,10 +140,12 @@ impl World {
         }
         if weather.handshake {
             let now = world.now();
-            world
-                .agent
-                .machine
-                .start_handshake(now, "3.3.0.0", "Port", Value::Null);
+            let offer = HandshakeOffer {
+                agent_version: "3.3.0.0".to_owned(),
+                session_type: "Port".to_owned(),
+                ..HandshakeOffer::default()
+            };
+            world.agent.machine.start_handshake(now, offer);
         }
         world
     }

@@ -30,7 +30,7 @@ fn request(actions: &Value) -> Bytes {
 /// An agent that has asked.
 fn asking() -> DataChannel {
     let mut agent = connected(Role::Agent);
-    agent.start_handshake(at(0), "3.3.0.0", "Port", json!({"portNumber": "22"}));
+    agent.start_handshake(at(0), offer("Port", json!({"portNumber": "22"})));
     let sent = frames(&drain(&mut agent));
     assert_eq!(
         (sent.len(), sent[0].payload_type),
@@ -247,4 +247,30 @@ fn a_client_is_not_flooded_by_requests() {
         give(&mut client, 1, &frame);
     }
     assert!(client.send.span() <= MAX_UNACKNOWLEDGED);
+}
+
+#[test]
+fn both_sides_speak_the_newer_multiplexing_only_if_both_said_so() {
+    for (offered, answered, agreed) in [(None, None, 1), (Some(2), Some(2), 2), (Some(9), Some(2), 2)] {
+        let mut agent = connected(Role::Agent);
+        let offer = HandshakeOffer {
+            moorline_mux_version: offered,
+            ..offer("Port", json!({"portNumber": "22"}))
+        };
+        agent.start_handshake(at(0), offer);
+        let mut client = connected(Role::Client);
+        for _ in 0..4 {
+            for frame in frames(&drain(&mut agent)) {
+                client.receive(at(1), &frame.encode());
+            }
+            for frame in frames(&drain(&mut client)) {
+                if frame.payload_type == PayloadType::HandshakeResponse {
+                    let response: HandshakeResponse = serde_json::from_slice(&frame.payload).unwrap();
+                    assert_eq!(response.moorline_mux_version, answered);
+                }
+                agent.receive(at(2), &frame.encode());
+            }
+        }
+        assert_eq!((agent.mux_version(), client.mux_version()), (agreed, agreed));
+    }
 }
