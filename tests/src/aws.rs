@@ -88,6 +88,37 @@ impl Aws {
         Terminal::start(&mut command, 80, 24)
     }
 
+    /// As [`Self::python`], in a mount namespace of its own that has another `/etc/hosts`; for root only.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn python_with_hosts(
+        &self,
+        hosts: &Path,
+        script: &Path,
+        arguments: &[&str],
+    ) -> Result<Finished> {
+        const IN_NAMESPACE: &str = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+        let (hosts, python, script) = (
+            hosts.display().to_string(),
+            self.python.display().to_string(),
+            script.display().to_string(),
+        );
+        let mut all = vec![
+            "-m",
+            "--",
+            "sh",
+            "-c",
+            IN_NAMESPACE,
+            "sh",
+            &hosts,
+            &python,
+            &script,
+        ];
+        all.extend(arguments);
+        run("unshare", &all, &self.environment, None, LIMIT).await
+    }
+
     /// Runs a Python script that uses boto3.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use crate::{
 pub struct Endpoint {
     /// The process goes before its directory.
     process: Option<Process>,
+    names: Vec<String>,
     state_dir: PathBuf,
     home: PathBuf,
     address: SocketAddr,
@@ -39,16 +40,27 @@ impl Endpoint {
     /// # Errors
     /// It does not come up; the error holds its log.
     pub async fn start() -> Result<Self> {
+        Self::start_named(&[]).await
+    }
+
+    /// Starts one that operators and nodes reach by these names, the first of which `admin.env` has; none: by its
+    /// own default.
+    ///
+    /// # Errors
+    /// It does not come up; the error holds its log.
+    pub async fn start_named(names: &[&str]) -> Result<Self> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let dir = tempfile::tempdir()?;
         let state_dir = dir.path().join("control");
         let home = dir.path().join("home");
         std::fs::create_dir_all(&home)?;
-        let (process, address) =
-            serve(&state_dir, dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (process, address) = serve(&state_dir, dir.path(), &names, any_port).await?;
         let environment = operator_environment(&state_dir, &home).await?;
         let api = api(&environment, &state_dir, address)?;
         Ok(Self {
             process: Some(process),
+            names,
             state_dir,
             home,
             address,
@@ -76,7 +88,7 @@ impl Endpoint {
             .home
             .parent()
             .context("the home lies in the test's directory")?;
-        let (process, _) = serve(&self.state_dir, directory, self.address).await?;
+        let (process, _) = serve(&self.state_dir, directory, &self.names, self.address).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -158,11 +170,17 @@ impl Endpoint {
     }
 }
 
-async fn serve(state_dir: &Path, directory: &Path, listen: SocketAddr) -> Result<(Process, SocketAddr)> {
+async fn serve(
+    state_dir: &Path,
+    directory: &Path,
+    names: &[String],
+    listen: SocketAddr,
+) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(program("moorline-control")?);
     command
         .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
         .arg(state_dir)
+        .args(names.iter().flat_map(|name| ["--name", name]))
         .env_clear()
         .envs(bare_environment(directory));
     let log = directory.join("control.log");

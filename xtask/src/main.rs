@@ -6,6 +6,7 @@
 )]
 
 mod codegen;
+mod node_modules;
 mod processes;
 mod test;
 mod tidy;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{codegen, processes::cargo, processes::must_succeed, tidy, up, venv};
+use crate::{codegen, node_modules, processes::cargo, processes::must_succeed, tidy, up, venv};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -68,12 +68,17 @@ impl Stage {
             Self::Fuzz => must_succeed(cargo().args(["test", "-p", "moorline-tests", "--lib"])),
             Self::EndToEnd => {
                 let venv = venv::prepare()?;
+                let node_modules = node_modules::prepare()?;
                 up::build()?;
                 // The programs under test share two cores with their clients: a few tests at a time.
                 let mut tests = cargo();
                 tests.args(["test", "-p", "moorline-tests", "--no-fail-fast", "--tests"]);
                 tests.args(["--", "--test-threads", "3"]);
-                must_succeed(tests.env("MOORLINE_TEST_VENV", venv))
+                tests.env("MOORLINE_TEST_VENV", venv);
+                if let Some(node_modules) = node_modules {
+                    tests.env("MOORLINE_TEST_NODE_MODULES", node_modules);
+                }
+                must_succeed(&mut tests)
             }
             Self::Up => up::run(&up::Options::once()),
         }
