@@ -9,4 +9,5 @@ mod other_clients;
 mod run_command;
 mod shell;
 mod stock_agent;
+mod stock_peers;
 mod transcript;

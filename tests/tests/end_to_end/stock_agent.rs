@@ -6,9 +6,7 @@ use moorline_protocol::message::{
     AgentJob, AgentMessage, CancelCommandContent, InteractiveShell, MessageType, PayloadType,
     StartSessionContent,
 };
-use moorline_tests::{
-    CapturedRun, Cli, Endpoint, PATIENCE, StockAgent, finished, send_script, wait_for, wait_until,
-};
+use moorline_tests::{CapturedRun, Cli, Endpoint, StockAgent, finished, send_script, wait_until};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -388,7 +386,7 @@ async fn a_job_that_nobody_acknowledges_is_delivered_again() -> Result<()> {
     Ok(())
 }
 
-async fn wait_connected(endpoint: &Endpoint, node: &str) -> Result<()> {
+pub(crate) async fn wait_connected(endpoint: &Endpoint, node: &str) -> Result<()> {
     wait_until("the scripted agent to be connected", async || {
         let status = endpoint
             .api()
@@ -407,91 +405,5 @@ async fn acknowledge_input(data: &mut moorline_tests::StockChannel, message: &Ag
         "IsSequentialMessage": true,
     });
     data.send_json(MessageType::Acknowledge, &payload).await?;
-    Ok(())
-}
-
-/// Directory of a real, unmodified stock agent (`amazon-ssm-agent` and its workers).
-const STOCK_AGENT: &str = "MOORLINE_STOCK_AGENT_DIR";
-/// Directory of a real, unmodified `session-manager-plugin`.
-const STOCK_PLUGIN: &str = "MOORLINE_STOCK_PLUGIN";
-
-#[tokio::test]
-async fn the_real_stock_plugin_opens_a_shell_on_our_node_when_it_is_at_hand() -> Result<()> {
-    let Some(plugin) = std::env::var_os(STOCK_PLUGIN) else {
-        return Ok(());
-    };
-    let site = moorline_tests::Site::start().await?;
-    let aws = moorline_tests::Aws::of(&site.endpoint)?.with_plugin(std::path::Path::new(&plugin));
-    let mut terminal = aws.at_terminal(&["start-session", "--target", site.node.id()])?;
-    terminal.expect("Starting session with SessionId").await?;
-    terminal.send("stty -echo; echo sum-$((40+2)); stty size\r")?;
-    terminal.expect("sum-42").await?;
-    terminal.expect("24 80").await?;
-    terminal.send("seq 1 3000; echo all-''done\r")?;
-    terminal.expect("all-done").await?;
-    // this plugin leaves output processing on, so that each line ends with a second carriage return
-    let shown = terminal.text().replace('\r', "");
-    let lines: String = (1..=3000).map(|number| format!("{number}\n")).collect();
-    ensure!(shown.contains(&lines), "lines are missing:\n{shown}");
-    terminal.send("exit\r")?;
-    terminal.expect("Exiting session").await?;
-    ensure!(terminal.wait().await? == 0);
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_real_stock_agent_is_a_node_of_our_endpoint_when_it_is_at_hand() -> Result<()> {
-    let Some(directory) = std::env::var_os(STOCK_AGENT) else {
-        return Ok(());
-    };
-    ensure!(moorline_tests::is_root(), "the stock agent runs as root only");
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("stock_agent.sh");
-    let endpoint = Endpoint::start().await?;
-    let input = json!({"IamRole": "r", "RegistrationLimit": 1});
-    let activation = endpoint.api().call("CreateActivation", input).await?;
-    let text = |name: &str| {
-        activation[name]
-            .as_str()
-            .map(str::to_owned)
-            .context("CreateActivation")
-    };
-    let _agent = moorline_tests::StockProcess::start(
-        &script,
-        std::path::Path::new(&directory),
-        &endpoint,
-        (&text("ActivationId")?, &text("ActivationCode")?),
-    )?;
-    let node = wait_for("the stock agent to come online", PATIENCE, async || {
-        let nodes = endpoint
-            .api()
-            .call("DescribeInstanceInformation", json!({}))
-            .await?;
-        let node = nodes["InstanceInformationList"][0]["InstanceId"].as_str();
-        Ok(node.map(str::to_owned))
-    })
-    .await?;
-    wait_connected(&endpoint, &node).await?;
-    let command = send_script(endpoint.api(), &node, "echo from-the-stock-agent; exit 3").await?;
-    let invocation = finished(endpoint.api(), &node, &command).await?;
-    ensure!(
-        invocation["Status"] == "Failed" && invocation["ResponseCode"] == 3,
-        "{invocation}"
-    );
-    ensure!(
-        invocation["StandardOutputContent"] == "from-the-stock-agent\n",
-        "{invocation}"
-    );
-    let mut terminal = Cli::of(&endpoint).shell(&node).await?;
-    terminal.send("stty size; seq 1 3000; echo all-''done\n")?;
-    terminal.expect("24 80").await?;
-    terminal.expect("all-done").await?;
-    let lines: String = (1..=3000).map(|number| format!("{number}\r\n")).collect();
-    ensure!(
-        terminal.text().contains(&lines),
-        "lines are missing:\n{}",
-        terminal.text()
-    );
-    terminal.send("exit\n")?;
-    ensure!(terminal.wait().await? == 0);
     Ok(())
 }

@@ -1,0 +1,292 @@
+//! The unmodified session-manager-plugin and amazon-ssm-agent in every mix with ours, over our relay, for who has
+//! them: `MOORLINE_STOCK_PLUGIN` names the directory of the one, `MOORLINE_STOCK_AGENT_DIR` that of the other.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{
+    Aws, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script, wait_for,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::stock_agent::wait_connected;
+
+/// Directory of a real, unmodified stock agent (`amazon-ssm-agent` and its workers).
+const STOCK_AGENT: &str = "MOORLINE_STOCK_AGENT_DIR";
+/// Directory of a real, unmodified `session-manager-plugin`.
+const STOCK_PLUGIN: &str = "MOORLINE_STOCK_PLUGIN";
+
+/// Whose program it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Stock,
+}
+
+/// An endpoint with one node, and a client at it.
+struct Mix {
+    aws: Aws,
+    node: String,
+    _node: Box<dyn std::any::Any>,
+    endpoint: Endpoint,
+}
+
+impl Mix {
+    /// `None`: a stock peer that it needs is not at hand.
+    async fn start(client: Whose, node: Whose) -> Result<Option<Self>> {
+        let plugin = std::env::var_os(STOCK_PLUGIN).map(PathBuf::from);
+        let agent = std::env::var_os(STOCK_AGENT).map(PathBuf::from);
+        if (client == Whose::Stock && plugin.is_none()) || (node == Whose::Stock && agent.is_none()) {
+            eprintln!("skipped: {STOCK_PLUGIN} or {STOCK_AGENT} is not set");
+            return Ok(None);
+        }
+        let endpoint = Endpoint::start().await?;
+        let (id, process): (String, Box<dyn std::any::Any>) = match (node, agent) {
+            (Whose::Stock, Some(directory)) => {
+                let (id, process) = stock_node(&endpoint, &directory).await?;
+                (id, Box::new(process))
+            }
+            _ => {
+                let mut ours = Node::register(&endpoint, &[]).await?;
+                ours.start().await?;
+                (ours.id().to_owned(), Box::new(ours))
+            }
+        };
+        let aws = Aws::of(&endpoint)?;
+        let aws = match (client, plugin) {
+            (Whose::Stock, Some(directory)) => aws.with_plugin(&directory),
+            _ => aws,
+        };
+        Ok(Some(Self {
+            aws,
+            node: id,
+            _node: process,
+            endpoint,
+        }))
+    }
+
+    fn shell(&self) -> Result<Terminal> {
+        self.aws.at_terminal(&["start-session", "--target", &self.node])
+    }
+
+    fn session(&self, document: &str, parameters: &Value) -> Result<Terminal> {
+        let parameters = parameters.to_string();
+        let document = ["--document-name", document, "--parameters", &parameters];
+        let mut arguments = vec!["start-session", "--target", &self.node];
+        arguments.extend(document);
+        self.aws.at_terminal(&arguments)
+    }
+}
+
+async fn stock_node(endpoint: &Endpoint, directory: &std::path::Path) -> Result<(String, StockProcess)> {
+    ensure!(is_root(), "the stock agent runs as root only");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("stock_agent.sh");
+    let input = json!({"IamRole": "r", "RegistrationLimit": 1});
+    let activation = endpoint.api().call("CreateActivation", input).await?;
+    let text = |name: &str| activation[name].as_str().context("CreateActivation");
+    let activation = (text("ActivationId")?, text("ActivationCode")?);
+    let process = StockProcess::start(&script, directory, endpoint, activation)?;
+    let node = wait_for("the stock agent to come online", PATIENCE, async || {
+        let nodes = endpoint.api().call("DescribeInstanceInformation", json!({}));
+        let nodes = nodes.await?;
+        let node = nodes["InstanceInformationList"][0]["InstanceId"].as_str();
+        Ok(node.map(str::to_owned))
+    })
+    .await?;
+    wait_connected(endpoint, &node).await?;
+    Ok((node, process))
+}
+
+#[tokio::test]
+async fn the_stock_agent_runs_a_command() -> Result<()> {
+    let Some(mix) = Mix::start(Whose::Ours, Whose::Stock).await? else {
+        return Ok(());
+    };
+    let api = mix.endpoint.api();
+    let command = send_script(api, &mix.node, "echo from-the-stock-agent; exit 3").await?;
+    let invocation = finished(api, &mix.node, &command).await?;
+    ensure!(
+        invocation["Status"] == "Failed" && invocation["ResponseCode"] == 3,
+        "{invocation}"
+    );
+    ensure!(
+        invocation["StandardOutputContent"] == "from-the-stock-agent\n",
+        "{invocation}"
+    );
+    Ok(())
+}
+
+async fn shell(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let mut terminal = mix.shell()?;
+    terminal.expect("Starting session with SessionId").await?;
+    terminal.send("stty -echo; echo sum-$((40+2)); stty size\r")?;
+    terminal.expect("sum-42").await?;
+    terminal.expect("24 80").await?;
+    terminal.send("seq 1 3000; echo all-''done\r")?;
+    terminal.expect("all-done").await?;
+    // the stock plugin leaves output processing on, so that each line ends with a second carriage return
+    let shown = terminal.text().replace('\r', "");
+    let lines: String = (1..=3000).map(|number| format!("{number}\n")).collect();
+    ensure!(shown.contains(&lines), "lines are missing:\n{shown}");
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+async fn command_without_terminal(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let parameters = json!({
+        "command": ["sh -c 'echo out; echo err >&2; exit 3'"],
+        "separateOutputStream": ["true"],
+    });
+    let mut terminal = mix.session("AWS-StartNonInteractiveCommand", &parameters)?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    let shown = terminal.text();
+    for expected in ["out", "err"] {
+        ensure!(shown.contains(expected), "{expected} is missing:\n{shown}");
+    }
+    Ok(())
+}
+
+/// Gives back what it gets, until the other side has said everything.
+async fn echo_server() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = connection.split();
+                let _ended = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    Ok(port)
+}
+
+/// Sends `length` bytes, and gets them back.
+async fn echo(port: u16, length: usize) -> Result<()> {
+    let connection = TcpStream::connect(("127.0.0.1", port)).await?;
+    let (mut from, mut to) = connection.into_split();
+    let sent: Arc<Vec<u8>> = Arc::new(
+        (0..length)
+            .map(|byte| u8::try_from(byte % 251).unwrap_or(0))
+            .collect(),
+    );
+    let sending = Arc::clone(&sent);
+    let writer = tokio::spawn(async move {
+        let written = to.write_all(&sending).await;
+        (written, to)
+    });
+    let mut received = vec![0; length];
+    from.read_exact(&mut received).await?;
+    ensure!(received == *sent, "other bytes came back");
+    let (written, _to) = writer.await?;
+    written?;
+    Ok(())
+}
+
+/// The local port, once the client takes connections.
+async fn opened_port(terminal: &mut Terminal) -> Result<u16> {
+    terminal.expect("Waiting for connections...").await?;
+    let text = terminal.text();
+    let opened = text
+        .split_once("Port ")
+        .and_then(|(_, rest)| rest.split_once(" opened"));
+    let (port, _) = opened.context("no port was told")?;
+    Ok(port.parse()?)
+}
+
+async fn forwarded_port(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let remote = echo_server().await?.to_string();
+    let parameters = json!({"portNumber": [remote], "localPortNumber": ["0"]});
+    let mut terminal = mix.session("AWS-StartPortForwardingSession", &parameters)?;
+    let port = opened_port(&mut terminal).await?;
+    let connections = [1, 1024, 200_000, 10, 50_000].map(|length| tokio::spawn(echo(port, length)));
+    for connection in connections {
+        connection.await??;
+    }
+    terminal.send("\u{3}")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+async fn refused_port(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let free = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+    let parameters = json!({"portNumber": [free.to_string()]});
+    let mut terminal = mix.session("AWS-StartPortForwardingSession", &parameters)?;
+    let port = opened_port(&mut terminal).await?;
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
+    terminal.expect("Connection to destination port failed").await?;
+    let mut rest = Vec::new();
+    // an end of either kind
+    let _reset = connection.read_to_end(&mut rest).await;
+    ensure!(rest.is_empty());
+    terminal.send("\u{3}")?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+macro_rules! every_mix {
+    ($($name:ident: $what:ident $client:ident $node:ident;)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() -> Result<()> {
+                $what(Whose::$client, Whose::$node).await
+            }
+        )*
+    };
+}
+
+every_mix! {
+    the_stock_plugin_opens_a_shell_on_our_node: shell Stock Ours;
+    our_plugin_opens_a_shell_on_the_stock_agent: shell Ours Stock;
+    the_stock_plugin_opens_a_shell_on_the_stock_agent: shell Stock Stock;
+    the_stock_plugin_runs_a_command_without_terminal_on_our_node: command_without_terminal Stock Ours;
+    our_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Ours Stock;
+    the_stock_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Stock Stock;
+    the_stock_plugin_forwards_a_port_of_our_node: forwarded_port Stock Ours;
+    our_plugin_forwards_a_port_of_the_stock_agent: forwarded_port Ours Stock;
+    the_stock_plugin_forwards_a_port_of_the_stock_agent: forwarded_port Stock Stock;
+    the_stock_plugin_hears_of_a_port_that_our_node_cannot_reach: refused_port Stock Ours;
+    our_plugin_hears_of_a_port_that_the_stock_agent_cannot_reach: refused_port Ours Stock;
+}
+
+/// The stock agent asks our endpoint for the key of an encrypted session, and our client made it.
+#[tokio::test]
+async fn our_client_and_the_stock_agent_share_a_key_of_our_endpoint() -> Result<()> {
+    let Some(mix) = Mix::start(Whose::Ours, Whose::Stock).await? else {
+        return Ok(());
+    };
+    let content = json!({
+        "schemaVersion": "1.0",
+        "description": "an encrypted shell",
+        "sessionType": "Standard_Stream",
+        "inputs": {"kmsKeyId": "alias/moorline"},
+    });
+    let document = json!({"Name": "Encrypted", "DocumentType": "Session", "Content": content.to_string()});
+    mix.endpoint.api().call("CreateDocument", document).await?;
+    let mut terminal =
+        Cli::of(&mix.endpoint).at_terminal(&["shell", &mix.node, "--document", "Encrypted"])?;
+    terminal.send("echo sum-$((40+2)); exit\n")?;
+    terminal.expect("sum-42").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
