@@ -20,7 +20,8 @@ pub struct StockProcess {
 }
 
 impl StockProcess {
-    /// Registers and starts the agent of `directory` with a script that sets up its surroundings.
+    /// Registers and starts the agent of `directory` with a script that sets up its surroundings. `url` is how it
+    /// reaches the endpoint.
     ///
     /// # Errors
     /// It cannot be started.
@@ -28,6 +29,7 @@ impl StockProcess {
         script: &Path,
         directory: &Path,
         endpoint: &Endpoint,
+        url: &str,
         (activation_id, activation_code): (&str, &str),
     ) -> Result<Self> {
         ensure!(
@@ -52,7 +54,7 @@ impl StockProcess {
             .env_clear()
             .envs(bare_environment(dir.path()))
             .env("SSL_CERT_FILE", endpoint.ca())
-            .env("ENDPOINT", endpoint.url())
+            .env("ENDPOINT", url)
             .env("ACTIVATION_ID", activation_id)
             .env("ACTIVATION_CODE", activation_code);
         Ok(Self {

@@ -1,11 +1,12 @@
 //! The unmodified session-manager-plugin and amazon-ssm-agent in every mix with ours, over our relay, for who has
 //! them: `MOORLINE_STOCK_PLUGIN` names the directory of the one, `MOORLINE_STOCK_AGENT_DIR` that of the other.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Aws, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script, wait_for,
+    Aws, Cable, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script,
+    wait_for,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -27,9 +28,11 @@ enum Whose {
     Stock,
 }
 
-/// An endpoint with one node, and a client at it.
+/// An endpoint with one node, and a client at it; each has a cable to it.
 struct Mix {
     aws: Aws,
+    of_client: Cable,
+    of_node: Cable,
     node: String,
     _node: Box<dyn std::any::Any>,
     endpoint: Endpoint,
@@ -45,24 +48,28 @@ impl Mix {
             return Ok(None);
         }
         let endpoint = Endpoint::start().await?;
+        let of_client = Cable::to(endpoint.address()).await?;
+        let of_node = Cable::to(endpoint.address()).await?;
         let (id, process): (String, Box<dyn std::any::Any>) = match (node, agent) {
             (Whose::Stock, Some(directory)) => {
-                let (id, process) = stock_node(&endpoint, &directory).await?;
+                let (id, process) = stock_node(&endpoint, &of_node.url(), &directory).await?;
                 (id, Box::new(process))
             }
             _ => {
-                let mut ours = Node::register(&endpoint, &[]).await?;
+                let mut ours = Node::register_through(&endpoint, &of_node.url(), &[]).await?;
                 ours.start().await?;
                 (ours.id().to_owned(), Box::new(ours))
             }
         };
-        let aws = Aws::of(&endpoint)?;
+        let aws = Aws::of(&endpoint)?.with("AWS_ENDPOINT_URL", &of_client.url());
         let aws = match (client, plugin) {
             (Whose::Stock, Some(directory)) => aws.with_plugin(&directory),
             _ => aws,
         };
         Ok(Some(Self {
             aws,
+            of_client,
+            of_node,
             node: id,
             _node: process,
             endpoint,
@@ -82,14 +89,18 @@ impl Mix {
     }
 }
 
-async fn stock_node(endpoint: &Endpoint, directory: &std::path::Path) -> Result<(String, StockProcess)> {
+async fn stock_node(
+    endpoint: &Endpoint,
+    url: &str,
+    directory: &std::path::Path,
+) -> Result<(String, StockProcess)> {
     ensure!(is_root(), "the stock agent runs as root only");
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("stock_agent.sh");
     let input = json!({"IamRole": "r", "RegistrationLimit": 1});
     let activation = endpoint.api().call("CreateActivation", input).await?;
     let text = |name: &str| activation[name].as_str().context("CreateActivation");
     let activation = (text("ActivationId")?, text("ActivationCode")?);
-    let process = StockProcess::start(&script, directory, endpoint, activation)?;
+    let process = StockProcess::start(&script, directory, endpoint, url, activation)?;
     let node = wait_for("the stock agent to come online", PATIENCE, async || {
         let nodes = endpoint.api().call("DescribeInstanceInformation", json!({}));
         let nodes = nodes.await?;
@@ -135,6 +146,46 @@ async fn shell(client: Whose, node: Whose) -> Result<()> {
     let shown = terminal.text().replace('\r', "");
     let lines: String = (1..=3000).map(|number| format!("{number}\n")).collect();
     ensure!(shown.contains(&lines), "lines are missing:\n{shown}");
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+/// Counts slowly enough that there is a middle to cut in.
+const COUNT: &str = "stty -echo; i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo $i; \
+                     [ $((i % 20)) = 0 ] && sleep 0.05; done; echo end-of-''count\r";
+
+/// Each number comes once and in order, though both connections are lost in the middle.
+async fn cut(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let mut terminal = mix.shell()?;
+    terminal.expect("Starting session with SessionId").await?;
+    terminal.send(COUNT)?;
+    for (mark, cable) in [
+        ("\n200\r", &mix.of_client),
+        ("\n500\r", &mix.of_node),
+        ("\n800\r", &mix.of_client),
+        ("\n1100\r", &mix.of_node),
+    ] {
+        terminal.expect(mark).await?;
+        cable.cut();
+    }
+    terminal
+        .expect_within("end-of-count", Duration::from_secs(120))
+        .await?;
+    let shown = terminal.text();
+    // ours says between the lines that it lost the connection
+    let numbers: Vec<u32> = shown
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .collect();
+    ensure!(
+        numbers == (1..=1500).collect::<Vec<u32>>(),
+        "lines are lost or doubled:\n{shown}"
+    );
     terminal.send("exit\r")?;
     terminal.expect("Exiting session").await?;
     ensure!(terminal.wait().await? == 0);
@@ -259,6 +310,9 @@ every_mix! {
     the_stock_plugin_opens_a_shell_on_our_node: shell Stock Ours;
     our_plugin_opens_a_shell_on_the_stock_agent: shell Ours Stock;
     the_stock_plugin_opens_a_shell_on_the_stock_agent: shell Stock Stock;
+    the_stock_plugin_survives_cuts_with_our_node: cut Stock Ours;
+    our_plugin_survives_cuts_with_the_stock_agent: cut Ours Stock;
+    the_stock_plugin_survives_cuts_with_the_stock_agent: cut Stock Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_our_node: command_without_terminal Stock Ours;
     our_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Ours Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Stock Stock;
