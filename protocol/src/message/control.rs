@@ -3,11 +3,13 @@
 //! Names are emitted exactly as the stock peers emit them; unknown members are ignored when read. Members that
 //! begin with `Moorline` are ours (docs/deviations.md) and absent towards other endpoints.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// First message of a control channel, as TEXT (agent-wire §4.2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OpenControlChannel {
     pub cookie: Option<String>,
@@ -19,6 +21,16 @@ pub struct OpenControlChannel {
     /// Ours: random for each start of a daemon. Two living daemons with one key differ in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_process_id: Option<String>,
+}
+
+/// Without the token, which opens the channel for whoever reads it.
+impl fmt::Debug for OpenControlChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenControlChannel")
+            .field("agent_version", &self.agent_version)
+            .field("moorline_process_id", &self.moorline_process_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `agent_job`: run or cancel a command (agent-wire §6.1).

@@ -1,5 +1,7 @@
 //! JSON payloads of data channels (agent-wire §8, client-wire §4).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -7,7 +9,7 @@ use serde_json::Value;
 ///
 /// Clients are lenient here: numbers for texts and missing members happen, so every member but the token has a
 /// default.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OpenDataChannel {
     /// `"1.0"`; some clients send the number 1.
@@ -27,6 +29,16 @@ pub struct OpenDataChannel {
     /// Ours: the largest stream payload this peer wants to be sent, in bytes. Absent: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_max_payload_bytes: Option<u32>,
+}
+
+/// Without the token, which opens the channel for whoever reads it.
+impl fmt::Debug for OpenDataChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenDataChannel")
+            .field("client_id", &self.client_id)
+            .field("client_instance_id", &self.client_instance_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `acknowledge` (client-wire §4.2). Only the sequence number counts; an ack is for one message.
@@ -123,4 +135,21 @@ pub struct HandshakeComplete {
     pub handshake_time_to_complete: i64,
     #[serde(default)]
     pub customer_message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::OpenControlChannel;
+
+    #[test]
+    fn an_open_message_does_not_show_its_token() {
+        let text = r#"{"TokenValue":"the-token","ClientId":"c","MessageSchemaVersion":1}"#;
+        let open: OpenDataChannel = serde_json::from_str(text).unwrap();
+        assert!(!format!("{open:?}").contains("the-token"));
+        let text = r#"{"Cookie":null,"MessageSchemaVersion":"1.0","RequestId":"r","TokenValue":"the-token",
+                       "AgentVersion":"3","PlatformType":"linux"}"#;
+        let open: OpenControlChannel = serde_json::from_str(text).unwrap();
+        assert!(!format!("{open:?}").contains("the-token"));
+    }
 }
