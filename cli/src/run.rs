@@ -21,6 +21,8 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         document_name: Some(options.document.clone()),
         parameters: Some(parameters(options)?),
         timeout_seconds: options.delivery_timeout,
+        max_concurrency: Some(options.max_concurrency.clone()),
+        max_errors: Some(options.max_errors.clone()),
         comment: options.comment.clone(),
         ..Default::default()
     };

@@ -49,10 +49,15 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
+    (
+        9,
+        "rate_control",
+        include_str!("../migrations/0009_rate_control.sql"),
+    ),
 ];
 
 /// A failure of the store. Nothing of it is shown to clients.

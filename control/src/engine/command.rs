@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     pub(crate) cancelled: u64,
     /// Ended without being a success or an error: the platform does not fit, the node is gone.
     pub(crate) impossible: u64,
+    /// Never sent, since there were too many errors before.
+    pub(crate) terminated: u64,
 }
 
 impl Tally {
@@ -26,13 +28,15 @@ impl Tally {
             Outcome::DeliveryTimedOut | Outcome::DeliveryUnconfirmed => &mut self.delivery_timed_out,
             Outcome::Cancelled | Outcome::CancelUnconfirmed => &mut self.cancelled,
             Outcome::InvalidPlatform | Outcome::Undeliverable => &mut self.impossible,
+            Outcome::Terminated => &mut self.terminated,
         };
         *counter += 1;
     }
 
     /// `CompletedCount`: invocations in a final state.
     pub(crate) fn completed(&self) -> u64 {
-        self.succeeded + self.errors() + self.delivery_timed_out + self.cancelled + self.impossible
+        let without_result = self.delivery_timed_out + self.cancelled + self.impossible + self.terminated;
+        self.succeeded + self.errors() + without_result
     }
 
     /// `ErrorCount`: failed, or not done in time.
@@ -50,6 +54,36 @@ pub(crate) struct Progress {
     /// Whether the whole command was cancelled.
     pub(crate) cancel_requested: bool,
     pub(crate) max_errors: Limit,
+    pub(crate) max_concurrency: Limit,
+}
+
+/// What becomes of the invocations of a command that wait for their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// So many have it.
+    Release(u64),
+    /// None will ever have it: the errors are more than the command may have.
+    Terminate,
+    /// As many are on their way as may be.
+    Wait,
+}
+
+/// Whose turn it is, when `held` invocations wait. A limit of none at all still lets one go at a time: the command
+/// would never end.
+pub(crate) fn turn(progress: &Progress, held: u64) -> Turn {
+    let tally = &progress.tally;
+    if held == 0 {
+        return Turn::Wait;
+    }
+    if tally.errors() > progress.max_errors.of(tally.targets) {
+        return Turn::Terminate;
+    }
+    let on_their_way = tally.targets.saturating_sub(tally.completed() + held);
+    let most = progress.max_concurrency.of(tally.targets).max(1);
+    match most.saturating_sub(on_their_way).min(held) {
+        0 => Turn::Wait,
+        free => Turn::Release(free),
+    }
 }
 
 /// `Status` and `StatusDetails` of a command.
@@ -80,6 +114,8 @@ pub(crate) fn command_status(progress: &Progress) -> CommandStatus {
         ("Success", "Success")
     } else if tally.cancelled > 0 {
         ("Cancelled", "Cancelled")
+    } else if tally.terminated > 0 {
+        ("Failed", "Failed")
     } else if tally.errors() + tally.delivery_timed_out <= progress.max_errors.of(tally.targets)
         && tally.impossible == 0
     {
@@ -146,6 +182,35 @@ mod tests {
             started: false,
             cancel_requested: false,
             max_errors: Limit::DEFAULT_ERRORS,
+            max_concurrency: Limit::DEFAULT_CONCURRENCY,
+        }
+    }
+
+    #[test]
+    fn a_turn_comes_when_others_have_ended_and_never_after_too_many_errors() {
+        use Outcome::{DeliveryTimedOut, Failed, Success, Undeliverable};
+        let two = Limit::Count(2);
+        for (outcomes, held, max_concurrency, max_errors, expected) in [
+            (&[][..], 8, two, "0", Turn::Wait),
+            (&[Success], 8, two, "0", Turn::Release(1)),
+            (&[Success, Success], 8, two, "0", Turn::Release(2)),
+            (&[Success; 9], 1, two, "0", Turn::Release(1)),
+            (&[Success; 10], 0, two, "0", Turn::Wait),
+            (&[Failed], 8, two, "0", Turn::Terminate),
+            (&[Failed], 8, two, "1", Turn::Release(1)),
+            (&[Failed], 8, two, "10%", Turn::Release(1)),
+            (&[Failed, Failed], 8, two, "10%", Turn::Terminate),
+            (&[DeliveryTimedOut, Undeliverable], 8, two, "0", Turn::Release(2)),
+            (&[], 10, Limit::Count(0), "0", Turn::Release(1)),
+            (&[], 10, Limit::Percent(50), "0", Turn::Release(5)),
+            (&[Success], 9, Limit::Percent(5), "0", Turn::Release(1)),
+        ] {
+            let progress = Progress {
+                max_concurrency,
+                max_errors: max_errors.parse().unwrap(),
+                ..progress(10, outcomes)
+            };
+            assert_eq!(turn(&progress, held), expected, "{outcomes:?}, {held} held");
         }
     }
 
@@ -167,6 +232,7 @@ mod tests {
             (1, &[CancelUnconfirmed], "Cancelled", "Cancelled"),
             (1, &[InvalidPlatform], "Failed", "Failed"),
             (1, &[Undeliverable], "Failed", "Failed"),
+            (3, &[Success, Failed, Terminated], "Failed", "Failed"),
         ];
         for (targets, outcomes, status, details) in table {
             let is = command_status(&progress(*targets, outcomes));

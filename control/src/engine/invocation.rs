@@ -47,6 +47,8 @@ pub(crate) enum Stage {
 /// What is known of the way of the job to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
+    /// It waits for its turn among the nodes of its command.
+    Held,
     Unsent,
     /// Sent, unanswered: the node may have it.
     Sent,
@@ -59,17 +61,10 @@ pub(crate) enum Delivery {
 /// The times that a command grants, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadlines {
-    /// Not sent after this.
+    /// Not sent after this; what was held has a time of its own.
     pub(crate) delivery: u64,
     /// What the steps may take, by their own time-outs: a duration.
     pub(crate) execution_millis: u64,
-}
-
-impl Deadlines {
-    /// A result is waited for until then.
-    fn result(self) -> u64 {
-        self.delivery.saturating_add(self.execution_millis)
-    }
 }
 
 /// What decides between two results of one step: the later and more final one counts.
@@ -114,6 +109,32 @@ impl Invocation {
             ended_at: None,
             trace: String::new(),
             steps: BTreeMap::new(),
+        }
+    }
+
+    /// Accepted, to be delivered when it has its turn. Until then no time runs.
+    pub(crate) fn held(now: u64, deadlines: Deadlines) -> Self {
+        Self {
+            delivery: Delivery::Held,
+            next_send_at: None,
+            deadline_at: None,
+            ..Self::accepted(now, deadlines)
+        }
+    }
+
+    /// It has its turn, and `delivery_millis` to reach the node.
+    pub(crate) fn release(&mut self, now: u64, delivery_millis: u64) {
+        if self.delivery == Delivery::Held && self.stage == Stage::Pending {
+            self.delivery = Delivery::Unsent;
+            self.next_send_at = Some(now);
+            self.deadline_at = Some(now.saturating_add(delivery_millis));
+        }
+    }
+
+    /// It will never have its turn.
+    pub(crate) fn terminate(&mut self, now: u64) {
+        if self.delivery == Delivery::Held && self.stage == Stage::Pending {
+            self.end(Outcome::Terminated, now);
         }
     }
 
@@ -173,7 +194,8 @@ impl Invocation {
             self.end(outcome, now);
         }
         let is_open = matches!(self.stage, Stage::Pending | Stage::Delayed);
-        if self.delivery == Delivery::Taken || !is_open {
+        // of what is held it can know nothing
+        if matches!(self.delivery, Delivery::Held | Delivery::Taken) || !is_open {
             return;
         }
         if matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand) {
@@ -200,7 +222,7 @@ impl Invocation {
             // its document has ended already
             (Stage::Settling(_) | Stage::Ended(_), _) => {}
             _ if self.cancel_requested => {}
-            (_, Delivery::Unsent | Delivery::Refused) => self.end(Outcome::Cancelled, now),
+            (_, Delivery::Held | Delivery::Unsent | Delivery::Refused) => self.end(Outcome::Cancelled, now),
             (_, Delivery::Sent | Delivery::Taken) => {
                 self.cancel_requested = true;
                 self.next_send_at = None;
@@ -286,7 +308,7 @@ impl Invocation {
             (_, Delivery::Taken) => Outcome::ResultUnknown,
             (_, Delivery::Sent) if self.cancel_requested => Outcome::CancelUnconfirmed,
             (_, Delivery::Sent) => Outcome::DeliveryUnconfirmed,
-            (_, Delivery::Unsent | Delivery::Refused) => Outcome::DeliveryTimedOut,
+            (_, Delivery::Held | Delivery::Unsent | Delivery::Refused) => Outcome::DeliveryTimedOut,
         };
         self.end(outcome, now);
         true
@@ -297,7 +319,7 @@ impl Invocation {
         let outcome = match (self.stage, self.delivery) {
             (Stage::Ended(_), _) => return,
             (Stage::Settling(outcome), _) => outcome,
-            (_, Delivery::Unsent | Delivery::Refused) => Outcome::Undeliverable,
+            (_, Delivery::Held | Delivery::Unsent | Delivery::Refused) => Outcome::Undeliverable,
             (_, Delivery::Sent | Delivery::Taken) => Outcome::ResultUnknown,
         };
         self.note("the node was deregistered");
@@ -308,7 +330,9 @@ impl Invocation {
     fn taken(&mut self, deadlines: Deadlines) {
         if self.delivery != Delivery::Taken {
             self.delivery = Delivery::Taken;
-            self.deadline_at = Some(deadlines.result());
+            // one that was held had until later than its command to be delivered
+            let delivery = self.deadline_at.unwrap_or_default().max(deadlines.delivery);
+            self.deadline_at = Some(delivery.saturating_add(deadlines.execution_millis));
         }
         self.next_send_at = None;
     }

@@ -130,6 +130,7 @@ pub(crate) async fn replied(
             app.metrics
                 .counter("moorline_invocations_ended_total", &[("by", "node")])
                 .increment();
+            release(app, &id).await?;
             let has_refused = app.store.has_refused_jobs(node).await?;
             if has_refused && app.store.resend_refused(node, now).await? {
                 app.routing.nudge(node);
@@ -139,7 +140,16 @@ pub(crate) async fn replied(
     Ok(())
 }
 
-/// Called each second by one task: time-outs, jobs to be sent again, commands to be forgotten.
+/// Lets those invocations of a command go that have their turn.
+async fn release(app: &App, command: &CommandId) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    for node in app.store.release_held(command, now).await? {
+        app.routing.nudge(&node);
+    }
+    Ok(())
+}
+
+/// Called each second by one task: time-outs, turns, jobs to be sent again, commands to be forgotten.
 pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
     let ended = app.store.expire_invocations(now).await?;
@@ -148,6 +158,9 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
         app.metrics
             .counter("moorline_invocations_ended_total", &[("by", "deadline")])
             .add(ended as u64);
+    }
+    for command in app.store.commands_with_held().await? {
+        release(app, &command).await?;
     }
     for node in app
         .store

@@ -3,6 +3,7 @@
 mod change;
 mod delivery;
 mod list;
+mod release;
 mod row;
 mod step;
 #[cfg(test)]
@@ -126,7 +127,8 @@ async fn insert_head(connection: &mut SqliteConnection, new: &NewCommand) -> Res
         "INSERT INTO command (command_id, requested_at, requester, document_name, step_names, \
          delivery_deadline, execution_millis, max_errors, status, status_details, started, cancel_requested, \
          targets, succeeded, failed, execution_timed_out, delivery_timed_out, cancelled, impossible, request, \
-         job_content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0, 0, 0, 0, $14, $15, $16)",
+         job_content, delivery_millis, max_concurrency) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0, 0, 0, 0, $14, $15, $16, $17, $18)",
     )
     .bind(head.command_id.as_str())
     .bind(column_millis(new.requested_at))
@@ -144,6 +146,8 @@ async fn insert_head(connection: &mut SqliteConnection, new: &NewCommand) -> Res
     .bind(column_millis(progress.tally.impossible))
     .bind(json_text(&new.request))
     .bind(&new.job_content)
+    .bind(column_millis(head.delivery_millis))
+    .bind(progress.max_concurrency.to_string())
     .execute(connection)
     .await
     .map_err(failed_to("store a command"))?;

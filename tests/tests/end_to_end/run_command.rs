@@ -249,3 +249,75 @@ async fn a_slow_command_delays_no_other() -> Result<()> {
     site.finished(&slow).await?;
     Ok(())
 }
+
+/// An endpoint with three nodes.
+async fn three_nodes() -> Result<(Site, Node, Node)> {
+    let site = Site::start().await?;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut node = Node::register(&site.endpoint, &[("Role", "test")]).await?;
+        node.start().await?;
+        others.push(node);
+    }
+    let (third, second) = (others.pop(), others.pop());
+    let missing = "two nodes were started";
+    Ok((site, second.context(missing)?, third.context(missing)?))
+}
+
+#[tokio::test]
+async fn a_command_is_on_its_way_to_no_more_nodes_than_allowed() -> Result<()> {
+    let (site, _second, _third) = three_nodes().await?;
+    // a second one that runs it at the same time finds the directory
+    let place = site.node.dir().join("alone");
+    let script = format!(
+        "mkdir {place} && i=0 && while [ $i -lt 20000 ]; do i=$((i+1)); done && rmdir {place} && echo alone",
+        place = place.display()
+    );
+    let ran = site
+        .cli()
+        .run(&[
+            "run",
+            "--tag",
+            "Role=test",
+            "--max-concurrency",
+            "1",
+            "--",
+            &script,
+        ])
+        .await?
+        .success()?;
+    ensure!(ran.stdout.matches("alone").count() == 3, "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_too_many_errors_no_further_node_gets_the_command() -> Result<()> {
+    let (site, _second, _third) = three_nodes().await?;
+    let counted = site.node.dir().join("counted");
+    let script = format!("echo ran >> {}; exit 1", counted.display());
+    let ran = site
+        .cli()
+        .run(&[
+            "run",
+            "--tag",
+            "Role=test",
+            "--max-concurrency",
+            "1",
+            "--max-errors",
+            "1",
+            "--",
+            &script,
+        ])
+        .await?
+        .with_code(1)?;
+    let shown = format!("{}{}", ran.stdout, ran.stderr);
+    ensure!(shown.contains("Terminated"), "{ran:?}");
+    ensure!(std::fs::read_to_string(&counted)? == "ran\nran\n", "{ran:?}");
+    let commands = site.api().call("ListCommands", json!({})).await?;
+    let command = &commands["Commands"][0];
+    ensure!(
+        command["Status"] == "Failed" && command["ErrorCount"] == 2 && command["CompletedCount"] == 3,
+        "{command}"
+    );
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! `kill -9` of the control endpoint.
 
 use anyhow::{Result, ensure};
-use moorline_tests::{Site, wait_until};
+use moorline_tests::{Node, Site, finished, wait_until};
 use serde_json::json;
 
 use crate::connection_cut::{COUNTED_LINES, check_counted, count_slowly};
@@ -168,5 +168,36 @@ async fn many_kills_in_a_row_lose_no_command() -> Result<()> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     ensure!(lines == ["0", "1", "2", "3"], "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_roll_out_goes_on_after_the_endpoint_was_killed() -> Result<()> {
+    let mut site = Site::start().await?;
+    let mut second = Node::register(&site.endpoint, &[("Role", "test")]).await?;
+    second.start().await?;
+    let (count, go) = (site.node.dir().join("count"), site.node.dir().join("go"));
+    let script = format!(
+        "echo ran >> {count}; until [ -e {go} ]; do sleep 0.05; done",
+        count = count.display(),
+        go = go.display()
+    );
+    let input = json!({
+        "DocumentName": "AWS-RunShellScript",
+        "Targets": [{"Key": "tag:Role", "Values": ["test"]}],
+        "Parameters": {"commands": [script]},
+        "MaxConcurrency": "1",
+    });
+    let sent = site.api().call("SendCommand", input).await?;
+    let command = sent["Command"]["CommandId"].as_str().unwrap_or_default();
+    wait_until("the script to run on one node", async || Ok(count.exists())).await?;
+    site.endpoint.kill().await?;
+    std::fs::File::create(&go)?;
+    site.endpoint.start_again().await?;
+    for node in [site.node.id(), second.id()] {
+        let invocation = finished(site.api(), node, command).await?;
+        ensure!(invocation["Status"] == "Success", "{invocation}");
+    }
+    ensure!(std::fs::read_to_string(&count)? == "ran\nran\n");
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! AWS: API_SendCommand. A node that is not connected gets the command when it connects, until `TimeoutSeconds` are
 //! over. Targets are resolved now, not when the command is delivered. Deviations: notifications, service roles and
-//! alarms are kept and shown, and have no effect; `MaxConcurrency` and `MaxErrors` do not hold deliveries back yet.
+//! alarms are kept and shown, and have no effect.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use super::{parse_instance_ids, shape, unknown_node};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     engine::{
-        command::{Progress, Tally, execution_seconds, runs_on},
+        command::{Progress, Tally, Turn, execution_seconds, runs_on, turn},
         invocation::{Deadlines, Invocation},
         rate_control::Limit,
         target::{Criterion, is_target},
@@ -41,21 +41,20 @@ pub(super) async fn send_command(
     let document = Prepared::new(&cx, &input).await?;
     let nodes = nodes(&cx, &input).await?;
     let max_errors = limit("MaxErrors", input.max_errors.as_deref(), Limit::DEFAULT_ERRORS)?;
-    limit(
+    let max_concurrency = limit(
         "MaxConcurrency",
         input.max_concurrency.as_deref(),
         Limit::DEFAULT_CONCURRENCY,
     )?;
     let timeout_seconds = input.timeout_seconds.unwrap_or(shape::DEFAULT_TIMEOUT_SECONDS);
+    let delivery_millis = u64::from(timeout_seconds.unsigned_abs()) * 1000;
     let deadlines = Deadlines {
-        delivery: cx
-            .now
-            .saturating_add(u64::from(timeout_seconds.unsigned_abs()) * 1000),
+        delivery: cx.now.saturating_add(delivery_millis),
         execution_millis: document.execution_seconds.saturating_mul(1000),
     };
     let command_id = Uuid::new_v4().to_string();
     let job_content = document.job_content(&command_id, &input)?;
-    let invocations = invocations(&document, &nodes, input.targets.is_none(), deadlines, cx.now)?;
+    let mut invocations = invocations(&document, &nodes, input.targets.is_none(), deadlines, cx.now)?;
     let mut tally = Tally {
         targets: nodes.len() as u64,
         ..Tally::default()
@@ -64,16 +63,20 @@ pub(super) async fn send_command(
         .iter()
         .filter_map(|new| new.invocation.outcome())
         .for_each(|outcome| tally.add(outcome));
+    let progress = Progress {
+        tally,
+        started: false,
+        cancel_requested: false,
+        max_errors,
+        max_concurrency,
+    };
+    hold_back(&mut invocations, &progress, deadlines, cx.now);
     let head = CommandHead {
         command_id: command_id.parse().map_err(ApiError::internal)?,
         deadlines,
+        delivery_millis,
         step_names: document.step_names,
-        progress: Progress {
-            tally,
-            started: false,
-            cancel_requested: false,
-            max_errors,
-        },
+        progress,
     };
     let mut request = input;
     request.document_name = Some(document.name.clone());
@@ -91,7 +94,7 @@ pub(super) async fn send_command(
     for waiting in new
         .invocations
         .iter()
-        .filter(|new| new.invocation.outcome().is_none())
+        .filter(|new| new.invocation.next_send_at.is_some())
     {
         cx.app.routing.nudge(&waiting.instance_id);
     }
@@ -279,6 +282,21 @@ async fn target_nodes(cx: &RequestContext, targets: &[Target]) -> ApiResult<Vec<
     }
     nodes.retain(|node| is_target(&criteria, &node.instance_id, &node.tags));
     Ok(nodes)
+}
+
+/// Those behind the first so many wait for their turn.
+fn hold_back(invocations: &mut [NewInvocation], progress: &Progress, deadlines: Deadlines, now: u64) {
+    let open = invocations
+        .iter_mut()
+        .filter(|new| new.invocation.outcome().is_none());
+    let open: Vec<&mut NewInvocation> = open.collect();
+    let first = match turn(progress, open.len() as u64) {
+        Turn::Release(first) => usize::try_from(first).unwrap_or(usize::MAX),
+        Turn::Terminate | Turn::Wait => 0,
+    };
+    for new in open.into_iter().skip(first) {
+        new.invocation = Invocation::held(now, deadlines);
+    }
 }
 
 /// One invocation per node. A named node that the document is not for is an error, a tagged one ends at once.

@@ -21,12 +21,14 @@ pub(crate) enum Outcome {
     /// The node took it and never reported its end.
     ResultUnknown,
     Success,
+    /// The command had more errors than it may have before this one had its turn; never sent.
+    Terminated,
     /// The node was deregistered before it was sent.
     Undeliverable,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Cancelled,
         Self::CancelUnconfirmed,
         Self::DeliveryTimedOut,
@@ -36,13 +38,14 @@ impl Outcome {
         Self::InvalidPlatform,
         Self::ResultUnknown,
         Self::Success,
+        Self::Terminated,
         Self::Undeliverable,
     ];
 
     /// `Status`, as the API shows it.
     pub(crate) fn status(self) -> &'static str {
         match self {
-            Self::Cancelled | Self::CancelUnconfirmed => "Cancelled",
+            Self::Cancelled | Self::CancelUnconfirmed | Self::Terminated => "Cancelled",
             Self::DeliveryTimedOut
             | Self::DeliveryUnconfirmed
             | Self::ExecutionTimedOut
@@ -68,6 +71,7 @@ impl Outcome {
             Self::InvalidPlatform => "InvalidPlatform",
             Self::ResultUnknown => "ExecutionTimedOut (no result from the node: the outcome is unknown)",
             Self::Success => "Success",
+            Self::Terminated => "Terminated",
             Self::Undeliverable => "Undeliverable",
         }
     }

@@ -20,6 +20,8 @@ enum Event {
     CancelSent,
     CancelAcknowledged(JobAckCode),
     Replied(Reply),
+    Released,
+    Terminated,
     TimePassed(u64),
     NodeLeft,
 }
@@ -36,6 +38,8 @@ fn apply(invocation: &mut Invocation, event: &Event, step_names: &[String]) {
         Event::Replied(reply) => {
             invocation.replied(reply, step_names, DEADLINES, START);
         }
+        Event::Released => invocation.release(START, 3_600_000),
+        Event::Terminated => invocation.terminate(START),
         Event::TimePassed(now) => {
             invocation.time_passed(*now);
         }
@@ -149,6 +153,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             reply(made_at, document, steps.collect())
         }),
         (START..START + 20_000_000).prop_map(Event::TimePassed),
+        Just(Event::Released),
+        Just(Event::Terminated),
         Just(Event::NodeLeft),
     ]
 }
@@ -160,15 +166,16 @@ fn check_step(before: &Invocation, after: &Invocation) {
         assert_eq!(after.ended_at, before.ended_at, "and when it was");
     }
     assert_eq!(
-        after.outcome().is_none(),
+        after.outcome().is_none() && after.delivery != Delivery::Held,
         after.deadline_at.is_some(),
-        "what is open has a deadline"
+        "what is open and not held has a deadline"
     );
     assert_eq!(after.outcome().is_some(), after.ended_at.is_some());
-    if after.outcome().is_some() || after.cancel_requested || after.delivery == Delivery::Taken {
+    let is_held = after.delivery == Delivery::Held;
+    if after.outcome().is_some() || after.cancel_requested || after.delivery == Delivery::Taken || is_held {
         assert_eq!(
             after.next_send_at, None,
-            "what ended, is cancelled or was taken is not sent again"
+            "what ended, is cancelled, was taken or is held is not sent"
         );
     }
     assert!(after.steps.len() <= 3, "results are bounded");
@@ -202,10 +209,15 @@ proptest! {
 
     #[test]
     fn whatever_happens_an_invocation_ends_at_most_once_and_time_ends_it(
+        is_held in any::<bool>(),
         events in prop::collection::vec(any_event(), 0..40)
     ) {
         let names = step_names(3);
-        let mut invocation = Invocation::accepted(START, DEADLINES);
+        let mut invocation = if is_held {
+            Invocation::held(START, DEADLINES)
+        } else {
+            Invocation::accepted(START, DEADLINES)
+        };
         for event in &events {
             let before = invocation.clone();
             // the store sends only what is due
@@ -219,6 +231,8 @@ proptest! {
                 check_step(&before, &invocation);
             }
         }
+        // time begins with the turn, which comes or never will
+        invocation.release(START, 3_600_000);
         invocation.time_passed(u64::MAX);
         prop_assert!(invocation.outcome().is_some());
     }

@@ -309,7 +309,7 @@ fn a_final_result_stays_after_the_end_whatever_the_node_says_later() {
 
     // one that was missing at the end still comes
     let mut unknown = taken();
-    assert!(unknown.time_passed(DEADLINES.result()));
+    assert!(unknown.time_passed(DEADLINES.delivery + DEADLINES.execution_millis));
     assert_eq!(unknown.replied(&last, &steps, DEADLINES, START), [0]);
 }
 

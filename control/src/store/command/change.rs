@@ -315,7 +315,7 @@ async fn save_head(connection: &mut SqliteConnection, head: &CommandHead) -> Res
     sqlx::query(
         "UPDATE command SET status = $2, status_details = $3, started = $4, cancel_requested = $5, \
          succeeded = $6, failed = $7, execution_timed_out = $8, delivery_timed_out = $9, cancelled = $10, \
-         impossible = $11 WHERE command_id = $1",
+         impossible = $11, terminated = $12 WHERE command_id = $1",
     )
     .bind(head.command_id.as_str())
     .bind(status.status)
@@ -328,6 +328,7 @@ async fn save_head(connection: &mut SqliteConnection, head: &CommandHead) -> Res
     .bind(column_millis(tally.delivery_timed_out))
     .bind(column_millis(tally.cancelled))
     .bind(column_millis(tally.impossible))
+    .bind(column_millis(tally.terminated))
     .execute(connection)
     .await
     .map_err(failed_to("write a command's status"))?;

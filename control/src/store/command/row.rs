@@ -13,6 +13,7 @@ use super::super::{StoreError, column, millis_of};
 use crate::engine::{
     command::{CommandStatus, Progress, Tally, command_status},
     invocation::{Deadlines, Delivery, Invocation, Outcome, Stage},
+    rate_control::Limit,
 };
 
 /// What every decision on an invocation needs of its command.
@@ -20,6 +21,8 @@ use crate::engine::{
 pub(crate) struct CommandHead {
     pub(crate) command_id: CommandId,
     pub(crate) deadlines: Deadlines,
+    /// How long an invocation that has its turn may take to be delivered.
+    pub(crate) delivery_millis: u64,
     pub(crate) step_names: Vec<String>,
     pub(crate) progress: Progress,
 }
@@ -67,8 +70,9 @@ pub(crate) struct StepRow {
 
 /// Columns of [`command_head`].
 pub(super) const HEAD_COLUMNS: &str = "command.command_id AS command_id, step_names, delivery_deadline, \
-    execution_millis, max_errors, started, command.cancel_requested AS command_cancel_requested, targets, \
-    succeeded, failed, execution_timed_out, delivery_timed_out, cancelled, impossible";
+    execution_millis, delivery_millis, max_errors, max_concurrency, started, command.cancel_requested AS command_cancel_requested, targets, \
+    succeeded, failed, execution_timed_out, delivery_timed_out, cancelled, impossible, \
+    terminated";
 
 pub(super) fn command_head(row: &SqliteRow) -> Result<CommandHead, StoreError> {
     let id: String = column(row, "command_id")?;
@@ -79,13 +83,17 @@ pub(super) fn command_head(row: &SqliteRow) -> Result<CommandHead, StoreError> {
         row: id.clone(),
     };
     let step_names: String = column(row, "step_names")?;
-    let max_errors: String = column(row, "max_errors")?;
+    let limit = |name| -> Result<Limit, StoreError> {
+        let text: String = column(row, name)?;
+        text.parse().map_err(|_| corrupt(name))
+    };
     Ok(CommandHead {
         command_id: id.parse().map_err(|_| corrupt("command_id"))?,
         deadlines: Deadlines {
             delivery: count("delivery_deadline")?,
             execution_millis: count("execution_millis")?,
         },
+        delivery_millis: count("delivery_millis")?,
         step_names: serde_json::from_str(&step_names).map_err(|_| corrupt("step_names"))?,
         progress: Progress {
             tally: Tally {
@@ -96,10 +104,12 @@ pub(super) fn command_head(row: &SqliteRow) -> Result<CommandHead, StoreError> {
                 delivery_timed_out: count("delivery_timed_out")?,
                 cancelled: count("cancelled")?,
                 impossible: count("impossible")?,
+                terminated: count("terminated")?,
             },
             started: column(row, "started")?,
             cancel_requested: column(row, "command_cancel_requested")?,
-            max_errors: max_errors.parse().map_err(|_| corrupt("max_errors"))?,
+            max_errors: limit("max_errors")?,
+            max_concurrency: limit("max_concurrency")?,
         },
     })
 }
@@ -227,12 +237,14 @@ fn outcome_column(outcome: Outcome) -> &'static str {
         Outcome::InvalidPlatform => "InvalidPlatform",
         Outcome::ResultUnknown => "ResultUnknown",
         Outcome::Success => "Success",
+        Outcome::Terminated => "Terminated",
         Outcome::Undeliverable => "Undeliverable",
     }
 }
 
 pub(super) fn delivery_column(delivery: Delivery) -> &'static str {
     match delivery {
+        Delivery::Held => "Held",
         Delivery::Unsent => "Unsent",
         Delivery::Sent => "Sent",
         Delivery::Refused => "Refused",
@@ -242,6 +254,7 @@ pub(super) fn delivery_column(delivery: Delivery) -> &'static str {
 
 fn delivery_of(column: &str) -> Option<Delivery> {
     [
+        Delivery::Held,
         Delivery::Unsent,
         Delivery::Sent,
         Delivery::Refused,

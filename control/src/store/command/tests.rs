@@ -1,5 +1,5 @@
 use moorline_protocol::{
-    message::{ResultStatus, StepReply},
+    message::{JobAckCode, ResultStatus, StepReply},
     types::{CommandId, InstanceId},
 };
 use moorline_ssm::command::SendCommandRequest;
@@ -23,6 +23,17 @@ fn node(index: usize) -> InstanceId {
 
 /// A command on this many nodes.
 async fn accept(store: &Store, nodes: usize, now: u64) -> CommandId {
+    accept_held(store, nodes, now, nodes, "0").await
+}
+
+/// A command on this many nodes, of which only the first `concurrency` have their turn.
+async fn accept_held(
+    store: &Store,
+    nodes: usize,
+    now: u64,
+    concurrency: usize,
+    max_errors: &str,
+) -> CommandId {
     let command_id: CommandId = uuid::Uuid::new_v4().to_string().parse().unwrap();
     let deadlines = Deadlines {
         delivery: now + 60_000,
@@ -32,6 +43,7 @@ async fn accept(store: &Store, nodes: usize, now: u64) -> CommandId {
         head: CommandHead {
             command_id: command_id.clone(),
             deadlines,
+            delivery_millis: 60_000,
             step_names: vec!["shell".to_owned()],
             progress: Progress {
                 tally: Tally {
@@ -40,7 +52,8 @@ async fn accept(store: &Store, nodes: usize, now: u64) -> CommandId {
                 },
                 started: false,
                 cancel_requested: false,
-                max_errors: Limit::DEFAULT_ERRORS,
+                max_errors: max_errors.parse().unwrap(),
+                max_concurrency: Limit::Count(concurrency as u64),
             },
         },
         requested_at: now,
@@ -52,7 +65,11 @@ async fn accept(store: &Store, nodes: usize, now: u64) -> CommandId {
             .map(|index| NewInvocation {
                 instance_id: node(index),
                 instance_name: String::new(),
-                invocation: Invocation::accepted(now, deadlines),
+                invocation: if index < concurrency {
+                    Invocation::accepted(now, deadlines)
+                } else {
+                    Invocation::held(now, deadlines)
+                },
             })
             .collect(),
     };
@@ -124,6 +141,106 @@ async fn replies_and_time_outs_that_race_end_each_invocation_once() {
     assert_eq!(tally.completed(), NODES as u64, "{tally:?}");
     let by_reply = tally.succeeded + tally.failed;
     assert_eq!(by_reply, ended_by_reply as u64, "{tally:?}");
+}
+
+/// Nodes whose invocations stand in this status.
+async fn count_status(store: &Store, id: &CommandId, nodes: usize, status: &str) -> usize {
+    let mut count = 0;
+    for index in 0..nodes {
+        let (row, _) = store.invocation(id, &node(index)).await.unwrap().unwrap();
+        count += usize::from(row.invocation.status_details() == status);
+    }
+    count
+}
+
+#[tokio::test]
+async fn never_more_invocations_are_on_their_way_than_the_command_allows() {
+    const NODES: usize = 7;
+    let store = Store::temporary().await;
+    let id = accept_held(&store, NODES, START, 2, "0").await;
+    assert_eq!(store.commands_with_held().await.unwrap(), [id.clone()]);
+    let none: [InstanceId; 0] = [];
+    assert_eq!(store.release_held(&id, START).await.unwrap(), none);
+    let success = last_reply(ResultStatus::Success);
+    for ended in 0..NODES {
+        for index in 0..NODES {
+            let due = store
+                .take_due_jobs(&node(index), START, uuid::Uuid::new_v4)
+                .await
+                .unwrap();
+            let has_turn = index < ended + 2;
+            assert!(has_turn || due.is_empty(), "node {index} after {ended} ended");
+        }
+        store
+            .record_reply(&id, &node(ended), &success, START)
+            .await
+            .unwrap();
+        let released = store.release_held(&id, START).await.unwrap();
+        let expected: Vec<InstanceId> = (ended + 2..NODES).map(node).take(1).collect();
+        assert_eq!(released, expected);
+    }
+    assert_eq!(
+        store.command(&id).await.unwrap().unwrap().status().details,
+        "Success"
+    );
+    assert!(store.commands_with_held().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_for_its_turn_is_terminated_after_too_many_errors() {
+    const NODES: usize = 5;
+    let store = Store::temporary().await;
+    let id = accept_held(&store, NODES, START, 1, "1").await;
+    let failure = last_reply(ResultStatus::Failed);
+    for index in 0..2 {
+        store
+            .record_reply(&id, &node(index), &failure, START)
+            .await
+            .unwrap();
+        store.release_held(&id, START).await.unwrap();
+    }
+    assert_eq!(count_status(&store, &id, NODES, "Terminated").await, 3);
+    assert_eq!(
+        store.command(&id).await.unwrap().unwrap().status().details,
+        "Failed"
+    );
+    for index in 2..NODES {
+        let due = store.take_due_jobs(&node(index), START, uuid::Uuid::new_v4).await;
+        assert_eq!(due.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_held_invocation_begins_with_its_turn() {
+    let store = Store::temporary().await;
+    let id = accept_held(&store, 2, START, 1, "0").await;
+    let late = START + 3_600_000;
+    // the first was never delivered, which is no error of the command
+    assert_eq!(store.expire_invocations(late).await.unwrap(), 1);
+    assert_eq!(store.release_held(&id, late).await.unwrap(), [node(1)]);
+    assert_eq!(store.expire_invocations(late + 59_000).await.unwrap(), 0);
+    let jobs = store
+        .take_due_jobs(&node(1), late + 59_000, uuid::Uuid::new_v4)
+        .await
+        .unwrap();
+    assert_eq!(jobs.len(), 1);
+    let success = JobAckCode::Successful;
+    let message = Some(jobs[0].message_id);
+    store
+        .acknowledge_job(&id, &node(1), (success, message), late + 59_000)
+        .await
+        .unwrap();
+    let (row, _) = store.invocation(&id, &node(1)).await.unwrap().unwrap();
+    assert_eq!(row.invocation.deadline_at, Some(late + 60_000 + 60_000));
+}
+
+#[tokio::test]
+async fn a_cancelled_command_gives_nobody_a_turn() {
+    let store = Store::temporary().await;
+    let id = accept_held(&store, 3, START, 1, "0").await;
+    store.cancel_command(&id, None, "cancel", START).await.unwrap();
+    assert!(store.release_held(&id, START).await.unwrap().is_empty());
+    assert_eq!(count_status(&store, &id, 3, "Cancelled").await, 3);
 }
 
 #[tokio::test]
