@@ -32,7 +32,7 @@ pub use captured::{CapturedRequest, CapturedRun};
 pub use cli::Cli;
 pub use endpoint::Endpoint;
 pub use node::{Node, WorkerKind, register_agent};
-pub use process::{Finished, is_root, kill_process, run};
+pub use process::{Finished, is_root, kill_process, run, skipped};
 pub use raw_http::{RawResponse, raw_request};
 pub use site::{Site, finished, send_script};
 pub use stock_agent::{NodeIdentity, StockAgent, StockChannel};

@@ -243,6 +243,12 @@ pub fn kill_process(pid: i32) {
     let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
+/// Says why a test did nothing: a machine that lacks what it needs must not look as if it had passed.
+#[expect(clippy::print_stderr, reason = "the only place where a test can say it")]
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
 /// Whether the tests run as root, as a few must.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Aws, Endpoint, Node, Site, is_root, run};
+use moorline_tests::{Aws, Endpoint, Node, Site, is_root, run, skipped};
 use serde_json::json;
 
 /// The only host names that the library from PyPI connects to are AWS's own.
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[tokio::test]
 async fn the_ssm_bridge_library_from_pypi_works() -> Result<()> {
     if !is_root() {
-        eprintln!("skipped: only root can give the endpoint a name of AWS's in a namespace of its own");
+        skipped("only root can give the endpoint a name of AWS's in a namespace of its own");
         return Ok(());
     }
     let endpoint = Endpoint::start_named(&[AWS_NAME, "127.0.0.1"]).await?;
@@ -35,7 +35,7 @@ async fn the_ssm_bridge_library_from_pypi_works() -> Result<()> {
 #[tokio::test]
 async fn the_browser_client_from_npm_opens_a_shell() -> Result<()> {
     let Some(modules) = std::env::var_os(NODE_MODULES) else {
-        eprintln!("skipped: no {NODE_MODULES}, since npm was not found");
+        skipped("npm was not found when the tests were prepared");
         return Ok(());
     };
     let site = Site::start().await?;

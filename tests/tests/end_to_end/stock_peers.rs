@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
     Aws, Cable, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script,
-    wait_for,
+    skipped, wait_for,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -44,7 +44,7 @@ impl Mix {
         let plugin = std::env::var_os(STOCK_PLUGIN).map(PathBuf::from);
         let agent = std::env::var_os(STOCK_AGENT).map(PathBuf::from);
         if (client == Whose::Stock && plugin.is_none()) || (node == Whose::Stock && agent.is_none()) {
-            eprintln!("skipped: {STOCK_PLUGIN} or {STOCK_AGENT} is not set");
+            skipped("a stock peer is not at hand: MOORLINE_STOCK_PLUGIN, MOORLINE_STOCK_AGENT_DIR");
             return Ok(None);
         }
         let endpoint = Endpoint::start().await?;

@@ -158,7 +158,10 @@ async fn never_more_invocations_are_on_their_way_than_the_command_allows() {
     const NODES: usize = 7;
     let store = Store::temporary().await;
     let id = accept_held(&store, NODES, START, 2, "0").await;
-    assert_eq!(store.commands_with_held().await.unwrap(), [id.clone()]);
+    assert_eq!(
+        store.commands_with_held().await.unwrap(),
+        std::slice::from_ref(&id)
+    );
     let none: [InstanceId; 0] = [];
     assert_eq!(store.release_held(&id, START).await.unwrap(), none);
     let success = last_reply(ResultStatus::Success);
