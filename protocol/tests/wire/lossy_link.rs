@@ -10,7 +10,6 @@ use moorline_protocol::{
     time::Now,
 };
 use proptest::prelude::*;
-use serde_json::Value;
 use uuid::Uuid;
 
 /// xorshift64*: the whole run depends on its seed.
