@@ -89,6 +89,8 @@ pub fn document(data: &[u8]) {
         let _plan = document.plan(&serde_json::Map::new(), platform);
     }
     if let Ok(document) = SessionDocument::parse(&content) {
+        let _checked = document.check_inputs();
+        let _inputs = document.resolved_inputs(&serde_json::Map::new());
         let _plan = document.plan(&serde_json::Map::new());
     }
 }

@@ -106,26 +106,34 @@ impl SessionDocument {
     pub fn plan(&self, parameters: &Map<String, Value>) -> Result<SessionPlan, DocumentError> {
         let parameters = self.parameters.resolve_values(&self.plain(parameters))?;
         let mut substitution = Substitution::new(parameters.as_map());
-        let inputs = match substitution.value(&self.inputs)? {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        };
-        let shell_profile_linux = match present(&inputs, "shellProfile") {
-            None => String::new(),
-            Some(Value::Object(profile)) => text_member(profile, "linux")?,
-            Some(_) => return Err(malformed("shellProfile must be an object")),
-        };
-        let idle = minutes(&inputs, "idleSessionTimeout", IDLE_MINUTES)?;
-        Ok(SessionPlan {
-            session_type: self.session_type,
-            run_as_enabled: is_on(&inputs, "runAsEnabled")?,
-            run_as_default_user: text_member(&inputs, "runAsDefaultUser")?,
-            shell_profile_linux,
-            kms_key_id: text_member(&inputs, "kmsKeyId")?,
-            idle_session_timeout_minutes: idle.unwrap_or(DEFAULT_IDLE_MINUTES),
-            max_session_duration_minutes: minutes(&inputs, "maxSessionDuration", DURATION_MINUTES)?,
-            properties: substitution.value(&self.properties)?,
-        })
+        let inputs = object(substitution.value(&self.inputs)?);
+        let properties = substitution.value(&self.properties)?;
+        read_inputs(self.session_type, &inputs, properties)
+    }
+
+    /// The inputs with the parameters filled in, as they are written: what the document sets by itself.
+    ///
+    /// # Errors
+    /// As [`Self::plan`], but for preferences that cannot be read.
+    pub fn resolved_inputs(
+        &self,
+        parameters: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, DocumentError> {
+        let parameters = self.parameters.resolve_values(&self.plain(parameters))?;
+        Substitution::new(parameters.as_map())
+            .value(&self.inputs)
+            .map(object)
+    }
+
+    /// Reads the preferences that do not wait for a parameter; those that do have their defaults. So a document with a
+    /// wrong one is refused when it is written and not when it is used.
+    ///
+    /// # Errors
+    /// A preference cannot be read.
+    pub fn check_inputs(&self) -> Result<SessionPlan, DocumentError> {
+        let mut inputs = object(self.inputs.clone());
+        inputs.retain(|_, value| !value.as_str().is_some_and(|text| text.contains("{{")));
+        read_inputs(self.session_type, &inputs, Value::Null)
     }
 
     fn plain<'a>(&self, parameters: &'a Map<String, Value>) -> Cow<'a, Map<String, Value>> {
@@ -139,6 +147,37 @@ impl SessionDocument {
             }
         }
         plain
+    }
+}
+
+fn read_inputs(
+    session_type: SessionType,
+    inputs: &Map<String, Value>,
+    properties: Value,
+) -> Result<SessionPlan, DocumentError> {
+    let shell_profile_linux = match present(inputs, "shellProfile") {
+        None => String::new(),
+        Some(Value::Object(profile)) => text_member(profile, "linux")?,
+        Some(_) => return Err(malformed("shellProfile must be an object")),
+    };
+    let idle = minutes(inputs, "idleSessionTimeout", IDLE_MINUTES)?;
+    Ok(SessionPlan {
+        session_type,
+        run_as_enabled: is_on(inputs, "runAsEnabled")?,
+        run_as_default_user: text_member(inputs, "runAsDefaultUser")?,
+        shell_profile_linux,
+        kms_key_id: text_member(inputs, "kmsKeyId")?,
+        idle_session_timeout_minutes: idle.unwrap_or(DEFAULT_IDLE_MINUTES),
+        max_session_duration_minutes: minutes(inputs, "maxSessionDuration", DURATION_MINUTES)?,
+        properties,
+    })
+}
+
+/// The members of a value that is an object or null.
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
     }
 }
 

@@ -290,3 +290,25 @@ fn a_session_document_that_cannot_run_says_why() {
         );
     }
 }
+
+#[test]
+fn inputs_are_checked_before_the_parameters_are_there() {
+    let with = |inputs: Value| {
+        let document = json!({
+            "schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs,
+            "parameters": {"minutes": {"type": "String"}}
+        });
+        SessionDocument::parse(&document).unwrap()
+    };
+    let waiting = with(json!({"maxSessionDuration": "{{ minutes }}", "idleSessionTimeout": "5"}));
+    assert_eq!(waiting.check_inputs().unwrap().idle_session_timeout_minutes, 5);
+    let wrong = with(json!({"maxSessionDuration": "{{ minutes }}", "idleSessionTimeout": "61"}));
+    let error = wrong.check_inputs().unwrap_err().to_string();
+    assert!(error.contains("idleSessionTimeout"), "{error}");
+    let minutes = json!({"minutes": ["7"]});
+    let inputs = waiting.resolved_inputs(minutes.as_object().unwrap()).unwrap();
+    assert_eq!(
+        Value::from(inputs),
+        json!({"maxSessionDuration": "7", "idleSessionTimeout": "5"})
+    );
+}
