@@ -64,6 +64,9 @@ pub(crate) struct Relay {
     last_activity: Duration,
 }
 
+/// The NOP frame of smux version 1 (client-wire §5.4).
+const MULTIPLEX_KEEP_ALIVE: [u8; 8] = [1, 3, 0, 0, 0, 0, 0, 0];
+
 impl Relay {
     pub(crate) fn new(now: Now, session: RelaySession, seed: u128) -> Self {
         let deadline = now.monotonic + ATTACH_TIMEOUT;
@@ -193,7 +196,7 @@ impl Relay {
     fn input(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
         self.client_in_use = true;
         let typed = matches!(message.payload_type, PayloadType::Output | PayloadType::Flag);
-        if typed {
+        if typed && !self.is_keep_alive(message) {
             self.last_activity = now.monotonic;
         }
         let number = message.sequence_number;
@@ -210,8 +213,13 @@ impl Relay {
         }
     }
 
+    /// A forwarded port of an older stock client says every ten seconds that it is there; nobody uses it by that.
+    fn is_keep_alive(&self, message: &AgentMessage) -> bool {
+        self.session.session_type == SessionType::Port && *message.payload == MULTIPLEX_KEEP_ALIVE
+    }
+
     fn output(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
-        if self.session.session_type == SessionType::Port {
+        if self.session.session_type == SessionType::Port && !self.is_keep_alive(message) {
             self.last_activity = now.monotonic;
         }
         if self.client.is_some() {

@@ -685,6 +685,19 @@ fn only_typing_counts_as_use_of_a_shell() {
 }
 
 #[test]
+fn the_keep_alive_of_a_forwarded_port_is_no_use_of_it() {
+    let mut bench = Bench::attached(SessionType::Port, stock("c"));
+    let start = bench.relay.last_activity();
+    bench.pass(SECOND);
+    let keep_alive = "\u{1}\u{3}\0\0\0\0\0\0";
+    bench.receive(Side::Client, &input(0, keep_alive));
+    bench.receive(Side::Agent, &output(0, keep_alive));
+    assert_eq!(bench.relay.last_activity(), start);
+    bench.receive(Side::Client, &input(1, "\u{1}\0\0\0\u{3}\0\0\0"));
+    assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
+}
+
+#[test]
 fn a_frame_with_a_short_header_or_nul_padding_is_made_canonical() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock(""));
     let canonical = input(0, "ls\r").encode();
