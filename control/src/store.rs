@@ -17,7 +17,10 @@ pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, InvocationCursor, InvocationQuery,
     InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
 };
-pub(crate) use document::{BUILT_IN_OWNER, DocumentRow, NewDocument};
+pub(crate) use document::{
+    BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, Update, UpdateRefusal, VersionChoice,
+    VersionRefusal, VersionRow,
+};
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
@@ -49,10 +52,15 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
+    (
+        4,
+        "document version",
+        include_str!("../migrations/0004_document_version.sql"),
+    ),
     (
         9,
         "rate_control",

@@ -109,6 +109,19 @@ def documents():
     assert sorted(names) == ["Boto-0", "Boto-1", "Boto-2"], names
     assert ssm.describe_document(Name="Boto-0")["Document"]["Status"] == "Active"
     assert json.loads(ssm.get_document(Name="Boto-0")["Content"]) == content
+    update = dict(Name="Boto-1", DocumentVersion="$LATEST")
+    newer = dict(content, description="newer")
+    updated = ssm.update_document(**update, Content=json.dumps(newer))["DocumentDescription"]
+    assert (updated["DocumentVersion"], updated["DefaultVersion"]) == ("2", "1"), updated
+    refused("DuplicateDocumentContent", ssm.update_document, **update, Content=json.dumps(newer))
+    pages = ssm.get_paginator("list_document_versions").paginate(Name="Boto-1", PaginationConfig={"PageSize": 1})
+    versions = [version["DocumentVersion"] for page in pages for version in page["DocumentVersions"]]
+    assert versions == ["2", "1"], versions
+    ssm.update_document_default_version(Name="Boto-1", DocumentVersion="2")
+    assert json.loads(ssm.get_document(Name="Boto-1")["Content"]) == newer
+    refused("InvalidDocumentOperation", ssm.delete_document, Name="Boto-1", DocumentVersion="2")
+    builtin = dict(Name="AWS-RunShellScript", DocumentVersion="$LATEST", Content=json.dumps(content))
+    refused("InvalidDocumentOperation", ssm.update_document, **builtin)
     send = dict(DocumentName="Boto-0", InstanceIds=[NODE])
     message = refused("InvalidParameters", ssm.send_command, **send, Parameters={"Word": ["UPPER"]})
     assert "Word" in message, message

@@ -6,7 +6,14 @@ mod create_document;
 mod delete_document;
 mod describe_document;
 mod get_document;
+mod given;
+mod list_document_versions;
 mod list_documents;
+mod update_document;
+mod update_document_default_version;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use built_in::built_in_documents;
 
@@ -14,12 +21,17 @@ use moorline_ssm::{
     EpochSeconds, ErrorCode,
     document::{
         CreateDocument, DeleteDocument, DescribeDocument, DocumentDescription, DocumentFormat,
-        DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocuments,
+        DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocumentVersions, ListDocuments,
+        UpdateDocument, UpdateDocumentDefaultVersion,
     },
 };
 
 use super::{ApiError, ApiResult, RequestContext, Router, tag::wire_tags};
-use crate::{auth::Resource, store::DocumentRow};
+use crate::{
+    auth::Resource,
+    engine::preferences::PREFERENCES_DOCUMENT,
+    store::{DocumentRow, VersionChoice},
+};
 
 pub(super) fn routes(router: Router) -> Router {
     router
@@ -36,7 +48,19 @@ pub(super) fn routes(router: Router) -> Router {
             describe_document::describe_document,
         )
         .on::<GetDocument, _, _>(|input| document(input.name.as_ref()), get_document::get_document)
+        .on::<ListDocumentVersions, _, _>(
+            |input| document(input.name.as_ref()),
+            list_document_versions::list_document_versions,
+        )
         .on::<ListDocuments, _, _>(|_| Resource::Any, list_documents::list_documents)
+        .on::<UpdateDocument, _, _>(
+            |input| document(input.name.as_ref()),
+            update_document::update_document,
+        )
+        .on::<UpdateDocumentDefaultVersion, _, _>(
+            |input| document(input.name.as_ref()),
+            update_document_default_version::update_document_default_version,
+        )
 }
 
 fn document(name: Option<&String>) -> Resource {
@@ -49,34 +73,57 @@ fn plain_name(name_or_arn: &str) -> &str {
 }
 
 /// The document that a request names, in the version that it names.
-async fn find(
+pub(super) async fn find(
     cx: &RequestContext,
     name: Option<&str>,
     version: Option<&str>,
     version_name: Option<&str>,
 ) -> ApiResult<DocumentRow> {
     let name = plain_name(name.unwrap_or_default());
-    let row = cx
-        .app
-        .store
-        .document(name)
-        .await?
-        .ok_or_else(|| no_such_document(name))?;
-    // One version each: the default one is the latest.
-    let is_version =
-        matches!(version, None | Some("" | "$DEFAULT" | "$LATEST")) || version == Some(&row.version);
-    let is_named = version_name.is_none() || version_name == row.version_name.as_deref();
-    if is_version && is_named {
+    let found = match choice(version, version_name) {
+        Some(choice) => cx.app.store.document_version(name, choice).await?,
+        None => None,
+    };
+    let is_named = |row: &DocumentRow| version_name.is_none() || version_name == row.version_name.as_deref();
+    if let Some(row) = found.filter(is_named) {
         return Ok(row);
     }
+    let document = cx.app.store.document(name).await?;
+    let document = document.ok_or_else(|| no_such_document(name))?;
     let asked = version.or(version_name).unwrap_or_default();
-    Err(ApiError::new(
+    Err(no_such_version(&document, asked))
+}
+
+/// The version that `DocumentVersion` or `VersionName` ask for. `None`: there can be no such version.
+fn choice<'a>(version: Option<&str>, version_name: Option<&'a str>) -> Option<VersionChoice<'a>> {
+    match (version, version_name) {
+        (None | Some(""), Some(version_name)) => Some(VersionChoice::Named(version_name)),
+        (None | Some("" | "$DEFAULT"), _) => Some(VersionChoice::Default),
+        (Some("$LATEST"), _) => Some(VersionChoice::Latest),
+        (Some(number), _) => number.parse().ok().map(VersionChoice::Number),
+    }
+}
+
+fn no_such_version(document: &DocumentRow, asked: &str) -> ApiError {
+    let DocumentRow {
+        name,
+        latest_version,
+        default_version,
+        ..
+    } = document;
+    ApiError::new(
         ErrorCode::InvalidDocumentVersion,
         format!(
-            "document {name} has no version {asked}; its only version is {}",
-            row.version
+            "document {name} has no version {asked}; its latest version is {latest_version}, its default version \
+             {default_version}"
         ),
-    ))
+    )
+}
+
+/// Whether a built-in document is the operators' own to replace: the session preferences, of which the built-in ones
+/// only fill the gap. All others are refused by name.
+fn is_replaceable(name: &str) -> bool {
+    name == PREFERENCES_DOCUMENT
 }
 
 fn no_such_document(name: &str) -> ApiError {
@@ -95,14 +142,14 @@ fn description(row: DocumentRow) -> DocumentDescription {
         owner: Some(row.owner),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
         status: Some(DocumentStatus::Active),
-        document_version: Some(row.version.clone()),
+        document_version: Some(row.version.to_string()),
         description: row.description,
         parameters: Some(details.parameters),
         platform_types: Some(details.platforms),
         document_type: Some(DocumentType::from(row.document_type.as_str())),
         schema_version: Some(row.schema_version),
-        latest_version: Some(row.version.clone()),
-        default_version: Some(row.version),
+        latest_version: Some(row.latest_version.to_string()),
+        default_version: Some(row.default_version.to_string()),
         document_format: Some(DocumentFormat::from(row.document_format.as_str())),
         target_type: row.target_type,
         tags: Some(wire_tags(row.tags)),

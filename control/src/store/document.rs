@@ -1,4 +1,11 @@
-//! Documents: those of operators, and the built-in ones.
+//! Documents: those of operators, and the built-in ones. A document has one or more versions.
+
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use version::{Update, UpdateRefusal, VersionChoice, VersionRefusal, VersionRow};
 
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
@@ -10,11 +17,15 @@ use super::{
 /// Who owns the documents that come with the endpoint.
 pub(crate) const BUILT_IN_OWNER: &str = "Moorline";
 
-/// A document.
+/// A document in one of its versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DocumentRow {
     pub(crate) name: String,
-    pub(crate) version: String,
+    pub(crate) version: i64,
+    /// Used where a request names no version.
+    pub(crate) default_version: i64,
+    /// The newest that there is.
+    pub(crate) latest_version: i64,
     /// `Command` or `Session`.
     pub(crate) document_type: String,
     /// `JSON`.
@@ -29,6 +40,7 @@ pub(crate) struct DocumentRow {
     pub(crate) content: String,
     /// Lower-case hex.
     pub(crate) sha256: String,
+    /// When this version was made.
     pub(crate) created_at: u64,
     pub(crate) tags: Tags,
 }
@@ -39,33 +51,41 @@ impl DocumentRow {
     }
 }
 
-/// A document to be stored.
+/// A document to be stored, with its first version.
 #[derive(Debug, Clone)]
 pub(crate) struct NewDocument {
     pub(crate) name: String,
     pub(crate) document_type: String,
-    pub(crate) schema_version: String,
     pub(crate) owner: String,
+    pub(crate) tags: Tags,
+    pub(crate) version: NewVersion,
+}
+
+/// A version to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct NewVersion {
+    pub(crate) schema_version: String,
     pub(crate) display_name: Option<String>,
     pub(crate) version_name: Option<String>,
     pub(crate) target_type: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) content: String,
     pub(crate) sha256: String,
-    pub(crate) tags: Tags,
 }
 
+/// Every version of every document, with what they share.
+const ROWS: &str = "SELECT d.name, d.document_type, d.owner, d.default_version, v.version, v.document_format, \
+    v.schema_version, v.display_name, v.version_name, v.target_type, v.description, v.content, v.sha256, v.created_at, \
+    (SELECT MAX(l.version) FROM document_version l WHERE l.name = d.name) AS latest_version \
+    FROM document d JOIN document_version v ON v.name = d.name ";
+
 impl Store {
+    /// A document in its default version.
     pub(crate) async fn document(&self, name: &str) -> Result<Option<DocumentRow>, StoreError> {
-        let mut connection = self
-            .readers
-            .acquire()
-            .await
-            .map_err(failed_to("look a document up"))?;
-        find(&mut connection, name).await
+        self.document_version(name, VersionChoice::Default).await
     }
 
-    /// Every document, by name.
+    /// Every document in its default version, by name.
     pub(crate) async fn documents(&self) -> Result<Vec<DocumentRow>, StoreError> {
         let mut connection = self
             .readers
@@ -73,7 +93,8 @@ impl Store {
             .await
             .map_err(failed_to("list documents"))?;
         let mut tags = read_all_tags(&mut connection, "Document").await?;
-        let rows = sqlx::query("SELECT * FROM document ORDER BY name")
+        let sql = format!("{ROWS} WHERE v.version = d.default_version ORDER BY d.name");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .fetch_all(&mut *connection)
             .await
             .map_err(failed_to("list documents"))?;
@@ -102,7 +123,7 @@ impl Store {
         now: u64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.writer.begin().await.map_err(failed_to("store a document"))?;
-        if let Some(present) = find(&mut tx, &new.name).await? {
+        if let Some(present) = version::find(&mut tx, &new.name, VersionChoice::Default).await? {
             if !(over_built_in && present.is_built_in()) {
                 return Ok(false);
             }
@@ -121,8 +142,8 @@ impl Store {
             .await
             .map_err(failed_to("seed the documents"))?;
         for new in built_in {
-            match find(&mut tx, &new.name).await? {
-                Some(present) if !present.is_built_in() || present.sha256 == new.sha256 => continue,
+            match version::find(&mut tx, &new.name, VersionChoice::Default).await? {
+                Some(present) if !present.is_built_in() || present.sha256 == new.version.sha256 => continue,
                 Some(_) => {
                     delete(&mut tx, &new.name).await?;
                 }
@@ -133,7 +154,7 @@ impl Store {
         tx.commit().await.map_err(failed_to("seed the documents"))
     }
 
-    /// Deletes a document and its tags. `false`: it was not there.
+    /// Deletes a document with its versions and tags. `false`: it was not there.
     pub(crate) async fn delete_document(&self, name: &str) -> Result<bool, StoreError> {
         let mut tx = self
             .writer
@@ -146,40 +167,22 @@ impl Store {
     }
 }
 
-async fn find(connection: &mut SqliteConnection, name: &str) -> Result<Option<DocumentRow>, StoreError> {
-    let row = sqlx::query("SELECT * FROM document WHERE name = $1")
-        .bind(name)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed_to("look a document up"))?;
-    let Some(row) = row else { return Ok(None) };
-    let tags = read_tags(connection, TaggedResource::Document(name)).await?;
-    document(&row, tags).map(Some)
-}
-
 async fn insert(connection: &mut SqliteConnection, new: &NewDocument, now: u64) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO document (name, document_version, document_type, document_format, schema_version, owner, \
-         display_name, version_name, target_type, description, content, sha256, created_at) \
-         VALUES ($1, '1', $2, 'JSON', $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO document (name, document_type, owner, default_version, last_version) \
+         VALUES ($1, $2, $3, 1, 1)",
     )
     .bind(&new.name)
     .bind(&new.document_type)
-    .bind(&new.schema_version)
     .bind(&new.owner)
-    .bind(&new.display_name)
-    .bind(&new.version_name)
-    .bind(&new.target_type)
-    .bind(&new.description)
-    .bind(&new.content)
-    .bind(&new.sha256)
-    .bind(column_millis(now))
     .execute(&mut *connection)
     .await
     .map_err(failed_to("store a document"))?;
+    version::insert(connection, &new.name, 1, &new.version, now).await?;
     insert_tags(connection, TaggedResource::Document(&new.name), &new.tags).await
 }
 
+/// Its versions go with it, by the schema.
 async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM document WHERE name = $1")
         .bind(name)
@@ -193,7 +196,9 @@ async fn delete(connection: &mut SqliteConnection, name: &str) -> Result<bool, S
 fn document(row: &SqliteRow, tags: Tags) -> Result<DocumentRow, StoreError> {
     Ok(DocumentRow {
         name: column(row, "name")?,
-        version: column(row, "document_version")?,
+        version: column(row, "version")?,
+        default_version: column(row, "default_version")?,
+        latest_version: column(row, "latest_version")?,
         document_type: column(row, "document_type")?,
         document_format: column(row, "document_format")?,
         schema_version: column(row, "schema_version")?,

@@ -60,6 +60,17 @@ operation! {
 }
 
 operation! {
+    /// `AmazonSSM.ListDocumentVersions`.
+    ListDocumentVersions: "AmazonSSM",
+    ListDocumentVersionsRequest => ListDocumentVersionsResult,
+    [
+        InternalServerError,
+        InvalidNextToken,
+        InvalidDocument,
+    ]
+}
+
+operation! {
     /// `AmazonSSM.ListDocuments`.
     ListDocuments: "AmazonSSM",
     ListDocumentsRequest => ListDocumentsResult,
@@ -67,6 +78,36 @@ operation! {
         InternalServerError,
         InvalidNextToken,
         InvalidFilterKey,
+    ]
+}
+
+operation! {
+    /// `AmazonSSM.UpdateDocument`.
+    UpdateDocument: "AmazonSSM",
+    UpdateDocumentRequest => UpdateDocumentResult,
+    [
+        MaxDocumentSizeExceeded,
+        DocumentVersionLimitExceeded,
+        InternalServerError,
+        DuplicateDocumentContent,
+        DuplicateDocumentVersionName,
+        InvalidDocumentContent,
+        InvalidDocumentVersion,
+        InvalidDocumentSchemaVersion,
+        InvalidDocument,
+        InvalidDocumentOperation,
+    ]
+}
+
+operation! {
+    /// `AmazonSSM.UpdateDocumentDefaultVersion`.
+    UpdateDocumentDefaultVersion: "AmazonSSM",
+    UpdateDocumentDefaultVersionRequest => UpdateDocumentDefaultVersionResult,
+    [
+        InternalServerError,
+        InvalidDocument,
+        InvalidDocumentVersion,
+        InvalidDocumentSchemaVersion,
     ]
 }
 
@@ -307,6 +348,19 @@ pub struct DescribeDocumentResult {
 }
 
 impl Shape for DescribeDocumentResult {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DocumentDefaultVersionDescription {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_version_name: Option<String>,
+}
+
+impl Shape for DocumentDefaultVersionDescription {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -569,6 +623,33 @@ enumeration! {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct DocumentVersionInfo {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_date: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_default_version: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_format: Option<DocumentFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<DocumentStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_information: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review_status: Option<ReviewStatus>,
+}
+
+impl Shape for DocumentVersionInfo {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct GetDocumentRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -639,6 +720,40 @@ impl Shape for GetDocumentResult {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct ListDocumentVersionsRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_results: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Shape for ListDocumentVersionsRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required("Name", self.name.as_ref(), &rules::DOCUMENT_ARN, violations);
+        path.optional(
+            "MaxResults",
+            self.max_results.as_ref(),
+            &rules::MAX_RESULTS,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListDocumentVersionsResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_versions: Option<Vec<DocumentVersionInfo>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Shape for ListDocumentVersionsResult {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListDocumentsRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document_filter_list: Option<Vec<DocumentFilter>>,
@@ -706,6 +821,114 @@ enumeration! {
     }
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateDocumentDefaultVersionRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_version: Option<String>,
+}
+
+impl Shape for UpdateDocumentDefaultVersionRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required("Name", self.name.as_ref(), &rules::DOCUMENT_NAME, violations);
+        path.required(
+            "DocumentVersion",
+            self.document_version.as_ref(),
+            &rules::DOCUMENT_VERSION_NUMBER,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateDocumentDefaultVersionResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<DocumentDefaultVersionDescription>,
+}
+
+impl Shape for UpdateDocumentDefaultVersionResult {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateDocumentRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<Vec<AttachmentsSource>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_format: Option<DocumentFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_type: Option<String>,
+}
+
+impl Shape for UpdateDocumentRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "Content",
+            self.content.as_ref(),
+            &rules::DOCUMENT_CONTENT,
+            violations,
+        );
+        path.optional(
+            "Attachments",
+            self.attachments.as_ref(),
+            &rules::ATTACHMENTS_SOURCE_LIST,
+            violations,
+        );
+        path.required("Name", self.name.as_ref(), &rules::DOCUMENT_NAME, violations);
+        path.optional(
+            "DisplayName",
+            self.display_name.as_ref(),
+            &rules::DOCUMENT_DISPLAY_NAME,
+            violations,
+        );
+        path.optional(
+            "VersionName",
+            self.version_name.as_ref(),
+            &rules::DOCUMENT_VERSION_NAME,
+            violations,
+        );
+        path.optional(
+            "DocumentVersion",
+            self.document_version.as_ref(),
+            &rules::DOCUMENT_VERSION,
+            violations,
+        );
+        path.optional(
+            "DocumentFormat",
+            self.document_format.as_ref(),
+            &rules::DOCUMENT_FORMAT,
+            violations,
+        );
+        path.optional(
+            "TargetType",
+            self.target_type.as_ref(),
+            &rules::TARGET_TYPE,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateDocumentResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_description: Option<DocumentDescription>,
+}
+
+impl Shape for UpdateDocumentResult {}
+
 structures! {
     AttachmentContent,
     AttachmentInformation,
@@ -716,15 +939,23 @@ structures! {
     DeleteDocumentResult,
     DescribeDocumentRequest,
     DescribeDocumentResult,
+    DocumentDefaultVersionDescription,
     DocumentDescription,
     DocumentFilter,
     DocumentIdentifier,
     DocumentKeyValuesFilter,
     DocumentParameter,
     DocumentRequires,
+    DocumentVersionInfo,
     GetDocumentRequest,
     GetDocumentResult,
+    ListDocumentVersionsRequest,
+    ListDocumentVersionsResult,
     ListDocumentsRequest,
     ListDocumentsResult,
     ReviewInformation,
+    UpdateDocumentDefaultVersionRequest,
+    UpdateDocumentDefaultVersionResult,
+    UpdateDocumentRequest,
+    UpdateDocumentResult,
 }

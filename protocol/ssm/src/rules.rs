@@ -323,6 +323,14 @@ pub(crate) static DOCUMENT_VERSION_NAME: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static DOCUMENT_VERSION_NUMBER: Rules = Rules {
+    list: &[Rule::Pattern(pattern!(
+        r"(^[1-9][0-9]*$)",
+        r"\A(?:(^[1-9][0-9]*$))\z"
+    ))],
+    sensitive: false,
+};
+
 pub(crate) static IAM_ROLE: Rules = Rules {
     list: &[Rule::MaxLength(64)],
     sensitive: false,

@@ -5,6 +5,7 @@ mod activation;
 mod aws_cli;
 mod bad_input;
 mod boto3;
+mod documents;
 mod other_clients;
 mod run_command;
 mod shell;

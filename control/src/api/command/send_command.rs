@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{parse_instance_ids, shape, unknown_node};
 use crate::{
-    api::{ApiError, ApiResult, RequestContext},
+    api::{ApiError, ApiResult, RequestContext, document},
     engine::{
         command::{Progress, Tally, Turn, execution_seconds, runs_on, turn},
         invocation::{Deadlines, Invocation},
@@ -120,18 +120,16 @@ struct Prepared {
 
 impl Prepared {
     async fn new(cx: &RequestContext, input: &SendCommandRequest) -> ApiResult<Self> {
-        let given = input.document_name.as_deref().unwrap_or_default();
-        let name = given.rsplit_once(":document/").map_or(given, |(_, name)| name);
         let invalid = |message: String| ApiError::new(ErrorCode::InvalidDocument, message);
-        let row = cx.app.store.document(name).await?;
-        let row = row.ok_or_else(|| invalid(format!("there is no document {name}")))?;
+        let version = input.document_version.as_deref();
+        let row = document::find(cx, input.document_name.as_deref(), version, None).await?;
+        let name = &row.name;
         if row.document_type != "Command" {
             return Err(invalid(format!(
                 "document {name} is of type {}; SendCommand runs documents of type Command",
                 row.document_type
             )));
         }
-        check_version(&row, input.document_version.as_deref())?;
         check_hash(&row, input)?;
         let content: Value = serde_json::from_str(&row.content)
             .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
@@ -192,17 +190,6 @@ impl Prepared {
             return Err(ApiError::new(ErrorCode::InvalidParameters, message));
         }
         Ok(content)
-    }
-}
-
-fn check_version(row: &DocumentRow, wanted: Option<&str>) -> ApiResult<()> {
-    match wanted {
-        None | Some("" | "$DEFAULT" | "$LATEST") => Ok(()),
-        Some(version) if version == row.version => Ok(()),
-        Some(version) => Err(ApiError::new(
-            ErrorCode::InvalidDocumentVersion,
-            format!("document {} has no version {version}", row.name),
-        )),
     }
 }
 

@@ -6,6 +6,7 @@ use moorline_ssm::{
         ListCommandInvocationsRequest, ListCommands, ListCommandsRequest, SendCommand, SendCommandRequest,
         Target,
     },
+    document::{UpdateDocument, UpdateDocumentRequest},
 };
 
 use crate::{
@@ -140,6 +141,37 @@ async fn a_command_that_cannot_run_is_refused_with_its_reason() {
         .await
         .unwrap();
     assert_eq!(listed.commands.unwrap(), [], "nothing was stored");
+}
+
+#[tokio::test]
+async fn a_command_runs_the_version_of_its_document_that_it_names() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let newer = fleet.endpoint.app.store.document(TWO_STEPS).await.unwrap();
+    let update = UpdateDocumentRequest {
+        name: Some(ONE_STEP.to_owned()),
+        content: newer.map(|document| document.content),
+        document_version: Some("1".to_owned()),
+        ..UpdateDocumentRequest::default()
+    };
+    fleet.endpoint.call::<UpdateDocument>(update).await.unwrap();
+    for (version, steps) in [
+        (None, 1),
+        (Some("$DEFAULT"), 1),
+        (Some("1"), 1),
+        (Some("2"), 2),
+        (Some("$LATEST"), 2),
+    ] {
+        let command = fleet
+            .send_as(SendCommandRequest {
+                document_version: version.map(str::to_owned),
+                ..request(ONE_STEP, &[&node])
+            })
+            .await;
+        let id = command.command_id.unwrap().parse().unwrap();
+        let stored = fleet.endpoint.app.store.command(&id).await.unwrap().unwrap();
+        assert_eq!(stored.head.step_names.len(), steps, "{version:?}");
+    }
 }
 
 #[tokio::test]

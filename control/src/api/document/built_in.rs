@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::content::sha256_hex;
-use crate::store::{BUILT_IN_OWNER, NewDocument};
+use crate::store::{BUILT_IN_OWNER, NewDocument, NewVersion};
 
 macro_rules! built_in {
     ($($name:literal)*) => {
@@ -52,15 +52,17 @@ fn built_in(name: &str, content: &str) -> NewDocument {
     NewDocument {
         name: name.to_owned(),
         document_type: document_type.to_owned(),
-        schema_version: text("schemaVersion").unwrap_or_default(),
         owner: BUILT_IN_OWNER.to_owned(),
-        display_name: None,
-        version_name: None,
-        target_type: None,
-        description: text("description"),
-        content: content.to_owned(),
-        sha256: sha256_hex(content.as_bytes()),
         tags: BTreeMap::new(),
+        version: NewVersion {
+            schema_version: text("schemaVersion").unwrap_or_default(),
+            display_name: None,
+            version_name: None,
+            target_type: None,
+            description: text("description"),
+            content: content.to_owned(),
+            sha256: sha256_hex(content.as_bytes()),
+        },
     }
 }
 
@@ -72,10 +74,11 @@ mod tests {
     #[test]
     fn every_built_in_document_passes_the_checks_of_create_document() {
         for document in built_in_documents() {
-            let checked = Checked::parse(&document.document_type, &document.content)
+            let version = document.version;
+            let checked = Checked::parse(&document.name, &document.document_type, &version.content)
                 .unwrap_or_else(|error| panic!("{}: {error}", document.name));
-            assert_eq!(checked.schema_version, document.schema_version);
-            assert!(document.description.is_some());
+            assert_eq!(checked.schema_version, version.schema_version);
+            assert!(version.description.is_some());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use moorline_protocol::document::{
-    CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument,
+    CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument, SessionPlan, SessionType,
 };
 use moorline_ssm::{
     ErrorCode,
@@ -11,7 +11,10 @@ use moorline_ssm::{
 };
 use serde_json::Value;
 
-use crate::api::{ApiError, ApiResult};
+use crate::{
+    api::{ApiError, ApiResult},
+    engine::preferences::{PREFERENCES_DOCUMENT, is_user_name},
+};
 
 /// AWS's limit.
 pub(super) const MOST_CONTENT_BYTES: usize = 64 * 1024;
@@ -25,7 +28,7 @@ pub(super) struct Checked {
 
 impl Checked {
     /// `document_type` is `Command` or `Session`.
-    pub(super) fn parse(document_type: &str, content: &str) -> ApiResult<Self> {
+    pub(super) fn parse(name: &str, document_type: &str, content: &str) -> ApiResult<Self> {
         if content.len() > MOST_CONTENT_BYTES {
             let message = format!(
                 "the document has {} bytes; {MOST_CONTENT_BYTES} are allowed",
@@ -41,7 +44,16 @@ impl Checked {
         let (schema_version, description) = match document_type {
             "Session" => {
                 let document = SessionDocument::parse(&value).map_err(refused)?;
+                check_inputs(&document)?;
+                if name == PREFERENCES_DOCUMENT {
+                    check_preferences(&document)?;
+                }
                 ("1.0".to_owned(), document.description)
+            }
+            _ if name == PREFERENCES_DOCUMENT => {
+                return Err(invalid(format!(
+                    "DocumentType: {name} holds the session preferences, a document of type Session"
+                )));
             }
             _ => {
                 let document = CommandDocument::parse(&value).map_err(refused)?;
@@ -54,6 +66,47 @@ impl Checked {
             description,
         })
     }
+}
+
+/// What waits for a parameter is checked when a session is started.
+fn check_inputs(document: &SessionDocument) -> ApiResult<()> {
+    let plan = document.check_inputs().map_err(refused)?;
+    check_run_as(&plan)
+}
+
+fn check_run_as(plan: &SessionPlan) -> ApiResult<()> {
+    let user = plan.run_as_default_user.as_str();
+    if user.is_empty() || is_user_name(user) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "runAsDefaultUser: {user:?} cannot be the name of a user"
+    )))
+}
+
+/// Preferences are used by sessions that bring no parameters of theirs.
+fn check_preferences(document: &SessionDocument) -> ApiResult<()> {
+    let name = PREFERENCES_DOCUMENT;
+    if document.session_type != SessionType::StandardStream {
+        return Err(invalid(format!(
+            "sessionType: {name} holds the session preferences, which are of type Standard_Stream"
+        )));
+    }
+    let plan = document
+        .plan(&serde_json::Map::new())
+        .map_err(|error| invalid(format!("{name} is used without parameters: {error}")))?;
+    for (member, text) in [
+        ("runAsDefaultUser", &plan.run_as_default_user),
+        ("kmsKeyId", &plan.kms_key_id),
+    ] {
+        // it would be filled in by the parameters of the documents that take it over
+        if text.contains("{{") {
+            return Err(invalid(format!(
+                "{member}: {text} names a parameter that there is not"
+            )));
+        }
+    }
+    check_run_as(&plan)
 }
 
 fn refused(error: DocumentError) -> ApiError {

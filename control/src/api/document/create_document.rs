@@ -1,18 +1,14 @@
 //! `CreateDocument`: stores a document, after it was parsed as the agent will parse it.
 //!
 //! AWS: API_CreateDocument. Deviations: types Command and Session, format JSON; no attachments, no required
-//! documents, one version each.
+//! documents.
 
 use moorline_ssm::{
     ErrorCode,
-    document::{CreateDocumentRequest, CreateDocumentResult, DocumentFormat, DocumentType},
+    document::{CreateDocumentRequest, CreateDocumentResult, DocumentType},
 };
 
-use super::{
-    built_in::built_in_document,
-    content::{Checked, invalid, sha256_hex},
-    description, no_such_document,
-};
+use super::{content::invalid, description, given::Given, is_replaceable, no_such_document};
 use crate::{
     api::{ApiError, ApiResult, RequestContext, tag::checked_tags},
     store::NewDocument,
@@ -29,46 +25,33 @@ pub(super) async fn create_document(
 ) -> ApiResult<CreateDocumentResult> {
     let name = input.name.unwrap_or_default();
     check_name(&name)?;
-    if input
-        .attachments
-        .is_some_and(|attachments| !attachments.is_empty())
-    {
-        return Err(invalid(
-            "Moorline stores no attachments of documents yet".to_owned(),
-        ));
-    }
     if input.requires.is_some_and(|requires| !requires.is_empty()) {
         return Err(invalid(
             "Moorline does not know required documents yet".to_owned(),
         ));
     }
     let document_type = document_type(input.document_type)?;
-    if !matches!(input.document_format, None | Some(DocumentFormat::Json)) {
-        return Err(invalid(
-            "DocumentFormat must be JSON: Moorline reads no other format yet".to_owned(),
-        ));
-    }
-    let content = input.content.unwrap_or_default();
-    let checked = Checked::parse(document_type, &content)?;
+    let given = Given {
+        attachments: input.attachments,
+        content: input.content,
+        display_name: input.display_name,
+        format: input.document_format,
+        target_type: input.target_type,
+        version_name: input.version_name,
+    };
+    let version = given.checked(&name, document_type)?;
     if cx.app.store.operator_document_count().await? >= MOST_DOCUMENTS {
         let message = format!("there are {MOST_DOCUMENTS} documents already; delete some first");
         return Err(ApiError::new(ErrorCode::DocumentLimitExceeded, message));
     }
     let new = NewDocument {
         document_type: document_type.to_owned(),
-        schema_version: checked.schema_version,
         owner: cx.principal.arn(),
-        display_name: input.display_name,
-        version_name: input.version_name,
-        target_type: input.target_type,
-        description: checked.description,
-        sha256: sha256_hex(content.as_bytes()),
-        content,
         tags: checked_tags(input.tags.as_deref(), ErrorCode::ValidationException)?,
+        version,
         name,
     };
-    // Shell preferences are a document that operators make; ours only fills the gap.
-    let over_built_in = built_in_document(&new.name).is_some();
+    let over_built_in = is_replaceable(&new.name);
     if !cx.app.store.insert_document(&new, over_built_in, cx.now).await? {
         let message = format!("there is a document {} already", new.name);
         return Err(ApiError::new(ErrorCode::DocumentAlreadyExists, message));
@@ -106,11 +89,13 @@ fn document_type(asked: Option<DocumentType>) -> ApiResult<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use moorline_ssm::document::{AttachmentsSource, CreateDocument, DocumentStatus, PlatformType, Tag};
+    use moorline_ssm::document::{
+        AttachmentsSource, CreateDocument, DocumentFormat, DocumentStatus, PlatformType, Tag,
+    };
 
     use super::*;
     use crate::{
-        api::document::content::MOST_CONTENT_BYTES,
+        api::document::content::{MOST_CONTENT_BYTES, sha256_hex},
         auth::Principal,
         test_support::{TestApp, node_id},
     };
@@ -254,6 +239,46 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(kept.content, preferences);
+    }
+
+    #[tokio::test]
+    async fn preferences_that_no_session_could_use_are_refused_with_the_member_that_is_wrong() {
+        let test = TestApp::new().await;
+        let with = |inputs: &str| {
+            format!(r#"{{"schemaVersion":"1.0","sessionType":"Standard_Stream","inputs":{{{inputs}}}}}"#)
+        };
+        let refused = [
+            ("idleSessionTimeout", with(r#""idleSessionTimeout":"61""#)),
+            ("maxSessionDuration", with(r#""MaxSessionDuration":0"#)),
+            ("runAsEnabled", with(r#""runAsEnabled":"yes""#)),
+            ("runAsDefaultUser", with(r#""runAsDefaultUser":"-x""#)),
+            ("runAsDefaultUser", with(r#""runAsDefaultUser":"{{user}}""#)),
+            ("kmsKeyId", with(r#""kmsKeyId":"{{key}}""#)),
+            ("shellProfile", with(r#""shellProfile":"cd""#)),
+            ("sessionType", r#"{"schemaVersion":"1.0","sessionType":"Port"}"#.to_owned()),
+            (
+                "user",
+                r#"{"schemaVersion":"1.0","sessionType":"Standard_Stream","parameters":{"user":{"type":"String"}}}"#
+                    .to_owned(),
+            ),
+        ];
+        for (member, content) in refused {
+            let input = CreateDocumentRequest {
+                name: Some("SSM-SessionManagerRunShell".to_owned()),
+                document_type: Some(DocumentType::Session),
+                content: Some(content.clone()),
+                ..Default::default()
+            };
+            let error = test.refuse::<CreateDocument>(input).await;
+            assert_eq!(error.code, ErrorCode::InvalidDocumentContent, "{content}");
+            assert!(error.message.contains(member), "{content}: {error}");
+        }
+        let command = CreateDocumentRequest {
+            name: Some("SSM-SessionManagerRunShell".to_owned()),
+            ..request()
+        };
+        let error = test.refuse::<CreateDocument>(command).await;
+        assert!(error.message.starts_with("DocumentType"), "{error}");
     }
 
     #[tokio::test]

@@ -1,15 +1,18 @@
-//! `DeleteDocument`: removes an operator's document.
+//! `DeleteDocument`: removes an operator's document, or one version of it.
 //!
-//! AWS: API_DeleteDocument. Deviations: a document has one version, so naming it deletes the document. Where an
-//! operator's document stood over a built-in one (shell preferences), the built-in one is back afterwards.
+//! AWS: API_DeleteDocument. With a version only that one is removed, which may not be the default one. Deviation: where
+//! an operator's document stood over a built-in one (session preferences), the built-in one is back afterwards.
 
 use moorline_ssm::{
     ErrorCode,
     document::{DeleteDocumentRequest, DeleteDocumentResult},
 };
 
-use super::{built_in::built_in_document, no_such_document};
-use crate::api::{ApiError, ApiResult, RequestContext};
+use super::{built_in::built_in_document, find, no_such_document};
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    store::{DocumentRow, VersionChoice, VersionRefusal},
+};
 
 pub(super) async fn delete_document(
     cx: RequestContext,
@@ -26,16 +29,9 @@ pub(super) async fn delete_document(
         let message = format!("{name} comes with the endpoint and cannot be deleted");
         return Err(ApiError::new(ErrorCode::InvalidDocumentOperation, message));
     }
-    let is_version = input
-        .document_version
-        .is_none_or(|version| version == row.version);
-    let is_named = input.version_name.is_none() || input.version_name == row.version_name;
-    if !(is_version && is_named) {
-        let message = format!(
-            "document {name} has no such version; its only version is {}",
-            row.version
-        );
-        return Err(ApiError::new(ErrorCode::InvalidDocumentOperation, message));
+    let (version, version_name) = (input.document_version.as_deref(), input.version_name.as_deref());
+    if version.or(version_name).is_some() {
+        return delete_version(&cx, &row, version, version_name).await;
     }
     if !cx.app.store.delete_document(&name).await? {
         return Err(no_such_document(&name));
@@ -44,6 +40,38 @@ pub(super) async fn delete_document(
         cx.app.store.seed_documents(&[built_in], cx.now).await?;
     }
     Ok(DeleteDocumentResult {})
+}
+
+async fn delete_version(
+    cx: &RequestContext,
+    document: &DocumentRow,
+    version: Option<&str>,
+    version_name: Option<&str>,
+) -> ApiResult<DeleteDocumentResult> {
+    let refused = |message: String| ApiError::new(ErrorCode::InvalidDocumentOperation, message);
+    let name = &document.name;
+    // This operation's model has no word for a version that is not there.
+    let row = find(cx, Some(name), version, version_name).await;
+    let row = row.map_err(|error| match error.code {
+        ErrorCode::InvalidDocumentVersion => refused(error.message),
+        _ => error,
+    })?;
+    let number = row.version;
+    match cx
+        .app
+        .store
+        .delete_version(name, VersionChoice::Number(number))
+        .await?
+    {
+        Ok(()) => Ok(DeleteDocumentResult {}),
+        Err(VersionRefusal::NoSuchVersion) => Err(refused(format!(
+            "document {name} has no version {number} any more"
+        ))),
+        Err(VersionRefusal::IsDefault) => Err(refused(format!(
+            "version {number} of document {name} is its default version; make another one the default first, or \
+             delete the document"
+        ))),
+    }
 }
 
 #[cfg(test)]

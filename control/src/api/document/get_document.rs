@@ -35,7 +35,7 @@ pub(super) async fn get_document(
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
         display_name: row.display_name,
         version_name: row.version_name,
-        document_version: Some(row.version),
+        document_version: Some(row.version.to_string()),
         status: Some(DocumentStatus::Active),
         content: Some(row.content),
         document_type: Some(DocumentType::from(row.document_type.as_str())),

@@ -129,7 +129,7 @@ fn identifier(row: DocumentRow) -> DocumentIdentifier {
         owner: Some(row.owner),
         version_name: row.version_name,
         platform_types: Some(platforms),
-        document_version: Some(row.version),
+        document_version: Some(row.version.to_string()),
         document_type: Some(DocumentType::from(row.document_type.as_str())),
         schema_version: Some(row.schema_version),
         document_format: Some(DocumentFormat::from(row.document_format.as_str())),

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::OutgoingJob;
-use crate::{store::NewDocument, test_support::TestApp};
+use crate::{
+    store::{NewDocument, NewVersion},
+    test_support::TestApp,
+};
 
 /// One step, `shell`, with the parameter `commands`.
 pub(crate) const ONE_STEP: &str = "Test-OneStep";
@@ -55,15 +58,17 @@ impl Fleet {
         let document = NewDocument {
             name: name.to_owned(),
             document_type: document_type.to_owned(),
-            schema_version: "2.2".to_owned(),
             owner: "test".to_owned(),
-            display_name: None,
-            version_name: None,
-            target_type: None,
-            description: None,
-            content,
-            sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
             tags: BTreeMap::new(),
+            version: NewVersion {
+                schema_version: "2.2".to_owned(),
+                display_name: None,
+                version_name: None,
+                target_type: None,
+                description: None,
+                content,
+                sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            },
         };
         assert!(
             self.endpoint

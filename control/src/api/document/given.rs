@@ -1,0 +1,46 @@
+//! A version of a document as a request gives it: what CreateDocument and UpdateDocument have in common.
+
+use moorline_ssm::document::{AttachmentsSource, DocumentFormat};
+
+use super::content::{Checked, invalid, sha256_hex};
+use crate::{api::ApiResult, store::NewVersion};
+
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) attachments: Option<Vec<AttachmentsSource>>,
+    pub(super) content: Option<String>,
+    pub(super) display_name: Option<String>,
+    pub(super) format: Option<DocumentFormat>,
+    pub(super) target_type: Option<String>,
+    pub(super) version_name: Option<String>,
+}
+
+impl Given {
+    /// The version to store, after its content was parsed as the agent will parse it.
+    pub(super) fn checked(self, name: &str, document_type: &str) -> ApiResult<NewVersion> {
+        if self
+            .attachments
+            .is_some_and(|attachments| !attachments.is_empty())
+        {
+            return Err(invalid(
+                "Moorline stores no attachments of documents yet".to_owned(),
+            ));
+        }
+        if !matches!(self.format, None | Some(DocumentFormat::Json)) {
+            return Err(invalid(
+                "DocumentFormat must be JSON: Moorline reads no other format yet".to_owned(),
+            ));
+        }
+        let content = self.content.unwrap_or_default();
+        let checked = Checked::parse(name, document_type, &content)?;
+        Ok(NewVersion {
+            schema_version: checked.schema_version,
+            display_name: self.display_name,
+            version_name: self.version_name,
+            target_type: self.target_type,
+            description: checked.description,
+            sha256: sha256_hex(content.as_bytes()),
+            content,
+        })
+    }
+}
