@@ -54,6 +54,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TagCommand,
     },
+    /// List operators, and change their tags: SSMSessionRunAs is the user on nodes that their sessions run as
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
     /// Let the AWS CLI open sessions through this program: makes the symbolic link session-manager-plugin
     InstallPlugin {
         /// A directory in PATH; by default the one of this program
@@ -220,6 +225,26 @@ pub(crate) enum TagCommand {
     },
     /// List the tags of a node
     List { node: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
+    /// List the operators, with their access keys and tags
+    List,
+    /// Set tags of an operator
+    Tag {
+        #[arg(value_name = "OPERATOR")]
+        name: String,
+        #[arg(required = true, value_name = "K=V", value_parser = parse_pair)]
+        tags: Vec<(String, String)>,
+    },
+    /// Remove tags of an operator
+    Untag {
+        #[arg(value_name = "OPERATOR")]
+        name: String,
+        #[arg(required = true, value_name = "K")]
+        keys: Vec<String>,
+    },
 }
 
 /// `K=V`; the value may hold further equal signs or be empty.

@@ -13,6 +13,7 @@ mod install_plugin;
 mod node;
 mod nodes;
 mod operator;
+mod operators;
 mod pick;
 mod plugin;
 mod run;
@@ -98,6 +99,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
     match arguments.command {
         Command::Activation { command } => activation::execute(&connect()?, command, json).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
+        Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Run(options) => run::execute(&connect()?, &options, json).await,
         Command::Shell(options) => shell::execute(connect()?, &options).await,
         Command::Sessions(options) => sessions::execute(&connect()?, &options, json).await,

@@ -11,6 +11,7 @@ mod filters;
 mod inventory;
 mod message_delivery;
 mod node;
+mod operator;
 mod pagination;
 mod router;
 mod session;
@@ -33,6 +34,7 @@ pub(crate) fn router() -> Router {
     let router = inventory::routes(router);
     let router = message_delivery::routes(router);
     let router = node::routes(router);
+    let router = operator::routes(router);
     let router = session::routes(router);
     let router = tag::routes(router);
     transcript::routes(router)

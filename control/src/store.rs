@@ -7,6 +7,7 @@ mod command;
 mod deregistration;
 mod document;
 mod node;
+mod operator;
 mod session;
 mod tag;
 mod transcript;
@@ -22,6 +23,7 @@ pub(crate) use document::{
     VersionRefusal, VersionRow,
 };
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
+pub(crate) use operator::OperatorRow;
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 pub(crate) use transcript::{Appended, TranscriptFiles, TranscriptQuery};

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Tags that a resource can have.
-const MOST_TAGS: usize = 50;
+pub(super) const MOST_TAGS: usize = 50;
 
 pub(super) fn routes(router: Router) -> Router {
     router

@@ -14,6 +14,7 @@ pub(crate) enum Resource {
     Command(String),
     Document(String),
     Node(String),
+    Operator(String),
     Session(String),
 }
 
@@ -26,6 +27,7 @@ impl std::fmt::Display for Resource {
             Self::Command(id) => write!(f, "command: {}", shown(id)),
             Self::Document(name) => write!(f, "document: {}", shown(name)),
             Self::Node(id) => write!(f, "managed node: {}", shown(id)),
+            Self::Operator(name) => write!(f, "operator: {}", shown(name)),
             Self::Session(id) => write!(f, "session: {}", shown(id)),
         }
     }

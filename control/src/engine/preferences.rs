@@ -3,6 +3,9 @@
 /// The document whose latest version holds the preferences. Sessions that name no document use it.
 pub(crate) const PREFERENCES_DOCUMENT: &str = "SSM-SessionManagerRunShell";
 
+/// The operator's tag with the user on the node that their sessions run as.
+pub(crate) const RUN_AS_TAG: &str = "SSMSessionRunAs";
+
 /// Longest name of a user: LOGIN_NAME_MAX of Linux without its NUL.
 const MOST_USER_NAME_BYTES: usize = 255;
 

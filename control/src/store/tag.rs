@@ -1,4 +1,4 @@
-//! Tags of managed nodes, documents and activations.
+//! Tags of managed nodes, documents, activations and operators.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,18 @@ pub(crate) enum TaggedResource<'a> {
     Activation(&'a str),
     Document(&'a str),
     Node(&'a str),
+    /// By user name.
+    Operator(&'a str),
 }
 
 impl<'a> TaggedResource<'a> {
-    /// Type (the wire's word) and id, as the columns have them.
+    /// Type (the wire's word where it has one) and id, as the columns have them.
     pub(super) fn columns(self) -> (&'static str, &'a str) {
         match self {
             Self::Activation(id) => ("Activation", id),
             Self::Document(name) => ("Document", name),
             Self::Node(id) => ("ManagedInstance", id),
+            Self::Operator(user_name) => ("Operator", user_name),
         }
     }
 
@@ -33,6 +36,7 @@ impl<'a> TaggedResource<'a> {
             Self::Activation(_) => "SELECT 1 FROM activation WHERE activation_id = $1",
             Self::Document(_) => "SELECT 1 FROM document WHERE name = $1",
             Self::Node(_) => "SELECT 1 FROM node WHERE instance_id = $1",
+            Self::Operator(_) => "SELECT 1 FROM access_key WHERE user_name = $1",
         }
     }
 }

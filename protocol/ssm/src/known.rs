@@ -175,5 +175,14 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
             "SendReply",
         ],
     ),
-    ("Moorline", &["GetTranscript", "ListTranscripts"]),
+    (
+        "Moorline",
+        &[
+            "GetTranscript",
+            "ListOperators",
+            "ListTranscripts",
+            "TagOperator",
+            "UntagOperator",
+        ],
+    ),
 ];

@@ -24,6 +24,7 @@ pub mod inventory;
 mod known;
 pub mod message_delivery;
 pub mod node;
+pub mod operator;
 mod rules;
 pub mod session;
 pub mod shared;

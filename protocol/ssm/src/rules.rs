@@ -600,6 +600,16 @@ pub(crate) static NOTIFICATION_TYPE: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static OPERATOR_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(200), Rule::MinValue(1)],
+    sensitive: false,
+};
+
+pub(crate) static OPERATOR_USER_NAME: Rules = Rules {
+    list: &[Rule::MaxLength(128), Rule::MinLength(1)],
+    sensitive: false,
+};
+
 pub(crate) static PLATFORM_NAME: Rules = Rules {
     list: &[Rule::MaxLength(120)],
     sensitive: false,
