@@ -1,11 +1,30 @@
-//! Documents with versions, kept with the AWS CLI.
+//! Documents with versions, and the session preferences, kept with the AWS CLI and with ours.
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Aws, Endpoint};
+use moorline_tests::{Aws, Endpoint, Site, is_root};
 use serde_json::{Value, json};
+
+const PREFERENCES: &str = "SSM-SessionManagerRunShell";
 
 fn preferences(inputs: &Value) -> String {
     json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs}).to_string()
+}
+
+/// As AWS's own procedure for preferences has it.
+async fn prefer(aws: &Aws, inputs: &Value) -> Result<Value> {
+    let content = preferences(inputs);
+    aws.ssm(&[
+        "update-document",
+        "--name",
+        PREFERENCES,
+        "--content",
+        &content,
+        "--document-version",
+        "$LATEST",
+    ])
+    .await?
+    .success()?
+    .json()
 }
 
 #[tokio::test]
@@ -79,5 +98,121 @@ async fn the_aws_cli_keeps_versions_of_a_document() -> Result<()> {
         gone.code != 0 && gone.stderr.contains("InvalidDocumentVersion"),
         "{gone:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn updated_preferences_take_effect_and_outlive_the_endpoints_restart() -> Result<()> {
+    let mut site = Site::start().await?;
+    let aws = Aws::of(&site.endpoint)?;
+    let profile = "stty -echo; echo pro''filed";
+    let inputs = json!({
+        "idleSessionTimeout": "7", "maxSessionDuration": "90", "shellProfile": {"linux": profile},
+    });
+    prefer(&aws, &inputs).await?;
+    let mut terminal = aws.at_terminal(&["start-session", "--target", site.node.id()])?;
+    terminal.expect("profiled").await?;
+    let active = aws
+        .ssm(&["describe-sessions", "--state", "Active"])
+        .await?
+        .success()?
+        .json()?;
+    let session = &active["Sessions"][0];
+    ensure!(
+        session["MaxSessionDuration"] == "90" && session["DocumentName"] == PREFERENCES,
+        "{active}"
+    );
+    terminal.send("exit\n")?;
+    ensure!(terminal.wait().await? == 0, "{}", terminal.text());
+    let refused = aws
+        .ssm(&[
+            "update-document",
+            "--name",
+            PREFERENCES,
+            "--document-version",
+            "$LATEST",
+            "--content",
+            &preferences(&json!({"idleSessionTimeout": "61"})),
+        ])
+        .await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("idleSessionTimeout"),
+        "{refused:?}"
+    );
+    site.endpoint.kill().await?;
+    site.endpoint.start_again().await?;
+    let got = aws
+        .ssm(&[
+            "get-document",
+            "--name",
+            PREFERENCES,
+            "--document-version",
+            "$LATEST",
+        ])
+        .await?
+        .success()?
+        .json()?;
+    ensure!(got["Content"] == preferences(&inputs).as_str(), "{got}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn sessions_run_as_the_user_of_the_callers_tag_whatever_their_document() -> Result<()> {
+    let site = Site::start().await?;
+    let aws = Aws::of(&site.endpoint)?;
+    let cli = site.cli();
+    prefer(
+        &aws,
+        &json!({"runAsEnabled": true, "runAsDefaultUser": "no-such-user"}),
+    )
+    .await?;
+    let who = [
+        "shell",
+        site.node.id(),
+        "--document",
+        "AWS-StartInteractiveCommand",
+        "--param",
+        "command=echo I am $(id -un)",
+    ];
+    let wrong = cli
+        .run(&["operator", "tag", "admin", "SSMSessionRunAs=-x"])
+        .await?;
+    ensure!(
+        wrong.code != 0 && wrong.stderr.contains("SSMSessionRunAs"),
+        "{wrong:?}"
+    );
+    cli.run(&["operator", "tag", "admin", "SSMSessionRunAs=nobody"])
+        .await?
+        .success()?;
+    let listed = cli
+        .run(&["operator", "list", "--json"])
+        .await?
+        .success()?
+        .json()?;
+    ensure!(
+        listed[0]["UserName"] == "admin" && listed[0]["Tags"]["SSMSessionRunAs"] == "nobody",
+        "{listed}"
+    );
+    let mut terminal = cli.at_terminal(&who)?;
+    // only root can become somebody else
+    let expected = if is_root() {
+        "I am nobody"
+    } else {
+        "the agent must run as root to use RunAs"
+    };
+    terminal.expect(expected).await?;
+    terminal.wait().await?;
+
+    cli.run(&["operator", "untag", "admin", "SSMSessionRunAs"])
+        .await?
+        .success()?;
+    let mut terminal = cli.at_terminal(&who)?;
+    let expected = if is_root() {
+        "RunAs user no-such-user does not exist"
+    } else {
+        "the agent must run as root to use RunAs"
+    };
+    terminal.expect(expected).await?;
+    terminal.wait().await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `ResumeSession`: a new token after a lost connection.
 //!
 //! AWS: API_ResumeSession. For a session that has ended the answer has no token: the stock plugin then says so and
-//! ends, while an error makes it hang (client-wire §1.5).
+//! ends, while an error makes it hang (client-wire §1.5). Every administrator may; the log tells who took whose.
 
 use moorline_ssm::{
     ErrorCode,
@@ -25,6 +25,12 @@ pub(super) async fn resume_session(
         ..ResumeSessionResponse::default()
     };
     if session.ended_at.is_none() {
+        let by = cx.principal.arn();
+        if by != session.owner {
+            tracing::warn!(
+                session = %session.session_id, owner = session.owner, by, "an administrator joins another's session"
+            );
+        }
         let (token, url) = client_channel(&cx, &session.session_id);
         response.token_value = Some(token);
         response.stream_url = Some(url);

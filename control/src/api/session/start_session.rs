@@ -1,10 +1,11 @@
 //! `StartSession`: open a session on a managed node.
 //!
 //! AWS: API_StartSession. The node is told at once, so that its shell is up when the client comes. Deviations: a
-//! target is a managed node's id and nothing else; a parameter that breaks its rule is a `ValidationException`.
+//! target is a managed node's id and nothing else; a parameter that breaks its rule is a `ValidationException`; a
+//! document is used in its default version, which no request can change, but the preferences in their latest one.
 
 use moorline_protocol::{
-    document::{SessionDocument, SessionPlan},
+    document::{DocumentError, SessionDocument, SessionPlan},
     message::StartSessionContent,
     types::{InstanceId, SessionId},
 };
@@ -19,11 +20,10 @@ use super::client_channel;
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     auth::Principal,
-    store::NewSession,
+    engine::preferences::{PREFERENCES_DOCUMENT, RUN_AS_TAG, complete},
+    store::{DocumentRow, NewSession, TaggedResource, VersionChoice},
 };
 
-/// Used when the request names none.
-const DEFAULT_DOCUMENT: &str = "SSM-SessionManagerRunShell";
 /// A session id is `<user>-<17 hex digits>`, 96 characters at most.
 const MAX_USER_LENGTH: usize = 64;
 
@@ -71,39 +71,49 @@ struct Prepared {
     content: Value,
     parameters: Map<String, Value>,
     plan: SessionPlan,
+    /// The user that the caller's sessions run as, if the plan wants that.
+    run_as_user: String,
 }
 
 impl Prepared {
     async fn new(cx: &RequestContext, input: &StartSessionRequest) -> ApiResult<Self> {
-        let given = input.document_name.as_deref().unwrap_or(DEFAULT_DOCUMENT);
+        let given = input.document_name.as_deref().unwrap_or(PREFERENCES_DOCUMENT);
         let name = given.rsplit_once(":document/").map_or(given, |(_, name)| name);
-        let invalid = |message: String| ApiError::new(ErrorCode::InvalidDocument, message);
-        let row = cx.app.store.document(name).await?;
-        let row = row.ok_or_else(|| invalid(format!("there is no document {name}")))?;
+        let row = row(cx, name).await?;
         if row.document_type != "Session" {
             return Err(invalid(format!(
                 "document {name} is of type {}; StartSession takes documents of type Session",
                 row.document_type
             )));
         }
-        let content: Value = serde_json::from_str(&row.content)
-            .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
-        let document = SessionDocument::parse(&content)
-            .map_err(|error| invalid(format!("document {name} cannot be used: {error}")))?;
+        let (content, document) = parsed(&row)?;
         let empty = std::collections::BTreeMap::new();
         let parameters = document
             .parameters
             .resolve_lists(input.parameters.as_ref().unwrap_or(&empty))
             .map_err(|error| ApiError::validation(format!("document {name}: {error}")))?;
         let parameters = parameters.as_map().clone();
-        let plan = document
-            .plan(&parameters)
-            .map_err(|error| invalid(format!("document {name} cannot be used: {error}")))?;
+        let unusable = |error| unusable(name, &error);
+        let (content, document) = match preferences(cx, name).await? {
+            None => (content, document),
+            Some(preferences) => {
+                let own = document.resolved_inputs(&parameters).map_err(unusable)?;
+                let content = complete(content, &own, document.session_type, &preferences);
+                let document = SessionDocument::parse(&content).map_err(unusable)?;
+                (content, document)
+            }
+        };
+        let plan = document.plan(&parameters).map_err(unusable)?;
+        let run_as_user = match plan.run_as_enabled {
+            true => run_as_user(cx).await?,
+            false => String::new(),
+        };
         Ok(Self {
             name: row.name,
             content,
             parameters,
             plan,
+            run_as_user,
         })
     }
 
@@ -120,7 +130,7 @@ impl Prepared {
             document_content: self.content,
             session_id: session_id.to_string(),
             parameters: self.parameters,
-            run_as_user: String::new(),
+            run_as_user: self.run_as_user,
             session_owner: owner.clone(),
             moorline_transcript_path: Some(format!("/v1/transcript/{session_id}")),
         };
@@ -138,6 +148,53 @@ impl Prepared {
             max_duration_millis: self.plan.max_session_duration_minutes.map(minutes),
         }
     }
+}
+
+/// The document in its default version. Preferences take effect when they are updated: they are used in the latest one.
+async fn row(cx: &RequestContext, name: &str) -> ApiResult<DocumentRow> {
+    let choice = match name {
+        PREFERENCES_DOCUMENT => VersionChoice::Latest,
+        _ => VersionChoice::Default,
+    };
+    let row = cx.app.store.document_version(name, choice).await?;
+    row.ok_or_else(|| invalid(format!("there is no document {name}")))
+}
+
+fn parsed(row: &DocumentRow) -> ApiResult<(Value, SessionDocument)> {
+    let name = &row.name;
+    let content: Value = serde_json::from_str(&row.content)
+        .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
+    let document = SessionDocument::parse(&content).map_err(|error| unusable(name, &error))?;
+    Ok((content, document))
+}
+
+/// What a session with another document takes over; `None` when the document itself holds the preferences.
+async fn preferences(cx: &RequestContext, name: &str) -> ApiResult<Option<SessionPlan>> {
+    if name == PREFERENCES_DOCUMENT {
+        return Ok(None);
+    }
+    let (_, document) = parsed(&row(cx, PREFERENCES_DOCUMENT).await?)?;
+    let plan = document.plan(&Map::new());
+    plan.map(Some)
+        .map_err(|error| unusable(PREFERENCES_DOCUMENT, &error))
+}
+
+/// The user whom the caller's tag names. Without one the node decides by the document.
+async fn run_as_user(cx: &RequestContext) -> ApiResult<String> {
+    let Principal::Administrator { user_name, .. } = &cx.principal else {
+        return Ok(String::new());
+    };
+    let tags = cx.app.store.tags(TaggedResource::Operator(user_name)).await?;
+    let user = tags.unwrap_or_default().remove(RUN_AS_TAG);
+    Ok(user.unwrap_or_default())
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(ErrorCode::InvalidDocument, message)
+}
+
+fn unusable(name: &str, error: &DocumentError) -> ApiError {
+    invalid(format!("document {name} cannot be used: {error}"))
 }
 
 /// Never used again: the stock plugin makes a socket file of that name (client-wire §1.4).

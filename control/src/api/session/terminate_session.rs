@@ -1,6 +1,6 @@
 //! `TerminateSession`: end a session on both sides. Ending it again does nothing.
 //!
-//! AWS: API_TerminateSession.
+//! AWS: API_TerminateSession. Every administrator may; the log tells who ended whose.
 
 use moorline_ssm::session::{TerminateSessionRequest, TerminateSessionResponse};
 
@@ -29,7 +29,9 @@ pub(super) async fn terminate_session(
     {
         cx.app.routing.end_session(&id, "").await;
         cx.app.routing.nudge(&session.node);
-        tracing::info!(session = %id, by = cx.principal.arn(), "session terminated");
+        tracing::info!(
+            session = %id, owner = session.owner, by = cx.principal.arn(), "session terminated"
+        );
     }
     Ok(TerminateSessionResponse {
         session_id: Some(id.to_string()),

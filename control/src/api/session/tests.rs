@@ -1,5 +1,7 @@
 //! Operations of sessions, in-process.
 
+mod preferences;
+
 use std::collections::BTreeMap;
 
 use moorline_ssm::{
