@@ -9,7 +9,7 @@ use std::{
 };
 
 use moorline_protocol::document::{SessionPlan, SessionType, member};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::login::LoginUser;
 
@@ -24,13 +24,38 @@ pub(super) enum ProgramError {
     UnsupportedEncryption,
     #[error("the session document has no commands for Linux (properties.linux.commands)")]
     NoCommands,
+    #[error("a quote in the command is not closed, or its last character is a backslash")]
+    UnclosedQuote,
+    #[error(
+        "{0} must have at most {MAX_PREFIX_CHARS} characters of 0-9 a-z A-Z _ : - carriage return and newline"
+    )]
+    Prefix(&'static str),
+}
+
+/// Longest text in front of a piece of output. A piece has room for it in the smallest payload.
+const MAX_PREFIX_CHARS: usize = 30;
+
+/// Standard output and standard error told apart, each with a text that its pieces begin with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Separation {
+    pub(super) stdout_prefix: String,
+    pub(super) stderr_prefix: String,
 }
 
 /// What a plan wants to be run, before it is known for whom.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     LoginShell,
-    Commands { text: String, elevated: bool },
+    Commands {
+        text: String,
+        elevated: bool,
+    },
+    /// One program with its arguments, on pipes and without a shell.
+    Words {
+        words: Vec<String>,
+        elevated: bool,
+        separation: Option<Separation>,
+    },
 }
 
 impl Wanted {
@@ -43,39 +68,94 @@ impl Wanted {
         match plan.session_type {
             SessionType::StandardStream => Ok(Self::LoginShell),
             SessionType::InteractiveCommands => Self::commands(&plan.properties),
-            SessionType::NonInteractiveCommands | SessionType::Port => {
-                Err(ProgramError::UnsupportedType(plan.session_type.as_str()))
-            }
+            SessionType::NonInteractiveCommands => Self::words(&plan.properties),
+            SessionType::Port => Err(ProgramError::UnsupportedType(plan.session_type.as_str())),
         }
     }
 
     fn commands(properties: &Value) -> Result<Self, ProgramError> {
-        let linux = properties
-            .as_object()
-            .and_then(|properties| member(properties, "linux"))
-            .and_then(Value::as_object)
-            .ok_or(ProgramError::NoCommands)?;
-        let text = match member(linux, "commands") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(lines)) => {
-                let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
-                lines.join("\n")
-            }
-            _ => String::new(),
-        };
-        if text.trim().is_empty() {
+        let linux = linux(properties)?;
+        Ok(Self::Commands {
+            text: command_text(linux)?,
+            elevated: is_on(linux, "runAsElevated"),
+        })
+    }
+
+    /// Split as a shell would, and not run by one: what a parameter inserts can add words, and no second command.
+    fn words(properties: &Value) -> Result<Self, ProgramError> {
+        let linux = linux(properties)?;
+        let words = shlex::split(&command_text(linux)?).ok_or(ProgramError::UnclosedQuote)?;
+        if words.is_empty() {
             return Err(ProgramError::NoCommands);
         }
-        let elevated = match member(linux, "runAsElevated") {
-            Some(Value::Bool(elevated)) => *elevated,
-            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
-            _ => false,
+        let separation = Separation {
+            stdout_prefix: prefix(linux, "stdoutSeparatorPrefix")?,
+            stderr_prefix: prefix(linux, "stderrSeparatorPrefix")?,
         };
-        Ok(Self::Commands { text, elevated })
+        Ok(Self::Words {
+            words,
+            elevated: is_on(linux, "runAsElevated"),
+            separation: is_on(linux, "separateOutputStream").then_some(separation),
+        })
     }
 
     pub(super) fn is_elevated(&self) -> bool {
-        matches!(self, Self::Commands { elevated: true, .. })
+        matches!(
+            self,
+            Self::Commands { elevated: true, .. } | Self::Words { elevated: true, .. }
+        )
+    }
+
+    /// As the recording names it: a shell, or the document whose commands it runs. These may hold secrets.
+    pub(super) fn shown(&self, user: &LoginUser, document_name: &str) -> String {
+        match self {
+            Self::LoginShell => user.shell.to_string_lossy().into_owned(),
+            Self::Commands { .. } | Self::Words { .. } => document_name.to_owned(),
+        }
+    }
+}
+
+fn linux(properties: &Value) -> Result<&Map<String, Value>, ProgramError> {
+    properties
+        .as_object()
+        .and_then(|properties| member(properties, "linux"))
+        .and_then(Value::as_object)
+        .ok_or(ProgramError::NoCommands)
+}
+
+/// A text, or a list of lines.
+fn command_text(linux: &Map<String, Value>) -> Result<String, ProgramError> {
+    let text = match member(linux, "commands") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(lines)) => {
+            let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
+            lines.join("\n")
+        }
+        _ => String::new(),
+    };
+    if text.trim().is_empty() {
+        return Err(ProgramError::NoCommands);
+    }
+    Ok(text)
+}
+
+/// A boolean, or its text as it comes from a parameter.
+fn is_on(linux: &Map<String, Value>, name: &str) -> bool {
+    match member(linux, name) {
+        Some(Value::Bool(is_on)) => *is_on,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
+fn prefix(linux: &Map<String, Value>, name: &'static str) -> Result<String, ProgramError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '\r' | '\n' | '_' | ':' | '-');
+    match member(linux, name) {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) if text.len() <= MAX_PREFIX_CHARS && text.chars().all(is_allowed) => {
+            Ok(text.clone())
+        }
+        Some(_) => Err(ProgramError::Prefix(name)),
     }
 }
 
@@ -119,14 +199,17 @@ impl Program {
                 input: Some(text.clone()),
                 environment,
             },
-        }
-    }
-
-    /// As the recording names it: a shell, or the document whose commands it runs.
-    pub(super) fn shown(&self, document_name: &str) -> String {
-        match self.input {
-            None => self.path.to_string_lossy().into_owned(),
-            Some(_) => document_name.to_owned(),
+            Wanted::Words { words, .. } => {
+                let mut words = words.iter().map(OsString::from);
+                let name = words.next().unwrap_or_default();
+                Self {
+                    path: PathBuf::from(&name),
+                    name,
+                    arguments: words.collect(),
+                    input: None,
+                    environment,
+                }
+            }
         }
     }
 }
@@ -169,9 +252,7 @@ mod tests {
     }
 
     fn wanted(document: Value) -> Result<Wanted, ProgramError> {
-        let plan = SessionDocument::parse(&document)
-            .unwrap()
-            .plan(&serde_json::Map::new());
+        let plan = SessionDocument::parse(&document).unwrap().plan(&Map::new());
         Wanted::from_plan(&plan.unwrap())
     }
 
@@ -181,7 +262,7 @@ mod tests {
         let program = Program::new(&wanted, &user(1000), None);
         assert_eq!(program.path, PathBuf::from("/usr/bin/zsh"));
         assert_eq!(program.name, "-zsh");
-        assert_eq!(program.shown("Mine"), "/usr/bin/zsh");
+        assert_eq!(wanted.shown(&user(1000), "Mine"), "/usr/bin/zsh");
     }
 
     #[test]
@@ -229,7 +310,7 @@ mod tests {
         assert_eq!(wanted(document(json!(["cd /", "ls"]))), expected("cd /\nls"));
         assert_eq!(wanted(document(json!(" "))), Err(ProgramError::NoCommands));
         let program = Program::new(&expected("top -b").unwrap(), &user(0), None);
-        assert_eq!(program.shown("Mine"), "Mine");
+        assert_eq!(expected("top -b").unwrap().shown(&user(0), "Mine"), "Mine");
         assert_eq!(program.input.as_deref(), Some("top -b"));
         assert!(
             program
@@ -241,15 +322,74 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_yet_is_refused_by_name() {
-        for name in ["Port", "NonInteractiveCommands"] {
-            let refused = wanted(json!({"schemaVersion": "1.0", "sessionType": name})).unwrap_err();
-            assert_eq!(
-                refused.to_string(),
-                format!("session type {name} is not supported yet by this node")
-            );
-        }
+        let refused = wanted(json!({"schemaVersion": "1.0", "sessionType": "Port"})).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "session type Port is not supported yet by this node"
+        );
         let encrypted = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream",
                                "inputs": {"kmsKeyId": "alias/k"}});
         assert_eq!(wanted(encrypted), Err(ProgramError::UnsupportedEncryption));
+    }
+
+    fn without_shell(linux: &Value) -> Result<Wanted, ProgramError> {
+        wanted(
+            json!({"schemaVersion": "1.0", "sessionType": "NonInteractiveCommands",
+                      "properties": {"LINUX": linux}}),
+        )
+    }
+
+    #[test]
+    fn a_command_without_a_terminal_is_split_as_a_shell_would_and_run_without_one() {
+        let command = r#"printf '%s|' "a  b" c\ d '$HOME;id' e'f'"g" "" # not this"#;
+        let wanted = without_shell(&json!({ "commands": command })).unwrap();
+        let program = Program::new(&wanted, &user(0), None);
+        assert_eq!(program.path, PathBuf::from("printf"));
+        assert_eq!(
+            program.arguments,
+            ["%s|", "a  b", "c d", "$HOME;id", "efg", ""].map(OsString::from)
+        );
+        assert_eq!((program.input, wanted.is_elevated()), (None, false));
+        assert_eq!(wanted.shown(&user(0), "Mine"), "Mine");
+        for (commands, error) in [
+            (json!("echo 'a"), ProgramError::UnclosedQuote),
+            (json!("echo a\\"), ProgramError::UnclosedQuote),
+            (json!("# nothing"), ProgramError::NoCommands),
+            (json!([]), ProgramError::NoCommands),
+        ] {
+            assert_eq!(
+                without_shell(&json!({ "commands": commands })),
+                Err(error),
+                "{commands}"
+            );
+        }
+    }
+
+    #[test]
+    fn outputs_are_told_apart_when_the_document_says_so_whatever_the_case_of_its_names() {
+        let separation = |linux: &Value| match without_shell(linux)? {
+            Wanted::Words { separation, .. } => Ok(separation),
+            other => panic!("{other:?}"),
+        };
+        let both = Separation {
+            stdout_prefix: "O:\n".to_owned(),
+            stderr_prefix: "E-_".to_owned(),
+        };
+        for is_on in [json!(true), json!("true"), json!("True")] {
+            let linux = json!({"Commands": "id", "SeparateOutputStream": is_on,
+                               "stdOutSeparatorPrefix": "O:\n", "STDERRSEPARATORPREFIX": "E-_"});
+            assert_eq!(separation(&linux), Ok(Some(both.clone())));
+        }
+        for is_off in [json!(false), json!("false"), json!(""), json!(null)] {
+            let linux = json!({"commands": "id", "separateOutputStream": is_off});
+            assert_eq!(separation(&linux), Ok(None));
+        }
+        for bad in [json!("a b"), json!("x".repeat(31)), json!("é"), json!(1)] {
+            let linux = json!({"commands": "id", "stderrSeparatorPrefix": bad});
+            assert_eq!(
+                separation(&linux),
+                Err(ProgramError::Prefix("stderrSeparatorPrefix"))
+            );
+        }
     }
 }

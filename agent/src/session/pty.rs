@@ -1,4 +1,4 @@
-//! The pseudo-terminal, and the shell on it.
+//! The pseudo-terminal, and the process of a session: on it, or on pipes.
 
 use std::{
     ffi::CString,
@@ -64,7 +64,7 @@ pub(super) struct Pty {
     master: AsyncFd<OwnedFd>,
 }
 
-/// The process on the terminal: leader of its session, and not reaped before [`Shell::reap`], so that neither its
+/// The process of a session: leader of its session, and not reaped before [`Shell::reap`], so that neither its
 /// number nor that of its session can be taken by others meanwhile.
 #[derive(Debug)]
 pub(super) struct Shell {
@@ -84,17 +84,41 @@ pub(super) fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(
             source,
         })?;
     }
-    let child = spawn(program, user, slave).map_err(|source| PtyError::Start {
-        program: program.path.clone(),
-        user: user.name.clone(),
-        source,
-    })?;
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let shell = Streams::terminal(slave, program.input.as_deref())
+        .and_then(|streams| spawn(program, user, streams))
+        .map_err(|source| not_started(program, user, source))?;
     #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
     // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
     let watched = unsafe { AsyncFd::register(master) };
     let master = watched.map_err(|error| PtyError::Watch(error.into()))?;
-    Ok((Pty { master }, Shell { child, pid }))
+    Ok((Pty { master }, shell))
+}
+
+/// Starts the program as the user without a terminal: it has nothing to read, and writes into the two pipes.
+///
+/// # Errors
+/// The program could not be executed as this user.
+pub(super) fn start_piped(
+    program: &Program,
+    user: &LoginUser,
+    output: OwnedFd,
+    error: OwnedFd,
+) -> Result<Shell, PtyError> {
+    let streams = Streams {
+        input: Stdio::null(),
+        output: output.into(),
+        error: error.into(),
+        is_terminal: false,
+    };
+    spawn(program, user, streams).map_err(|source| not_started(program, user, source))
+}
+
+fn not_started(program: &Program, user: &LoginUser, source: io::Error) -> PtyError {
+    PtyError::Start {
+        program: program.path.clone(),
+        user: user.name.clone(),
+        source,
+    }
 }
 
 /// Both sides are closed on exec, else the shell would hold its own master and never see a hang-up.
@@ -130,7 +154,31 @@ fn terminal_access(tty: Option<Gid>, own: Gid) -> (Gid, Mode) {
     }
 }
 
-fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Child> {
+/// What a process has as its standard input, output and error.
+struct Streams {
+    input: Stdio,
+    output: Stdio,
+    error: Stdio,
+    /// Output is a terminal, which becomes the controlling one.
+    is_terminal: bool,
+}
+
+impl Streams {
+    /// All three are the terminal; with an input of its own, a program reads that first.
+    fn terminal(slave: OwnedFd, input: Option<&str>) -> io::Result<Self> {
+        Ok(Self {
+            input: match input {
+                None => slave.try_clone()?.into(),
+                Some(input) => in_memory(input.as_bytes())?.into(),
+            },
+            output: slave.try_clone()?.into(),
+            error: slave.into(),
+            is_terminal: true,
+        })
+    }
+}
+
+fn spawn(program: &Program, user: &LoginUser, streams: Streams) -> io::Result<Shell> {
     let mut command = Command::new(&program.path);
     command
         .arg0(&program.name)
@@ -142,15 +190,13 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
                 .iter()
                 .map(|(name, value)| (*name, value.as_os_str())),
         )
-        .stdin(match &program.input {
-            None => Stdio::from(slave.try_clone()?),
-            Some(input) => Stdio::from(in_memory(input.as_bytes())?),
-        })
-        .stdout(Stdio::from(slave.try_clone()?))
-        .stderr(Stdio::from(slave));
+        .stdin(streams.input)
+        .stdout(streams.output)
+        .stderr(streams.error);
     let home = CString::new(user.home.as_os_str().as_bytes())?;
     let identity = user.groups.clone().map(|groups| (user.uid, user.gid, groups));
-    let prepare = move || become_shell(&home, identity.as_ref()).map_err(io::Error::from);
+    let is_terminal = streams.is_terminal;
+    let prepare = move || become_shell(&home, identity.as_ref(), is_terminal).map_err(io::Error::from);
     #[expect(
         unsafe_code,
         reason = "only the child can take the terminal and change its user"
@@ -161,7 +207,9 @@ fn spawn(program: &Program, user: &LoginUser, slave: OwnedFd) -> io::Result<Chil
         command.pre_exec(prepare);
     }
     // The command holds the slave: it must be gone before the end of the terminal can be seen.
-    command.spawn()
+    let child = command.spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    Ok(Shell { child, pid })
 }
 
 /// A file that only those can read who are given it, and that no disk holds.
@@ -176,8 +224,12 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// In the child, with the terminal as standard output.
-fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix::Result<()> {
+/// In the child, with the terminal, if there is one, as standard output.
+fn become_shell(
+    home: &CString,
+    identity: Option<&(Uid, Gid, Vec<Gid>)>,
+    is_terminal: bool,
+) -> nix::Result<()> {
     setsid()?;
     for ignored in Signal::iterator() {
         #[expect(
@@ -188,10 +240,12 @@ fn become_shell(home: &CString, identity: Option<&(Uid, Gid, Vec<Gid>)>) -> nix:
         // which says nothing.
         let _unchanged = unsafe { signal(ignored, SigHandler::SigDfl) };
     }
-    #[expect(unsafe_code, reason = "TIOCSCTTY has no safe wrapper")]
-    // SAFETY: 1 is the terminal's slave, and the argument is an integer.
-    unsafe {
-        control::take_terminal(libc::STDOUT_FILENO, 0)?;
+    if is_terminal {
+        #[expect(unsafe_code, reason = "TIOCSCTTY has no safe wrapper")]
+        // SAFETY: 1 is the terminal's slave, and the argument is an integer.
+        unsafe {
+            control::take_terminal(libc::STDOUT_FILENO, 0)?;
+        }
     }
     #[expect(unsafe_code, reason = "close_range has no safe wrapper")]
     // SAFETY: nothing is closed before exec, which is the end of everything that uses these descriptors. An old

@@ -1,13 +1,19 @@
-//! A session being served: one loop between terminal, data channel, recording and the end.
+//! A session being served: one loop between the program, data channel, recording and the end.
 //!
-//! What is read from the terminal is recorded before it is sent, and nothing is read for which there is no room in
+//! What is read from the program is recorded before it is sent, and nothing is read for which there is no room in
 //! both: so a slow peer slows the program down, as a slow terminal would, and nothing is lost or piles up.
 
+mod output;
 mod peer;
 
 use std::{collections::VecDeque, io};
 
-use moorline_protocol::{channel::DataChannel, message::PayloadType, time::Now, types::SessionId};
+use moorline_protocol::{
+    channel::{DataChannel, HandshakeOffer},
+    message::PayloadType,
+    time::Now,
+    types::SessionId,
+};
 use nix::unistd::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -19,7 +25,8 @@ use super::{
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
     members,
-    pty::{Pty, Shell},
+    process::Process,
+    program_io::ProgramIo,
     recorder::Size,
     role_credentials::unix_millis,
     session_lock::SessionLock,
@@ -74,7 +81,7 @@ enum Happening {
     Child,
     Link(LinkEvent),
     Rest,
-    Shown(io::Result<usize>),
+    Shown(io::Result<(PayloadType, usize)>),
     Terminate,
     Timer,
     Transcript,
@@ -88,8 +95,10 @@ pub(super) struct Parts {
     pub(super) is_moorline: bool,
     pub(super) channel: DataChannel,
     pub(super) link: Link,
-    pub(super) pty: Pty,
-    pub(super) shell: Shell,
+    pub(super) io: ProgramIo,
+    pub(super) process: Process,
+    /// What is asked of the client before anything else, if anything is.
+    pub(super) handshake: Option<HandshakeOffer>,
     pub(super) transcript: Option<Transcript>,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
@@ -108,6 +117,7 @@ pub(super) struct ShellSession {
     order: Option<Order>,
     members: Vec<Pid>,
     output_ended: bool,
+    exit_code_told: bool,
     paused: bool,
     connected_before: bool,
     unacknowledged: usize,
@@ -130,6 +140,7 @@ impl ShellSession {
             order: None,
             members: Vec::new(),
             output_ended: false,
+            exit_code_told: false,
             paused: false,
             connected_before: false,
             unacknowledged: 0,
@@ -141,8 +152,11 @@ impl ShellSession {
 
     /// Serves the session to its end.
     pub(super) async fn serve(mut self, signals: &mut Signals) -> SessionOutcome {
-        self.exit_code = self.parts.shell.exit_code();
+        self.exit_code = self.parts.process.exit_code();
         loop {
+            if self.output_ended {
+                self.tell_exit_code();
+            }
             self.drain_channel();
             while let Some(action) = self.next_action() {
                 if action == Action::Finish {
@@ -163,9 +177,15 @@ impl ShellSession {
         let outcome = match (self.order, self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
             (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
-            (None, exit_code) => SessionOutcome::success(exit_code),
+            (None, exit_code) => match self.parts.process.not_started() {
+                Some(not_started) => SessionOutcome {
+                    exit_code,
+                    ..SessionOutcome::failed(&not_started.reason)
+                },
+                None => SessionOutcome::success(exit_code),
+            },
         };
-        self.parts.shell.reap();
+        self.parts.process.reap();
         outcome
     }
 
@@ -181,29 +201,26 @@ impl ShellSession {
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
         let Parts {
-            link,
-            pty,
-            transcript,
-            ..
+            link, io, transcript, ..
         } = &mut self.parts;
-        let pty = &*pty;
+        let io = &*io;
         // Input goes before output, so that an interrupt overtakes the flood it is meant to stop.
         tokio::select! {
             biased;
             _ = signals.terminate.recv() => Happening::Terminate,
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
-            written = pty.write(typed), if !typed.is_empty() => Happening::Typed(written),
+            written = io.write(typed), if !typed.is_empty() => Happening::Typed(written),
             () = progress(transcript.as_mut()) => Happening::Transcript,
             () = until(timer_at) => Happening::Timer,
-            read = pty.read(self.buffer.get_mut(..room).unwrap_or_default()), if room > 0 => Happening::Shown(read),
+            read = io.read(self.buffer.get_mut(..room).unwrap_or_default()), if room > 0 => Happening::Shown(read),
             () = until(rest_at) => Happening::Rest,
         }
     }
 
     fn handle(&mut self, happening: Happening) {
         match happening {
-            Happening::Child => self.exit_code = self.parts.shell.exit_code(),
+            Happening::Child => self.exit_code = self.parts.process.exit_code(),
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
@@ -246,35 +263,34 @@ impl ShellSession {
             None => self.parts.channel.writable(),
             Some(_) => READ_BYTES,
         };
-        let room = recording.min(window).min(READ_BYTES);
+        let (limit, growth) = self.parts.io.read_limit();
+        let room = recording.min(window).min(READ_BYTES).saturating_sub(growth);
         let frees_itself = self.unacknowledged > 0 || recording < LEAST_READ_BYTES;
         if room < LEAST_READ_BYTES && frees_itself {
             return 0;
         }
-        room
+        room.min(limit)
     }
 
-    fn on_output(&mut self, read: io::Result<usize>) {
-        let now = self.now();
-        let length = read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the terminal cannot be read any more");
-            0
-        });
-        let Some(shown) = self.buffer.get(..length).filter(|shown| !shown.is_empty()) else {
-            self.output_ended = true;
-            self.typed.clear();
-            return;
+    fn on_output(&mut self, read: io::Result<(PayloadType, usize)>) {
+        let (payload_type, length) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "the program's output cannot be read any more");
+                return self.end_output();
+            }
         };
-        self.progress_at = now.monotonic;
-        if let Some(transcript) = &mut self.parts.transcript {
-            transcript.output(now.monotonic, shown);
+        if length == 0 {
+            if self.parts.io.close(payload_type) {
+                self.end_output();
+            }
+            return;
         }
-        if self.order.is_none() && self.parts.channel.send(now, PayloadType::Output, shown).is_err() {
-            // `room` is never more than the window takes; a lost byte must not pass unseen.
-            self.end(Order::Failed(
-                "output was read that the data channel does not take".to_owned(),
-            ));
-        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let read = buffer.get(..length).unwrap_or_default();
+        let shown = self.parts.io.for_peer(payload_type, read);
+        self.show(payload_type, &shown);
+        self.buffer = buffer;
     }
 
     fn on_typed(&mut self, written: io::Result<usize>) {
@@ -299,7 +315,7 @@ impl ShellSession {
         let now = self.started.elapsed();
         let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
-            self.members = members::of_session(self.parts.shell.pid());
+            self.members = self.parts.process.members();
         }
         let facts = self.facts();
         self.ending.advance(now, &facts)
@@ -326,6 +342,8 @@ impl ShellSession {
         match action {
             Action::Signal(signal) => members::signal_all(&self.members, signal),
             Action::CompleteRecording => {
+                // the output of a program that is gone may be open, where it left something behind
+                self.tell_exit_code();
                 let at = self.started.elapsed();
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(at);

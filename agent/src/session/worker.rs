@@ -7,17 +7,21 @@ use std::{
 };
 
 use moorline_protocol::{
-    channel::{DataChannel, Role},
+    channel::{DataChannel, HandshakeOffer, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
+use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
+    pipes::Pipes,
+    process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
+    program_io::ProgramIo,
     pty::{self, PtyError},
     recorder::{Recorder, Size},
     role_credentials::{CredentialSupply, unix_millis},
@@ -26,7 +30,10 @@ use super::{
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
-use crate::identity::{Registration, RegistrationError};
+use crate::{
+    identity::{Registration, RegistrationError},
+    runtime::AGENT_VERSION,
+};
 
 /// The largest task: a session document and its parameters.
 const MAX_TASK_BYTES: u64 = 4 * 1024 * 1024;
@@ -60,6 +67,8 @@ enum StartError {
     Login(#[from] LoginError),
     #[error(transparent)]
     Pty(#[from] PtyError),
+    #[error("failed to make pipes for the program's output")]
+    Pipes(#[source] io::Error),
 }
 
 /// Reads the task from standard input, serves the session, writes the outcome to standard output.
@@ -103,14 +112,15 @@ fn serve() -> Result<SessionOutcome, StartError> {
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let parts = start(task)?;
-    tracing::info!(session_id = %parts.session_id, pid = parts.shell.pid().as_raw(), "session started");
+    let pid = parts.process.pid().map(Pid::as_raw);
+    tracing::info!(session_id = %parts.session_id, pid, "session started");
     let session_id = parts.session_id.clone();
     let outcome = ShellSession::new(parts).serve(&mut signals).await;
     tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
     Ok(outcome)
 }
 
-/// Starts the shell first: it reads its profiles while the channel is being opened.
+/// Starts a shell first: it reads its profiles while the channel is being opened.
 fn start(task: SessionTask) -> Result<Parts, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
@@ -132,20 +142,17 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         default_user: &task.default_user,
     })?;
     let program = Program::new(&wanted, &user, std::env::var_os("LANG"));
+    let shown = wanted.shown(&user, &content.document_name);
     let mut seed = [0; 32];
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| StartError::Randomness)?;
-    let (pty, shell) = pty::start(&program, &user, Size::default())?;
+    let (io, process) = start_program(&wanted, program, user)?;
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
         let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
-        let recorder = Recorder::new(
-            session_id.to_string(),
-            program.shown(&content.document_name),
-            unix_millis() / 1000,
-        );
+        let recorder = Recorder::new(session_id.to_string(), shown, unix_millis() / 1000);
         Transcript::new(Arc::new(place), recorder)
     });
     let is_moorline = registration.is_moorline;
@@ -159,11 +166,40 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         is_moorline,
         channel: DataChannel::new(Role::Agent, seed, WINDOW_BYTES),
         link,
-        pty,
-        shell,
+        io,
+        process,
+        handshake: handshake(&plan),
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
+    })
+}
+
+/// A program without a terminal only gets ready: see [`Process`].
+fn start_program(
+    wanted: &Wanted,
+    program: Program,
+    user: LoginUser,
+) -> Result<(ProgramIo, Process), StartError> {
+    let Wanted::Words { separation, .. } = wanted else {
+        let (pty, shell) = pty::start(&program, &user, Size::default())?;
+        return Ok((ProgramIo::Terminal(pty), Process::Running(shell)));
+    };
+    let (pipes, write_ends) = Pipes::new(separation.as_ref()).map_err(StartError::Pipes)?;
+    let launch = Launch {
+        program,
+        user,
+        write_ends,
+    };
+    Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch))))
+}
+
+/// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells.
+fn handshake(plan: &SessionPlan) -> Option<HandshakeOffer> {
+    (plan.session_type == SessionType::NonInteractiveCommands).then(|| HandshakeOffer {
+        agent_version: AGENT_VERSION.to_owned(),
+        session_type: plan.session_type.as_str().to_owned(),
+        ..HandshakeOffer::default()
     })
 }
 

@@ -6,7 +6,9 @@ use moorline_protocol::{
 };
 
 use super::{Order, ShellSession};
-use crate::session::{channel_opening::MAX_PAYLOAD_BYTES, link::LinkEvent, recorder::Size};
+use crate::session::{
+    channel_opening::MAX_PAYLOAD_BYTES, link::LinkEvent, program_io::Input, recorder::Size,
+};
 
 /// Input that the program has not taken. With more, the client is left to send it again.
 pub(super) const MAX_TYPED_BYTES: usize = 64 * 1024;
@@ -28,6 +30,9 @@ impl ShellSession {
                     self.send_state("Connected", None);
                 }
                 self.connected_before = true;
+                if let Some(offer) = self.parts.handshake.take() {
+                    self.parts.channel.start_handshake(now, offer);
+                }
             }
             LinkEvent::Frame(frame) => {
                 self.paused = false;
@@ -91,19 +96,27 @@ impl ShellSession {
             }
             Event::HandshakeFailed(reason) => self.end(Order::Failed(reason)),
             Event::PeerMisbehaved(error) => tracing::debug!(%error, "frame dropped"),
-            // Not in this role and type of session.
-            Event::HandshakeComplete { .. } | Event::SessionState(_) => {}
+            Event::HandshakeComplete { .. } => self.launch(),
+            // Not in this role.
+            Event::SessionState(_) => {}
         }
     }
 
     fn on_input(&mut self, payload_type: PayloadType, payload: &[u8]) {
         match payload_type {
-            PayloadType::Output if !self.output_ended => {
-                self.typed.extend(payload);
-                if self.typed.len() >= MAX_TYPED_BYTES {
-                    self.parts.channel.set_ready(false);
+            PayloadType::Output if !self.output_ended => match self.parts.io.input(payload) {
+                Input::Typed(typed) => {
+                    self.typed.extend(typed);
+                    if self.typed.len() >= MAX_TYPED_BYTES {
+                        self.parts.channel.set_ready(false);
+                    }
                 }
-            }
+                Input::Signals(signals) => {
+                    for signal in signals {
+                        self.parts.process.interrupt(signal);
+                    }
+                }
+            },
             PayloadType::Size => self.on_size(payload),
             PayloadType::Flag if payload == FLAG_TERMINATE_SESSION => self.end(Order::Closed),
             other => tracing::debug!(payload_type = ?other, "input of this type means nothing to a shell"),
@@ -123,7 +136,7 @@ impl ShellSession {
         if size == self.size {
             return;
         }
-        if let Err(error) = self.parts.pty.resize(size) {
+        if let Err(error) = self.parts.io.resize(size) {
             tracing::debug!(%error, "the terminal was not resized");
             return;
         }

@@ -1,0 +1,124 @@
+//! The process of a session, from before its start to after its end.
+//!
+//! A shell is started while its data channel is being opened. A program without a terminal is started when its client
+//! has answered the handshake, as by the stock agent: what nobody can follow is not run.
+
+use std::io;
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use super::{
+    login::LoginUser,
+    members,
+    pipes::WriteEnds,
+    program::Program,
+    pty::{PtyError, Shell, start_piped},
+};
+
+/// Exit codes that shells give to a program that is not there, and to one that cannot be executed.
+const EXIT_NOT_FOUND: i32 = 127;
+const EXIT_NOT_EXECUTED: i32 = 126;
+
+/// A program that waits for its client.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) program: Program,
+    pub(super) user: LoginUser,
+    pub(super) write_ends: WriteEnds,
+}
+
+#[derive(Debug)]
+pub(super) enum Process {
+    Waiting(Box<Launch>),
+    Running(Shell),
+    NotStarted(NotStarted),
+}
+
+/// A program that could not be started, in the words and with the exit code of its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NotStarted {
+    pub(super) reason: String,
+    exit_code: i32,
+}
+
+impl Process {
+    /// Starts what waits.
+    pub(super) fn launch(&mut self) {
+        match std::mem::replace(self, Self::NotStarted(NotStarted::default())) {
+            Self::Waiting(launch) => *self = launch.start(),
+            other => *self = other,
+        }
+    }
+
+    pub(super) fn not_started(&self) -> Option<&NotStarted> {
+        match self {
+            Self::NotStarted(not_started) => Some(not_started),
+            Self::Waiting(_) | Self::Running(_) => None,
+        }
+    }
+
+    /// Its process number, while it has one.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Running(shell) => Some(shell.pid()),
+            Self::Waiting(_) | Self::NotStarted(_) => None,
+        }
+    }
+
+    /// The living processes of its session.
+    pub(super) fn members(&self) -> Vec<Pid> {
+        self.pid().map(members::of_session).unwrap_or_default()
+    }
+
+    /// The exit code once it has ended, 128 + signal when a signal ended it.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Waiting(_) => None,
+            Self::Running(shell) => shell.exit_code(),
+            Self::NotStarted(not_started) => Some(not_started.exit_code),
+        }
+    }
+
+    /// Sends a signal to the program and to what it started in its process group, as a terminal does.
+    pub(super) fn interrupt(&self, signal: Signal) {
+        // The number stays the program's until it is reaped, so the group can be no other's.
+        if let Some(pid) = self.pid()
+            && let Err(error) = killpg(pid, signal)
+        {
+            tracing::debug!(%pid, %signal, %error, "program not signalled");
+        }
+    }
+
+    /// Frees its process number, if it has ended.
+    pub(super) fn reap(self) {
+        if let Self::Running(shell) = self {
+            shell.reap();
+        }
+    }
+}
+
+impl Launch {
+    fn start(self) -> Process {
+        let WriteEnds { output, error } = self.write_ends;
+        match start_piped(&self.program, &self.user, output, error) {
+            Ok(shell) => Process::Running(shell),
+            Err(error) => Process::NotStarted(NotStarted {
+                exit_code: exit_code_of(&error),
+                reason: format!("{:#}", anyhow::Error::from(error)),
+            }),
+        }
+    }
+}
+
+fn exit_code_of(error: &PtyError) -> i32 {
+    match error {
+        PtyError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => EXIT_NOT_FOUND,
+        _ => EXIT_NOT_EXECUTED,
+    }
+}
+
+#[cfg(test)]
+mod tests;
