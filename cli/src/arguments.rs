@@ -37,10 +37,13 @@ pub(crate) enum Command {
     /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node,
     /// 130 when it was cancelled by Ctrl-C.
     Run(RunOptions),
-    /// Open a recorded shell on a node
+    /// Open a recorded shell on a node, or run one recorded command
     ///
     /// At the start of a line, `~.` ends the session and `~?` shows what else there is. Without a terminal, standard
-    /// input is sent to the shell. Exit code: that of the shell, or 255 when there was no session.
+    /// input is sent to the shell. A command after `--` gets a terminal when this program has one; otherwise its
+    /// standard output and standard error stay apart, and nothing is read from standard input. One COMMAND word is a
+    /// line of a shell script, taken as it is; several words are one command with its arguments. Exit code: that of
+    /// the shell or command, or 255 when there was no session.
     Shell(ShellOptions),
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),
@@ -163,6 +166,9 @@ pub(crate) struct ShellOptions {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    /// What to run instead of a shell
+    #[arg(last = true, conflicts_with_all = ["document", "parameters"])]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +329,24 @@ mod tests {
             Some((true, owned(&["ls", "-l"])))
         );
         assert_eq!(run(&["--bogus"]), None);
+    }
+
+    #[test]
+    fn a_command_of_a_session_stands_behind_two_dashes_and_needs_no_document() {
+        let shell = |words: &[&str]| {
+            let words = ["moorline", "shell", "mi-1"].iter().chain(words);
+            match Arguments::try_parse_from(words).map(|arguments| arguments.command) {
+                Ok(Command::Shell(options)) => Some(options.command),
+                _ => None,
+            }
+        };
+        assert_eq!(shell(&[]), Some(Vec::new()));
+        assert_eq!(
+            shell(&["--", "ls", "--json"]),
+            Some(vec!["ls".to_owned(), "--json".to_owned()])
+        );
+        assert_eq!(shell(&["ls"]), None);
+        assert_eq!(shell(&["--document", "D", "--", "ls"]), None);
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub(crate) struct Options {
     pub(crate) default_size: TerminalSize,
     /// Where StdErr payloads go.
     pub(crate) stderr: Stream,
+    /// Whether an exit code that comes as a payload is shown.
+    pub(crate) shows_exit_code: bool,
+    /// Whether standard input is for the session. Where it is not, it is left to others, such as the loop of a script
+    /// around us.
+    pub(crate) reads_input: bool,
 }
 
 /// How a session ended.
@@ -61,6 +66,8 @@ pub(crate) enum Ending {
     Failed(SessionError),
 }
 
+/// The type of session whose program has no terminal, and nothing to read.
+const WITHOUT_TERMINAL: &str = "NonInteractiveCommands";
 /// Exit code that the node sent as a payload, for sessions that have no terminal.
 const EXIT_CODE_PREFIX: &str = "EXIT_CODE: ";
 
@@ -71,6 +78,10 @@ struct Attached<'a> {
     escapes: EscapeFilter,
     options: Options,
     exit_code: Option<i32>,
+    /// The node runs a program that has nothing to read: only signals are for it.
+    takes_signals_only: bool,
+    /// Standard input is read.
+    has_input: bool,
     /// The input has ended; when its end is typed next.
     end_of_input: Option<Instant>,
     end_of_input_interval: Duration,
@@ -86,15 +97,24 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
     let use_terminal = |source| CliError::io("use the terminal", source);
     let mut signals = Signals::listen().map_err(use_terminal)?;
     let writer = OutputWriter::start().map_err(use_terminal)?;
-    let mut keys = input::start().map_err(use_terminal)?;
+    let (mut keys, raw) = if options.reads_input {
+        (
+            input::start().map_err(use_terminal)?,
+            RawMode::enter().map_err(use_terminal)?,
+        )
+    } else {
+        (mpsc::channel(1).1, None)
+    };
     client.resize(terminal::size().unwrap_or(options.default_size));
     let mut attached = Attached {
         client,
         writer,
-        raw: RawMode::enter().map_err(use_terminal)?,
+        raw,
         escapes: EscapeFilter::new(),
         options,
         exit_code: None,
+        takes_signals_only: false,
+        has_input: options.reads_input,
         end_of_input: None,
         end_of_input_interval: FIRST_END_OF_INPUT_INTERVAL,
         is_line_start: true,
@@ -127,7 +147,7 @@ impl Attached<'_> {
     async fn run(&mut self, keys: &mut mpsc::Receiver<Bytes>, signals: &mut Signals) -> Ending {
         loop {
             let has_room = self.writer.has_room();
-            let takes_input = self.client.takes_input() && self.end_of_input.is_none();
+            let takes_input = self.has_input && self.client.takes_input() && self.end_of_input.is_none();
             let again = self.end_of_input.unwrap_or_else(Instant::now);
             let ending = tokio::select! {
                 event = self.client.next(has_room) => self.on_event(event),
@@ -161,6 +181,12 @@ impl Attached<'_> {
             SessionEvent::Type(session_type) if session_type == "Port" => {
                 return Some(Ending::WrongType(session_type));
             }
+            SessionEvent::Type(session_type) if session_type == WITHOUT_TERMINAL => {
+                // its lines end as those of a pipe, and Ctrl-C is a signal to us
+                self.raw = None;
+                self.takes_signals_only = true;
+                self.end_of_input = None;
+            }
             SessionEvent::Message(text) => {
                 self.writer
                     .push(Stream::Out, Bytes::from(format!("{text}{}", self.line_end())));
@@ -188,7 +214,10 @@ impl Attached<'_> {
             PayloadType::StdErr => self.options.stderr,
             PayloadType::ExitCode => {
                 self.exit_code = exit_code(&payload);
-                return None;
+                if !self.options.shows_exit_code {
+                    return None;
+                }
+                Stream::Out
             }
             _ => return None,
         };
@@ -196,6 +225,9 @@ impl Attached<'_> {
     }
 
     fn on_input(&mut self, typed: Option<Bytes>) -> Option<Ending> {
+        if self.takes_signals_only {
+            return self.on_idle_input(typed);
+        }
         let Some(typed) = typed else {
             if self.raw.is_some() {
                 // the terminal has gone
@@ -213,9 +245,29 @@ impl Attached<'_> {
             self.client.write(PayloadType::Output, typed);
             return None;
         }
-        let mut rest = &*typed;
         let mut keys = Vec::with_capacity(typed.len());
-        while let Some((escape, after)) = self.escapes.filter(rest, &mut keys) {
+        let ending = self.filter(&typed, &mut keys);
+        if ending.is_none() {
+            self.client.write(PayloadType::Output, keys.into());
+        }
+        ending
+    }
+
+    /// Input that nothing on the node reads: only the escapes mean something.
+    fn on_idle_input(&mut self, typed: Option<Bytes>) -> Option<Ending> {
+        match typed {
+            Some(typed) => self.filter(&typed, &mut Vec::new()),
+            None => {
+                self.has_input = false;
+                None
+            }
+        }
+    }
+
+    /// Does what the escapes in `typed` want; the rest goes to `keys`.
+    fn filter(&mut self, typed: &[u8], keys: &mut Vec<u8>) -> Option<Ending> {
+        let mut rest = typed;
+        while let Some((escape, after)) = self.escapes.filter(rest, keys) {
             match escape {
                 Escape::Terminate => return Some(Ending::Left),
                 Escape::Help => {
@@ -224,7 +276,6 @@ impl Attached<'_> {
             }
             rest = after;
         }
-        self.client.write(PayloadType::Output, keys.into());
         None
     }
 

@@ -16,6 +16,7 @@ mod operator;
 mod operators;
 mod pick;
 mod plugin;
+mod quote;
 mod run;
 mod session_client;
 mod sessions;

@@ -151,7 +151,10 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
     };
     let options = Options {
         default_size: DEFAULT_SIZE,
-        stderr: Stream::Err,
+        // as the stock plugin, whose users read both from there
+        stderr: Stream::Out,
+        shows_exit_code: true,
+        reads_input: true,
     };
     let ending = match attach::attach(&mut client, options).await {
         Ok(ending) => ending,

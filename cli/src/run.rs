@@ -1,6 +1,5 @@
 //! `moorline run`: a document on nodes, from the request to the last node's output.
 
-mod quote;
 mod report;
 mod watch;
 
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
 
 use self::{report::Report, watch::Watch};
-use crate::{arguments::RunOptions, console, error::CliError, operator::Operator, pick};
+use crate::{arguments::RunOptions, console, error::CliError, operator::Operator, pick, quote};
 
 /// Cancelled by the user: 128 + SIGINT, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;

@@ -1,6 +1,6 @@
-//! `moorline shell`: a recorded shell on a node.
+//! `moorline shell`: a recorded shell on a node, or one recorded command.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal, sync::Arc, time::Duration};
 
 use moorline_protocol::message::TerminalSize;
 use moorline_ssm::session::{StartSession, StartSessionRequest, TerminateSession, TerminateSessionRequest};
@@ -14,7 +14,7 @@ use crate::{
     console,
     error::{self, CliError},
     operator::Operator,
-    pick,
+    pick, quote,
     session_client::{Grant, Link, SessionClient},
     terminal::output::Stream,
 };
@@ -26,9 +26,17 @@ const TERMINATE_LIMIT: Duration = Duration::from_secs(3);
 /// The reader of our output has gone: 128 + SIGPIPE.
 const EXIT_CLOSED_OUTPUT: u8 = 141;
 
+/// One command on a terminal, run by a shell.
+const INTERACTIVE_COMMAND: &str = "AWS-StartInteractiveCommand";
+/// One command on pipes, run without a shell.
+const NON_INTERACTIVE_COMMAND: &str = "AWS-StartNonInteractiveCommand";
+
 pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Result<u8, CliError> {
     let operator = Arc::new(operator);
-    let grant = start(&operator, options).await?;
+    let is_terminal = std::io::stdin().is_terminal();
+    let asked = Asked::new(options, is_terminal && std::io::stdout().is_terminal());
+    let reads_input = asked.reads_input;
+    let grant = start(&operator, options, asked).await?;
     let link = Link::new(
         Some(Arc::clone(&operator)),
         operator.trust().clone(),
@@ -42,7 +50,7 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
             return Err(error.into());
         }
     };
-    if std::io::stdin().is_terminal() {
+    if is_terminal && reads_input {
         console::note(&format!(
             "session {}; ~? at the start of a line helps",
             grant.session_id
@@ -51,6 +59,8 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
     let options = Options {
         default_size: DEFAULT_SIZE,
         stderr: Stream::Err,
+        shows_exit_code: false,
+        reads_input,
     };
     let ending = match attach::attach(&mut client, options).await {
         Ok(ending) => ending,
@@ -63,17 +73,53 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
     Ok(conclude(&operator, &grant.session_id, &mut client, ending).await)
 }
 
-async fn start(operator: &Operator, options: &ShellOptions) -> Result<Grant, CliError> {
-    let target = pick::node(operator, &options.node).await?;
-    let mut parameters = std::collections::BTreeMap::<String, Vec<String>>::new();
-    for (key, value) in &options.parameters {
-        parameters.entry(key.clone()).or_default().push(value.clone());
+/// What the session is to run.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    document: Option<String>,
+    parameters: BTreeMap<String, Vec<String>>,
+    reads_input: bool,
+}
+
+impl Asked {
+    /// `is_terminal`: the user sees and types on one.
+    fn new(options: &ShellOptions, is_terminal: bool) -> Self {
+        let mut parameters = BTreeMap::<String, Vec<String>>::new();
+        if options.command.is_empty() {
+            for (key, value) in &options.parameters {
+                parameters.entry(key.clone()).or_default().push(value.clone());
+            }
+            return Self {
+                document: options.document.clone(),
+                parameters,
+                reads_input: true,
+            };
+        }
+        let (document, command) = if is_terminal {
+            (INTERACTIVE_COMMAND, quote::join(&options.command))
+        } else {
+            parameters.insert("separateOutputStream".to_owned(), vec!["true".to_owned()]);
+            (
+                NON_INTERACTIVE_COMMAND,
+                quote::join_without_shell(&options.command),
+            )
+        };
+        parameters.insert("command".to_owned(), vec![command]);
+        Self {
+            document: Some(document.to_owned()),
+            parameters,
+            reads_input: is_terminal,
+        }
     }
+}
+
+async fn start(operator: &Operator, options: &ShellOptions, asked: Asked) -> Result<Grant, CliError> {
+    let target = pick::node(operator, &options.node).await?;
     let request = StartSessionRequest {
         target: Some(target),
-        document_name: options.document.clone(),
+        document_name: asked.document,
         reason: options.reason.clone(),
-        parameters: (!parameters.is_empty()).then_some(parameters),
+        parameters: (!asked.parameters.is_empty()).then_some(asked.parameters),
     };
     let response = operator.call::<StartSession>(&request).await?;
     let missing = |member| CliError::Incomplete {
@@ -155,6 +201,35 @@ fn shell_code(exit_code: Option<i32>) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_gets_a_terminal_where_there_is_one_and_else_two_streams() {
+        let options = ShellOptions {
+            node: "mi-1".to_owned(),
+            document: None,
+            parameters: Vec::new(),
+            reason: None,
+            command: vec!["echo".to_owned(), "a b".to_owned()],
+        };
+        let expected = |document: &str, parameters: &[(&str, &str)], reads_input| Asked {
+            document: Some(document.to_owned()),
+            parameters: parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]))
+                .collect(),
+            reads_input,
+        };
+        let command = ("command", "echo 'a b'");
+        assert_eq!(
+            Asked::new(&options, true),
+            expected("AWS-StartInteractiveCommand", &[command], true)
+        );
+        let separate = ("separateOutputStream", "true");
+        assert_eq!(
+            Asked::new(&options, false),
+            expected("AWS-StartNonInteractiveCommand", &[command, separate], false)
+        );
+    }
 
     #[test]
     fn the_exit_code_is_that_of_the_shell() {

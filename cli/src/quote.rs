@@ -1,4 +1,4 @@
-//! Words as a line for a POSIX shell.
+//! Words as a line for a POSIX shell, and for what splits a line as one does.
 
 /// Characters that mean nothing to a shell, anywhere in a word. The equal sign is one of them, so that `A=b env`
 /// sets a variable as it does when typed.
@@ -7,10 +7,22 @@ fn is_plain(c: char) -> bool {
 }
 
 /// One word is a line of a script, taken as it is; several are a command and its arguments.
-pub(super) fn join(words: &[String]) -> String {
+pub(crate) fn join(words: &[String]) -> String {
     if let [script] = words {
         return script.clone();
     }
+    quoted(words)
+}
+
+/// As [`join`], for a node that runs a command without a shell: it gets one for a script.
+pub(crate) fn join_without_shell(words: &[String]) -> String {
+    if let [script] = words {
+        return quoted(&["sh".to_owned(), "-c".to_owned(), script.clone()]);
+    }
+    quoted(words)
+}
+
+fn quoted(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
     words.join(" ")
 }
@@ -62,5 +74,25 @@ mod tests {
             .unwrap();
         let expected: String = words[2..].iter().map(|word| format!("{word}\n")).collect();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_quoted_is_split_into_the_same_words_without_a_shell() {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let words = owned(&[
+            "printf",
+            r"%s\n",
+            "a b",
+            "",
+            "'\"\\`$(id)",
+            "#",
+            "\u{e9}\n;&|<>#!",
+            "~",
+        ]);
+        assert_eq!(shlex::split(&join_without_shell(&words)), Some(words));
+        assert_eq!(
+            shlex::split(&join_without_shell(&owned(&["cd /; ls 'a b'"]))),
+            Some(owned(&["sh", "-c", "cd /; ls 'a b'"]))
+        );
     }
 }
