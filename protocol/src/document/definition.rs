@@ -14,6 +14,8 @@ pub const MAX_PARAMETERS: usize = 200;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Definitions {
     pub(crate) by_name: BTreeMap<String, Definition>,
+    /// A value that is a reference to the Parameter Store is text like any other, and keeps every rule.
+    pub(super) references_are_text: bool,
 }
 
 /// Type of a parameter.
@@ -100,7 +102,10 @@ impl Definitions {
             .filter(|(name, _)| is_name(name))
             .map(|(name, value)| Ok((name.clone(), Definition::parse(name, value)?)))
             .collect::<Result<_, DocumentError>>()?;
-        Ok(Self { by_name })
+        Ok(Self {
+            by_name,
+            references_are_text: false,
+        })
     }
 }
 

@@ -59,6 +59,7 @@ impl Definitions {
     /// Every rule of the definition is checked. A value with a Parameter Store reference is known only on the node:
     /// one that is nothing but references skips every rule, one with other text around them still has to match
     /// `allowedPattern`, because that text reaches a shell as it is. Defaults have to match `allowedPattern` only.
+    /// In a session no node looks references up, so there they are text like any other.
     ///
     /// # Errors
     /// The first parameter that breaks a rule.
@@ -69,8 +70,8 @@ impl Definitions {
         self.resolve(|name, definition| match given.get(name) {
             None => Ok(None),
             Some(texts) => {
-                let value = typed(definition.parameter_type, texts)?;
-                if !contains_reference(&value) {
+                let value = typed(definition.parameter_type, texts, self.references_are_text)?;
+                if self.references_are_text || !contains_reference(&value) {
                     check_rules(definition, &value)?;
                 }
                 Ok(Some(value))
@@ -104,7 +105,7 @@ impl Definitions {
             if let Some(text) = &definition.allowed_pattern {
                 let regex = pattern::compile(text)
                     .map_err(|reason| ParameterError::unusable_pattern(name, text, &reason))?;
-                check_pattern(&regex, text, &value).map_err(broken)?;
+                check_pattern(&regex, text, &value, self.references_are_text).map_err(broken)?;
             }
             values.insert(name.clone(), value);
         }
@@ -113,7 +114,11 @@ impl Definitions {
 }
 
 /// Texts of the API into a value of the type.
-fn typed(parameter_type: ParameterType, texts: &[String]) -> Result<Value, String> {
+fn typed(
+    parameter_type: ParameterType,
+    texts: &[String],
+    references_are_text: bool,
+) -> Result<Value, String> {
     if parameter_type == ParameterType::StringList {
         return Ok(texts.iter().map(String::as_str).collect());
     }
@@ -141,7 +146,7 @@ fn typed(parameter_type: ParameterType, texts: &[String]) -> Result<Value, Strin
     };
     match parsed {
         // The node puts the number, or the map, in place of the reference.
-        Err(_) if STORE_REFERENCE.is_match(text) => Ok(text.as_str().into()),
+        Err(_) if !references_are_text && STORE_REFERENCE.is_match(text) => Ok(text.as_str().into()),
         result => result,
     }
 }
@@ -229,13 +234,19 @@ fn check_rules(definition: &Definition, value: &Value) -> Result<(), String> {
 }
 
 /// A text, each element of a list, and the JSON text of anything else has to contain a match.
-fn check_pattern(regex: &Regex, pattern: &str, value: &Value) -> Result<(), String> {
+fn check_pattern(
+    regex: &Regex,
+    pattern: &str,
+    value: &Value,
+    references_are_text: bool,
+) -> Result<(), String> {
     for element in elements(value) {
         if element.is_null() {
             return Err("invalid parameter type null with parameter value null".to_owned());
         }
         let text = plain_text(element);
-        if !regex.is_match(&text) && !is_only_references(&text) {
+        let is_known_later = !references_are_text && is_only_references(&text);
+        if !regex.is_match(&text) && !is_known_later {
             return Err(format!(
                 "parameter value /{}/ does not match the allowed pattern /{}/",
                 shown(&text),

@@ -87,10 +87,14 @@ impl SessionDocument {
         let name = text_member(members, "sessionType")?;
         let session_type = SessionType::from_name(&name)
             .ok_or_else(|| malformed(format!("unknown session type {name:?}")))?;
+        let parameters = Definitions {
+            references_are_text: true,
+            ..Definitions::parse(present(members, "parameters"))?
+        };
         Ok(Self {
             session_type,
             description: description(members),
-            parameters: Definitions::parse(present(members, "parameters"))?,
+            parameters,
             inputs: object_or_null(members, "inputs")?,
             properties: object_or_null(members, "properties")?,
         })

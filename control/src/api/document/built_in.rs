@@ -68,6 +68,8 @@ fn built_in(name: &str, content: &str) -> NewDocument {
 
 #[cfg(test)]
 mod tests {
+    use moorline_protocol::document::SessionDocument;
+
     use super::*;
     use crate::api::document::content::Checked;
 
@@ -79,6 +81,100 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{}: {error}", document.name));
             assert_eq!(checked.schema_version, version.schema_version);
             assert!(version.description.is_some());
+        }
+    }
+
+    /// What a stock client may name, and what it may leave out: as AWS publishes them (client-wire §7.5).
+    #[test]
+    fn session_documents_have_the_parameters_defaults_and_rules_of_aws() {
+        const PORT: (&[&str], &[&str]) = (&["1", "22", "65535"], &["0", "65536", "022", "22 ", "", "x"]);
+        const LOCAL_PORT: (&[&str], &[&str]) = (&["0", "1", "65535"], &["65536", "-1", ""]);
+        const HOST: (&[&str], &[&str]) = (
+            &["localhost", "db-1.internal", "10.0.0.1", "fe80::1"],
+            &[
+                "ab", "a`id`", "a;b", "a$b", "a|bc", "a(b)", "a b\"c", "a#bc", "a=bc", "a,bc",
+            ],
+        );
+        const PREFIX: (&[&str], &[&str]) = (
+            &["", "OUT:\r\n", "a_b-c"],
+            &["a b", "é", "(0123456789012345678901234567890"],
+        );
+        const ANY: (&[&str], &[&str]) = (&["anything; at $all", ""], &[]);
+        const FLAG: (&[&str], &[&str]) = (&["true", "false"], &["True", "yes", ""]);
+        type Rule = (&'static [&'static str], &'static [&'static str]);
+        let table: &[(&str, &str, &[(&str, Option<&str>, Rule)])] = &[
+            ("AWS-StartSSHSession", "Port", &[("portNumber", Some("22"), PORT)]),
+            (
+                "AWS-StartPortForwardingSession",
+                "Port",
+                &[
+                    ("localPortNumber", Some("0"), LOCAL_PORT),
+                    ("portNumber", Some("80"), PORT),
+                ],
+            ),
+            (
+                "AWS-StartPortForwardingSessionToRemoteHost",
+                "Port",
+                &[
+                    ("host", Some("localhost"), HOST),
+                    ("localPortNumber", Some("0"), LOCAL_PORT),
+                    ("portNumber", Some("80"), PORT),
+                ],
+            ),
+            (
+                "AWS-StartPortForwardingSessionToSocket",
+                "Port",
+                &[("localUnixSocket", None, ANY), ("portNumber", Some("80"), PORT)],
+            ),
+            (
+                "AWS-StartInteractiveCommand",
+                "InteractiveCommands",
+                &[("command", None, ANY)],
+            ),
+            (
+                "AWS-StartNonInteractiveCommand",
+                "NonInteractiveCommands",
+                &[
+                    ("command", None, ANY),
+                    ("separateOutputStream", Some("false"), FLAG),
+                    ("stderrSeparatorPrefix", Some(""), PREFIX),
+                    ("stdoutSeparatorPrefix", Some(""), PREFIX),
+                ],
+            ),
+            ("SSM-SessionManagerRunShell", "Standard_Stream", &[]),
+        ];
+        for (name, session_type, parameters) in table {
+            let content = built_in_document(name).unwrap().content;
+            let document = SessionDocument::parse(&serde_json::from_str(&content).unwrap()).unwrap();
+            assert_eq!(document.session_type.as_str(), *session_type, "{name}");
+            let defined: Vec<_> = document
+                .parameters
+                .iter()
+                .map(|(name, definition)| (name, definition.default.as_ref().and_then(Value::as_str)))
+                .collect();
+            let expected: Vec<_> = parameters
+                .iter()
+                .map(|(name, default, _)| (*name, *default))
+                .collect();
+            assert_eq!(defined, expected, "{name}");
+            for (parameter, _, (good, bad)) in *parameters {
+                for (values, is_good) in [(good, true), (bad, false)] {
+                    for value in *values {
+                        let mut given: BTreeMap<_, _> = parameters
+                            .iter()
+                            .filter(|(_, default, _)| default.is_none())
+                            .map(|(name, ..)| ((*name).to_owned(), vec!["x".to_owned()]))
+                            .collect();
+                        given.insert((*parameter).to_owned(), vec![(*value).to_owned()]);
+                        let resolved = document.parameters.resolve_lists(&given);
+                        assert_eq!(
+                            resolved.is_ok(),
+                            is_good,
+                            "{name} {parameter} {value:?}: {resolved:?}"
+                        );
+                    }
+                }
+            }
         }
     }
 }

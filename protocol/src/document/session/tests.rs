@@ -215,6 +215,52 @@ fn the_values_that_the_endpoint_resolves_are_those_the_node_plans_with() {
     }
 }
 
+/// A command that a pattern guards would otherwise be run with what no node ever looks up.
+#[test]
+fn a_reference_to_the_parameter_store_keeps_the_rules_like_any_text() {
+    let document = json!({
+        "schemaVersion": "1.0", "sessionType": "InteractiveCommands",
+        "parameters": {
+            "service": {"type": "String", "allowedPattern": "^[a-z]+$"},
+            "count": {"type": "Integer", "default": 1},
+            "note": {"type": "String", "maxChars": 3, "default": ""}
+        },
+        "properties": {"linux": {"commands": "systemctl status {{ service }} -n {{ count }} # {{ note }}"}}
+    });
+    let document = SessionDocument::parse(&document).unwrap();
+    let refused = |name: &str| {
+        let mut given: BTreeMap<_, _> = [("service".to_owned(), vec!["ssh".to_owned()])].into();
+        given.insert(name.to_owned(), vec!["{{ssm:x}}".to_owned()]);
+        document.parameters.resolve_lists(&given).unwrap_err().to_string()
+    };
+    for name in ["service", "count", "note"] {
+        assert!(
+            refused(name).starts_with(&format!("parameter {name}: ")),
+            "{}",
+            refused(name)
+        );
+    }
+    let given = json!({"service": "{{ssm:x}}"});
+    assert!(document.plan(given.as_object().unwrap()).is_err());
+}
+
+#[test]
+fn a_value_is_not_scanned_again_and_unknown_names_stay() {
+    let document = json!({
+        "schemaVersion": "1.0", "sessionType": "NonInteractiveCommands",
+        "PARAMETERS": {
+            "a": {"TYPE": "String"}, "b": {"type": "String", "Default": "B"},
+            "n": {"type": "Integer", "default": 3}, "on": {"type": "Boolean", "default": "true"}
+        },
+        "Properties": {"Linux": {"Commands": "x {{a}} {{ b }} {{ n }} {{c}}", "RunAsElevated": "{{ on }}"}}
+    });
+    let plan = plan(&document, &json!({"a": "{{ b }}"})).unwrap();
+    assert_eq!(
+        plan.properties,
+        json!({"Linux": {"Commands": "x {{ b }} B 3 {{c}}", "RunAsElevated": "true"}})
+    );
+}
+
 #[test]
 fn preferences_may_come_from_parameters() {
     let document = json!({
