@@ -14,12 +14,28 @@ pub(crate) fn join(words: &[String]) -> String {
     quoted(words)
 }
 
+/// As [`join`], for a shell on a terminal that has nothing else to do. A program takes its place, so that the exit code
+/// is the program's: a shell that waits ends by the Ctrl-C that its program lives through.
+pub(crate) fn join_on_terminal(words: &[String]) -> String {
+    match words {
+        [script] => script.clone(),
+        _ => format!("exec {}", program(words)),
+    }
+}
+
 /// As [`join`], for a node that runs a command without a shell: it gets one for a script.
 pub(crate) fn join_without_shell(words: &[String]) -> String {
-    if let [script] = words {
-        return quoted(&["sh".to_owned(), "-c".to_owned(), script.clone()]);
+    match words {
+        [script] => quoted(&["sh".to_owned(), "-c".to_owned(), script.clone()]),
+        _ => program(words),
     }
-    quoted(words)
+}
+
+/// A program and its arguments, where no shell sets the variables in front of it.
+fn program(words: &[String]) -> String {
+    let sets_variables = words.first().is_some_and(|word| word.contains('='));
+    let env = if sets_variables { "env " } else { "" };
+    format!("{env}{}", quoted(words))
 }
 
 fn quoted(words: &[String]) -> String {
@@ -94,5 +110,15 @@ mod tests {
             shlex::split(&join_without_shell(&owned(&["cd /; ls 'a b'"]))),
             Some(owned(&["sh", "-c", "cd /; ls 'a b'"]))
         );
+        assert_eq!(join_without_shell(&owned(&["A=b c", "env"])), "env 'A=b c' env");
+    }
+
+    #[test]
+    fn a_program_takes_the_place_of_the_shell_on_a_terminal() {
+        let joined =
+            |words: &[&str]| join_on_terminal(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        assert_eq!(joined(&["python3", "-c", "a b"]), "exec python3 -c 'a b'");
+        assert_eq!(joined(&["A=b", "env"]), "exec env A=b env");
+        assert_eq!(joined(&["cd /; ls"]), "cd /; ls");
     }
 }

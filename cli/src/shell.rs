@@ -96,7 +96,7 @@ impl Asked {
             };
         }
         let (document, command) = if is_terminal {
-            (INTERACTIVE_COMMAND, quote::join(&options.command))
+            (INTERACTIVE_COMMAND, quote::join_on_terminal(&options.command))
         } else {
             parameters.insert("separateOutputStream".to_owned(), vec!["true".to_owned()]);
             (
@@ -219,11 +219,12 @@ mod tests {
                 .collect(),
             reads_input,
         };
-        let command = ("command", "echo 'a b'");
+        let command = ("command", "exec echo 'a b'");
         assert_eq!(
             Asked::new(&options, true),
             expected("AWS-StartInteractiveCommand", &[command], true)
         );
+        let command = ("command", "echo 'a b'");
         let separate = ("separateOutputStream", "true");
         assert_eq!(
             Asked::new(&options, false),

@@ -8,6 +8,7 @@ mod boto3;
 mod documents;
 mod other_clients;
 mod run_command;
+mod session_documents;
 mod shell;
 mod stock_agent;
 mod stock_peers;
