@@ -200,13 +200,23 @@ async fn command_without_terminal(client: Whose, node: Whose) -> Result<()> {
     let parameters = json!({
         "command": ["sh -c 'echo out; echo err >&2; exit 3'"],
         "separateOutputStream": ["true"],
+        "stdoutSeparatorPrefix": ["O:"],
+        "stderrSeparatorPrefix": ["E:"],
     });
     let mut terminal = mix.session("AWS-StartNonInteractiveCommand", &parameters)?;
     terminal.expect("Exiting session").await?;
     ensure!(terminal.wait().await? == 0);
     let shown = terminal.text();
-    for expected in ["out", "err"] {
+    for expected in ["O:out", "E:err", "EXIT_CODE: 3"] {
         ensure!(shown.contains(expected), "{expected} is missing:\n{shown}");
+    }
+    if client == Whose::Ours {
+        let words = ["shell", &mix.node, "--", "echo out; echo err >&2; exit 3"];
+        let ran = Cli::of(&mix.endpoint).run(&words).await?;
+        ensure!(
+            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()) == (3, "out\n", "err\n"),
+            "{ran:?}"
+        );
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! A cut, a stalled or a missing connection on either side of the endpoint.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cable, Cli, Endpoint, Node, Terminal, WorkerKind, wait_for, wait_until};
+use moorline_tests::{Cable, Cli, Endpoint, Node, PATIENCE, Terminal, WorkerKind, wait_for, wait_until};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
 
 /// Lines of the counting sessions.
 pub(crate) const COUNTED_LINES: u32 = 1500;
@@ -79,6 +83,41 @@ async fn a_session_survives_cuts_at_the_client() -> Result<()> {
     check_counted(&mut terminal, COUNTED_LINES).await?;
     terminal.send("exit 5\n")?;
     ensure!(terminal.wait().await? == 5, "{}", terminal.text());
+    Ok(())
+}
+
+/// Its exit code is a message as well, and its program does not run twice.
+#[tokio::test]
+async fn a_command_without_a_terminal_survives_cuts_on_both_sides() -> Result<()> {
+    let site = cabled().await?;
+    let script = format!(
+        "i=0; while [ $i -lt {COUNTED_LINES} ]; do i=$((i+1)); echo $i; [ $((i % 20)) = 0 ] && sleep 0.05; done; exit 5"
+    );
+    let mut client = site
+        .cli
+        .command(&["shell", site.node.id(), "--", &script])?
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(client.stdout.take().context("it has a standard output")?).lines();
+    for expected in 1..=COUNTED_LINES {
+        let line = timeout(PATIENCE, lines.next_line()).await??;
+        ensure!(line == Some(expected.to_string()), "{line:?} came for {expected}");
+        match expected {
+            200 | 600 | 1400 => {
+                site.of_client.cut();
+            }
+            400 | 1000 | 1401 => {
+                site.of_node.cut();
+            }
+            _ => {}
+        }
+    }
+    let status = timeout(PATIENCE, client.wait()).await??;
+    ensure!(status.code() == Some(5), "{status}");
+    site.node.wait_workers(WorkerKind::Session, 0).await?;
     Ok(())
 }
 
