@@ -219,7 +219,12 @@ impl Relay {
     }
 
     fn output(&mut self, now: Now, message: &AgentMessage, frame: Bytes) {
-        if self.session.session_type == SessionType::Port && !self.is_keep_alive(message) {
+        // where nobody types, output is the only sign of use
+        let is_typed_into = !matches!(
+            self.session.session_type,
+            SessionType::Port | SessionType::NonInteractiveCommands
+        );
+        if !is_typed_into && !self.is_keep_alive(message) {
             self.last_activity = now.monotonic;
         }
         if self.client.is_some() {

@@ -666,7 +666,7 @@ fn a_session_that_nobody_claims_is_ended() {
 }
 
 #[test]
-fn only_typing_counts_as_use_of_a_shell() {
+fn only_typing_counts_as_use_of_a_shell_and_output_where_nobody_types() {
     let mut bench = Bench::attached(SessionType::StandardStream, stock("c"));
     let start = bench.relay.last_activity();
     bench.pass(SECOND);
@@ -678,10 +678,12 @@ fn only_typing_counts_as_use_of_a_shell() {
     assert_eq!(bench.relay.last_activity(), start);
     bench.receive(Side::Client, &input(1, "x"));
     assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
-    let mut bench = Bench::attached(SessionType::Port, ours("c"));
-    bench.pass(SECOND);
-    bench.receive(Side::Agent, &output(0, "x"));
-    assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
+    for session_type in [SessionType::Port, SessionType::NonInteractiveCommands] {
+        let mut bench = Bench::attached(session_type, ours("c"));
+        bench.pass(SECOND);
+        bench.receive(Side::Agent, &output(0, "x"));
+        assert_eq!(bench.relay.last_activity(), start + Duration::from_millis(SECOND));
+    }
 }
 
 #[test]
