@@ -183,10 +183,11 @@ impl SessionClient {
 
     /// Moves input into the state machine as far as there is room.
     fn feed(&mut self) {
+        // also of input that goes out at once: who waits has asked before
+        self.owes_input_taken |= !self.input.is_empty();
         if self.is_ready {
             self.feed_channel();
         }
-        self.owes_input_taken |= !self.input.is_empty();
     }
 
     fn feed_channel(&mut self) {

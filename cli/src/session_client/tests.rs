@@ -425,6 +425,8 @@ async fn what_still_waits_to_be_sent_is_not_repeated() {
     congest(&mut client);
     client.is_ready = true;
     client.write(PayloadType::Output, Bytes::from_static(b"ls\r"));
+    let event = timeout(LIMIT, client.next(true)).await.unwrap();
+    assert!(matches!(event, SessionEvent::InputTaken), "{event:?}");
     let mut waiting = Vec::new();
     for _ in 0..2 {
         // many times as long as the state machine waits for an acknowledgement
@@ -433,6 +435,22 @@ async fn what_still_waits_to_be_sent_is_not_repeated() {
         waiting.push(client.to_send.len());
     }
     assert!(waiting[0] > 1 && waiting[0] == waiting[1], "{waiting:?}");
+}
+
+/// The front end asked for room before it waits: nothing else may wake it, where a program echoes nothing.
+#[tokio::test]
+async fn input_that_goes_out_at_once_is_told_as_taken() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client().await;
+    let (_socket, _) = endpoint.accept().await;
+    client.is_ready = true;
+    for _ in 0..3 {
+        client.write(PayloadType::Output, Bytes::from_static(b"quiet\r"));
+        assert!(!client.takes_input());
+        let event = timeout(LIMIT, client.next(true)).await.unwrap();
+        assert!(matches!(event, SessionEvent::InputTaken), "{event:?}");
+        assert!(client.takes_input());
+    }
 }
 
 #[tokio::test]
