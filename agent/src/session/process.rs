@@ -22,15 +22,14 @@ use super::{
 const EXIT_NOT_FOUND: i32 = 127;
 const EXIT_NOT_EXECUTED: i32 = 126;
 
-/// A program that waits for its client.
-#[derive(Debug)]
+/// A program that waits for its client. Its arguments may hold secrets, so it has no `Debug`.
 pub(super) struct Launch {
     pub(super) program: Program,
     pub(super) user: LoginUser,
     pub(super) write_ends: WriteEnds,
 }
 
-#[derive(Debug)]
+/// See the module.
 pub(super) enum Process {
     Waiting(Box<Launch>),
     Running(Shell),
@@ -104,7 +103,10 @@ impl Launch {
     fn start(self) -> Process {
         let WriteEnds { output, error } = self.write_ends;
         match start_piped(&self.program, &self.user, output, error) {
-            Ok(shell) => Process::Running(shell),
+            Ok(shell) => {
+                tracing::info!(pid = shell.pid().as_raw(), "program started");
+                Process::Running(shell)
+            }
             Err(error) => Process::NotStarted(NotStarted {
                 exit_code: exit_code_of(&error),
                 reason: format!("{:#}", anyhow::Error::from(error)),

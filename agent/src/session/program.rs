@@ -139,6 +139,15 @@ fn command_text(linux: &Map<String, Value>) -> Result<String, ProgramError> {
     Ok(text)
 }
 
+/// Whether this is the name of a command and words in which nothing but quotes means anything to a shell.
+fn is_one_command(text: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || "_@%+:,./-".contains(c);
+    let (name, words) = text.split_once(' ').unwrap_or((text, ""));
+    !name.is_empty()
+        && name.chars().all(is_plain)
+        && words.chars().all(|c| is_plain(c) || " '\"=".contains(c))
+}
+
 /// A boolean, or its text as it comes from a parameter.
 fn is_on(linux: &Map<String, Value>, name: &str) -> bool {
     match member(linux, name) {
@@ -163,6 +172,12 @@ fn prefix(linux: &Map<String, Value>, name: &'static str) -> Result<String, Prog
 /// have secrets among their parameters, and everybody on the machine can read arguments. The shell keeps neither a
 /// descriptor nor a variable of it.
 const RUN_INPUT: &str = r#"set -- "$(cat)"; exec <&1; eval "shift;$1""#;
+/// The same for one command. A program (no builtin) takes the shell's place, as with `sh -c COMMAND`: a shell that
+/// waits ends by the Ctrl-C that its program lives through, and the exit code would be the shell's.
+const RUN_ONE: &str = concat!(
+    r#"set -- "$(cat)"; exec <&1; "#,
+    r#"case $(command -v "${1%% *}") in /*) eval "shift;exec $1";; *) eval "shift;$1";; esac"#
+);
 
 /// A program, ready to be executed.
 #[derive(Debug, PartialEq, Eq)]
@@ -195,7 +210,10 @@ impl Program {
             Wanted::Commands { text, .. } => Self {
                 path: PathBuf::from("/bin/sh"),
                 name: OsString::from("sh"),
-                arguments: vec![OsString::from("-c"), OsString::from(RUN_INPUT)],
+                arguments: vec![
+                    OsString::from("-c"),
+                    OsString::from(if is_one_command(text) { RUN_ONE } else { RUN_INPUT }),
+                ],
                 input: Some(text.clone()),
                 environment,
             },
@@ -330,6 +348,40 @@ mod tests {
         let encrypted = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream",
                                "inputs": {"kmsKeyId": "alias/k"}});
         assert_eq!(wanted(encrypted), Err(ProgramError::UnsupportedEncryption));
+    }
+
+    #[test]
+    fn one_command_is_told_from_what_needs_a_shell() {
+        for text in [
+            "top",
+            "python3 -i",
+            "passwd jo@é",
+            "env A=b '' \"a b\"",
+            "/bin/ls /",
+        ] {
+            assert!(is_one_command(text), "{text}");
+        }
+        for text in [
+            "A=b env",
+            " ls",
+            "",
+            "ls;id",
+            "ls\nid",
+            "ls | wc",
+            "echo $HOME",
+            "echo `id`",
+            "ls *",
+            "a\\ b",
+            "{ ls",
+            "! ls",
+            "'ls' /",
+            "echo ~",
+            "ls > x",
+            "ls &",
+            "echo a # b",
+        ] {
+            assert!(!is_one_command(text), "{text}");
+        }
     }
 
     fn without_shell(linux: &Value) -> Result<Wanted, ProgramError> {

@@ -88,6 +88,29 @@ async fn commands_are_no_secret_of_the_process_list_and_have_the_terminal_for_th
 }
 
 #[tokio::test]
+async fn one_program_takes_the_place_of_its_shell_and_lives_through_control_c() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let script = "#!/bin/sh\ntrap 'echo got; exit 9' INT\necho ready $PPID\nwhile :; do sleep 0.02; done\n";
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (pty, shell) = run(&format!("{} 'an argument'", path.display()));
+    read_until(&pty, &format!("ready {}", std::process::id())).await;
+    pty.write(b"\x03").await.unwrap();
+    assert!(output(&pty).await.contains("got"));
+    assert_eq!(exit_code(shell).await, 9);
+    // a builtin is none, and runs all the same
+    for (command, shown) in [("echo 'a  b' c=d", "a  b c=d\r\n"), ("umask", "0022\r\n")] {
+        let (pty, shell) = run(command);
+        assert_eq!(output(&pty).await, shown);
+        assert_eq!(exit_code(shell).await, 0);
+    }
+    let (pty, shell) = run("no-such-program");
+    assert!(output(&pty).await.contains("not found"));
+    assert_eq!(exit_code(shell).await, 127);
+}
+
+#[tokio::test]
 async fn much_text_can_be_run() {
     let (pty, shell) = run(&format!("{}echo done\n\n", ": a long line\n".repeat(50_000)));
     assert_eq!(output(&pty).await, "done\r\n");
