@@ -164,7 +164,7 @@ mod tests {
     ];
 
     fn session_document(name: &str) -> SessionDocument {
-        let content = built_in_document(name).unwrap().content;
+        let content = built_in_document(name).unwrap().version.content;
         SessionDocument::parse(&serde_json::from_str(&content).unwrap()).unwrap()
     }
 
