@@ -313,7 +313,10 @@ mod tests {
     fn a_network_that_is_none_is_refused_with_key_and_value() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("agent.toml");
-        put(&file, "[forward]\nallow = [\"10.0.0.0/8\", \"::1\"]\nremote = false\n");
+        put(
+            &file,
+            "[forward]\nallow = [\"10.0.0.0/8\", \"::1\"]\nremote = false\n",
+        );
         assert!(!Config::load(Some(&file), dir.path()).unwrap().forward.remote);
         put(&file, "[forward]\ndeny = [\"10.0.0.0/8\", \"10.1.0.0/8\"]\n");
         let error = Config::load(Some(&file), dir.path()).unwrap_err();

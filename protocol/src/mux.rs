@@ -17,11 +17,11 @@ mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use self::{
     frame::{FrameReader, HEADER_BYTES, Received, header},
-    stream::{Stream, WINDOW_UPDATE_BYTES},
+    stream::{Stream, WINDOW_UPDATE_BYTES, take},
 };
 
 pub use self::frame::{MuxError, StreamId};
@@ -189,7 +189,7 @@ impl Mux {
         self.events.push_back(MuxEvent::Finished(id));
         if is_whole {
             // it takes nothing any more, and waits for the same from us
-            stream.outgoing.clear();
+            stream.outgoing = BytesMut::new();
             self.finish(id);
         }
         self.forget_if_over(id);
@@ -206,7 +206,7 @@ impl Mux {
         if stream.incoming.is_empty() && !data.is_empty() {
             self.events.push_back(MuxEvent::Readable(id));
         }
-        stream.incoming.extend(data);
+        stream.incoming.extend_from_slice(data);
         self.unread += data.len();
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Mux {
         if length == 0 {
             return None;
         }
-        let data: Bytes = stream.incoming.drain(..length).collect();
+        let data = take(&mut stream.incoming, length);
         self.unread = self.unread.saturating_sub(length);
         if !stream.incoming.is_empty() {
             self.events.push_back(MuxEvent::Readable(id));
@@ -255,7 +255,9 @@ impl Mux {
             return 0;
         };
         let length = data.len().min(stream.writable(version));
-        stream.outgoing.extend(data.get(..length).unwrap_or_default());
+        stream
+            .outgoing
+            .extend_from_slice(data.get(..length).unwrap_or_default());
         stream.is_starved = stream.writable(version) == 0;
         if length > 0 {
             self.queue_turn(id);
@@ -351,7 +353,7 @@ impl Mux {
         if length > 0 {
             let on_wire = u16::try_from(length).unwrap_or(u16::MAX);
             out.extend(header(version, frame::DATA, on_wire, id));
-            out.extend(stream.outgoing.drain(..length));
+            out.extend_from_slice(&take(&mut stream.outgoing, length));
             stream.sent = stream.sent.wrapping_add(u32::from(on_wire));
         }
         if stream.outgoing.is_empty() && stream.finish_wanted && !stream.finish_sent {

@@ -139,7 +139,11 @@ mod tests {
         ];
         for (network, candidate, expected) in cases {
             let network: Network = network.parse().unwrap();
-            assert_eq!(network.contains(address(candidate)), expected, "{network:?} {candidate}");
+            assert_eq!(
+                network.contains(address(candidate)),
+                expected,
+                "{network:?} {candidate}"
+            );
         }
     }
 

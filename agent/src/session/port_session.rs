@@ -23,11 +23,11 @@ use moorline_protocol::{
 };
 use tokio::time::{Duration, Instant, sleep_until};
 
+use self::{forward::Forward, peer::CONNECT_TO_PORT_ERROR};
 pub(super) use self::{
     policy::ForwardPolicy,
     target::{Target, TargetError, texts},
 };
-use self::{forward::Forward, peer::CONNECT_TO_PORT_ERROR};
 use super::{
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},

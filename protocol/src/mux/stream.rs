@@ -1,6 +1,6 @@
 //! One stream of a multiplexer: what waits in it, and how much more may.
 
-use std::collections::VecDeque;
+use bytes::{Bytes, BytesMut};
 
 /// What a stream may be sent before it has said anything of its window.
 const FIRST_WINDOW: u32 = 64 * 1024;
@@ -15,8 +15,8 @@ pub(super) const WINDOW_UPDATE_BYTES: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) incoming: VecDeque<u8>,
-    pub(super) outgoing: VecDeque<u8>,
+    pub(super) incoming: BytesMut,
+    pub(super) outgoing: BytesMut,
     pub(super) peer_finished: bool,
     pub(super) finish_wanted: bool,
     pub(super) finish_sent: bool,
@@ -42,8 +42,8 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new() -> Self {
         Self {
-            incoming: VecDeque::new(),
-            outgoing: VecDeque::new(),
+            incoming: BytesMut::new(),
+            outgoing: BytesMut::new(),
             peer_finished: false,
             finish_wanted: false,
             finish_sent: false,
@@ -120,5 +120,15 @@ impl Stream {
         let [c0, c1, c2, c3] = self.consumed.to_le_bytes();
         let [w0, w1, w2, w3] = self.window.to_le_bytes();
         [c0, c1, c2, c3, w0, w1, w2, w3]
+    }
+}
+
+/// Takes bytes from the front of a buffer. One that is emptied gives its memory away with them: a stream that rests
+/// holds none.
+pub(super) fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
+    if length < buffer.len() {
+        buffer.split_to(length).freeze()
+    } else {
+        std::mem::take(buffer).freeze()
     }
 }

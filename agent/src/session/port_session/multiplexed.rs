@@ -292,7 +292,8 @@ impl Connection {
                 break;
             }
             let length = room.min(buffer.len());
-            let Poll::Ready(read) = poll_read(stream, cx, buffer.get_mut(..length).unwrap_or_default()) else {
+            let Poll::Ready(read) = poll_read(stream, cx, buffer.get_mut(..length).unwrap_or_default())
+            else {
                 break;
             };
             let read = buffer.get(..read?).unwrap_or_default();
@@ -308,3 +309,6 @@ impl Connection {
         Ok(moved)
     }
 }
+
+#[cfg(test)]
+mod tests;

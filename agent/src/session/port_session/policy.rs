@@ -146,7 +146,12 @@ mod tests {
         let closed = policy(false, &["10.0.0.0/8"], &["::1"]);
         check(
             &closed,
-            &[("10.1.2.3", false), ("127.0.0.1", true), ("::1", false), ("::", false)],
+            &[
+                ("10.1.2.3", false),
+                ("127.0.0.1", true),
+                ("::1", false),
+                ("::", false),
+            ],
         );
     }
 }

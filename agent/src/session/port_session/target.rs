@@ -48,10 +48,7 @@ pub(super) enum DialError {
     #[error("{host} has no address")]
     NoAddress { host: String },
     #[error("{address}: {source}")]
-    Connect {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Connect { address: SocketAddr, source: io::Error },
 }
 
 /// Where connections go.
@@ -100,10 +97,7 @@ impl Target {
             return self.own_addresses();
         }
         let addresses = self.resolve().await?;
-        match addresses
-            .iter()
-            .find(|address| !self.policy.allows(address.ip()))
-        {
+        match addresses.iter().find(|address| !self.policy.allows(address.ip())) {
             Some(address) => Err(DialError::Forbidden(address.ip())),
             None => Ok(addresses),
         }
@@ -111,8 +105,13 @@ impl Target {
 
     /// Of this node, as far as its owner allows them.
     fn own_addresses(&self) -> Result<Vec<SocketAddr>, DialError> {
-        let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
-        let allowed = [v4, v6].into_iter().filter(|address| self.policy.allows(*address));
+        let (v4, v6) = (
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        );
+        let allowed = [v4, v6]
+            .into_iter()
+            .filter(|address| self.policy.allows(*address));
         let addresses: Vec<_> = allowed
             .map(|address| SocketAddr::new(address, self.port))
             .collect();
