@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use moorline_protocol::mux::MAX_STREAMS;
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::{Network, NetworkError};
 
 /// The file that is read when none is named and the state directory has no `agent.toml`.
 const SYSTEM_FILE: &str = "/etc/moorline/agent.toml";
@@ -38,6 +41,13 @@ pub(crate) enum ConfigError {
         most: usize,
         value: usize,
     },
+    #[error("{key} has the value {value:?}")]
+    Network {
+        key: &'static str,
+        value: String,
+        #[source]
+        source: NetworkError,
+    },
 }
 
 /// All settings, each with its default.
@@ -46,6 +56,7 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     pub(crate) command: CommandConfig,
     pub(crate) session: SessionConfig,
+    pub(crate) forward: ForwardConfig,
 }
 
 /// `[command]`
@@ -84,6 +95,47 @@ impl Default for SessionConfig {
             limit: 1000,
         }
     }
+}
+
+/// `[forward]`: where port sessions may lead. This node itself is reached in any case, unless it is in `deny`;
+/// addresses of metadata services never are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ForwardConfig {
+    /// Whether to other hosts at all.
+    pub(crate) remote: bool,
+    /// Networks of other hosts; empty: all.
+    pub(crate) allow: Vec<String>,
+    /// Networks that are refused, whatever is allowed.
+    pub(crate) deny: Vec<String>,
+    /// Connections at the same time, in each session.
+    pub(crate) connections: usize,
+}
+
+impl Default for ForwardConfig {
+    fn default() -> Self {
+        Self {
+            remote: true,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            connections: MAX_STREAMS,
+        }
+    }
+}
+
+/// The networks of a setting.
+///
+/// # Errors
+/// A value names no network.
+pub(crate) fn networks(key: &'static str, values: &[String]) -> Result<Vec<Network>, ConfigError> {
+    let parse = |value: &String| {
+        value.parse().map_err(|source| ConfigError::Network {
+            key,
+            value: value.clone(),
+            source,
+        })
+    };
+    values.iter().map(parse).collect()
 }
 
 impl Config {
@@ -132,7 +184,11 @@ impl Config {
         };
         range("command.workers", self.command.workers, 1, 1000)?;
         range("command.queue", self.command.queue, 1, 10_000)?;
-        range("session.limit", self.session.limit, 0, 100_000)
+        range("session.limit", self.session.limit, 0, 100_000)?;
+        range("forward.connections", self.forward.connections, 1, MAX_STREAMS)?;
+        networks("forward.allow", &self.forward.allow)?;
+        networks("forward.deny", &self.forward.deny)?;
+        Ok(())
     }
 }
 
@@ -251,5 +307,23 @@ mod tests {
             Config::load(Some(&file), dir.path()),
             Err(ConfigError::Range { .. })
         ));
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_refused_with_key_and_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        put(
+            &file,
+            "[forward]\nallow = [\"10.0.0.0/8\", \"::1\"]\nremote = false\n",
+        );
+        assert!(!Config::load(Some(&file), dir.path()).unwrap().forward.remote);
+        put(&file, "[forward]\ndeny = [\"10.0.0.0/8\", \"10.1.0.0/8\"]\n");
+        let error = Config::load(Some(&file), dir.path()).unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(
+            text.contains("forward.deny") && text.contains("10.1.0.0/8") && text.contains("10.0.0.0"),
+            "{text}"
+        );
     }
 }

@@ -3,12 +3,14 @@
 mod backoff;
 mod context;
 mod footprint;
+mod network;
 mod state_lock;
 mod worker_process;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use footprint::shrink;
+pub(crate) use network::{Network, NetworkError, canonical, embedded};
 pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess};
 

@@ -12,6 +12,7 @@ mod link;
 mod login;
 mod members;
 mod pipes;
+mod port_session;
 mod process;
 mod program;
 mod program_io;

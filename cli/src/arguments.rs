@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::forward::Spec;
+
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
 ///
 /// The endpoint and the access key come from the environment: `. STATE_DIR/admin.env` of the control endpoint sets
@@ -45,6 +47,13 @@ pub(crate) enum Command {
     /// line of a shell script, taken as it is; several words are one command with its arguments. Exit code: that of
     /// the shell or command, or 255 when there was no session.
     Shell(ShellOptions),
+    /// Forward a local port or Unix socket to a port of a node, or of a host that the node reaches
+    ///
+    /// Local programs connect to LOCAL, up to 512 at once. It serves until Ctrl-C. Exit code: 0 after Ctrl-C, 255
+    /// when there was no session or it broke.
+    Forward(ForwardOptions),
+    /// Carry one SSH connection on standard input and output: ssh's ProxyCommand
+    SshProxy(SshProxyOptions),
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),
     /// Read the recordings of sessions
@@ -169,6 +178,31 @@ pub(crate) struct ShellOptions {
     /// What to run instead of a shell
     #[arg(last = true, conflicts_with_all = ["document", "parameters"])]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForwardOptions {
+    /// The node, by its id or by a name that only one node has
+    pub(crate) node: String,
+    /// LOCAL:PORT or LOCAL:HOST:PORT; LOCAL is a port (0 is any free one) of the loopback addresses, ADDRESS:PORT,
+    /// or the path of a Unix socket
+    #[arg(value_name = "LOCAL:[HOST:]PORT", value_parser = Spec::parse)]
+    pub(crate) spec: Spec,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SshProxyOptions {
+    /// The node, by its id or by a name that only one node has
+    pub(crate) node: String,
+    /// The port of the SSH server on the node
+    #[arg(default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod arguments;
 mod attach;
 mod console;
 mod error;
+mod forward;
 mod install_plugin;
 mod node;
 mod nodes;
@@ -65,7 +66,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
         }
     };
-    let fallback = if matches!(arguments.command, Command::Shell(_)) {
+    let fallback = if matches!(
+        arguments.command,
+        Command::Shell(_) | Command::Forward(_) | Command::SshProxy(_)
+    ) {
         EXIT_NO_SESSION
     } else {
         1
@@ -103,6 +107,8 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Run(options) => run::execute(&connect()?, &options, json).await,
         Command::Shell(options) => shell::execute(connect()?, &options).await,
+        Command::Forward(options) => forward::forward(connect()?, &options, json).await,
+        Command::SshProxy(options) => forward::ssh_proxy(connect()?, &options).await,
         Command::Sessions(options) => sessions::execute(&connect()?, &options, json).await,
         Command::Tag { command } => tag::execute(&connect()?, command, json).await,
         Command::Transcript { command } => transcript::execute(&connect()?, command, json).await,

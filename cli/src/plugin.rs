@@ -11,6 +11,7 @@ use crate::{
     attach::{self, Ending, Options},
     console,
     error::{self, CliError},
+    forward,
     operator::Operator,
     session_client::{Grant, Link, SessionClient, SessionError},
     settings::{self, Settings},
@@ -39,6 +40,14 @@ struct SessionRequest {
     region: String,
     profile: Option<String>,
     endpoint: Option<String>,
+    document: Option<String>,
+}
+
+/// The part of StartSession's request that counts.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartSessionParameters {
+    document_name: Option<String>,
 }
 
 /// The part of StartSession's response that counts; callers pass other members as well.
@@ -58,24 +67,39 @@ pub(crate) async fn main(arguments: &[OsString]) -> u8 {
         .collect();
     // nothing here starts a program that could inherit the variable
     let request = parse(&arguments, |name| std::env::var(name).ok());
-    let text = match request {
-        Request::Say(text) => Some(text),
-        Request::Session(request) => match serve(&request).await {
-            Ok(text) => text,
-            Err(error) => {
+    let mut speech = Speech::default();
+    match request {
+        Request::Say(text) => speech.say(&text),
+        Request::Session(request) => {
+            speech.is_stdout_taken = request.document.as_deref() == Some(forward::SSH_DOCUMENT);
+            if let Err(error) = serve(&request, &mut speech).await {
                 if let Some(hint) = error::hint(&error) {
                     console::note(&format!("hint: {hint}"));
                 }
                 let error = error::chain(&error);
-                Some(format!("Cannot perform start session: {error}\n"))
+                speech.say(&format!("Cannot perform start session: {error}\n"));
             }
-        },
-    };
-    if let Some(text) = text {
-        // where no one reads it, there is nothing to do
-        let _unread = console::print(&text);
+        }
     }
     0
+}
+
+/// Where the plugin's own words go.
+#[derive(Debug, Default)]
+struct Speech {
+    /// A connection has standard output: what we said there would be taken for the node's.
+    is_stdout_taken: bool,
+}
+
+impl Speech {
+    fn say(&self, text: &str) {
+        if self.is_stdout_taken {
+            console::print_error_text(text);
+        } else {
+            // where no one reads it, there is nothing to do
+            let _unread = console::print(text);
+        }
+    }
 }
 
 fn parse(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Request {
@@ -113,11 +137,14 @@ fn parse(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Req
         region: argument(1).to_owned(),
         profile: optional(3),
         endpoint: optional(5),
+        document: serde_json::from_str::<StartSessionParameters>(argument(4))
+            .unwrap_or_default()
+            .document_name,
     })
 }
 
-/// Runs the session; returns what is to be said at its end.
-async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
+/// Runs the session, and says how it ended.
+async fn serve(request: &SessionRequest, speech: &mut Speech) -> Result<(), CliError> {
     let response: StartSessionResponse = serde_json::from_str(&request.response).map_err(|_| {
         // the text is not shown, nor the parser's error that may quote it: it may hold a token
         CliError::Usage(
@@ -137,10 +164,10 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
         request.endpoint.as_deref(),
     );
     let operator = operator.map(|settings| Arc::new(Operator::new(settings))).ok();
-    console::print(&format!(
+    speech.say(&format!(
         "\nStarting session with SessionId: {}\n",
         grant.session_id
-    ))?;
+    ));
     let link = Link::new(operator.clone(), trust, &grant.session_id);
     let mut client = match SessionClient::open(link, &grant).await {
         Ok(client) => client,
@@ -149,6 +176,27 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
             return Err(error.into());
         }
     };
+    client.settle().await;
+    let served = if client.session_type() == Some(forward::SESSION_TYPE) {
+        serve_port(&mut client, &grant, speech).await
+    } else {
+        serve_terminal(&mut client, &grant, speech).await
+    };
+    match served {
+        Ok(ending) => conclude(operator.as_deref(), &grant, (&mut client, ending), speech).await,
+        Err(error) => {
+            // such as an output that takes no more: nobody can use the session any longer
+            terminate(operator.as_deref(), &grant).await;
+            Err(error)
+        }
+    }
+}
+
+async fn serve_terminal(
+    client: &mut SessionClient,
+    grant: &Grant,
+    speech: &mut Speech,
+) -> Result<Ending, CliError> {
     let options = Options {
         default_size: DEFAULT_SIZE,
         // as the stock plugin, whose users read both from there
@@ -156,51 +204,69 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
         shows_exit_code: true,
         reads_input: true,
     };
-    let ending = match attach::attach(&mut client, options).await {
-        Ok(ending) => ending,
-        Err(error) => {
-            // such as an output that takes no more: nobody can use the session any longer
-            terminate(operator.as_deref(), &grant).await;
-            return Err(error);
-        }
-    };
-    conclude(operator.as_deref(), &grant, &mut client, ending).await
+    let ending = attach::attach(client, options).await?;
+    if !matches!(&ending, Ending::WrongType(session_type) if session_type == forward::SESSION_TYPE) {
+        return Ok(ending);
+    }
+    // the node was so late that the session seemed to be a shell
+    if forward::is_on_stdio(client) {
+        return Err(CliError::Usage(
+            "the node took part so late that input was lost; try again".to_owned(),
+        ));
+    }
+    serve_port(client, grant, speech).await
+}
+
+async fn serve_port(
+    client: &mut SessionClient,
+    grant: &Grant,
+    speech: &mut Speech,
+) -> Result<Ending, CliError> {
+    speech.is_stdout_taken |= forward::is_on_stdio(client);
+    forward::serve(client, &grant.session_id).await
 }
 
 async fn conclude(
     operator: Option<&Operator>,
     grant: &Grant,
-    client: &mut SessionClient,
-    ending: Ending,
-) -> Result<Option<String>, CliError> {
+    (client, ending): (&mut SessionClient, Ending),
+    speech: &Speech,
+) -> Result<(), CliError> {
     let id = &grant.session_id;
     let exiting = format!("\n\nExiting session with sessionId: {id}.\n\n");
+    let is_port = client.session_type() == Some(forward::SESSION_TYPE);
     match ending {
-        Ending::Closed { reason, .. } if reason.is_empty() => Ok(Some(exiting)),
-        Ending::Closed { reason, .. } => Ok(Some(format!("\n\nSessionId: {id} : {reason}\n\n"))),
-        Ending::Expired => Ok(Some(format!("Session: {id} timed out.\n"))),
+        Ending::Closed { reason, .. } if reason.is_empty() => speech.say(&exiting),
+        Ending::Closed { reason, .. } => speech.say(&format!("\n\nSessionId: {id} : {reason}\n\n")),
+        Ending::Expired => speech.say(&format!("Session: {id} timed out.\n")),
+        Ending::Left | Ending::Signalled(_) | Ending::OutputClosed if is_port => {
+            if matches!(ending, Ending::Left) {
+                speech.say(&exiting);
+            }
+            if !forward::leave(client).await {
+                terminate(operator, grant).await;
+            }
+        }
         Ending::Left => {
             terminate(operator, grant).await;
             attach::goodbye(client).await;
-            Ok(Some(exiting))
+            speech.say(&exiting);
         }
-        Ending::Signalled(_) | Ending::OutputClosed => {
-            terminate(operator, grant).await;
-            Ok(None)
-        }
+        Ending::Signalled(_) | Ending::OutputClosed => terminate(operator, grant).await,
         Ending::WrongType(session_type) => {
             terminate(operator, grant).await;
-            Err(CliError::Usage(format!(
+            return Err(CliError::Usage(format!(
                 "sessions of type {session_type} are not supported by this version"
-            )))
+            )));
         }
         Ending::Failed(error) => {
             if !matches!(error, SessionError::NoCredentials) {
                 terminate(operator, grant).await;
             }
-            Err(error.into())
+            return Err(error.into());
         }
     }
+    Ok(())
 }
 
 async fn terminate(operator: Option<&Operator>, grant: &Grant) {
@@ -259,9 +325,10 @@ mod tests {
                 region: "eu-central-1".to_owned(),
                 profile: profile.map(str::to_owned),
                 endpoint: Some("https://h:1".to_owned()),
+                document: Some("AWS-StartSSHSession".to_owned()),
             })
         };
-        let parameters = r#"{"Target": "mi-1"}"#;
+        let parameters = r#"{"Target": "mi-1", "DocumentName": "AWS-StartSSHSession"}"#;
         let rest = ["eu-central-1", "StartSession"];
         let form_a = [&[RESPONSE], &rest[..], &["ops", parameters, "https://h:1"]].concat();
         assert_eq!(parsed(&form_a), expected(Some("ops")));
@@ -283,6 +350,7 @@ mod tests {
             region: "r".to_owned(),
             profile: None,
             endpoint: None,
+            document: None,
         });
         assert_eq!(parsed(&[RESPONSE, "r", "StartSession"]), request);
     }

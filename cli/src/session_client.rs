@@ -80,6 +80,8 @@ pub(crate) struct SessionClient {
     input: VecDeque<(PayloadType, Bytes)>,
     owes_input_taken: bool,
     size: Option<TerminalSize>,
+    /// As the handshake gave it; sessions without one have none.
+    session_type: Option<String>,
     /// Whether input may be sent, and if not yet, from when on.
     is_ready: bool,
     ready_at: Instant,
@@ -111,6 +113,7 @@ impl SessionClient {
             input: VecDeque::new(),
             owes_input_taken: false,
             size: None,
+            session_type: None,
             is_ready: false,
             ready_at: now + ATTACH_GRACE,
             ping_at: now,
@@ -133,7 +136,43 @@ impl SessionClient {
     pub(crate) fn write(&mut self, payload_type: PayloadType, data: Bytes) {
         if !data.is_empty() {
             self.input.push_back((payload_type, data));
+            self.owes_input_taken = true;
         }
+    }
+
+    /// Waits until it is known what kind of session this is: the node has said it in the handshake, or has put
+    /// something out without one, or wants none. The events that come until then come again from [`Self::next`].
+    /// Not to be dropped before its end, unless the session is given up.
+    pub(crate) async fn settle(&mut self) {
+        let mut early = VecDeque::new();
+        std::future::poll_fn(|cx| {
+            loop {
+                let polled = self.poll_next(cx, true);
+                let is_pending = polled.is_pending();
+                if let Poll::Ready(event) = polled {
+                    early.push_back(event);
+                }
+                if self.is_ready || matches!(self.connection, Connection::Over) {
+                    return Poll::Ready(());
+                }
+                if is_pending {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+        early.append(&mut self.events);
+        self.events = early;
+    }
+
+    /// The session's type, where the node has said it.
+    pub(crate) fn session_type(&self) -> Option<&str> {
+        self.session_type.as_deref()
+    }
+
+    /// What the handshake brought: properties of the session, and of the peer.
+    pub(crate) fn channel(&self) -> &DataChannel {
+        &self.channel
     }
 
     /// Tells the node the size of the terminal; only the newest counts.
@@ -245,6 +284,7 @@ impl SessionClient {
                 customer_message,
             } => {
                 self.is_ready = true;
+                self.session_type = Some(session_type.clone());
                 if !customer_message.is_empty() {
                     self.events.push_back(SessionEvent::Message(customer_message));
                 }

@@ -121,7 +121,15 @@ async fn start(operator: &Operator, options: &ShellOptions, asked: Asked) -> Res
         reason: options.reason.clone(),
         parameters: (!asked.parameters.is_empty()).then_some(asked.parameters),
     };
-    let response = operator.call::<StartSession>(&request).await?;
+    start_session(operator, &request).await
+}
+
+/// Starts a session, which may then be connected to.
+pub(crate) async fn start_session(
+    operator: &Operator,
+    request: &StartSessionRequest,
+) -> Result<Grant, CliError> {
+    let response = operator.call::<StartSession>(request).await?;
     let missing = |member| CliError::Incomplete {
         operation: "StartSession",
         member,

@@ -45,7 +45,7 @@ use crate::{
     time::Now,
 };
 
-pub use self::handshake::{CLIENT_VERSION, HandshakeOffer};
+pub use self::handshake::{CLIENT_VERSION, HandshakeOffer, NEWEST_MUX_VERSION};
 
 /// Which end of the data channel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod document;
 pub mod message;
+pub mod mux;
 pub mod sigv4;
 pub mod time;
 pub mod types;

@@ -15,6 +15,7 @@ use moorline_protocol::{
         InteractiveShell, OpenControlChannel, OpenDataChannel, ReplyContent, SendCommandContent,
         StartSessionContent, TerminalSize,
     },
+    mux::{Mux, MuxEvent, Side},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
 };
@@ -24,10 +25,11 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("channel", channel),
     ("document", document),
     ("frame", frame),
+    ("mux", mux),
     ("payload", payload),
     ("sigv4", sigv4),
 ];
@@ -147,6 +149,41 @@ pub fn channel(data: &[u8]) {
                 outputs += 1;
                 assert!(outputs < 100_000, "one frame makes the machine talk without end");
             }
+        }
+    }
+}
+
+/// A multiplexer under a hostile peer, in pieces of a size that the first byte gives: it answers what it can read.
+pub fn mux(data: &[u8]) {
+    let Some((&first, rest)) = data.split_first() else {
+        return;
+    };
+    for (side, version) in [(Side::Accepts, 1), (Side::Accepts, 2), (Side::Opens, 2)] {
+        let mut mux = Mux::new(side, version);
+        let own = mux.open();
+        assert_eq!(own.is_some(), side == Side::Opens);
+        for piece in rest.chunks(usize::from(first).max(1)) {
+            if !mux.may_receive() || mux.receive(piece).is_err() {
+                break;
+            }
+            let mut events = 0;
+            while let Some(event) = mux.poll_event() {
+                events += 1;
+                assert!(events < 10_000, "a piece makes the multiplexer talk without end");
+                let id = event.stream();
+                match event {
+                    MuxEvent::Opened(_) => drop(mux.write(id, b"hello")),
+                    MuxEvent::Readable(_) => drop(mux.read(id, usize::from(first))),
+                    MuxEvent::Finished(_) => mux.finish(id),
+                    MuxEvent::Writable(_) => mux.reset(id),
+                    // a peer may have opened the same number again
+                    MuxEvent::Closed(_) | MuxEvent::Reset(_) => {}
+                }
+            }
+            while let Some(said) = mux.transmit(1024) {
+                assert!(said.len() <= 1024);
+            }
+            assert!(!mux.has_output());
         }
     }
 }

@@ -67,6 +67,7 @@ struct OpenLink {
     waiting_bytes: usize,
     /// Something was written and may still be in the socket's buffer.
     unflushed: bool,
+    reads: bool,
     opened_at: Instant,
     heard_at: Instant,
     ping_at: Instant,
@@ -131,6 +132,21 @@ impl Link {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// While not reading, what the peer sends stays in the network, so that it sends no more. Pings go on.
+    pub(super) fn set_reading(&mut self, reads: bool) {
+        if let State::Open(link) = &mut self.state {
+            link.reads = reads;
+        }
+    }
+
+    /// Bytes that wait for the network.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        match &self.state {
+            State::Open(link) => link.waiting_bytes,
+            State::Opening(_) | State::Pausing(_) | State::Closed => 0,
+        }
     }
 
     /// Whether frames wait for the network: repeating any would only make it worse.
@@ -201,6 +217,7 @@ impl OpenLink {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             unflushed: false,
+            reads: true,
             opened_at: now,
             heard_at: now,
             ping_at: now + PING_INTERVAL,
@@ -216,6 +233,10 @@ impl OpenLink {
     async fn next(&mut self) -> Result<Bytes, String> {
         loop {
             let ping_at = self.ping_at;
+            if !self.reads {
+                // who does not listen cannot say that nobody speaks
+                self.heard_at = Instant::now();
+            }
             let dead_at = self.heard_at + DEAD_AFTER;
             let message = tokio::select! {
                 biased;
@@ -247,7 +268,7 @@ impl OpenLink {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        if self.waiting_bytes > MAX_WAITING_BYTES {
+        if self.waiting_bytes > MAX_WAITING_BYTES || !self.reads {
             return Poll::Pending;
         }
         let message = ready!(Pin::new(&mut self.socket).poll_next(cx));

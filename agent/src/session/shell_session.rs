@@ -49,7 +49,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Signals {
     child: Signal,
-    terminate: Signal,
+    pub(super) terminate: Signal,
     /// Received and not acted upon: a worker outlives the terminal its daemon was started on. A signal that is
     /// ignored the other way would be ignored by every program in the session as well.
     _hangup: Signal,
@@ -68,7 +68,7 @@ impl Signals {
 }
 
 /// Why a session ends that did not end by itself.
-enum Order {
+pub(super) enum Order {
     /// By its client, or by a signal: no failure.
     Closed,
     /// The endpoint wants it, or has said that it is over.

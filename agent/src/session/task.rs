@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use moorline_protocol::{message::StartSessionContent, sigv4::Credentials};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::RoleCredentials;
+use crate::{config::ForwardConfig, runtime::RoleCredentials};
 
 /// A session to serve. Holds credentials: it has no `Debug`, and it travels by pipe only.
 #[derive(Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub(super) struct SessionTask {
     pub(super) credentials: Option<HandedCredentials>,
     /// The node owner's `session.default_user`; empty when there is none.
     pub(super) default_user: String,
+    /// Where port sessions may lead.
+    pub(super) forward: ForwardConfig,
 }
 
 /// Role credentials on their way into a worker.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use moorline_protocol::{
-    channel::{DataChannel, HandshakeOffer, Role},
+    channel::{DataChannel, HandshakeOffer, NEWEST_MUX_VERSION, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
@@ -19,6 +19,7 @@ use super::{
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
     pipes::Pipes,
+    port_session::{self, ForwardPolicy, PortSession, Target, TargetError, texts},
     process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
@@ -31,6 +32,7 @@ use super::{
     transcript::{Transcript, TranscriptPlace},
 };
 use crate::{
+    config::ConfigError,
     identity::{Registration, RegistrationError},
     runtime::AGENT_VERSION,
 };
@@ -69,6 +71,16 @@ enum StartError {
     Pty(#[from] PtyError),
     #[error("failed to make pipes for the program's output")]
     Pipes(#[source] io::Error),
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+/// A session that can be served.
+enum Started {
+    Program(Box<Parts>),
+    Port(Box<port_session::Parts>),
 }
 
 /// Reads the task from standard input, serves the session, writes the outcome to standard output.
@@ -102,31 +114,61 @@ fn serve() -> Result<SessionOutcome, StartError> {
         .map_err(StartError::ReadTask)?;
     let task = serde_json::from_slice(&bytes).map_err(StartError::MalformedTask)?;
     drop(bytes);
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(StartError::Runtime)?
-        .block_on(serve_task(task))
+        .map_err(StartError::Runtime)?;
+    let served = runtime.block_on(serve_task(task));
+    // a name server that does not answer holds nobody up
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let parts = start(task)?;
-    let pid = parts.process.pid().map(Pid::as_raw);
-    tracing::info!(session_id = %parts.session_id, pid, "session started");
-    let session_id = parts.session_id.clone();
-    let outcome = ShellSession::new(parts).serve(&mut signals).await;
+    let (session_id, outcome) = match start(task)? {
+        Started::Program(parts) => {
+            let pid = parts.process.pid().map(Pid::as_raw);
+            tracing::info!(session_id = %parts.session_id, pid, "session started");
+            let session_id = parts.session_id.clone();
+            (session_id, ShellSession::new(*parts).serve(&mut signals).await)
+        }
+        Started::Port(parts) => {
+            tracing::info!(session_id = %parts.session_id, "session started");
+            let session_id = parts.session_id.clone();
+            (session_id, PortSession::new(*parts).serve(&mut signals).await)
+        }
+    };
     tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
     Ok(outcome)
 }
 
 /// Starts a shell first: it reads its profiles while the channel is being opened.
-fn start(task: SessionTask) -> Result<Parts, StartError> {
+fn start(task: SessionTask) -> Result<Started, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
     let registration = Arc::new(Registration::load(&task.state_dir)?);
     let lock = lock(&registration, &session_id)?;
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
+    if plan.session_type == SessionType::Port {
+        let target = Target::new(&texts(&plan.properties), ForwardPolicy::new(&task.forward)?)?;
+        let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
+        let is_moorline = registration.is_moorline;
+        return Ok(Started::Port(Box::new(port_session::Parts {
+            is_moorline,
+            channel: DataChannel::new(Role::Agent, seed()?, port_session::WINDOW_BYTES),
+            link: Link::new(Arc::new(ChannelOpening {
+                registration,
+                credentials,
+                session_id: session_id.clone(),
+            })),
+            handshake: handshake(&plan, is_moorline),
+            session_id,
+            target: Arc::new(target),
+            connections: task.forward.connections,
+            _lock: lock,
+        })));
+    }
     let wanted = Wanted::from_plan(&plan)?;
     let transcript_path = content
         .moorline_transcript_path
@@ -143,10 +185,6 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     })?;
     let program = Program::new(&wanted, &user, std::env::var_os("LANG"));
     let shown = wanted.shown(&user, &content.document_name);
-    let mut seed = [0; 32];
-    SystemRandom::new()
-        .fill(&mut seed)
-        .map_err(|_| StartError::Randomness)?;
     let (io, process) = start_program(&wanted, program, user)?;
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
@@ -161,18 +199,25 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         credentials,
         session_id: session_id.clone(),
     }));
-    Ok(Parts {
+    Ok(Started::Program(Box::new(Parts {
         session_id,
         is_moorline,
-        channel: DataChannel::new(Role::Agent, seed, WINDOW_BYTES),
+        channel: DataChannel::new(Role::Agent, seed()?, WINDOW_BYTES),
         link,
         io,
         process,
-        handshake: handshake(&plan),
+        handshake: handshake(&plan, is_moorline),
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
-    })
+    })))
+}
+
+/// Of the data channel's message ids.
+fn seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    let filled = SystemRandom::new().fill(&mut seed);
+    filled.map(|()| seed).map_err(|_| StartError::Randomness)
 }
 
 /// A program without a terminal only gets ready: see [`Process`].
@@ -195,12 +240,21 @@ fn start_program(
 }
 
 /// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells.
-fn handshake(plan: &SessionPlan) -> Option<HandshakeOffer> {
-    (plan.session_type == SessionType::NonInteractiveCommands).then(|| HandshakeOffer {
+fn handshake(plan: &SessionPlan, is_moorline: bool) -> Option<HandshakeOffer> {
+    let offer = HandshakeOffer {
         agent_version: AGENT_VERSION.to_owned(),
         session_type: plan.session_type.as_str().to_owned(),
         ..HandshakeOffer::default()
-    })
+    };
+    match plan.session_type {
+        SessionType::StandardStream | SessionType::InteractiveCommands => None,
+        SessionType::NonInteractiveCommands => Some(offer),
+        SessionType::Port => Some(HandshakeOffer {
+            properties: texts(&plan.properties).into(),
+            moorline_mux_version: is_moorline.then_some(NEWEST_MUX_VERSION),
+            ..offer
+        }),
+    }
 }
 
 /// Before anything of the session begins. A machine that gives no lock can still be reached, since a second shell

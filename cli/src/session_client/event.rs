@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use moorline_protocol::message::PayloadType;
+use moorline_protocol::{message::PayloadType, mux::MuxError};
 use moorline_transport::{CallError, DialError, WebSocketError};
 use tokio_tungstenite::tungstenite;
 
@@ -34,6 +34,8 @@ pub(crate) enum SessionError {
     Stalled,
     #[error("the handshake failed: {0}")]
     Handshake(String),
+    #[error("the node's data makes no sense")]
+    Multiplexing(#[from] MuxError),
 }
 
 impl SessionError {

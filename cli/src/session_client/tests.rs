@@ -472,6 +472,21 @@ async fn nothing_is_read_while_too_much_waits_to_be_sent() {
     reader.abort();
 }
 
+/// A front end waits for it before it reads on; a shell that reads a password puts nothing out that would wake it.
+#[tokio::test]
+async fn each_piece_of_input_is_said_to_be_taken_though_no_output_comes() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client().await;
+    let (_socket, _) = endpoint.accept().await;
+    client.is_ready = true;
+    for _ in 0..3 {
+        assert!(client.takes_input());
+        client.write(PayloadType::Output, Bytes::from_static(b"x"));
+        let event = timeout(LIMIT, client.next(true)).await.unwrap();
+        assert!(matches!(event, SessionEvent::InputTaken), "{event:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_session_is_recognised() {
     let mut endpoint = endpoint(0).await;
@@ -492,6 +507,10 @@ async fn a_port_session_is_recognised() {
         node.read(&mut socket).await;
         std::future::pending::<()>().await;
     });
+    timeout(LIMIT, client.settle()).await.unwrap();
+    assert_eq!(client.session_type(), Some("Port"));
+    assert_eq!(client.channel().session_properties()["portNumber"], "22");
+    // what came meanwhile still comes
     let event = timeout(LIMIT, client.next(true)).await.unwrap();
     assert!(
         matches!(&event, SessionEvent::Type(name) if name == "Port"),

@@ -74,6 +74,22 @@ impl OutputWriter {
     }
 }
 
+/// Waits until the reader of standard output has gone, also while nothing is written.
+///
+/// # Errors
+/// There is no thread to be had.
+pub(crate) fn watch_reader() -> io::Result<oneshot::Receiver<()>> {
+    let (tell, gone) = oneshot::channel();
+    thread::Builder::new()
+        .name("stdout-reader".to_owned())
+        .spawn(move || {
+            // without any event asked for, only errors and the end are told
+            super::wait(io::stdout().as_fd(), PollFlags::empty());
+            let _over = tell.send(());
+        })?;
+    Ok(gone)
+}
+
 fn write(mut receiver: mpsc::Receiver<(Stream, Bytes)>) -> io::Result<()> {
     while let Some((stream, data)) = receiver.blocking_recv() {
         match stream {

@@ -90,8 +90,8 @@ pub struct HandshakeOffer {
 
 /// The version of multiplexing that every peer speaks.
 const STOCK_MUX_VERSION: u32 = 1;
-/// The newest one that this build speaks.
-const NEWEST_MUX_VERSION: u32 = 2;
+/// The newest version of multiplexing that this build speaks.
+pub const NEWEST_MUX_VERSION: u32 = 2;
 
 /// The version that both sides speak, of what the other side said.
 pub(super) fn mux_version(said: Option<u32>) -> u32 {

@@ -1,0 +1,326 @@
+//! A Port session being served: one loop between the data channel and the connections that go over it.
+//!
+//! Nothing piles up on the node: a connection is not read while the data channel has no room, and the data channel is
+//! not read while the connections take nothing. Windows end to end do the same for each connection alone, where the
+//! client has them ([`mux`](moorline_protocol::mux)).
+
+mod basic;
+mod client_version;
+mod forward;
+mod multiplexed;
+mod peer;
+mod policy;
+mod socket;
+mod target;
+
+use std::{future::poll_fn, sync::Arc};
+
+use moorline_protocol::{
+    channel::{DataChannel, HandshakeOffer},
+    message::PayloadType,
+    time::Now,
+    types::SessionId,
+};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use self::{forward::Forward, peer::CONNECT_TO_PORT_ERROR};
+pub(super) use self::{
+    policy::ForwardPolicy,
+    target::{Target, TargetError, texts},
+};
+use super::{
+    ending::{Action, Ending, Facts, Peer},
+    link::{Link, LinkEvent},
+    role_credentials::unix_millis,
+    session_lock::SessionLock,
+    shell_session::{Order, Signals},
+    task::SessionOutcome,
+};
+use crate::runtime::shrink;
+
+/// Data on its way: sent and not acknowledged. Enough for 80 MB/s at a round trip of 50 ms.
+pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// Data that is handed to the data channel at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// With less room than this nothing is handed to the data channel while anything is on its way.
+const LEAST_PIECE_BYTES: usize = 1024;
+/// Frames that wait for the network. More would only make what comes behind them wait longer.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
+/// Between two signs of life, for clients that want them.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// After this long without anything happening the session is idle, and gives memory back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// What happened.
+enum Happening {
+    Link(LinkEvent),
+    /// Connections moved data, or changed.
+    Moved,
+    Rest,
+    Terminate,
+    Timer,
+}
+
+/// What a session is made of.
+pub(super) struct Parts {
+    pub(super) session_id: SessionId,
+    /// Our extensions go to our endpoint only.
+    pub(super) is_moorline: bool,
+    pub(super) channel: DataChannel,
+    pub(super) link: Link,
+    /// Asked of the client before anything else.
+    pub(super) handshake: Option<HandshakeOffer>,
+    pub(super) target: Arc<Target>,
+    /// Connections at the same time.
+    pub(super) connections: usize,
+    /// Held to the end.
+    pub(super) _lock: Option<SessionLock>,
+}
+
+/// A session being served.
+pub(super) struct PortSession {
+    parts: Parts,
+    started: Instant,
+    forward: Forward,
+    order: Option<Order>,
+    /// It ended by itself.
+    ended: bool,
+    paused: bool,
+    connected_before: bool,
+    is_reading: bool,
+    unacknowledged: usize,
+    progress_at: Duration,
+    keep_alive_at: Option<Instant>,
+    /// When the session is idle, unless something happens; `None` while it is.
+    rest_at: Option<Instant>,
+    ending: Ending,
+}
+
+impl PortSession {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            started: Instant::now(),
+            forward: Forward::Unknown,
+            order: None,
+            ended: false,
+            paused: false,
+            connected_before: false,
+            is_reading: true,
+            unacknowledged: 0,
+            progress_at: Duration::ZERO,
+            keep_alive_at: None,
+            rest_at: None,
+            ending: Ending::new(),
+        }
+    }
+
+    /// Serves the session to its end.
+    pub(super) async fn serve(mut self, signals: &mut Signals) -> SessionOutcome {
+        loop {
+            self.pump();
+            while let Some(action) = self.next_action() {
+                match action {
+                    Action::Finish => return self.outcome(),
+                    Action::Announce => self.announce().await,
+                    // there are no processes and there is no recording
+                    Action::Signal(_) | Action::CompleteRecording => {}
+                }
+            }
+            let happening = self.next_happening(signals).await;
+            self.rest_at = match happening {
+                Happening::Rest => None,
+                _ => Some(Instant::now() + REST_AFTER),
+            };
+            self.handle(happening);
+        }
+    }
+
+    fn outcome(self) -> SessionOutcome {
+        let traffic = self.forward.traffic();
+        tracing::info!(
+            connections = traffic.connections,
+            in_bytes = traffic.in_bytes,
+            out_bytes = traffic.out_bytes,
+            "forwarding ended"
+        );
+        match self.order {
+            Some(Order::Failed(reason)) => SessionOutcome::failed(&reason),
+            Some(Order::Closed | Order::ClosedByEndpoint) | None => SessionOutcome::success(None),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.started.elapsed(),
+            unix_millis: unix_millis(),
+        }
+    }
+
+    async fn next_happening(&mut self, signals: &mut Signals) -> Happening {
+        let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
+        let forwards = self.order.is_none() && !self.ended;
+        let Self { parts, forward, .. } = self;
+        // In any order: neither direction may starve the other.
+        tokio::select! {
+            _ = signals.terminate.recv() => Happening::Terminate,
+            event = parts.link.next() => Happening::Link(event),
+            () = poll_fn(|cx| forward.poll(cx)), if forwards => Happening::Moved,
+            () = until(timer_at) => Happening::Timer,
+            () = until(rest_at) => Happening::Rest,
+        }
+    }
+
+    fn handle(&mut self, happening: Happening) {
+        match happening {
+            Happening::Link(event) => self.on_link(event),
+            Happening::Moved => {}
+            Happening::Rest => shrink(),
+            Happening::Terminate => self.end(Order::Closed),
+            Happening::Timer => self.on_timer(),
+        }
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.now();
+        let is_due = self.resend_at().is_some_and(|due| due <= now.monotonic);
+        if is_due {
+            self.parts.channel.timeout(now);
+        }
+        if let Some(due) = self.keep_alive_at.filter(|due| *due <= Instant::now()) {
+            self.forward.keep_alive();
+            self.keep_alive_at = Some(due + KEEP_ALIVE_INTERVAL);
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn pump(&mut self) {
+        loop {
+            self.drain_channel();
+            self.take_end();
+            if !self.send_piece() {
+                break;
+            }
+        }
+        self.set_intake();
+    }
+
+    /// Takes the end that the connections have come to.
+    fn take_end(&mut self) {
+        match self.forward.end() {
+            None => {}
+            Some(Ok(())) => self.ended = true,
+            Some(Err(reason)) => self.end(Order::Failed(reason)),
+        }
+    }
+
+    /// Hands a piece of what the connections said to the data channel; false: there is none, or no room.
+    fn send_piece(&mut self) -> bool {
+        if self.order.is_some() {
+            return false;
+        }
+        let now = self.now();
+        let room = self.room();
+        let channel = &mut self.parts.channel;
+        if let Some(multiplexed) = self.forward.unreached() {
+            let told = room >= CONNECT_TO_PORT_ERROR.len()
+                && channel
+                    .send(now, PayloadType::Flag, &CONNECT_TO_PORT_ERROR)
+                    .is_ok();
+            if told {
+                multiplexed.told_unreached();
+            }
+            return told;
+        }
+        let Some(piece) = self.forward.take_output(room.min(PIECE_BYTES)) else {
+            return false;
+        };
+        if channel.send(now, PayloadType::Output, &piece).is_err() {
+            // `room` is never more than the window takes; a lost byte must not pass unseen.
+            self.end(Order::Failed(
+                "data was taken that the data channel does not take".to_owned(),
+            ));
+        }
+        true
+    }
+
+    /// Bytes that may be handed to the data channel.
+    fn room(&self) -> usize {
+        let room = self.parts.channel.writable();
+        let is_on_its_way = self.parts.channel.unacknowledged() > 0;
+        let is_jammed = room < LEAST_PIECE_BYTES || self.parts.link.waiting_bytes() > MAX_WAITING_BYTES;
+        if is_on_its_way && is_jammed { 0 } else { room }
+    }
+
+    /// Whether more of the client is taken. Stock clients know no window, so the network is what stops them: not
+    /// reading it. But while our own window is full it is read, since it brings the acknowledgements.
+    fn set_intake(&mut self) {
+        let is_over = self.order.is_some() || self.ended;
+        let takes = is_over || self.forward.takes_input();
+        self.parts.channel.set_ready(takes);
+        let is_opening = matches!(self.forward, Forward::Unknown | Forward::Checking(..));
+        self.is_reading = takes || is_opening || self.parts.channel.writable() == 0;
+        self.parts.link.set_reading(self.is_reading);
+    }
+
+    /// The first reason counts.
+    fn end(&mut self, order: Order) {
+        if self.order.is_none() {
+            self.order = Some(order);
+        }
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        let facts = self.facts();
+        self.ending.advance(self.started.elapsed(), &facts)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            shell_ended: self.ended,
+            ordered: self.order.is_some(),
+            processes_left: false,
+            output_ended: true,
+            unacknowledged: self.unacknowledged,
+            progress_at: self.progress_at,
+            peer: match (self.parts.link.is_open(), self.paused) {
+                (false, _) => Peer::Away,
+                (true, true) => Peer::Paused,
+                (true, false) => Peer::Attached,
+            },
+            recording_complete: true,
+        }
+    }
+
+    /// The stock agent says nothing at the end of a Port session. Ours must: the daemon, who reports every end, may be
+    /// gone.
+    async fn announce(&mut self) {
+        if self.parts.is_moorline && !matches!(self.order, Some(Order::ClosedByEndpoint)) {
+            self.send_state("Terminating");
+            self.drain_channel();
+        }
+        self.parts.link.close().await;
+        self.parts.channel.disconnected();
+    }
+
+    /// When the data channel wants to send again. Not while the answers are not read.
+    fn resend_at(&self) -> Option<Duration> {
+        let resends = self.is_reading && !self.parts.link.is_congested();
+        self.parts.channel.next_timeout().filter(|_| resends)
+    }
+
+    /// When something is due though nothing happens.
+    fn timer_at(&self) -> Option<Instant> {
+        let end = self.ending.deadline(&self.facts());
+        let first = [self.resend_at(), end].into_iter().flatten().min();
+        let first = first.map(|first| self.started + first);
+        [first, self.keep_alive_at].into_iter().flatten().min()
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
