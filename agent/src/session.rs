@@ -7,6 +7,7 @@
 
 mod channel_opening;
 mod ending;
+mod environment;
 mod intake;
 mod link;
 mod login;

@@ -184,12 +184,7 @@ fn spawn(program: &Program, user: &LoginUser, streams: Streams) -> io::Result<Sh
         .arg0(&program.name)
         .args(&program.arguments)
         .env_clear()
-        .envs(
-            program
-                .environment
-                .iter()
-                .map(|(name, value)| (*name, value.as_os_str())),
-        )
+        .envs(program.environment.iter())
         .stdin(streams.input)
         .stdout(streams.output)
         .stderr(streams.error);

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
+    environment::{Environment, plain_operator},
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
     pipes::Pipes,
@@ -112,8 +113,6 @@ fn serve() -> Result<SessionOutcome, StartError> {
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
     let parts = start(task)?;
-    let pid = parts.process.pid().map(Pid::as_raw);
-    tracing::info!(session_id = %parts.session_id, pid, "session started");
     let session_id = parts.session_id.clone();
     let outcome = ShellSession::new(parts).serve(&mut signals).await;
     tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
@@ -141,13 +140,26 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         elevated: wanted.is_elevated(),
         default_user: &task.default_user,
     })?;
-    let program = Program::new(&wanted, &user, std::env::var_os("LANG"));
+    let operator = plain_operator(&content.session_owner);
+    let environment = Environment::of_login(&user, std::env::var_os("LANG"))
+        .with_system()
+        .with_session(session_id.as_str(), &operator);
+    let program = Program::new(&wanted, &user, environment);
     let shown = wanted.shown(&user, &content.document_name);
     let mut seed = [0; 32];
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| StartError::Randomness)?;
+    let user_name = user.name.clone();
     let (io, process) = start_program(&wanted, program, user)?;
+    tracing::info!(
+        %session_id,
+        pid = process.pid().map(Pid::as_raw),
+        user = user_name,
+        operator,
+        document = %content.document_name.escape_default(),
+        "session started"
+    );
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {

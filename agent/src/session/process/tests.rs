@@ -6,6 +6,7 @@ use tokio::{
 
 use super::*;
 use crate::session::{
+    environment::Environment,
     login::UserRequest,
     pipes::Pipes,
     program::{Separation, Wanted},
@@ -22,7 +23,7 @@ fn waiting(words: &[&str], separation: Option<Separation>) -> (Pipes, Process) {
         separation,
     };
     let launch = Launch {
-        program: Program::new(&wanted, &user, None),
+        program: Program::new(&wanted, &user, Environment::of_login(&user, None)),
         user,
         write_ends,
     };

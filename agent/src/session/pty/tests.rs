@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::session::{login::UserRequest, members, program::Wanted};
+use crate::session::{environment::Environment, login::UserRequest, members, program::Wanted};
 
 fn own_user() -> LoginUser {
     LoginUser::resolve(&UserRequest::default()).unwrap()
@@ -14,7 +14,9 @@ fn shell(script: &str) -> Program {
         text: script.to_owned(),
         elevated: false,
     };
-    Program::new(&wanted, &own_user(), None)
+    let user = own_user();
+    let environment = Environment::of_login(&user, None);
+    Program::new(&wanted, &user, environment)
 }
 
 fn run(script: &str) -> (Pty, Shell) {
@@ -222,7 +224,7 @@ async fn a_shell_that_cannot_be_executed_is_reported() {
         name: OsString::from("-zsh"),
         arguments: Vec::new(),
         input: None,
-        environment: Vec::new(),
+        environment: Environment::default(),
     };
     let error = start(&program, &own_user(), Size::default()).unwrap_err();
     let text = format!("{:#}", anyhow::Error::from(error));
