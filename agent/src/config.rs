@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The file that is read when none is named and the state directory has no `agent.toml`.
 const SYSTEM_FILE: &str = "/etc/moorline/agent.toml";
@@ -68,11 +68,13 @@ impl Default for CommandConfig {
 }
 
 /// `[session]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SessionConfig {
     /// User of a shell when the session names none; empty: `ssm-user` if it exists, else the agent's own user.
     pub(crate) default_user: String,
+    /// Whether what a shell left in the background outlives it.
+    pub(crate) linger: bool,
     /// Sessions that run at the same time.
     pub(crate) limit: usize,
 }
@@ -81,6 +83,7 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             default_user: String::new(),
+            linger: false,
             limit: 1000,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -310,6 +312,14 @@ impl Node {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Gives it settings, from the daemon's next start.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn configure(&self, settings: &str) -> Result<()> {
+        write_settings(&self.state_dir, settings)
+    }
+
     fn mark(&self) -> String {
         let mark = self.environment.get(MARK);
         format!("{MARK}={}", mark.map_or("", String::as_str))
@@ -327,6 +337,17 @@ impl Drop for Node {
             }
         }
     }
+}
+
+/// For the owner only, as all in this directory.
+fn write_settings(state_dir: &Path, settings: &str) -> Result<()> {
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(state_dir.join("agent.toml"))?;
+    Ok(file.write_all(settings.as_bytes())?)
 }
 
 /// The daemon's environment, with the mark by which all that it starts is found.

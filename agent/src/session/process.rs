@@ -12,7 +12,6 @@ use nix::{
 
 use super::{
     login::LoginUser,
-    members,
     pipes::WriteEnds,
     program::Program,
     pty::{PtyError, Shell, start_piped},
@@ -65,11 +64,6 @@ impl Process {
             Self::Running(shell) => Some(shell.pid()),
             Self::Waiting(_) | Self::NotStarted(_) => None,
         }
-    }
-
-    /// The living processes of its session.
-    pub(super) fn members(&self) -> Vec<Pid> {
-        self.pid().map(members::of_session).unwrap_or_default()
     }
 
     /// The exit code once it has ended, 128 + signal when a signal ended it.

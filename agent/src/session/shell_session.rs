@@ -14,7 +14,6 @@ use moorline_protocol::{
     time::Now,
     types::SessionId,
 };
-use nix::unistd::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Duration, Instant, sleep_until},
@@ -24,7 +23,7 @@ use self::peer::MAX_TYPED_BYTES;
 use super::{
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
-    members,
+    members::{Members, reap_orphans},
     process::Process,
     program_io::ProgramIo,
     recorder::Size,
@@ -97,6 +96,7 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) io: ProgramIo,
     pub(super) process: Process,
+    pub(super) members: Members,
     /// What is asked of the client before anything else, if anything is.
     pub(super) handshake: Option<HandshakeOffer>,
     pub(super) transcript: Option<Transcript>,
@@ -115,7 +115,6 @@ pub(super) struct ShellSession {
     size: Size,
     exit_code: Option<i32>,
     order: Option<Order>,
-    members: Vec<Pid>,
     output_ended: bool,
     exit_code_told: bool,
     paused: bool,
@@ -138,7 +137,6 @@ impl ShellSession {
             size: Size::default(),
             exit_code: None,
             order: None,
-            members: Vec::new(),
             output_ended: false,
             exit_code_told: false,
             paused: false,
@@ -220,7 +218,10 @@ impl ShellSession {
 
     fn handle(&mut self, happening: Happening) {
         match happening {
-            Happening::Child => self.exit_code = self.parts.process.exit_code(),
+            Happening::Child => {
+                self.exit_code = self.parts.process.exit_code();
+                reap_orphans(self.parts.process.pid());
+            }
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
@@ -315,7 +316,7 @@ impl ShellSession {
         let now = self.started.elapsed();
         let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
-            self.members = self.parts.process.members();
+            self.parts.members.look(self.parts.process.pid(), None);
         }
         let facts = self.facts();
         self.ending.advance(now, &facts)
@@ -325,7 +326,7 @@ impl ShellSession {
         Facts {
             shell_ended: self.exit_code.is_some(),
             ordered: self.order.is_some(),
-            processes_left: !self.members.is_empty(),
+            processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
             unacknowledged: self.unacknowledged,
             progress_at: self.progress_at,
@@ -340,7 +341,7 @@ impl ShellSession {
 
     async fn act(&mut self, action: Action) {
         match action {
-            Action::Signal(signal) => members::signal_all(&self.members, signal),
+            Action::Signal(signal) => self.parts.members.signal(signal),
             Action::CompleteRecording => {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();

@@ -19,6 +19,7 @@ use super::{
     environment::{Environment, plain_operator},
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
+    members::{Members, adopt_orphans},
     pipes::Pipes,
     process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
@@ -138,7 +139,7 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         run_as_user: &content.run_as_user,
         run_as_default_user: &plan.run_as_default_user,
         elevated: wanted.is_elevated(),
-        default_user: &task.default_user,
+        default_user: &task.settings.default_user,
     })?;
     let operator = plain_operator(&content.session_owner);
     let environment = Environment::of_login(&user, std::env::var_os("LANG"))
@@ -150,6 +151,9 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| StartError::Randomness)?;
+    if !task.settings.linger {
+        adopt_orphans();
+    }
     let user_name = user.name.clone();
     let (io, process) = start_program(&wanted, program, user)?;
     tracing::info!(
@@ -180,6 +184,7 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         link,
         io,
         process,
+        members: Members::new(task.settings.linger),
         handshake: handshake(&plan),
         transcript,
         profile: typed_profile(&plan),

@@ -9,6 +9,7 @@ mod documents;
 mod other_clients;
 mod run_command;
 mod session_documents;
+mod session_processes;
 mod shell;
 mod stock_agent;
 mod stock_peers;

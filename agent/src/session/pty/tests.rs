@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::session::{environment::Environment, login::UserRequest, members, program::Wanted};
+use crate::session::{environment::Environment, login::UserRequest, program::Wanted};
 
 fn own_user() -> LoginUser {
     LoginUser::resolve(&UserRequest::default()).unwrap()
@@ -184,37 +184,6 @@ async fn a_program_is_not_spared_nor_chosen_when_memory_runs_out() {
     std::fs::write(own, before.trim()).unwrap();
     assert_eq!(output(&pty).await, "0\r\n");
     exit_code(shell).await;
-}
-
-#[tokio::test]
-async fn everything_that_a_shell_started_on_its_terminal_can_be_ended_and_what_left_it_cannot() {
-    let (pty, shell) =
-        run("trap '' HUP; sleep 1000 & nohup sleep 1000 & setsid sh -c 'echo $$; exec sleep 1000' & wait");
-    let mut shown = Vec::new();
-    let mut buffer = [0; 4096];
-    let leaver = loop {
-        let text = String::from_utf8_lossy(&shown).into_owned();
-        if let Some(pid) = text.lines().find_map(|line| line.trim().parse::<i32>().ok())
-            && text.ends_with('\n')
-            && members::of_session(shell.pid()).len() == 3
-        {
-            break Pid::from_raw(pid);
-        }
-        let read = timeout(Duration::from_secs(20), pty.read(&mut buffer)).await;
-        shown.extend_from_slice(&buffer[..read.unwrap().unwrap()]);
-    };
-    let all = members::of_session(shell.pid());
-    assert!(!all.contains(&leaver));
-    members::signal_all(&all, Signal::SIGKILL);
-    assert_eq!(exit_code_of(&shell).await, 137);
-    let mut tries = 0;
-    while !members::of_session(shell.pid()).is_empty() {
-        tries += 1;
-        assert!(tries < 1000, "{:?}", members::of_session(shell.pid()));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    shell.reap();
-    nix::sys::signal::kill(leaver, Signal::SIGKILL).unwrap();
 }
 
 #[tokio::test]
