@@ -38,6 +38,12 @@ pub(crate) enum ConfigError {
         most: usize,
         value: usize,
     },
+    #[error("{key} is {value:?}, which cannot be {what}")]
+    Name {
+        key: &'static str,
+        what: &'static str,
+        value: String,
+    },
 }
 
 /// All settings, each with its default.
@@ -73,6 +79,10 @@ impl Default for CommandConfig {
 pub(crate) struct SessionConfig {
     /// User of a shell when the session names none; empty: `ssm-user` if it exists, else the agent's own user.
     pub(crate) default_user: String,
+    /// Whether a shell gets a PAM session.
+    pub(crate) pam: bool,
+    /// The file of `/etc/pam.d` for it; without the file there is none.
+    pub(crate) pam_service: String,
     /// Whether what a shell left in the background outlives it.
     pub(crate) linger: bool,
     /// Sessions that run at the same time.
@@ -83,6 +93,8 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             default_user: String::new(),
+            pam: true,
+            pam_service: "moorline".to_owned(),
             linger: false,
             limit: 1000,
         }
@@ -135,8 +147,44 @@ impl Config {
         };
         range("command.workers", self.command.workers, 1, 1000)?;
         range("command.queue", self.command.queue, 1, 10_000)?;
-        range("session.limit", self.session.limit, 0, 100_000)
+        range("session.limit", self.session.limit, 0, 100_000)?;
+        let name = |key, what, value: &str, is_one| match is_one {
+            true => Ok(()),
+            false => Err(ConfigError::Name {
+                key,
+                what,
+                value: value.to_owned(),
+            }),
+        };
+        let user = &self.session.default_user;
+        name(
+            "session.default_user",
+            "the name of a user",
+            user,
+            is_user_name(user),
+        )?;
+        let service = &self.session.pam_service;
+        name(
+            "session.pam_service",
+            "a file name",
+            service,
+            is_service_name(service),
+        )
     }
+}
+
+/// What can stand in passwd(5); directories of large companies have `DOMAIN\user` and `user@domain`.
+fn is_user_name(name: &str) -> bool {
+    name.len() <= 256 && !name.starts_with('-') && !name.contains([':', '/', '\0', '\n', ' '])
+}
+
+/// A file of `/etc/pam.d`, and nothing elsewhere.
+fn is_service_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
@@ -254,5 +302,20 @@ mod tests {
             Config::load(Some(&file), dir.path()),
             Err(ConfigError::Range { .. })
         ));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_one_is_refused_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        for (line, key) in [
+            ("default_user = \"a:b\"", "session.default_user"),
+            ("default_user = \"-x\"", "session.default_user"),
+            ("pam_service = \"../shadow\"", "session.pam_service"),
+            ("pam_service = \"\"", "session.pam_service"),
+        ] {
+            put(&dir.path().join("agent.toml"), &format!("[session]\n{line}\n"));
+            let error = Config::load(None, dir.path()).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 }

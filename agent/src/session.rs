@@ -11,7 +11,9 @@ mod environment;
 mod intake;
 mod link;
 mod login;
+mod login_process;
 mod members;
+mod pam;
 mod pipes;
 mod process;
 mod program;
@@ -21,6 +23,7 @@ mod recorder;
 mod role_credentials;
 mod session_lock;
 mod shell_session;
+mod shell_start;
 mod supervision;
 mod task;
 mod transcript;
@@ -65,4 +68,9 @@ impl SessionService {
 /// `moorline-agent worker session`: reads its task from standard input and serves one session.
 pub(crate) fn worker_main() -> ExitCode {
     worker::main()
+}
+
+/// `moorline-agent worker login`: becomes a shell by way of PAM.
+pub(crate) fn login_main() -> ExitCode {
+    login_process::main()
 }

@@ -66,6 +66,21 @@ impl Process {
         }
     }
 
+    /// The process that closes its PAM session, which is none of its programs.
+    pub(super) fn keeper(&self) -> Option<Pid> {
+        match self {
+            Self::Running(shell) => shell.keeper(),
+            Self::Waiting(_) | Self::NotStarted(_) => None,
+        }
+    }
+
+    /// Ends its PAM session.
+    pub(super) fn log_out(&mut self) {
+        if let Self::Running(shell) = self {
+            shell.log_out();
+        }
+    }
+
     /// The exit code once it has ended, 128 + signal when a signal ended it.
     pub(super) fn exit_code(&self) -> Option<i32> {
         match self {

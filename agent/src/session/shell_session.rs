@@ -316,7 +316,8 @@ impl ShellSession {
         let now = self.started.elapsed();
         let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
-            self.parts.members.look(self.parts.process.pid(), None);
+            let process = &self.parts.process;
+            self.parts.members.look(process.pid(), process.keeper());
         }
         let facts = self.facts();
         self.ending.advance(now, &facts)
@@ -345,6 +346,7 @@ impl ShellSession {
             Action::CompleteRecording => {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
+                self.parts.process.log_out();
                 let at = self.started.elapsed();
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(at);

@@ -24,11 +24,12 @@ use super::{
     process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
-    pty::{self, PtyError},
+    pty::PtyError,
     recorder::{Recorder, Size},
     role_credentials::{CredentialSupply, unix_millis},
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
+    shell_start::ShellStart,
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
@@ -113,7 +114,7 @@ fn serve() -> Result<SessionOutcome, StartError> {
 
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let parts = start(task)?;
+    let parts = start(task).await?;
     let session_id = parts.session_id.clone();
     let outcome = ShellSession::new(parts).serve(&mut signals).await;
     tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
@@ -121,7 +122,7 @@ async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
 }
 
 /// Starts a shell first: it reads its profiles while the channel is being opened.
-fn start(task: SessionTask) -> Result<Parts, StartError> {
+async fn start(task: SessionTask) -> Result<Parts, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
     let registration = Arc::new(Registration::load(&task.state_dir)?);
@@ -155,7 +156,13 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         adopt_orphans();
     }
     let user_name = user.name.clone();
-    let (io, process) = start_program(&wanted, program, user)?;
+    let start = ShellStart {
+        program,
+        user,
+        settings: &task.settings,
+        operator: &operator,
+    };
+    let (io, process) = start_program(&wanted, start, Vec::new()).await?;
     tracing::info!(
         %session_id,
         pid = process.pid().map(Pid::as_raw),
@@ -193,19 +200,19 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
 }
 
 /// A program without a terminal only gets ready: see [`Process`].
-fn start_program(
+async fn start_program(
     wanted: &Wanted,
-    program: Program,
-    user: LoginUser,
+    start: ShellStart<'_>,
+    notices: Vec<String>,
 ) -> Result<(ProgramIo, Process), StartError> {
     let Wanted::Words { separation, .. } = wanted else {
-        let (pty, shell) = pty::start(&program, &user, Size::default())?;
+        let (pty, shell) = start.start(Size::default(), notices).await?;
         return Ok((ProgramIo::Terminal(pty), Process::Running(shell)));
     };
     let (pipes, write_ends) = Pipes::new(separation.as_ref()).map_err(StartError::Pipes)?;
     let launch = Launch {
-        program,
-        user,
+        program: start.program,
+        user: start.user,
         write_ends,
     };
     Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch))))
