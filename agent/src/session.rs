@@ -12,6 +12,7 @@ mod intake;
 mod link;
 mod login;
 mod login_process;
+mod login_record;
 mod members;
 mod pam;
 mod pipes;

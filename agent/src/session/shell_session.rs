@@ -23,6 +23,7 @@ use self::peer::MAX_TYPED_BYTES;
 use super::{
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
+    login_record::{LastRecord, LoginRecord},
     members::{Members, reap_orphans},
     process::Process,
     program_io::ProgramIo,
@@ -99,6 +100,8 @@ pub(super) struct Parts {
     pub(super) members: Members,
     /// What is asked of the client before anything else, if anything is.
     pub(super) handshake: Option<HandshakeOffer>,
+    /// In utmp and wtmp.
+    pub(super) record: Option<LoginRecord>,
     pub(super) transcript: Option<Transcript>,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
@@ -115,6 +118,7 @@ pub(super) struct ShellSession {
     size: Size,
     exit_code: Option<i32>,
     order: Option<Order>,
+    last_record: Option<LastRecord>,
     output_ended: bool,
     exit_code_told: bool,
     paused: bool,
@@ -137,6 +141,7 @@ impl ShellSession {
             size: Size::default(),
             exit_code: None,
             order: None,
+            last_record: None,
             output_ended: false,
             exit_code_told: false,
             paused: false,
@@ -184,6 +189,9 @@ impl ShellSession {
             },
         };
         self.parts.process.reap();
+        if let Some(record) = self.last_record {
+            record.wait();
+        }
         outcome
     }
 
@@ -346,7 +354,7 @@ impl ShellSession {
             Action::CompleteRecording => {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
-                self.parts.process.log_out();
+                self.log_out();
                 let at = self.started.elapsed();
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(at);
@@ -369,6 +377,13 @@ impl ShellSession {
             }
             Action::Finish => {}
         }
+    }
+
+    /// The machine's records of the session end with its last process.
+    fn log_out(&mut self) {
+        self.parts.process.log_out();
+        let record = self.parts.record.take();
+        self.last_record = record.and_then(|record| record.end(unix_millis()));
     }
 
     /// When something is due though nothing happens.

@@ -11,7 +11,7 @@ use moorline_protocol::{
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     environment::{Environment, plain_operator},
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
+    login_record::LoginRecord,
     members::{Members, adopt_orphans},
     pipes::Pipes,
     process::{Launch, Process},
@@ -171,6 +172,12 @@ async fn start(task: SessionTask) -> Result<Parts, StartError> {
         document = %content.document_name.escape_default(),
         "session started"
     );
+    let record = match (&io, process.pid()) {
+        (ProgramIo::Terminal(pty), Some(pid)) if Uid::effective().is_root() => {
+            LoginRecord::begin(pty.name(), &user_name, &operator, pid, unix_millis())
+        }
+        _ => None,
+    };
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
@@ -193,6 +200,7 @@ async fn start(task: SessionTask) -> Result<Parts, StartError> {
         process,
         members: Members::new(task.settings.linger),
         handshake: handshake(&plan),
+        record,
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
