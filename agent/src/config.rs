@@ -77,8 +77,12 @@ impl Default for CommandConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SessionConfig {
-    /// User of a shell when the session names none; empty: `ssm-user` if it exists, else the agent's own user.
+    /// User of a shell when the session names none; empty: `ssm-user`, and of an agent that is not root its own.
     pub(crate) default_user: String,
+    /// Whether a default user who does not exist is made.
+    pub(crate) create_user: bool,
+    /// Whether a default user whom the agent makes may become root.
+    pub(crate) sudo: bool,
     /// Whether a shell gets a PAM session.
     pub(crate) pam: bool,
     /// The file of `/etc/pam.d` for it; without the file there is none.
@@ -93,6 +97,8 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             default_user: String::new(),
+            create_user: true,
+            sudo: true,
             pam: true,
             pam_service: "moorline".to_owned(),
             linger: false,

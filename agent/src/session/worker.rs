@@ -18,7 +18,7 @@ use super::{
     channel_opening::ChannelOpening,
     environment::{Environment, plain_operator},
     link::Link,
-    login::{LoginError, LoginUser, UserRequest},
+    login::{Login, LoginError, LoginUser, UserRequest},
     login_record::LoginRecord,
     members::{Members, adopt_orphans},
     pipes::Pipes,
@@ -136,13 +136,14 @@ async fn start(task: SessionTask) -> Result<Parts, StartError> {
     if let Some(path) = transcript_path.as_deref().filter(|path| !is_plain_path(path)) {
         return Err(StartError::TranscriptPath(path.to_owned()));
     }
-    let user = LoginUser::resolve(&UserRequest {
+    let request = UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
         run_as_default_user: &plan.run_as_default_user,
         elevated: wanted.is_elevated(),
         default_user: &task.settings.default_user,
-    })?;
+    };
+    let Login { user, notice } = LoginUser::resolve(&request, &task.settings, &task.state_dir).await?;
     let operator = plain_operator(&content.session_owner);
     let environment = Environment::of_login(&user, std::env::var_os("LANG"))
         .with_system()
@@ -163,7 +164,7 @@ async fn start(task: SessionTask) -> Result<Parts, StartError> {
         settings: &task.settings,
         operator: &operator,
     };
-    let (io, process) = start_program(&wanted, start, Vec::new()).await?;
+    let (io, process) = start_program(&wanted, start, Vec::from_iter(notice)).await?;
     tracing::info!(
         %session_id,
         pid = process.pid().map(Pid::as_raw),

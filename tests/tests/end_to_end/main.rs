@@ -14,3 +14,4 @@ mod shell;
 mod stock_agent;
 mod stock_peers;
 mod transcript;
+mod users;

@@ -127,7 +127,8 @@ async fn sessions_that_are_terminated_leave_nothing_though_their_clients_vanishe
 async fn what_the_owner_lets_linger_stays_and_the_terminal_is_hung_up_all_the_same() -> Result<()> {
     let mut site = Site::start().await?;
     site.node.kill_daemon().await?;
-    site.node.configure("[session]\nlinger = true\n")?;
+    site.node
+        .configure("[session]\ncreate_user = false\nlinger = true\n")?;
     site.node.start().await?;
     let mark = Mark::new();
     let mut terminal = mark.shell(&site).await?;

@@ -7,7 +7,6 @@ use tokio::{
 use super::*;
 use crate::session::{
     environment::Environment,
-    login::UserRequest,
     pipes::Pipes,
     program::{Separation, Wanted},
 };
@@ -15,7 +14,7 @@ use crate::session::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn waiting(words: &[&str], separation: Option<Separation>) -> (Pipes, Process) {
-    let user = LoginUser::resolve(&UserRequest::default()).unwrap();
+    let user = LoginUser::own().unwrap();
     let (pipes, write_ends) = Pipes::new(separation.as_ref()).unwrap();
     let wanted = Wanted::Words {
         words: words.iter().map(|&word| word.to_owned()).collect(),

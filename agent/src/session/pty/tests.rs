@@ -3,10 +3,17 @@ use std::ffi::OsString;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::session::{environment::Environment, login::UserRequest, program::Wanted};
+use crate::{
+    config::SessionConfig,
+    session::{
+        environment::Environment,
+        login::{Login, UserRequest},
+        program::Wanted,
+    },
+};
 
 fn own_user() -> LoginUser {
-    LoginUser::resolve(&UserRequest::default()).unwrap()
+    LoginUser::own().unwrap()
 }
 
 fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(Pty, Shell), PtyError> {
@@ -236,7 +243,8 @@ async fn another_users_shell_has_that_users_identity_and_owns_its_terminal() {
         run_as_user: "nobody",
         ..UserRequest::default()
     };
-    let user = LoginUser::resolve(&request).unwrap();
+    let resolved = LoginUser::resolve(&request, &SessionConfig::default(), Path::new("/")).await;
+    let Login { user, .. } = resolved.unwrap();
     let program = shell("cat /proc/self/loginuid; echo; id -un; id -ur; id -G; stat -c '%U %a' $(tty); pwd");
     let (pty, child) = start(&program, &user, Size::default()).unwrap();
     let shown = output(&pty).await;
