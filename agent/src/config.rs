@@ -48,6 +48,12 @@ pub(crate) enum ConfigError {
         #[source]
         source: NetworkError,
     },
+    #[error("{key} is {value:?}, which cannot be {what}")]
+    Name {
+        key: &'static str,
+        what: &'static str,
+        value: String,
+    },
 }
 
 /// All settings, each with its default.
@@ -79,11 +85,21 @@ impl Default for CommandConfig {
 }
 
 /// `[session]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SessionConfig {
-    /// User of a shell when the session names none; empty: `ssm-user` if it exists, else the agent's own user.
+    /// User of a shell when the session names none; empty: `ssm-user`, and of an agent that is not root its own.
     pub(crate) default_user: String,
+    /// Whether a default user who does not exist is made.
+    pub(crate) create_user: bool,
+    /// Whether a default user whom the agent makes may become root.
+    pub(crate) sudo: bool,
+    /// Whether a shell gets a PAM session.
+    pub(crate) pam: bool,
+    /// The file of `/etc/pam.d` for it; without the file there is none.
+    pub(crate) pam_service: String,
+    /// Whether what a shell left in the background outlives it.
+    pub(crate) linger: bool,
     /// Sessions that run at the same time.
     pub(crate) limit: usize,
 }
@@ -92,6 +108,11 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             default_user: String::new(),
+            create_user: true,
+            sudo: true,
+            pam: true,
+            pam_service: "moorline".to_owned(),
+            linger: false,
             limit: 1000,
         }
     }
@@ -188,8 +209,43 @@ impl Config {
         range("forward.connections", self.forward.connections, 1, MAX_STREAMS)?;
         networks("forward.allow", &self.forward.allow)?;
         networks("forward.deny", &self.forward.deny)?;
-        Ok(())
+        let name = |key, what, value: &str, is_one| match is_one {
+            true => Ok(()),
+            false => Err(ConfigError::Name {
+                key,
+                what,
+                value: value.to_owned(),
+            }),
+        };
+        let user = &self.session.default_user;
+        name(
+            "session.default_user",
+            "the name of a user",
+            user,
+            is_user_name(user),
+        )?;
+        let service = &self.session.pam_service;
+        name(
+            "session.pam_service",
+            "a file name",
+            service,
+            is_service_name(service),
+        )
     }
+}
+
+/// What can stand in passwd(5); directories of large companies have `DOMAIN\user` and `user@domain`.
+fn is_user_name(name: &str) -> bool {
+    name.len() <= 256 && !name.starts_with('-') && !name.contains([':', '/', '\0', '\n', ' '])
+}
+
+/// A file of `/etc/pam.d`, and nothing elsewhere.
+fn is_service_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
@@ -325,5 +381,20 @@ mod tests {
             text.contains("forward.deny") && text.contains("10.1.0.0/8") && text.contains("10.0.0.0"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_one_is_refused_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        for (line, key) in [
+            ("default_user = \"a:b\"", "session.default_user"),
+            ("default_user = \"-x\"", "session.default_user"),
+            ("pam_service = \"../shadow\"", "session.pam_service"),
+            ("pam_service = \"\"", "session.pam_service"),
+        ] {
+            put(&dir.path().join("agent.toml"), &format!("[session]\n{line}\n"));
+            let error = Config::load(None, dir.path()).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 }

@@ -6,11 +6,16 @@
 //! full can still be repaired.
 
 mod channel_opening;
+mod default_user;
 mod ending;
+mod environment;
 mod intake;
 mod link;
 mod login;
+mod login_process;
+mod login_record;
 mod members;
+mod pam;
 mod pipes;
 mod port_session;
 mod process;
@@ -21,6 +26,7 @@ mod recorder;
 mod role_credentials;
 mod session_lock;
 mod shell_session;
+mod shell_start;
 mod supervision;
 mod task;
 mod transcript;
@@ -65,4 +71,9 @@ impl SessionService {
 /// `moorline-agent worker session`: reads its task from standard input and serves one session.
 pub(crate) fn worker_main() -> ExitCode {
     worker::main()
+}
+
+/// `moorline-agent worker login`: becomes a shell by way of PAM.
+pub(crate) fn login_main() -> ExitCode {
+    login_process::main()
 }

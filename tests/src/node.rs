@@ -2,6 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,6 +23,9 @@ use crate::{
 
 /// A variable that only one node's processes have with one value.
 const MARK: &str = "MOORLINE_TEST_NODE";
+
+/// A test makes no users on the machine it runs on.
+const SETTINGS: &str = "[session]\ncreate_user = false\n";
 
 /// What a worker process of a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct Node {
     log_start: usize,
     state_dir: PathBuf,
     environment: BTreeMap<String, String>,
+    /// What the daemon is started by, if not directly.
+    launcher: Vec<OsString>,
     api: Api,
     dir: TempDir,
 }
@@ -115,12 +123,14 @@ impl Node {
             .find(|word| word.starts_with("mi-"))
             .with_context(|| format!("register names no node: {:?}", registered.stdout))?
             .to_owned();
+        write_settings(&state_dir, SETTINGS)?;
         Ok(Self {
             id,
             process: None,
             log_start: 0,
             state_dir,
             environment: node_environment(dir.path()),
+            launcher: Vec::new(),
             api: endpoint.api().clone(),
             dir,
         })
@@ -146,6 +156,7 @@ impl Node {
             log_start: 0,
             state_dir,
             environment: node_environment(dir.path()),
+            launcher: Vec::new(),
             api: original.api.clone(),
             dir,
         })
@@ -168,8 +179,12 @@ impl Node {
         ensure!(self.process.is_none(), "the agent is already running");
         let log = self.dir.path().join("agent.log");
         self.log_start = std::fs::metadata(&log).map_or(Ok(0), |metadata| usize::try_from(metadata.len()))?;
-        let mut command = Command::new(program("moorline-agent")?);
+        let mut words = self.launcher.clone();
+        words.push(program("moorline-agent")?.into());
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().context("a program")?);
         command
+            .args(words)
             .args(["run", "--state-dir"])
             .arg(&self.state_dir)
             .env_clear()
@@ -310,6 +325,25 @@ impl Node {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Puts other settings in the place of the tests' own, from the daemon's next start.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn configure(&self, settings: &str) -> Result<()> {
+        write_settings(&self.state_dir, settings)
+    }
+
+    /// From its next start the daemon has users, homes, logins and `/run` of its own: a script sets up a mount
+    /// namespace, then what is special to the test, and executes the daemon.
+    pub fn isolate(&mut self, script: &Path, special: &str) {
+        self.launcher = ["unshare", "-m", "--", "/bin/sh"]
+            .map(OsString::from)
+            .into_iter()
+            .chain([script.as_os_str().to_owned()])
+            .collect();
+        self.set_environment("SPECIAL", special);
+    }
+
     fn mark(&self) -> String {
         let mark = self.environment.get(MARK);
         format!("{MARK}={}", mark.map_or("", String::as_str))
@@ -327,6 +361,17 @@ impl Drop for Node {
             }
         }
     }
+}
+
+/// For the owner only, as all in this directory.
+fn write_settings(state_dir: &Path, settings: &str) -> Result<()> {
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(state_dir.join("agent.toml"))?;
+    Ok(file.write_all(settings.as_bytes())?)
 }
 
 /// The daemon's environment, with the mark by which all that it starts is found.

@@ -171,6 +171,11 @@ impl Place {
         if !status.success() {
             bail!("moorline-agent register ended with {status}");
         }
+        // A trial makes no users on the machine it is tried on.
+        fs::write(
+            self.node_dir().join("agent.toml"),
+            "[session]\ncreate_user = false\n",
+        )?;
         Ok(())
     }
 

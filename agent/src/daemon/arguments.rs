@@ -97,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
         return match arguments.next().as_deref() {
             Some("command") => command::worker_main(),
             Some("session") => session::worker_main(),
+            Some("login") => session::login_main(),
             _ => ExitCode::from(EXIT_USAGE),
         };
     }

@@ -2,12 +2,22 @@
 //!
 //! The endpoint may name a user when the session document turns RunAs on; otherwise the node's owner decides. Nobody
 //! becomes root by RunAs, and an agent that is not root serves its own user only.
+//!
+//! A default user who does not exist is made. Where that fails (nothing can be written, nothing can be started) and
+//! the owner named none, the shell is root's, but only if the user would have been given root's rights anyway: a
+//! machine in that state wants to be repaired.
 
-use std::{ffi::CString, path::PathBuf};
+use std::{
+    ffi::CString,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-/// Made by the stock agent's installation, and by ours: the usual user of sessions.
+use super::default_user::{self, CreateError};
+use crate::config::SessionConfig;
+
+/// The usual user of sessions.
 const SSM_USER: &str = "ssm-user";
 
 /// Why nobody can be found whose shell it could be. The texts of RunAs are those of the stock agent.
@@ -31,6 +41,14 @@ pub(super) enum LoginError {
         "session.default_user of this node's settings is {0}, and only an agent that runs as root can start its shell"
     )]
     DefaultUserNeedsRoot(String),
+    #[error(
+        "the default user {user} does not exist and could not be made; create the user, or name another one as session.default_user of this node's settings"
+    )]
+    DefaultUserNotMade {
+        user: String,
+        #[source]
+        source: CreateError,
+    },
     #[error("failed to look up user {user}")]
     Lookup { user: String, source: nix::Error },
 }
@@ -48,6 +66,13 @@ pub(super) struct UserRequest<'a> {
     pub(super) default_user: &'a str,
 }
 
+/// Whose shell it is, and what the operator should know about that.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) user: LoginUser,
+    pub(super) notice: Option<String>,
+}
+
 /// The user of a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LoginUser {
@@ -62,29 +87,58 @@ pub(super) struct LoginUser {
 
 /// Who it shall be.
 #[derive(Debug, PartialEq, Eq)]
-enum Choice {
+enum Choice<'a> {
     Own,
     Named(User),
+    /// The default user, who does not exist.
+    Absent(&'a str),
 }
 
 impl LoginUser {
-    /// Finds the user in this machine's user database (which may ask the network).
+    /// Finds the user in this machine's user database (which may ask the network), or makes the default user.
     ///
     /// # Errors
     /// The chosen user does not exist, or this process may not become that user.
-    pub(super) fn resolve(request: &UserRequest<'_>) -> Result<Self, LoginError> {
-        match choose(request, Uid::effective(), lookup)? {
-            Choice::Own => Self::own(),
-            Choice::Named(user) if user.uid == Uid::effective() => Ok(Self::from_user(user, None)),
+    pub(super) async fn resolve(
+        request: &UserRequest<'_>,
+        settings: &SessionConfig,
+        state_dir: &Path,
+    ) -> Result<Login, LoginError> {
+        let (user, notice) = match choose(request, Uid::effective(), lookup)? {
+            Choice::Own => (Self::own()?, None),
             Choice::Named(user) => {
-                let groups = groups_of(&user)?;
-                Ok(Self::from_user(user, Some(groups)))
+                if settings.create_user && !request.run_as_enabled {
+                    default_user::wait_until_made(state_dir).await;
+                }
+                (Self::of(user)?, None)
             }
+            Choice::Absent(name) => {
+                let made = match settings.create_user {
+                    true => default_user::create(name, settings.sudo, state_dir).await,
+                    false => Err(CreateError::Off),
+                };
+                match made {
+                    Ok(user) => (Self::of(user)?, None),
+                    Err(error) => {
+                        let notice = instead_of_absent(request, settings, name, error)?;
+                        (Self::own()?, notice)
+                    }
+                }
+            }
+        };
+        Ok(Login { user, notice })
+    }
+
+    fn of(user: User) -> Result<Self, LoginError> {
+        if user.uid == Uid::effective() {
+            return Ok(Self::from_user(user, None));
         }
+        let groups = groups_of(&user)?;
+        Ok(Self::from_user(user, Some(groups)))
     }
 
     /// The user this process runs as, who may be missing in the user database of a container.
-    fn own() -> Result<Self, LoginError> {
+    pub(super) fn own() -> Result<Self, LoginError> {
         let uid = Uid::effective();
         let user = User::from_uid(uid).map_err(|source| LoginError::Lookup {
             user: uid.to_string(),
@@ -126,11 +180,38 @@ pub(super) fn tty_group() -> Option<Gid> {
     Group::from_name("tty").ok().flatten().map(|group| group.gid)
 }
 
-fn choose(
+/// Whether root's shell may stand in for that of a default user who could not be made, and what is said about it.
+fn instead_of_absent(
     request: &UserRequest<'_>,
+    settings: &SessionConfig,
+    name: &str,
+    error: CreateError,
+) -> Result<Option<String>, LoginError> {
+    let is_named = !request.default_user.is_empty();
+    if is_named && error == CreateError::Off {
+        return Err(LoginError::DefaultUserMissing(name.to_owned()));
+    }
+    if is_named || !settings.sudo {
+        return Err(LoginError::DefaultUserNotMade {
+            user: name.to_owned(),
+            source: error,
+        });
+    }
+    if error == CreateError::Off {
+        return Ok(None);
+    }
+    let reason = format!("{:#}", anyhow::Error::from(error));
+    tracing::warn!(user = name, reason, "the default user could not be made");
+    Ok(Some(format!(
+        "the default user {name} could not be made, this shell is root's: {reason}"
+    )))
+}
+
+fn choose<'a>(
+    request: &UserRequest<'a>,
     own: Uid,
     lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
-) -> Result<Choice, LoginError> {
+) -> Result<Choice<'a>, LoginError> {
     if request.elevated {
         return match own.is_root() {
             true => Ok(Choice::Own),
@@ -142,25 +223,27 @@ fn choose(
     }
     if !request.default_user.is_empty() {
         let name = request.default_user;
-        let user = lookup(name)?.ok_or_else(|| LoginError::DefaultUserMissing(name.to_owned()))?;
-        return match own.is_root() || user.uid == own {
-            true => Ok(Choice::Named(user)),
-            false => Err(LoginError::DefaultUserNeedsRoot(name.to_owned())),
+        return match lookup(name)? {
+            Some(user) if own.is_root() || user.uid == own => Ok(Choice::Named(user)),
+            Some(_) => Err(LoginError::DefaultUserNeedsRoot(name.to_owned())),
+            None if own.is_root() => Ok(Choice::Absent(name)),
+            None => Err(LoginError::DefaultUserMissing(name.to_owned())),
         };
     }
-    if own.is_root()
-        && let Some(user) = lookup(SSM_USER)?
-    {
-        return Ok(Choice::Named(user));
+    if !own.is_root() {
+        return Ok(Choice::Own);
     }
-    Ok(Choice::Own)
+    Ok(match lookup(SSM_USER)? {
+        Some(user) => Choice::Named(user),
+        None => Choice::Absent(SSM_USER),
+    })
 }
 
-fn choose_run_as(
+fn choose_run_as<'a>(
     request: &UserRequest<'_>,
     own: Uid,
     lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
-) -> Result<Choice, LoginError> {
+) -> Result<Choice<'a>, LoginError> {
     let name = [request.run_as_user, request.run_as_default_user]
         .into_iter()
         .find(|name| !name.trim().is_empty())
@@ -222,6 +305,7 @@ mod tests {
         choose(&request, own, database).map(|choice| match choice {
             Choice::Own => "(own)".to_owned(),
             Choice::Named(user) => user.name,
+            Choice::Absent(name) => format!("(absent {name})"),
         })
     }
 
@@ -267,10 +351,11 @@ mod tests {
             Err(LoginError::DefaultUserNeedsRoot(_))
         ));
         assert!(matches!(
-            chosen(setting("gone"), ROOT),
+            chosen(setting("gone"), ORDINARY),
             Err(LoginError::DefaultUserMissing(_))
         ));
-        assert_eq!(chosen(setting(""), ROOT).unwrap(), "(own)");
+        assert_eq!(chosen(setting("gone"), ROOT).unwrap(), "(absent gone)");
+        assert_eq!(chosen(setting(""), ROOT).unwrap(), "(absent ssm-user)");
         assert_eq!(chosen(setting(""), ORDINARY).unwrap(), "(own)");
         let with_ssm_user = |name: &str| Ok((name == SSM_USER).then(|| user(SSM_USER, 1002)));
         let choice = choose(&setting(""), ROOT, with_ssm_user).unwrap();
@@ -290,8 +375,34 @@ mod tests {
     }
 
     #[test]
+    fn root_stands_in_only_for_a_user_who_would_have_had_roots_rights() {
+        let unnamed = UserRequest::default();
+        let named = UserRequest {
+            default_user: "ops",
+            ..UserRequest::default()
+        };
+        let no_sudo = SessionConfig {
+            sudo: false,
+            ..SessionConfig::default()
+        };
+        let sudo = SessionConfig::default();
+        let instead = |request, settings, error| instead_of_absent(request, settings, "ops", error);
+        let notice = instead(&unnamed, &sudo, CreateError::NoTool).unwrap().unwrap();
+        assert!(
+            notice.contains("root's") && notice.contains("neither useradd"),
+            "{notice}"
+        );
+        assert_eq!(instead(&unnamed, &sudo, CreateError::Off), Ok(None));
+        for error in [CreateError::Off, CreateError::NoTool] {
+            let refused = instead(&unnamed, &no_sudo, error.clone());
+            assert!(matches!(refused, Err(LoginError::DefaultUserNotMade { .. })));
+            assert!(instead(&named, &sudo, error).is_err());
+        }
+    }
+
+    #[test]
     fn this_process_finds_its_own_user() {
-        let user = LoginUser::resolve(&UserRequest::default()).unwrap();
+        let user = LoginUser::own().unwrap();
         assert!(user.shell.is_absolute());
         if !Uid::effective().is_root() {
             assert_eq!((user.uid, user.groups), (Uid::effective(), None));

@@ -12,7 +12,6 @@ use nix::{
 
 use super::{
     login::LoginUser,
-    members,
     pipes::WriteEnds,
     program::Program,
     pty::{PtyError, Shell, start_piped},
@@ -67,9 +66,19 @@ impl Process {
         }
     }
 
-    /// The living processes of its session.
-    pub(super) fn members(&self) -> Vec<Pid> {
-        self.pid().map(members::of_session).unwrap_or_default()
+    /// The process that closes its PAM session, which is none of its programs.
+    pub(super) fn keeper(&self) -> Option<Pid> {
+        match self {
+            Self::Running(shell) => shell.keeper(),
+            Self::Waiting(_) | Self::NotStarted(_) => None,
+        }
+    }
+
+    /// Ends its PAM session.
+    pub(super) fn log_out(&mut self) {
+        if let Self::Running(shell) = self {
+            shell.log_out();
+        }
     }
 
     /// The exit code once it has ended, 128 + signal when a signal ended it.

@@ -1,7 +1,4 @@
-//! What runs in a session: a real login shell, or the commands of the session document, in a clean environment.
-//!
-//! Nothing of the agent's own environment gets into it, with the exception of the language: the stock agent hands
-//! its whole environment to whoever opens a shell.
+//! What runs in a session: a real login shell, or the commands of the session document.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,7 +8,7 @@ use std::{
 use moorline_protocol::document::{SessionPlan, SessionType, member};
 use serde_json::{Map, Value};
 
-use super::login::LoginUser;
+use super::{environment::Environment, login::LoginUser};
 
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,13 +185,11 @@ pub(super) struct Program {
     pub(super) arguments: Vec<OsString>,
     /// What it finds at its standard input instead of the terminal.
     pub(super) input: Option<String>,
-    pub(super) environment: Vec<(&'static str, OsString)>,
+    pub(super) environment: Environment,
 }
 
 impl Program {
-    /// `language` is the agent's own `LANG`, if it has one.
-    pub(super) fn new(wanted: &Wanted, user: &LoginUser, language: Option<OsString>) -> Self {
-        let environment = environment(user, language);
+    pub(super) fn new(wanted: &Wanted, user: &LoginUser, environment: Environment) -> Self {
         match wanted {
             Wanted::LoginShell => {
                 let mut name = OsString::from("-");
@@ -232,24 +227,6 @@ impl Program {
     }
 }
 
-fn environment(user: &LoginUser, language: Option<OsString>) -> Vec<(&'static str, OsString)> {
-    let path = if user.uid.is_root() {
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    } else {
-        "/usr/local/bin:/usr/bin:/bin"
-    };
-    let language = language.filter(|language| !language.is_empty());
-    vec![
-        ("HOME", user.home.clone().into()),
-        ("LANG", language.unwrap_or_else(|| OsString::from("C.UTF-8"))),
-        ("LOGNAME", OsString::from(&user.name)),
-        ("PATH", OsString::from(path)),
-        ("SHELL", user.shell.clone().into()),
-        ("TERM", OsString::from("xterm-256color")),
-        ("USER", OsString::from(&user.name)),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use moorline_protocol::document::SessionDocument;
@@ -277,39 +254,10 @@ mod tests {
     #[test]
     fn a_shell_session_runs_the_users_own_shell_as_login_shell() {
         let wanted = wanted(json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream"})).unwrap();
-        let program = Program::new(&wanted, &user(1000), None);
+        let program = Program::new(&wanted, &user(1000), Environment::default());
         assert_eq!(program.path, PathBuf::from("/usr/bin/zsh"));
         assert_eq!(program.name, "-zsh");
         assert_eq!(wanted.shown(&user(1000), "Mine"), "/usr/bin/zsh");
-    }
-
-    #[test]
-    fn the_environment_is_clean_and_complete() {
-        let program = Program::new(&Wanted::LoginShell, &user(1000), None);
-        let shown: Vec<String> = program
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "HOME=/srv/ops",
-                "LANG=C.UTF-8",
-                "LOGNAME=ops",
-                "PATH=/usr/local/bin:/usr/bin:/bin",
-                "SHELL=/usr/bin/zsh",
-                "TERM=xterm-256color",
-                "USER=ops",
-            ]
-        );
-        let root = Program::new(&Wanted::LoginShell, &user(0), Some("de_DE.UTF-8".into()));
-        assert!(root.environment.contains(&("LANG", "de_DE.UTF-8".into())));
-        assert!(
-            root.environment
-                .iter()
-                .any(|(name, path)| *name == "PATH" && path.to_string_lossy().contains("/usr/sbin"))
-        );
     }
 
     #[test]
@@ -327,7 +275,7 @@ mod tests {
         assert_eq!(wanted(document(json!("top"))), expected("top"));
         assert_eq!(wanted(document(json!(["cd /", "ls"]))), expected("cd /\nls"));
         assert_eq!(wanted(document(json!(" "))), Err(ProgramError::NoCommands));
-        let program = Program::new(&expected("top -b").unwrap(), &user(0), None);
+        let program = Program::new(&expected("top -b").unwrap(), &user(0), Environment::default());
         assert_eq!(expected("top -b").unwrap().shown(&user(0), "Mine"), "Mine");
         assert_eq!(program.input.as_deref(), Some("top -b"));
         assert!(
@@ -395,7 +343,7 @@ mod tests {
     fn a_command_without_a_terminal_is_split_as_a_shell_would_and_run_without_one() {
         let command = r#"printf '%s|' "a  b" c\ d '$HOME;id' e'f'"g" "" # not this"#;
         let wanted = without_shell(&json!({ "commands": command })).unwrap();
-        let program = Program::new(&wanted, &user(0), None);
+        let program = Program::new(&wanted, &user(0), Environment::default());
         assert_eq!(program.path, PathBuf::from("printf"));
         assert_eq!(
             program.arguments,

@@ -8,7 +8,7 @@ use std::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, process::CommandExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -62,6 +62,7 @@ pub(super) enum PtyError {
 #[derive(Debug)]
 pub(super) struct Pty {
     master: AsyncFd<OwnedFd>,
+    name: String,
 }
 
 /// The process of a session: leader of its session, and not reaped before [`Shell::reap`], so that neither its
@@ -70,28 +71,53 @@ pub(super) struct Pty {
 pub(super) struct Shell {
     child: Child,
     pid: Pid,
+    /// Closed when the session ends, if PAM has a session of it.
+    login: Option<PamLogin>,
 }
 
-/// Opens a terminal and starts the program on it as the user.
+/// The process that closes a PAM session, and what it waits for.
+#[derive(Debug)]
+pub(super) struct PamLogin {
+    pub(super) keeper: Pid,
+    /// Closed: the keeper closes the session.
+    pub(super) _lifeline: OwnedFd,
+}
+
+/// Whom a process becomes.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) uid: Uid,
+    pub(super) gid: Gid,
+    pub(super) groups: Vec<Gid>,
+}
+
+/// Opens a terminal for the user. The second is the side of its programs.
 ///
 /// # Errors
-/// No terminal could be opened, or the program could not be executed as this user.
-pub(super) fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(Pty, Shell), PtyError> {
-    let (master, slave) = open_terminal(size).map_err(PtyError::Open)?;
+/// There is none, or it cannot be the user's.
+pub(super) fn open_for(user: &LoginUser, size: Size) -> Result<(Pty, OwnedFd), PtyError> {
+    let (master, slave, name) = open_terminal(size).map_err(PtyError::Open)?;
     if user.groups.is_some() {
         hand_over(&slave, user).map_err(|source| PtyError::HandOver {
             user: user.name.clone(),
             source,
         })?;
     }
-    let shell = Streams::terminal(slave, program.input.as_deref())
-        .and_then(|streams| spawn(program, user, streams))
-        .map_err(|source| not_started(program, user, source))?;
     #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
     // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
     let watched = unsafe { AsyncFd::register(master) };
     let master = watched.map_err(|error| PtyError::Watch(error.into()))?;
-    Ok((Pty { master }, shell))
+    Ok((Pty { master, name }, slave))
+}
+
+/// Starts the program on the terminal as the user.
+///
+/// # Errors
+/// The program could not be executed as this user.
+pub(super) fn start_on(slave: OwnedFd, program: &Program, user: &LoginUser) -> Result<Shell, PtyError> {
+    Streams::terminal(slave, program.input.as_deref())
+        .and_then(|streams| spawn(program, user, streams))
+        .map_err(|source| not_started(program, user, source))
 }
 
 /// Starts the program as the user without a terminal: it has nothing to read, and writes into the two pipes.
@@ -122,19 +148,20 @@ fn not_started(program: &Program, user: &LoginUser, source: io::Error) -> PtyErr
 }
 
 /// Both sides are closed on exec, else the shell would hold its own master and never see a hang-up.
-fn open_terminal(size: Size) -> nix::Result<(OwnedFd, OwnedFd)> {
+fn open_terminal(size: Size) -> nix::Result<(OwnedFd, OwnedFd, String)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = posix_openpt(flags | OFlag::O_NONBLOCK)?;
     grantpt(&master)?;
     unlockpt(&master)?;
-    let slave = open(ptsname_r(&master)?.as_str(), flags, Mode::empty())?;
+    let name = ptsname_r(&master)?;
+    let slave = open(name.as_str(), flags, Mode::empty())?;
     let mut attributes = tcgetattr(&slave)?;
     // Erasing a character in line mode erases all its bytes.
     attributes.input_flags.insert(InputFlags::IUTF8);
     tcsetattr(&slave, SetArg::TCSANOW, &attributes)?;
     let master = OwnedFd::from(master);
     set_size(&master, size)?;
-    Ok((master, slave))
+    Ok((master, slave, name))
 }
 
 /// Without this, `/dev/tty`, `screen` and `sudo` do not work for the user.
@@ -180,40 +207,65 @@ impl Streams {
 
 fn spawn(program: &Program, user: &LoginUser, streams: Streams) -> io::Result<Shell> {
     let mut command = Command::new(&program.path);
+    describe(&mut command, program);
     command
-        .arg0(&program.name)
-        .args(&program.arguments)
-        .env_clear()
-        .envs(
-            program
-                .environment
-                .iter()
-                .map(|(name, value)| (*name, value.as_os_str())),
-        )
         .stdin(streams.input)
         .stdout(streams.output)
         .stderr(streams.error);
-    let home = CString::new(user.home.as_os_str().as_bytes())?;
-    let identity = user.groups.clone().map(|groups| (user.uid, user.gid, groups));
     let is_terminal = streams.is_terminal;
-    let prepare = move || become_shell(&home, identity.as_ref(), is_terminal).map_err(io::Error::from);
+    let home = c_path(&user.home)?;
+    let (uid, gid) = (user.uid, user.gid);
+    let identity = user.groups.clone().map(|groups| Identity { uid, gid, groups });
+    let prepare = move || {
+        setsid()?;
+        attribute_to(uid);
+        let _agents = umask(usual_umask());
+        become_shell(&home, identity.as_ref(), is_terminal).map_err(io::Error::from)
+    };
     #[expect(
         unsafe_code,
         reason = "only the child can take the terminal and change its user"
     )]
-    // SAFETY: `become_shell` runs between fork and exec and makes system calls only: everything that allocates or
-    // asks the user database was done above.
+    // SAFETY: `prepare` runs between fork and exec and makes system calls only: everything that allocates or asks
+    // the user database was done above.
     unsafe {
         command.pre_exec(prepare);
     }
     // The command holds the slave: it must be gone before the end of the terminal can be seen.
-    let child = command.spawn()?;
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-    Ok(Shell { child, pid })
+    Ok(Shell::new(command.spawn()?, None))
+}
+
+/// Name, arguments and environment of a program.
+pub(super) fn describe(command: &mut Command, program: &Program) {
+    command
+        .arg0(&program.name)
+        .args(&program.arguments)
+        .env_clear()
+        .envs(program.environment.iter());
+}
+
+/// # Errors
+/// The path holds a NUL.
+pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// The audit system of the kernel names this user in all that the process and its descendants do. A kernel without it
+/// has no such file, and where it was set before (a daemon that was started by hand) it may be fixed.
+pub(super) fn attribute_to(uid: Uid) {
+    let mut digits = [0; 10];
+    let mut rest = digits.as_mut_slice();
+    // no number of 32 bits has more digits
+    let _fits = write!(rest, "{}", uid.as_raw());
+    let unused = rest.len();
+    let length = digits.len() - unused;
+    if let Ok(file) = open(c"/proc/self/loginuid", OFlag::O_WRONLY, Mode::empty()) {
+        let _kept = nix::unistd::write(&file, digits.get(..length).unwrap_or_default());
+    }
 }
 
 /// A file that only those can read who are given it, and that no disk holds.
-fn in_memory(bytes: &[u8]) -> io::Result<File> {
+pub(super) fn in_memory(bytes: &[u8]) -> io::Result<File> {
     let plain = MFdFlags::MFD_CLOEXEC;
     // a kernel may insist on it, and one before 6.3 does not know it
     let sealed = plain | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
@@ -224,13 +276,15 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// In the child, with the terminal, if there is one, as standard output.
-fn become_shell(
+/// In a process that leads a session and has the terminal, if there is one, as standard output; the last before exec.
+///
+/// # Errors
+/// The terminal is not to be had, or the user is not.
+pub(super) fn become_shell(
     home: &CString,
-    identity: Option<&(Uid, Gid, Vec<Gid>)>,
+    identity: Option<&Identity>,
     is_terminal: bool,
 ) -> nix::Result<()> {
-    setsid()?;
     for ignored in Signal::iterator() {
         #[expect(
             unsafe_code,
@@ -258,15 +312,19 @@ fn become_shell(
             libc::CLOSE_RANGE_CLOEXEC,
         )
     };
-    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     give_up_protection();
-    if let Some((uid, gid, groups)) = identity {
-        setgroups(groups)?;
-        setgid(*gid)?;
-        setuid(*uid)?;
+    if let Some(identity) = identity {
+        setgroups(&identity.groups)?;
+        setgid(identity.gid)?;
+        setuid(identity.uid)?;
     }
     // As the user, since root may not look into a home on NFS.
     chdir(home.as_c_str()).or_else(|_| chdir(c"/"))
+}
+
+/// What new files deny where nobody says otherwise.
+pub(super) fn usual_umask() -> Mode {
+    Mode::S_IWGRP | Mode::S_IWOTH
 }
 
 /// The daemon is the last that a machine without memory should kill, so that it can be repaired; what is run from a
@@ -292,6 +350,11 @@ fn set_size(master: &impl std::os::fd::AsRawFd, size: Size) -> nix::Result<()> {
 }
 
 impl Pty {
+    /// The path of its programs' side.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Waits for output and reads what there is, up to the length of the buffer. Zero means the end: nobody holds
     /// the other side open. Nothing is lost when the future is dropped.
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -340,6 +403,21 @@ fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Shell {
+    pub(super) fn new(child: Child, login: Option<PamLogin>) -> Self {
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        Self { child, pid, login }
+    }
+
+    /// The process that closes its PAM session, which is none of its programs.
+    pub(super) fn keeper(&self) -> Option<Pid> {
+        self.login.as_ref().map(|login| login.keeper)
+    }
+
+    /// Ends its PAM session.
+    pub(super) fn log_out(&mut self) {
+        self.login = None;
+    }
+
     /// Its process number, which is that of its session.
     pub(super) fn pid(&self) -> Pid {
         self.pid

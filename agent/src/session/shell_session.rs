@@ -14,7 +14,6 @@ use moorline_protocol::{
     time::Now,
     types::SessionId,
 };
-use nix::unistd::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Duration, Instant, sleep_until},
@@ -24,7 +23,8 @@ use self::peer::MAX_TYPED_BYTES;
 use super::{
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
-    members,
+    login_record::{LastRecord, LoginRecord},
+    members::{Members, reap_orphans},
     process::Process,
     program_io::ProgramIo,
     recorder::Size,
@@ -97,8 +97,11 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) io: ProgramIo,
     pub(super) process: Process,
+    pub(super) members: Members,
     /// What is asked of the client before anything else, if anything is.
     pub(super) handshake: Option<HandshakeOffer>,
+    /// In utmp and wtmp.
+    pub(super) record: Option<LoginRecord>,
     pub(super) transcript: Option<Transcript>,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
@@ -115,7 +118,7 @@ pub(super) struct ShellSession {
     size: Size,
     exit_code: Option<i32>,
     order: Option<Order>,
-    members: Vec<Pid>,
+    last_record: Option<LastRecord>,
     output_ended: bool,
     exit_code_told: bool,
     paused: bool,
@@ -138,7 +141,7 @@ impl ShellSession {
             size: Size::default(),
             exit_code: None,
             order: None,
-            members: Vec::new(),
+            last_record: None,
             output_ended: false,
             exit_code_told: false,
             paused: false,
@@ -186,6 +189,9 @@ impl ShellSession {
             },
         };
         self.parts.process.reap();
+        if let Some(record) = self.last_record {
+            record.wait();
+        }
         outcome
     }
 
@@ -220,7 +226,10 @@ impl ShellSession {
 
     fn handle(&mut self, happening: Happening) {
         match happening {
-            Happening::Child => self.exit_code = self.parts.process.exit_code(),
+            Happening::Child => {
+                self.exit_code = self.parts.process.exit_code();
+                reap_orphans(self.parts.process.pid());
+            }
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
@@ -315,7 +324,8 @@ impl ShellSession {
         let now = self.started.elapsed();
         let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
-            self.members = self.parts.process.members();
+            let process = &self.parts.process;
+            self.parts.members.look(process.pid(), process.keeper());
         }
         let facts = self.facts();
         self.ending.advance(now, &facts)
@@ -325,7 +335,7 @@ impl ShellSession {
         Facts {
             shell_ended: self.exit_code.is_some(),
             ordered: self.order.is_some(),
-            processes_left: !self.members.is_empty(),
+            processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
             unacknowledged: self.unacknowledged,
             progress_at: self.progress_at,
@@ -340,10 +350,11 @@ impl ShellSession {
 
     async fn act(&mut self, action: Action) {
         match action {
-            Action::Signal(signal) => members::signal_all(&self.members, signal),
+            Action::Signal(signal) => self.parts.members.signal(signal),
             Action::CompleteRecording => {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
+                self.log_out();
                 let at = self.started.elapsed();
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(at);
@@ -366,6 +377,13 @@ impl ShellSession {
             }
             Action::Finish => {}
         }
+    }
+
+    /// The machine's records of the session end with its last process.
+    fn log_out(&mut self) {
+        self.parts.process.log_out();
+        let record = self.parts.record.take();
+        self.last_record = record.and_then(|record| record.end(unix_millis()));
     }
 
     /// When something is due though nothing happens.

@@ -103,7 +103,7 @@ impl Supervision {
             // A worker works in another directory. Only an empty path has no absolute form.
             state_dir: std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone()),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
-            default_user: self.context.config.session.default_user.clone(),
+            settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
         };
         let task = serde_json::to_vec(&task).expect("a struct of texts and numbers is JSON");

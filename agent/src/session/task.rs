@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use moorline_protocol::{message::StartSessionContent, sigv4::Credentials};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::ForwardConfig, runtime::RoleCredentials};
+use crate::{
+    config::{ForwardConfig, SessionConfig},
+    runtime::RoleCredentials,
+};
 
 /// A session to serve. Holds credentials: it has no `Debug`, and it travels by pipe only.
 #[derive(Serialize, Deserialize)]
@@ -14,8 +17,8 @@ pub(super) struct SessionTask {
     pub(super) content: StartSessionContent,
     pub(super) state_dir: PathBuf,
     pub(super) credentials: Option<HandedCredentials>,
-    /// The node owner's `session.default_user`; empty when there is none.
-    pub(super) default_user: String,
+    /// What the node's owner says about sessions.
+    pub(super) settings: SessionConfig,
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
 }

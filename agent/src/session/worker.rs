@@ -11,23 +11,27 @@ use moorline_protocol::{
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
+    environment::{Environment, plain_operator},
     link::Link,
-    login::{LoginError, LoginUser, UserRequest},
+    login::{Login, LoginError, LoginUser, UserRequest},
+    login_record::LoginRecord,
+    members::{Members, adopt_orphans},
     pipes::Pipes,
     port_session::{self, ForwardPolicy, PortSession, Target, TargetError, texts},
     process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
-    pty::{self, PtyError},
+    pty::PtyError,
     recorder::{Recorder, Size},
     role_credentials::{CredentialSupply, unix_millis},
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
+    shell_start::ShellStart,
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
@@ -126,10 +130,8 @@ fn serve() -> Result<SessionOutcome, StartError> {
 
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    let (session_id, outcome) = match start(task)? {
+    let (session_id, outcome) = match start(task).await? {
         Started::Program(parts) => {
-            let pid = parts.process.pid().map(Pid::as_raw);
-            tracing::info!(session_id = %parts.session_id, pid, "session started");
             let session_id = parts.session_id.clone();
             (session_id, ShellSession::new(*parts).serve(&mut signals).await)
         }
@@ -144,7 +146,7 @@ async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
 }
 
 /// Starts a shell first: it reads its profiles while the channel is being opened.
-fn start(task: SessionTask) -> Result<Started, StartError> {
+async fn start(task: SessionTask) -> Result<Started, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
     let registration = Arc::new(Registration::load(&task.state_dir)?);
@@ -176,16 +178,45 @@ fn start(task: SessionTask) -> Result<Started, StartError> {
     if let Some(path) = transcript_path.as_deref().filter(|path| !is_plain_path(path)) {
         return Err(StartError::TranscriptPath(path.to_owned()));
     }
-    let user = LoginUser::resolve(&UserRequest {
+    let request = UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
         run_as_default_user: &plan.run_as_default_user,
         elevated: wanted.is_elevated(),
-        default_user: &task.default_user,
-    })?;
-    let program = Program::new(&wanted, &user, std::env::var_os("LANG"));
+        default_user: &task.settings.default_user,
+    };
+    let Login { user, notice } = LoginUser::resolve(&request, &task.settings, &task.state_dir).await?;
+    let operator = plain_operator(&content.session_owner);
+    let environment = Environment::of_login(&user, std::env::var_os("LANG"))
+        .with_system()
+        .with_session(session_id.as_str(), &operator);
+    let program = Program::new(&wanted, &user, environment);
     let shown = wanted.shown(&user, &content.document_name);
-    let (io, process) = start_program(&wanted, program, user)?;
+    if !task.settings.linger {
+        adopt_orphans();
+    }
+    let user_name = user.name.clone();
+    let start = ShellStart {
+        program,
+        user,
+        settings: &task.settings,
+        operator: &operator,
+    };
+    let (io, process) = start_program(&wanted, start, Vec::from_iter(notice)).await?;
+    tracing::info!(
+        %session_id,
+        pid = process.pid().map(Pid::as_raw),
+        user = user_name,
+        operator,
+        document = %content.document_name.escape_default(),
+        "session started"
+    );
+    let record = match (&io, process.pid()) {
+        (ProgramIo::Terminal(pty), Some(pid)) if Uid::effective().is_root() => {
+            LoginRecord::begin(pty.name(), &user_name, &operator, pid, unix_millis())
+        }
+        _ => None,
+    };
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
@@ -206,7 +237,9 @@ fn start(task: SessionTask) -> Result<Started, StartError> {
         link,
         io,
         process,
+        members: Members::new(task.settings.linger),
         handshake: handshake(&plan, is_moorline),
+        record,
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
@@ -221,19 +254,19 @@ fn seed() -> Result<[u8; 32], StartError> {
 }
 
 /// A program without a terminal only gets ready: see [`Process`].
-fn start_program(
+async fn start_program(
     wanted: &Wanted,
-    program: Program,
-    user: LoginUser,
+    start: ShellStart<'_>,
+    notices: Vec<String>,
 ) -> Result<(ProgramIo, Process), StartError> {
     let Wanted::Words { separation, .. } = wanted else {
-        let (pty, shell) = pty::start(&program, &user, Size::default())?;
+        let (pty, shell) = start.start(Size::default(), notices).await?;
         return Ok((ProgramIo::Terminal(pty), Process::Running(shell)));
     };
     let (pipes, write_ends) = Pipes::new(separation.as_ref()).map_err(StartError::Pipes)?;
     let launch = Launch {
-        program,
-        user,
+        program: start.program,
+        user: start.user,
         write_ends,
     };
     Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch))))

@@ -3,10 +3,22 @@ use std::ffi::OsString;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::session::{login::UserRequest, members, program::Wanted};
+use crate::{
+    config::SessionConfig,
+    session::{
+        environment::Environment,
+        login::{Login, UserRequest},
+        program::Wanted,
+    },
+};
 
 fn own_user() -> LoginUser {
-    LoginUser::resolve(&UserRequest::default()).unwrap()
+    LoginUser::own().unwrap()
+}
+
+fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(Pty, Shell), PtyError> {
+    let (pty, slave) = open_for(user, size)?;
+    Ok((pty, start_on(slave, program, user)?))
 }
 
 fn shell(script: &str) -> Program {
@@ -14,7 +26,9 @@ fn shell(script: &str) -> Program {
         text: script.to_owned(),
         elevated: false,
     };
-    Program::new(&wanted, &own_user(), None)
+    let user = own_user();
+    let environment = Environment::of_login(&user, None);
+    Program::new(&wanted, &user, environment)
 }
 
 fn run(script: &str) -> (Pty, Shell) {
@@ -185,44 +199,13 @@ async fn a_program_is_not_spared_nor_chosen_when_memory_runs_out() {
 }
 
 #[tokio::test]
-async fn everything_that_a_shell_started_on_its_terminal_can_be_ended_and_what_left_it_cannot() {
-    let (pty, shell) =
-        run("trap '' HUP; sleep 1000 & nohup sleep 1000 & setsid sh -c 'echo $$; exec sleep 1000' & wait");
-    let mut shown = Vec::new();
-    let mut buffer = [0; 4096];
-    let leaver = loop {
-        let text = String::from_utf8_lossy(&shown).into_owned();
-        if let Some(pid) = text.lines().find_map(|line| line.trim().parse::<i32>().ok())
-            && text.ends_with('\n')
-            && members::of_session(shell.pid()).len() == 3
-        {
-            break Pid::from_raw(pid);
-        }
-        let read = timeout(Duration::from_secs(20), pty.read(&mut buffer)).await;
-        shown.extend_from_slice(&buffer[..read.unwrap().unwrap()]);
-    };
-    let all = members::of_session(shell.pid());
-    assert!(!all.contains(&leaver));
-    members::signal_all(&all, Signal::SIGKILL);
-    assert_eq!(exit_code_of(&shell).await, 137);
-    let mut tries = 0;
-    while !members::of_session(shell.pid()).is_empty() {
-        tries += 1;
-        assert!(tries < 1000, "{:?}", members::of_session(shell.pid()));
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    shell.reap();
-    nix::sys::signal::kill(leaver, Signal::SIGKILL).unwrap();
-}
-
-#[tokio::test]
 async fn a_shell_that_cannot_be_executed_is_reported() {
     let program = Program {
         path: PathBuf::from("/nowhere/zsh"),
         name: OsString::from("-zsh"),
         arguments: Vec::new(),
         input: None,
-        environment: Vec::new(),
+        environment: Environment::default(),
     };
     let error = start(&program, &own_user(), Size::default()).unwrap_err();
     let text = format!("{:#}", anyhow::Error::from(error));
@@ -260,11 +243,15 @@ async fn another_users_shell_has_that_users_identity_and_owns_its_terminal() {
         run_as_user: "nobody",
         ..UserRequest::default()
     };
-    let user = LoginUser::resolve(&request).unwrap();
-    let program = shell("id -un; id -ur; id -G; stat -c '%U %a' $(tty); pwd");
+    let resolved = LoginUser::resolve(&request, &SessionConfig::default(), Path::new("/")).await;
+    let Login { user, .. } = resolved.unwrap();
+    let program = shell("cat /proc/self/loginuid; echo; id -un; id -ur; id -G; stat -c '%U %a' $(tty); pwd");
     let (pty, child) = start(&program, &user, Size::default()).unwrap();
     let shown = output(&pty).await;
     let mut lines = shown.lines();
+    if lines.next() != Some(user.uid.to_string().as_str()) {
+        println!("not checked: this kernel keeps no loginuid");
+    }
     assert_eq!(lines.next(), Some("nobody"));
     assert_eq!(lines.next(), Some(user.uid.to_string().as_str()));
     let groups: Vec<String> = user.groups.unwrap().iter().map(ToString::to_string).collect();
