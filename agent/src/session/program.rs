@@ -18,10 +18,6 @@ use super::login::LoginUser;
 pub(super) enum ProgramError {
     #[error("session type {0} is not supported yet by this node")]
     UnsupportedType(&'static str),
-    #[error(
-        "the session document asks for encryption with a KMS key, which is not supported yet by this node"
-    )]
-    UnsupportedEncryption,
     #[error("the session document has no commands for Linux (properties.linux.commands)")]
     NoCommands,
 }
@@ -37,9 +33,6 @@ impl Wanted {
     /// # Errors
     /// This node cannot serve such a session.
     pub(super) fn from_plan(plan: &SessionPlan) -> Result<Self, ProgramError> {
-        if !plan.kms_key_id.is_empty() {
-            return Err(ProgramError::UnsupportedEncryption);
-        }
         match plan.session_type {
             SessionType::StandardStream => Ok(Self::LoginShell),
             SessionType::InteractiveCommands => Self::commands(&plan.properties),
@@ -248,8 +241,5 @@ mod tests {
                 format!("session type {name} is not supported yet by this node")
             );
         }
-        let encrypted = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream",
-                               "inputs": {"kmsKeyId": "alias/k"}});
-        assert_eq!(wanted(encrypted), Err(ProgramError::UnsupportedEncryption));
     }
 }

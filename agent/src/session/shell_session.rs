@@ -5,9 +5,15 @@
 
 mod peer;
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, sync::Arc};
 
-use moorline_protocol::{channel::DataChannel, message::PayloadType, time::Now, types::SessionId};
+use futures_util::future::BoxFuture;
+use moorline_protocol::{
+    channel::{DataChannel, DataKey, HandshakeOffer},
+    message::PayloadType,
+    time::Now,
+    types::SessionId,
+};
 use nix::unistd::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -16,6 +22,7 @@ use tokio::{
 
 use self::peer::MAX_TYPED_BYTES;
 use super::{
+    data_key::{DataKeyError, KeyService},
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
     members,
@@ -72,6 +79,7 @@ enum Order {
 /// What happened.
 enum Happening {
     Child,
+    DataKey(Result<DataKey, DataKeyError>),
     Link(LinkEvent),
     Rest,
     Shown(io::Result<usize>),
@@ -90,6 +98,9 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) pty: Pty,
     pub(super) shell: Shell,
+    /// What is asked of the client before anything else, if anything is.
+    pub(super) handshake: Option<HandshakeOffer>,
+    pub(super) key_service: Arc<KeyService>,
     pub(super) transcript: Option<Transcript>,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
@@ -107,6 +118,10 @@ pub(super) struct ShellSession {
     exit_code: Option<i32>,
     order: Option<Order>,
     members: Vec<Pid>,
+    /// A handshake is to come or under way: the output waits for its end.
+    is_handshaking: bool,
+    /// The data key is being decrypted.
+    decryption: Option<BoxFuture<'static, Result<DataKey, DataKeyError>>>,
     output_ended: bool,
     paused: bool,
     connected_before: bool,
@@ -121,8 +136,10 @@ impl ShellSession {
     pub(super) fn new(mut parts: Parts) -> Self {
         let typed = VecDeque::from(std::mem::take(&mut parts.profile));
         Self {
-            parts,
             started: Instant::now(),
+            is_handshaking: parts.handshake.is_some(),
+            parts,
+            decryption: None,
             typed,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             size: Size::default(),
@@ -180,6 +197,7 @@ impl ShellSession {
         let room = self.room();
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
+        let decryption = self.decryption.as_mut();
         let Parts {
             link,
             pty,
@@ -193,6 +211,7 @@ impl ShellSession {
             _ = signals.terminate.recv() => Happening::Terminate,
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
+            key = decrypted(decryption) => Happening::DataKey(key),
             written = pty.write(typed), if !typed.is_empty() => Happening::Typed(written),
             () = progress(transcript.as_mut()) => Happening::Transcript,
             () = until(timer_at) => Happening::Timer,
@@ -204,6 +223,7 @@ impl ShellSession {
     fn handle(&mut self, happening: Happening) {
         match happening {
             Happening::Child => self.exit_code = self.parts.shell.exit_code(),
+            Happening::DataKey(result) => self.on_data_key(result),
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
@@ -243,6 +263,8 @@ impl ShellSession {
         let recording = transcript.map_or(READ_BYTES, Transcript::room);
         // After an order nobody sees the output any more, but programs must be able to write their last words.
         let window = match self.order {
+            // the channel is writable as long as it does not know that there will be a handshake
+            None if self.is_handshaking => 0,
             None => self.parts.channel.writable(),
             Some(_) => READ_BYTES,
         };
@@ -297,7 +319,7 @@ impl ShellSession {
 
     fn next_action(&mut self) -> Option<Action> {
         let now = self.started.elapsed();
-        let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
+        let (ended, ordered) = (self.shell_ended(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
             self.members = members::of_session(self.parts.shell.pid());
         }
@@ -305,9 +327,14 @@ impl ShellSession {
         self.ending.advance(now, &facts)
     }
 
+    /// A shell that ended before its client could see anything ends for us when the handshake has.
+    fn shell_ended(&self) -> bool {
+        self.exit_code.is_some() && !self.is_handshaking
+    }
+
     fn facts(&self) -> Facts {
         Facts {
-            shell_ended: self.exit_code.is_some(),
+            shell_ended: self.shell_ended(),
             ordered: self.order.is_some(),
             processes_left: !self.members.is_empty(),
             output_ended: self.output_ended,
@@ -363,6 +390,15 @@ impl ShellSession {
 async fn progress(transcript: Option<&mut Transcript>) {
     match transcript {
         Some(transcript) => transcript.progress().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn decrypted(
+    decryption: Option<&mut BoxFuture<'static, Result<DataKey, DataKeyError>>>,
+) -> Result<DataKey, DataKeyError> {
+    match decryption {
+        Some(decryption) => decryption.await,
         None => std::future::pending().await,
     }
 }

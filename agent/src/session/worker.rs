@@ -7,7 +7,7 @@ use std::{
 };
 
 use moorline_protocol::{
-    channel::{DataChannel, Role},
+    channel::{DataChannel, HandshakeOffer, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
@@ -15,6 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
+    data_key::KeyService,
     link::Link,
     login::{LoginError, LoginUser, UserRequest},
     program::{Program, ProgramError, Wanted},
@@ -26,7 +27,10 @@ use super::{
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
-use crate::identity::{Registration, RegistrationError};
+use crate::{
+    identity::{Registration, RegistrationError},
+    runtime::AGENT_VERSION,
+};
 
 /// The largest task: a session document and its parameters.
 const MAX_TASK_BYTES: u64 = 4 * 1024 * 1024;
@@ -149,6 +153,11 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         Transcript::new(Arc::new(place), recorder)
     });
     let is_moorline = registration.is_moorline;
+    let key_service = Arc::new(KeyService {
+        registration: Arc::clone(&registration),
+        credentials: Arc::clone(&credentials),
+        session_id: session_id.clone(),
+    });
     let link = Link::new(Arc::new(ChannelOpening {
         registration,
         credentials,
@@ -161,9 +170,23 @@ fn start(task: SessionTask) -> Result<Parts, StartError> {
         link,
         pty,
         shell,
+        handshake: handshake(&plan),
+        key_service,
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
+    })
+}
+
+/// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells, unless they
+/// are to be encrypted.
+fn handshake(plan: &SessionPlan) -> Option<HandshakeOffer> {
+    let kms_key_id = Some(plan.kms_key_id.clone()).filter(|id| !id.is_empty());
+    kms_key_id.is_some().then(|| HandshakeOffer {
+        agent_version: AGENT_VERSION.to_owned(),
+        session_type: plan.session_type.as_str().to_owned(),
+        kms_key_id,
+        ..HandshakeOffer::default()
     })
 }
 
