@@ -38,6 +38,8 @@ struct SessionRequest {
     response: String,
     region: String,
     profile: Option<String>,
+    /// The node as the caller named it to StartSession.
+    target: Option<String>,
     endpoint: Option<String>,
 }
 
@@ -112,8 +114,21 @@ fn parse(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Req
         response,
         region: argument(1).to_owned(),
         profile: optional(3),
+        target: target(argument(4)),
         endpoint: optional(5),
     })
+}
+
+/// The node, in the parameters that the caller gave to StartSession.
+fn target(parameters: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Parameters {
+        target: String,
+    }
+    serde_json::from_str(parameters)
+        .ok()
+        .map(|Parameters { target }| target)
 }
 
 /// Runs the session; returns what is to be said at its end.
@@ -141,7 +156,10 @@ async fn serve(request: &SessionRequest) -> Result<Option<String>, CliError> {
         "\nStarting session with SessionId: {}\n",
         grant.session_id
     ))?;
-    let link = Link::new(operator.clone(), trust, &grant.session_id);
+    let mut link = Link::new(operator.clone(), trust, &grant.session_id);
+    if let Some(target) = &request.target {
+        link = link.with_target(target);
+    }
     let mut client = match SessionClient::open(link, &grant).await {
         Ok(client) => client,
         Err(error) => {
@@ -255,6 +273,7 @@ mod tests {
                 response: RESPONSE.to_owned(),
                 region: "eu-central-1".to_owned(),
                 profile: profile.map(str::to_owned),
+                target: Some("mi-1".to_owned()),
                 endpoint: Some("https://h:1".to_owned()),
             })
         };
@@ -279,6 +298,7 @@ mod tests {
             response: RESPONSE.to_owned(),
             region: "r".to_owned(),
             profile: None,
+            target: None,
             endpoint: None,
         });
         assert_eq!(parsed(&[RESPONSE, "r", "StartSession"]), request);

@@ -28,12 +28,14 @@ const EXIT_CLOSED_OUTPUT: u8 = 141;
 
 pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Result<u8, CliError> {
     let operator = Arc::new(operator);
-    let grant = start(&operator, options).await?;
+    let target = pick::node(&operator, &options.node).await?;
+    let grant = start(&operator, &target, options).await?;
     let link = Link::new(
         Some(Arc::clone(&operator)),
         operator.trust().clone(),
         &grant.session_id,
-    );
+    )
+    .with_target(&target);
     let mut client = match SessionClient::open(link, &grant).await {
         Ok(client) => client,
         Err(error) => {
@@ -63,14 +65,13 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
     Ok(conclude(&operator, &grant.session_id, &mut client, ending).await)
 }
 
-async fn start(operator: &Operator, options: &ShellOptions) -> Result<Grant, CliError> {
-    let target = pick::node(operator, &options.node).await?;
+async fn start(operator: &Operator, target: &str, options: &ShellOptions) -> Result<Grant, CliError> {
     let mut parameters = std::collections::BTreeMap::<String, Vec<String>>::new();
     for (key, value) in &options.parameters {
         parameters.entry(key.clone()).or_default().push(value.clone());
     }
     let request = StartSessionRequest {
-        target: Some(target),
+        target: Some(target.to_owned()),
         document_name: options.document.clone(),
         reason: options.reason.clone(),
         parameters: (!parameters.is_empty()).then_some(parameters),

@@ -34,6 +34,8 @@ pub(crate) enum SessionError {
     Stalled,
     #[error("the handshake failed: {0}")]
     Handshake(String),
+    #[error("the session is not safe any more: {0}")]
+    Encryption(String),
 }
 
 impl SessionError {

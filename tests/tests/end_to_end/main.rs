@@ -7,6 +7,7 @@ mod bad_input;
 mod boto3;
 mod documents;
 mod other_clients;
+mod encryption;
 mod run_command;
 mod shell;
 mod stock_agent;
