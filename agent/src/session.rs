@@ -6,6 +6,7 @@
 //! full can still be repaired.
 
 mod channel_opening;
+mod data_key;
 mod default_user;
 mod ending;
 mod environment;

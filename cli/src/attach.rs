@@ -188,8 +188,9 @@ impl Attached<'_> {
                 self.end_of_input = None;
             }
             SessionEvent::Message(text) => {
-                self.writer
-                    .push(Stream::Out, Bytes::from(format!("{text}{}", self.line_end())));
+                // what the program writes to its output is all that a pipe of ours is to get
+                let text = format!("{text}{}", self.line_end());
+                self.writer.push(self.options.stderr, Bytes::from(text));
             }
             SessionEvent::Type(_) | SessionEvent::InputTaken => {}
             SessionEvent::Lost(reason) => {

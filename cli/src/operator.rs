@@ -10,15 +10,20 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Operator {
     api: ApiClient,
+    kms: ApiClient,
     credentials: Credentials,
 }
 
 impl Operator {
     pub(crate) fn new(settings: Settings) -> Self {
-        let http = HttpClient::new(settings.endpoint, settings.trust);
-        let user_agent = concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned();
+        let client = |endpoint| {
+            let http = HttpClient::new(endpoint, settings.trust.clone());
+            let user_agent = concat!("moorline/", env!("CARGO_PKG_VERSION")).to_owned();
+            ApiClient::new(http, settings.region.clone(), user_agent)
+        };
         Self {
-            api: ApiClient::new(http, settings.region, user_agent),
+            api: client(settings.endpoint),
+            kms: client(settings.kms_endpoint),
             credentials: settings.credentials,
         }
     }
@@ -29,6 +34,14 @@ impl Operator {
     /// No answer came, the service refused, or the answer has another shape.
     pub(crate) async fn call<O: Operation>(&self, input: &O::Input) -> Result<O::Output, CallError> {
         self.api.call::<O>(Some(&self.credentials), input).await
+    }
+
+    /// Calls an operation of KMS.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(crate) async fn call_kms<O: Operation>(&self, input: &O::Input) -> Result<O::Output, CallError> {
+        self.kms.call::<O>(Some(&self.credentials), input).await
     }
 
     pub(crate) fn credentials(&self) -> &Credentials {

@@ -39,6 +39,8 @@ struct SessionRequest {
     response: String,
     region: String,
     profile: Option<String>,
+    /// The node as the caller named it to StartSession.
+    target: Option<String>,
     endpoint: Option<String>,
     document: Option<String>,
 }
@@ -47,6 +49,8 @@ struct SessionRequest {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct StartSessionParameters {
+    /// The node as the caller named it.
+    target: Option<String>,
     document_name: Option<String>,
 }
 
@@ -132,14 +136,14 @@ fn parse(arguments: &[String], variable: impl Fn(&str) -> Option<String>) -> Req
         argument(0).to_owned()
     };
     let optional = |index| Some(argument(index).to_owned()).filter(|text| !text.is_empty());
+    let parameters = serde_json::from_str::<StartSessionParameters>(argument(4)).unwrap_or_default();
     Request::Session(SessionRequest {
         response,
         region: argument(1).to_owned(),
         profile: optional(3),
+        target: parameters.target,
         endpoint: optional(5),
-        document: serde_json::from_str::<StartSessionParameters>(argument(4))
-            .unwrap_or_default()
-            .document_name,
+        document: parameters.document_name,
     })
 }
 
@@ -168,7 +172,10 @@ async fn serve(request: &SessionRequest, speech: &mut Speech) -> Result<(), CliE
         "\nStarting session with SessionId: {}\n",
         grant.session_id
     ));
-    let link = Link::new(operator.clone(), trust, &grant.session_id);
+    let mut link = Link::new(operator.clone(), trust, &grant.session_id);
+    if let Some(target) = &request.target {
+        link = link.with_target(target);
+    }
     let mut client = match SessionClient::open(link, &grant).await {
         Ok(client) => client,
         Err(error) => {
@@ -324,6 +331,7 @@ mod tests {
                 response: RESPONSE.to_owned(),
                 region: "eu-central-1".to_owned(),
                 profile: profile.map(str::to_owned),
+                target: Some("mi-1".to_owned()),
                 endpoint: Some("https://h:1".to_owned()),
                 document: Some("AWS-StartSSHSession".to_owned()),
             })
@@ -349,6 +357,7 @@ mod tests {
             response: RESPONSE.to_owned(),
             region: "r".to_owned(),
             profile: None,
+            target: None,
             endpoint: None,
             document: None,
         });

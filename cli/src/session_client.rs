@@ -10,6 +10,7 @@
 //! client id), and the state machine sees to it that no byte is lost or repeated.
 
 mod connection;
+mod data_key;
 mod event;
 mod link;
 mod send_queue;
@@ -35,14 +36,17 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
+use self::{
+    data_key::{DataKeyError, MadeKey},
+    link::{MAX_PAYLOAD_BYTES, Resumed},
+    send_queue::SendQueue,
+};
 pub(crate) use self::{
     event::{SessionError, SessionEvent},
     link::{Grant, Link},
 };
-use self::{
-    link::{MAX_PAYLOAD_BYTES, Resumed},
-    send_queue::SendQueue,
-};
+
+use crate::error;
 
 /// Sent and not acknowledged, and received out of order: at most this much each.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -72,6 +76,8 @@ pub(crate) struct SessionClient {
     link: Link,
     channel: DataChannel,
     connection: Connection,
+    /// A data key is being made.
+    data_key: Option<BoxFuture<'static, Result<MadeKey, DataKeyError>>>,
     origin: Instant,
     timer: Pin<Box<Sleep>>,
     to_send: SendQueue,
@@ -106,6 +112,7 @@ impl SessionClient {
             link,
             channel: DataChannel::new(Role::Client, seed(), WINDOW_BYTES),
             connection: Connection::Over,
+            data_key: None,
             origin: now,
             timer: Box::pin(sleep_until(now)),
             to_send: SendQueue::default(),
@@ -196,6 +203,9 @@ impl SessionClient {
                 self.owes_input_taken = false;
                 return Poll::Ready(SessionEvent::InputTaken);
             }
+            if self.poll_data_key(cx) {
+                continue;
+            }
             let moved = match &mut self.connection {
                 Connection::Over => false,
                 Connection::Restoring(restoring) => match restoring.poll_unpin(cx) {
@@ -218,6 +228,21 @@ impl SessionClient {
             ready!(self.timer.poll_unpin(cx));
             self.on_time();
         }
+    }
+
+    /// Gives the state machine the data key that it asked for; returns whether it was there.
+    fn poll_data_key(&mut self, cx: &mut Context<'_>) -> bool {
+        let made = self.data_key.as_mut().map(|making| making.poll_unpin(cx));
+        let Some(Poll::Ready(result)) = made else {
+            return false;
+        };
+        self.data_key = None;
+        let now = self.now();
+        match result {
+            Ok((ciphertext, key)) => self.channel.provide_data_key(now, &ciphertext, &key),
+            Err(error) => self.channel.refuse_data_key(now, &error::chain(&error)),
+        }
+        true
     }
 
     /// Moves input into the state machine as far as there is room.
@@ -290,7 +315,15 @@ impl SessionClient {
                 }
                 SessionEvent::Type(session_type)
             }
-            Event::HandshakeFailed(text) => SessionEvent::Failed(SessionError::Handshake(text)),
+            Event::DataKeyWanted { key_id, challenge } => {
+                self.data_key = Some(self.link.data_key(key_id, challenge).boxed());
+                return;
+            }
+            Event::HandshakeFailed(text) => {
+                self.data_key = None;
+                SessionEvent::Failed(SessionError::Handshake(text))
+            }
+            Event::EncryptionBroken(text) => SessionEvent::Failed(SessionError::Encryption(text)),
             Event::Started(start) => {
                 if let Some(bytes) = start.moorline_max_payload_bytes {
                     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -307,7 +340,11 @@ impl SessionClient {
                 }
             }
             // an endpoint that pauses us knows why; a frame that breaks the protocol was dropped
-            Event::Paused | Event::SessionState(_) | Event::PeerMisbehaved(_) => return,
+            Event::Paused
+            | Event::SessionState(_)
+            | Event::PeerMisbehaved(_)
+            // not in this role
+            | Event::DecryptionWanted { .. } => return,
         };
         self.events.push_back(event);
     }

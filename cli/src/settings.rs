@@ -58,6 +58,8 @@ impl SettingsError {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
+    /// Where data keys of encrypted sessions are made.
+    pub(crate) kms_endpoint: Endpoint,
     pub(crate) region: String,
     pub(crate) credentials: Credentials,
     pub(crate) trust: Trust,
@@ -76,12 +78,13 @@ impl Settings {
     /// Something is missing or unusable; the error names it.
     pub(crate) fn load(profile: Option<&str>) -> Result<Self, SettingsError> {
         let environment = Environment::of_process(profile);
-        let endpoint = environment.endpoint()?;
+        let endpoint = Endpoint::parse(&environment.endpoint()?)?;
         let region = environment.region().ok_or(SettingsError::Missing {
             name: "AWS_DEFAULT_REGION",
         })?;
         Ok(Self {
-            endpoint: Endpoint::parse(&endpoint)?,
+            kms_endpoint: environment.kms_endpoint(&region, &endpoint)?,
+            endpoint,
             region,
             credentials: environment.credentials()?,
             trust: environment.trust()?,
@@ -105,6 +108,7 @@ impl Settings {
             None => Services::aws(region)?.endpoint(Service::Ssm).clone(),
         };
         Ok(Self {
+            kms_endpoint: environment.kms_endpoint(region, &endpoint)?,
             endpoint,
             region: region.to_owned(),
             credentials: environment.credentials()?,
@@ -145,6 +149,21 @@ impl<'a> Environment<'a> {
             .ok_or(SettingsError::Missing {
                 name: "AWS_ENDPOINT_URL",
             })
+    }
+
+    /// Beside an endpoint of ours KMS is at the same place; AWS's own has a host of its own, and callers name AWS's
+    /// endpoint of SSM even when the user has named none.
+    fn kms_endpoint(&self, region: &str, ssm: &Endpoint) -> Result<Endpoint, SettingsError> {
+        let named = self
+            .variable("AWS_ENDPOINT_URL_KMS")
+            .or_else(|| self.variable("AWS_ENDPOINT_URL"))
+            .or_else(|| self.configured("endpoint_url"));
+        if let Some(named) = named {
+            return Ok(Endpoint::parse(&named)?);
+        }
+        let aws = Services::aws(region).ok();
+        let of_aws = aws.filter(|services| services.endpoint(Service::Ssm) == ssm);
+        Ok(of_aws.map_or_else(|| ssm.clone(), |services| services.endpoint(Service::Kms).clone()))
     }
 
     fn region(&self) -> Option<String> {
@@ -295,6 +314,28 @@ mod tests {
             assert_eq!(e.endpoint().unwrap(), "https://special");
             assert_eq!(e.region().unwrap(), "local");
         });
+    }
+
+    #[test]
+    fn kms_is_where_it_is_said_to_be_or_beside_ssm() {
+        let home = tempfile::tempdir().unwrap();
+        let home = ("HOME", home.path().to_str().unwrap());
+        let kms = |variables: &[(&str, &str)], ssm: &str| {
+            let ssm = Endpoint::parse(ssm).unwrap();
+            let all = [&[home], variables].concat();
+            check(&all, None, |e| e.kms_endpoint("eu-west-1", &ssm).unwrap().url())
+        };
+        let (general, special) = (
+            ("AWS_ENDPOINT_URL", "https://general"),
+            ("AWS_ENDPOINT_URL_KMS", "https://special"),
+        );
+        assert_eq!(kms(&[general, special], "https://h:1"), "https://special");
+        assert_eq!(kms(&[general], "https://h:1"), "https://general");
+        assert_eq!(kms(&[], "https://h:1"), "https://h:1");
+        assert_eq!(
+            kms(&[], "https://ssm.eu-west-1.amazonaws.com"),
+            "https://kms.eu-west-1.amazonaws.com"
+        );
     }
 
     #[test]

@@ -36,12 +36,14 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
     let is_terminal = std::io::stdin().is_terminal();
     let asked = Asked::new(options, is_terminal && std::io::stdout().is_terminal());
     let reads_input = asked.reads_input;
-    let grant = start(&operator, options, asked).await?;
+    let target = pick::node(&operator, &options.node).await?;
+    let grant = start(&operator, &target, options, asked).await?;
     let link = Link::new(
         Some(Arc::clone(&operator)),
         operator.trust().clone(),
         &grant.session_id,
-    );
+    )
+    .with_target(&target);
     let mut client = match SessionClient::open(link, &grant).await {
         Ok(client) => client,
         Err(error) => {
@@ -113,10 +115,14 @@ impl Asked {
     }
 }
 
-async fn start(operator: &Operator, options: &ShellOptions, asked: Asked) -> Result<Grant, CliError> {
-    let target = pick::node(operator, &options.node).await?;
+async fn start(
+    operator: &Operator,
+    target: &str,
+    options: &ShellOptions,
+    asked: Asked,
+) -> Result<Grant, CliError> {
     let request = StartSessionRequest {
-        target: Some(target),
+        target: Some(target.to_owned()),
         document_name: asked.document,
         reason: options.reason.clone(),
         parameters: (!asked.parameters.is_empty()).then_some(asked.parameters),

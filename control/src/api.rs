@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod filters;
 mod inventory;
+mod kms;
 mod message_delivery;
 mod node;
 mod operator;
@@ -32,6 +33,7 @@ pub(crate) fn router() -> Router {
     let router = compliance::routes(router);
     let router = document::routes(router);
     let router = inventory::routes(router);
+    let router = kms::routes(router);
     let router = message_delivery::routes(router);
     let router = node::routes(router);
     let router = operator::routes(router);

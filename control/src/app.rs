@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use moorline_protocol::types::{InstanceId, SessionId};
 
 use crate::{
-    auth::MasterKey,
+    auth::{KmsKeys, MasterKey},
     server::{Bodies, Metrics},
     store::Store,
 };
@@ -90,6 +90,7 @@ pub(crate) struct App {
     pub(crate) bodies: Bodies,
     pub(crate) clock: Clock,
     pub(crate) keys: MasterKey,
+    pub(crate) kms: KmsKeys,
     pub(crate) metrics: Metrics,
     /// Region that clients sign for; any is accepted, this one is told to nodes.
     pub(crate) region: String,

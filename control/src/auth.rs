@@ -4,6 +4,7 @@ mod authenticate;
 mod authorize;
 mod channel_token;
 mod keys;
+mod kms_keys;
 mod principal;
 mod role_credentials;
 
@@ -11,6 +12,7 @@ pub(crate) use authenticate::*;
 pub(crate) use authorize::*;
 pub(crate) use channel_token::*;
 pub(crate) use keys::*;
+pub(crate) use kms_keys::*;
 pub(crate) use principal::*;
 #[cfg(test)]
 pub(crate) use role_credentials::ROLE_CREDENTIALS_LIFETIME_MILLIS;

@@ -3,6 +3,7 @@
 mod admin;
 mod body;
 mod certificate;
+mod kms_key_file;
 mod listener;
 mod metrics;
 mod peer_share;
@@ -99,6 +100,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let clock = Clock::system();
     let state_dir = StateDir::open(&settings.state_dir)?;
     let keys = state_dir.master_key()?;
+    let kms_path = settings.kms_key_file.clone();
+    let kms = kms_key_file::open(&kms_path.unwrap_or_else(|| state_dir.kms_key_path()))?;
     let authority = state_dir.authority()?;
     let certificate = ServerCertificate::issue(authority, settings.names.clone(), &clock)?;
     let store = Store::open(state_dir.path())
@@ -120,6 +123,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         bodies: Bodies::default(),
         clock,
         keys,
+        kms,
         metrics: Metrics::default(),
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,

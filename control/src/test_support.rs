@@ -16,7 +16,7 @@ use moorline_ssm::Operation;
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
-    auth::{MasterKey, Principal, Purpose},
+    auth::{KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
     store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
 };
@@ -113,6 +113,7 @@ impl TestApp {
                 move || steady.load(Ordering::SeqCst),
             ),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
+            kms: kms_keys(),
             metrics: Metrics::default(),
             region: "us-east-1".to_owned(),
             routing: channels,
@@ -149,6 +150,7 @@ impl TestApp {
             bodies: Bodies::default(),
             clock: app.clock.clone(),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
+            kms: kms_keys(),
             metrics: Metrics::default(),
             region: app.region.clone(),
             routing: Arc::clone(&app.routing),
@@ -296,6 +298,12 @@ pub(crate) fn administrator() -> Principal {
 fn wall_time(base: &AtomicU64, step: &AtomicI64) -> u64 {
     base.load(Ordering::SeqCst)
         .saturating_add_signed(step.load(Ordering::SeqCst))
+}
+
+/// The same for every endpoint, as a file that was kept would make them.
+fn kms_keys() -> KmsKeys {
+    let file = "moorline-kms-keys 1\n4dc7a5a6-6cdb-4e8a-9a43-7f4c2b1d0e9f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    KmsKeys::read(file).expect("a key of zeroes is a key")
 }
 
 fn transcripts(dir: PathBuf) -> TranscriptFiles {

@@ -18,8 +18,10 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod encryption;
 mod handshake;
 mod inbound;
+mod key_exchange;
 mod outbound;
 mod receive_window;
 mod rtt;
@@ -31,7 +33,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use self::{
-    handshake::Handshake,
+    encryption::{Encryption, OVERHEAD_BYTES},
+    handshake::{Handshake, WantedKey},
     outbound::{MAX_CONTINUATION_BYTES, MessageIds, cut, json},
     receive_window::ReceiveWindow,
     rtt::Rtt,
@@ -45,7 +48,10 @@ use crate::{
     time::Now,
 };
 
-pub use self::handshake::{CLIENT_VERSION, HandshakeOffer, NEWEST_MUX_VERSION};
+pub use self::{
+    encryption::{DataKey, encryption_context},
+    handshake::{CLIENT_VERSION, HandshakeOffer, NEWEST_MUX_VERSION},
+};
 
 /// Which end of the data channel this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,15 @@ pub enum Role {
     Agent,
     /// The reverse.
     Client,
+}
+
+impl Role {
+    fn other(self) -> Self {
+        match self {
+            Self::Agent => Self::Client,
+            Self::Client => Self::Agent,
+        }
+    }
 }
 
 /// Payload size that every peer takes, in bytes (client-wire §6.2 rule 3).
@@ -79,8 +94,26 @@ pub enum Event {
         session_type: String,
         customer_message: String,
     },
-    /// The handshake failed or timed out (15 s, agent role); the text is for the user.
+    /// The handshake failed, or a wait in it took longer than 15 s; the text is for the user.
     HandshakeFailed(String),
+    /// Client role: the session is to be encrypted. Have this key of KMS make a data key of [`DataKey::BYTES`] for the
+    /// [`encryption_context`] of the session and this challenge, and give it to [`DataChannel::provide_data_key`]; or
+    /// say why there is none, with [`DataChannel::refuse_data_key`]. There are 15 s for it.
+    DataKeyWanted {
+        key_id: String,
+        challenge: Option<String>,
+    },
+    /// Agent role: have KMS decrypt the client's data key for the [`encryption_context`] of the session and this
+    /// challenge, and give it to [`DataChannel::provide_decrypted_key`]; or say why there is none, with
+    /// [`DataChannel::refuse_data_key`]. There are 15 s for it.
+    DecryptionWanted {
+        key_id: String,
+        ciphertext: Vec<u8>,
+        challenge: Option<String>,
+    },
+    /// A message cannot be decrypted. Nothing is handed out or sent any more: the session must end. The text is for
+    /// the user.
+    EncryptionBroken(String),
     /// Stop reading the source; anything the peer sends, or a start, ends the pause. Only a start has an event:
     /// the rest shows in [`DataChannel::writable`].
     Paused,
@@ -123,6 +156,7 @@ pub struct DataChannel {
     peer_version: Option<String>,
     mux_version: u32,
     session_properties: Value,
+    encryption: Encryption,
     rtt: Rtt,
     send: SendWindow,
     receive: ReceiveWindow,
@@ -133,7 +167,8 @@ pub struct DataChannel {
 }
 
 impl DataChannel {
-    /// `seed` makes the message ids: they are SHA-256 of it and a counter, so one seed must not be used twice.
+    /// `seed` makes the message ids, the challenges of encryption and its first nonce: they are SHA-256 of it and a
+    /// counter. So it must be random, and must not be used twice.
     /// `window_bytes` bounds what is sent and not yet acknowledged, and what is buffered out of order; in both
     /// directions there are also at most 10,000 messages. What is sent is counted from the oldest unacknowledged
     /// message on, so that a peer with the same window never has to drop anything.
@@ -155,6 +190,7 @@ impl DataChannel {
             peer_version: None,
             mux_version: handshake::mux_version(None),
             session_properties: Value::Null,
+            encryption: Encryption::Off,
             rtt: Rtt::new(),
             send: SendWindow::default(),
             receive: ReceiveWindow::new(window_bytes),
@@ -228,7 +264,7 @@ impl DataChannel {
             .deadline()
             .is_some_and(|deadline| deadline <= now.monotonic)
         {
-            self.fail_handshake(handshake::TIMED_OUT.to_owned());
+            self.handshake_overdue();
         }
         if self.connected && !self.paused {
             self.send.timeout(now.monotonic, &self.rtt);
@@ -271,8 +307,10 @@ impl DataChannel {
         // a payload that ends at a character's border may be shorter than the largest
         let smallest_full = self.max_payload - MAX_CONTINUATION_BYTES;
         let messages = MAX_UNACKNOWLEDGED.saturating_sub(self.send.span());
-        self.window_bytes
-            .saturating_sub(self.send.span_bytes())
+        let free = self.window_bytes.saturating_sub(self.send.span_bytes());
+        let overhead = self.encryption.overhead(self.role, PayloadType::Output);
+        let pieces = free.div_ceil(smallest_full + overhead);
+        free.saturating_sub(pieces * overhead)
             .min(messages * smallest_full)
     }
 
@@ -287,11 +325,16 @@ impl DataChannel {
     /// 15 s for its answer, from now.
     pub fn start_handshake(&mut self, now: Now, offer: HandshakeOffer) {
         self.now = now;
-        let request = handshake::request(&offer);
+        let key = offer
+            .kms_key_id
+            .clone()
+            .map(|key_id| WantedKey::new(key_id, &self.ids.draw::<16>()));
+        let request = handshake::request(&offer, key.as_ref());
         self.session_properties = offer.properties;
         self.handshake = Handshake::Requested {
             since: now.monotonic,
             session_type: offer.session_type,
+            key,
         };
         self.push(PayloadType::HandshakeRequest, json(&request));
     }
@@ -306,9 +349,11 @@ impl DataChannel {
         self.advance();
     }
 
-    /// Largest payload to send, in bytes; 1024 until the peer is known to take more.
+    /// Largest payload to send, in bytes; 1024 until the peer is known to take more. Encryption comes on top of it,
+    /// with 28 bytes a payload: stock peers do the same.
     pub fn set_max_payload(&mut self, bytes: usize) {
-        self.max_payload = bytes.clamp(MAX_CONTINUATION_BYTES + 1, MAX_FRAME_BYTES - FRAME_HEADER_BYTES);
+        let largest = MAX_FRAME_BYTES - FRAME_HEADER_BYTES - OVERHEAD_BYTES;
+        self.max_payload = bytes.clamp(MAX_CONTINUATION_BYTES + 1, largest);
     }
 
     /// The next thing to do, until `None`: acknowledgements and control messages, then data, then events.
@@ -328,7 +373,7 @@ impl DataChannel {
             }
             return Some(Output::Event(event));
         }
-        if self.receive.due().is_none()
+        if (self.receive.due().is_none() || self.encryption.is_broken())
             && let Life::Closing(closed) = &self.life
         {
             let closed = closed.clone();
@@ -365,6 +410,11 @@ impl DataChannel {
     /// Bytes sent or queued that the peer has not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.send.unacknowledged_bytes()
+    }
+
+    /// Whether data is encrypted between the two ends.
+    pub fn is_encrypted(&self) -> bool {
+        self.encryption.is_on()
     }
 
     /// What the peer said its version is, in the handshake: an agent chooses features by the client's.

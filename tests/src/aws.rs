@@ -68,7 +68,15 @@ impl Aws {
     /// # Errors
     /// It does not end.
     pub async fn ssm(&self, arguments: &[&str]) -> Result<Finished> {
-        let mut all = vec!["ssm"];
+        self.service("ssm", arguments).await
+    }
+
+    /// Runs `aws SERVICE ARGUMENTS --output json`.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn service(&self, service: &str, arguments: &[&str]) -> Result<Finished> {
+        let mut all = vec![service];
         all.extend(arguments);
         all.extend(["--output", "json"]);
         run(&self.aws, &all, &self.environment, None, LIMIT).await

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use moorline_ssm::Operation;
 
-use crate::{HttpClient, HttpError, Response, unix_millis};
+use crate::{HttpClient, HttpError, Response, Service, unix_millis};
 
 /// The endpoint refused a call, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,10 +85,10 @@ impl ApiClient {
     ) -> Result<O::Output, CallError> {
         let body = Bytes::from(O::encode_input(input));
         let target = format!("{}.{}", O::PREFIX, O::NAME);
-        let service = if O::PREFIX == "EC2WindowsMessageDeliveryService" {
-            "ec2messages"
-        } else {
-            "ssm"
+        let service = match O::PREFIX {
+            "EC2WindowsMessageDeliveryService" => Service::Ec2Messages,
+            "TrentService" => Service::Kms,
+            _ => Service::Ssm,
         };
         let authority = self.http.endpoint().authority();
         let mut headers = vec![
@@ -99,7 +99,7 @@ impl ApiClient {
         if let Some(credentials) = credentials {
             let scope = SigningScope {
                 region: &self.region,
-                service,
+                service: service.as_str(),
                 unix_millis: unix_millis(),
             };
             let borrowed = borrow(&headers);

@@ -111,6 +111,7 @@ pub enum Service {
     Ssm,
     SsmMessages,
     Ec2Messages,
+    Kms,
 }
 
 impl Service {
@@ -120,6 +121,7 @@ impl Service {
             Self::Ssm => "ssm",
             Self::SsmMessages => "ssmmessages",
             Self::Ec2Messages => "ec2messages",
+            Self::Kms => "kms",
         }
     }
 }
@@ -130,6 +132,7 @@ pub struct Services {
     ssm: Endpoint,
     ssm_messages: Endpoint,
     ec2_messages: Endpoint,
+    kms: Endpoint,
 }
 
 impl Services {
@@ -138,7 +141,8 @@ impl Services {
         Self {
             ssm: endpoint.clone(),
             ssm_messages: endpoint.clone(),
-            ec2_messages: endpoint,
+            ec2_messages: endpoint.clone(),
+            kms: endpoint,
         }
     }
 
@@ -170,6 +174,7 @@ impl Services {
             ssm: host(Service::Ssm)?,
             ssm_messages: host(Service::SsmMessages)?,
             ec2_messages: host(Service::Ec2Messages)?,
+            kms: host(Service::Kms)?,
         })
     }
 
@@ -179,6 +184,7 @@ impl Services {
             Service::Ssm => &self.ssm,
             Service::SsmMessages => &self.ssm_messages,
             Service::Ec2Messages => &self.ec2_messages,
+            Service::Kms => &self.kms,
         }
     }
 }
@@ -236,6 +242,10 @@ mod tests {
         assert_eq!(
             host("us-isob-east-1", Service::Ec2Messages),
             "ec2messages.us-isob-east-1.sc2s.sgov.gov"
+        );
+        assert_eq!(
+            host("eu-central-1", Service::Kms),
+            "kms.eu-central-1.amazonaws.com"
         );
         assert!(Services::aws("eu central").is_err());
     }

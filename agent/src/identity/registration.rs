@@ -224,7 +224,16 @@ impl Registration {
 
     /// A client of the SSM API for this node.
     pub(crate) fn api_client(&self) -> ApiClient {
-        let http = HttpClient::new(self.services.endpoint(Service::Ssm).clone(), self.trust.clone());
+        self.client_of(Service::Ssm)
+    }
+
+    /// A client of KMS for this node.
+    pub(crate) fn kms_client(&self) -> ApiClient {
+        self.client_of(Service::Kms)
+    }
+
+    fn client_of(&self, service: Service) -> ApiClient {
+        let http = HttpClient::new(self.services.endpoint(service).clone(), self.trust.clone());
         ApiClient::new(
             http,
             self.region.clone(),

@@ -15,10 +15,6 @@ use super::{environment::Environment, login::LoginUser};
 pub(super) enum ProgramError {
     #[error("session type {0} is not supported yet by this node")]
     UnsupportedType(&'static str),
-    #[error(
-        "the session document asks for encryption with a KMS key, which is not supported yet by this node"
-    )]
-    UnsupportedEncryption,
     #[error("the session document has no commands for Linux (properties.linux.commands)")]
     NoCommands,
     #[error("a quote in the command is not closed, or its last character is a backslash")]
@@ -59,9 +55,6 @@ impl Wanted {
     /// # Errors
     /// This node cannot serve such a session.
     pub(super) fn from_plan(plan: &SessionPlan) -> Result<Self, ProgramError> {
-        if !plan.kms_key_id.is_empty() {
-            return Err(ProgramError::UnsupportedEncryption);
-        }
         match plan.session_type {
             SessionType::StandardStream => Ok(Self::LoginShell),
             SessionType::InteractiveCommands => Self::commands(&plan.properties),
@@ -293,9 +286,6 @@ mod tests {
             refused.to_string(),
             "session type Port is not supported yet by this node"
         );
-        let encrypted = json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream",
-                               "inputs": {"kmsKeyId": "alias/k"}});
-        assert_eq!(wanted(encrypted), Err(ProgramError::UnsupportedEncryption));
     }
 
     #[test]

@@ -6,10 +6,11 @@
 mod output;
 mod peer;
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, sync::Arc};
 
+use futures_util::future::BoxFuture;
 use moorline_protocol::{
-    channel::{DataChannel, HandshakeOffer},
+    channel::{DataChannel, DataKey, HandshakeOffer},
     message::PayloadType,
     time::Now,
     types::SessionId,
@@ -21,6 +22,7 @@ use tokio::{
 
 use self::peer::MAX_TYPED_BYTES;
 use super::{
+    data_key::{DataKeyError, KeyService},
     ending::{Action, Ending, Facts, Peer},
     link::{Link, LinkEvent},
     login_record::{LastRecord, LoginRecord},
@@ -79,6 +81,7 @@ pub(super) enum Order {
 /// What happened.
 enum Happening {
     Child,
+    DataKey(Result<DataKey, DataKeyError>),
     Link(LinkEvent),
     Rest,
     Shown(io::Result<(PayloadType, usize)>),
@@ -100,6 +103,7 @@ pub(super) struct Parts {
     pub(super) members: Members,
     /// What is asked of the client before anything else, if anything is.
     pub(super) handshake: Option<HandshakeOffer>,
+    pub(super) key_service: Arc<KeyService>,
     /// In utmp and wtmp.
     pub(super) record: Option<LoginRecord>,
     pub(super) transcript: Option<Transcript>,
@@ -119,6 +123,10 @@ pub(super) struct ShellSession {
     exit_code: Option<i32>,
     order: Option<Order>,
     last_record: Option<LastRecord>,
+    /// A handshake is to come or under way: the output waits for its end.
+    is_handshaking: bool,
+    /// The data key is being decrypted.
+    decryption: Option<BoxFuture<'static, Result<DataKey, DataKeyError>>>,
     output_ended: bool,
     exit_code_told: bool,
     paused: bool,
@@ -134,8 +142,10 @@ impl ShellSession {
     pub(super) fn new(mut parts: Parts) -> Self {
         let typed = VecDeque::from(std::mem::take(&mut parts.profile));
         Self {
-            parts,
             started: Instant::now(),
+            is_handshaking: parts.handshake.is_some(),
+            parts,
+            decryption: None,
             typed,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             size: Size::default(),
@@ -206,6 +216,7 @@ impl ShellSession {
         let room = self.room();
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
+        let decryption = self.decryption.as_mut();
         let Parts {
             link, io, transcript, ..
         } = &mut self.parts;
@@ -216,6 +227,7 @@ impl ShellSession {
             _ = signals.terminate.recv() => Happening::Terminate,
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
+            key = decrypted(decryption) => Happening::DataKey(key),
             written = io.write(typed), if !typed.is_empty() => Happening::Typed(written),
             () = progress(transcript.as_mut()) => Happening::Transcript,
             () = until(timer_at) => Happening::Timer,
@@ -230,6 +242,7 @@ impl ShellSession {
                 self.exit_code = self.parts.process.exit_code();
                 reap_orphans(self.parts.process.pid());
             }
+            Happening::DataKey(result) => self.on_data_key(result),
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => shrink(),
             Happening::Shown(read) => self.on_output(read),
@@ -269,6 +282,8 @@ impl ShellSession {
         let recording = transcript.map_or(READ_BYTES, Transcript::room);
         // After an order nobody sees the output any more, but programs must be able to write their last words.
         let window = match self.order {
+            // the channel is writable as long as it does not know that there will be a handshake
+            None if self.is_handshaking => 0,
             None => self.parts.channel.writable(),
             Some(_) => READ_BYTES,
         };
@@ -322,7 +337,7 @@ impl ShellSession {
 
     fn next_action(&mut self) -> Option<Action> {
         let now = self.started.elapsed();
-        let (ended, ordered) = (self.exit_code.is_some(), self.order.is_some());
+        let (ended, ordered) = (self.shell_ended(), self.order.is_some());
         if self.ending.looks_for_processes(now, ended, ordered) {
             let process = &self.parts.process;
             self.parts.members.look(process.pid(), process.keeper());
@@ -331,9 +346,14 @@ impl ShellSession {
         self.ending.advance(now, &facts)
     }
 
+    /// A shell that ended before its client could see anything ends for us when the handshake has.
+    fn shell_ended(&self) -> bool {
+        self.exit_code.is_some() && !self.is_handshaking
+    }
+
     fn facts(&self) -> Facts {
         Facts {
-            shell_ended: self.exit_code.is_some(),
+            shell_ended: self.shell_ended(),
             ordered: self.order.is_some(),
             processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
@@ -399,6 +419,15 @@ impl ShellSession {
 async fn progress(transcript: Option<&mut Transcript>) {
     match transcript {
         Some(transcript) => transcript.progress().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn decrypted(
+    decryption: Option<&mut BoxFuture<'static, Result<DataKey, DataKeyError>>>,
+) -> Result<DataKey, DataKeyError> {
+    match decryption {
+        Some(decryption) => decryption.await,
         None => std::future::pending().await,
     }
 }

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
+    data_key::KeyService,
     environment::{Environment, plain_operator},
     link::Link,
     login::{Login, LoginError, LoginUser, UserRequest},
@@ -225,6 +226,11 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         Transcript::new(Arc::new(place), recorder)
     });
     let is_moorline = registration.is_moorline;
+    let key_service = Arc::new(KeyService {
+        registration: Arc::clone(&registration),
+        credentials: Arc::clone(&credentials),
+        session_id: session_id.clone(),
+    });
     let link = Link::new(Arc::new(ChannelOpening {
         registration,
         credentials,
@@ -239,6 +245,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         process,
         members: Members::new(task.settings.linger),
         handshake: handshake(&plan, is_moorline),
+        key_service,
         record,
         transcript,
         profile: typed_profile(&plan),
@@ -272,16 +279,20 @@ async fn start_program(
     Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch))))
 }
 
-/// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells.
+/// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells, unless they
+/// are to be encrypted. Port sessions never are.
 fn handshake(plan: &SessionPlan, is_moorline: bool) -> Option<HandshakeOffer> {
     let offer = HandshakeOffer {
         agent_version: AGENT_VERSION.to_owned(),
         session_type: plan.session_type.as_str().to_owned(),
         ..HandshakeOffer::default()
     };
+    let kms_key_id = Some(plan.kms_key_id.clone()).filter(|id| !id.is_empty());
     match plan.session_type {
-        SessionType::StandardStream | SessionType::InteractiveCommands => None,
-        SessionType::NonInteractiveCommands => Some(offer),
+        SessionType::StandardStream | SessionType::InteractiveCommands if kms_key_id.is_none() => None,
+        SessionType::StandardStream
+        | SessionType::InteractiveCommands
+        | SessionType::NonInteractiveCommands => Some(HandshakeOffer { kms_key_id, ..offer }),
         SessionType::Port => Some(HandshakeOffer {
             properties: texts(&plan.properties).into(),
             moorline_mux_version: is_moorline.then_some(NEWEST_MUX_VERSION),

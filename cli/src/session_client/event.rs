@@ -36,6 +36,8 @@ pub(crate) enum SessionError {
     Handshake(String),
     #[error("the node's data makes no sense")]
     Multiplexing(#[from] MuxError),
+    #[error("the session is not safe any more: {0}")]
+    Encryption(String),
 }
 
 impl SessionError {

@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
-use super::SessionError;
+use super::{
+    SessionError,
+    data_key::{self, DataKeyError, MadeKey},
+};
 use crate::operator::{Operator, is_passing};
 
 /// The largest payload that we take and send, in bytes.
@@ -43,6 +46,8 @@ pub(crate) struct Link {
     operator: Option<Arc<Operator>>,
     trust: Trust,
     session_id: String,
+    /// The node, to which data keys are bound; unknown to some callers.
+    target: Option<String>,
     /// The same for all connections of this process: so the endpoint knows that numbers go on.
     client_id: String,
 }
@@ -60,8 +65,31 @@ impl Link {
             operator,
             trust,
             session_id: session_id.to_owned(),
+            target: None,
             client_id: Uuid::new_v4().to_string(),
         }
+    }
+
+    /// The same, to a session on this node: its plain id.
+    #[must_use]
+    pub(crate) fn with_target(mut self, target: &str) -> Self {
+        self.target = Some(target.to_owned());
+        self
+    }
+
+    /// Has a data key made for the session.
+    pub(super) fn data_key(
+        &self,
+        key_id: String,
+        challenge: Option<String>,
+    ) -> impl Future<Output = Result<MadeKey, DataKeyError>> + use<> {
+        let wanted = data_key::Wanted {
+            key_id,
+            session_id: self.session_id.clone(),
+            target: self.target.clone(),
+            challenge,
+        };
+        data_key::make(self.operator.clone(), wanted)
     }
 
     /// Opens the websocket and sends the open message.

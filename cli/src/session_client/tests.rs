@@ -111,6 +111,7 @@ impl TestEndpoint {
     async fn client(&self) -> SessionClient {
         let operator = Operator::new(Settings {
             endpoint: Endpoint::parse(&self.api_url).unwrap(),
+            kms_endpoint: Endpoint::parse(&self.api_url).unwrap(),
             region: "local".to_owned(),
             credentials: Credentials {
                 access_key_id: "AKIA".to_owned(),
@@ -500,7 +501,7 @@ async fn a_port_session_is_recognised() {
             agent_version: "3.3.0.0".to_owned(),
             session_type: "Port".to_owned(),
             properties: serde_json::json!({ "portNumber": "22" }),
-            moorline_mux_version: None,
+            ..HandshakeOffer::default()
         };
         node.channel.start_handshake(now, offer);
         node.send(&mut socket, &mut &[][..], usize::MAX).await;

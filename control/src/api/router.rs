@@ -97,6 +97,7 @@ fn action(prefix: &str, name: &str) -> String {
     let service = match prefix {
         "AmazonSSM" => "ssm",
         "EC2WindowsMessageDeliveryService" => "ec2messages",
+        "TrentService" => "kms",
         _ => "moorline",
     };
     format!("{service}:{name}")

@@ -13,9 +13,15 @@ pub(crate) enum Resource {
     Activation(String),
     Command(String),
     Document(String),
+    /// A key of our KMS.
+    Key(String),
     Node(String),
     Operator(String),
     Session(String),
+    /// A data key that is bound to a session on this node.
+    SessionKey {
+        node: String,
+    },
 }
 
 /// Ids and names come from the request, before it is validated.
@@ -26,9 +32,11 @@ impl std::fmt::Display for Resource {
             Self::Activation(id) => write!(f, "activation: {}", shown(id)),
             Self::Command(id) => write!(f, "command: {}", shown(id)),
             Self::Document(name) => write!(f, "document: {}", shown(name)),
+            Self::Key(id) => write!(f, "key: {}", shown(id)),
             Self::Node(id) => write!(f, "managed node: {}", shown(id)),
             Self::Operator(name) => write!(f, "operator: {}", shown(name)),
             Self::Session(id) => write!(f, "session: {}", shown(id)),
+            Self::SessionKey { node } => write!(f, "data key of a session on managed node: {}", shown(node)),
         }
     }
 }
@@ -45,7 +53,9 @@ pub(crate) struct Denied {
 /// May `principal` perform `action` (`ssm:SendCommand`, `ssmmessages:OpenDataChannel`, …) on `resource`?
 pub(crate) fn authorize(principal: &Principal, action: &str, resource: &Resource) -> Result<(), Denied> {
     let allowed = match principal {
-        Principal::Administrator { .. } => !belongs_to_node_key(action),
+        Principal::Administrator { .. } => {
+            !belongs_to_node_key(action) && !matches!(resource, Resource::SessionKey { .. })
+        }
         Principal::Anonymous => action == "ssm:RegisterManagedInstance",
         Principal::Node(id) => node_may(id, action, resource),
         Principal::NodeKey(_) => belongs_to_node_key(action),
@@ -86,6 +96,8 @@ fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
             | "moorline:PutTranscript",
             Resource::Node(node),
         ) => node == id.as_str(),
+        // It asks as well whether the session is the caller's.
+        ("kms:Decrypt", Resource::SessionKey { node }) => node == id.as_str(),
         // These name a message, whose id carries no right: nothing is kept or changed by them.
         ("ec2messages:AcknowledgeMessage" | "ec2messages:FailMessage" | "ec2messages:SendReply", Resource::Any)
         | ("ssm:DescribeDocument" | "ssm:GetDocument", Resource::Document(_)) => true,
@@ -131,6 +143,38 @@ mod tests {
             for resource in [Resource::Any, Resource::Node(SELF.to_owned())] {
                 assert!(authorize(&node(), action, &resource).is_err(), "{action}");
             }
+        }
+    }
+
+    #[test]
+    fn a_sessions_data_key_is_opened_by_its_node_and_by_no_administrator() {
+        let administrator = Principal::Administrator {
+            access_key_id: "AKIA".to_owned(),
+            user_name: "admin".to_owned(),
+        };
+        let bound = |node: &str| Resource::SessionKey {
+            node: node.to_owned(),
+        };
+        let key = Resource::Key("alias/moorline".to_owned());
+        assert_eq!(authorize(&node(), "kms:Decrypt", &bound(SELF)), Ok(()));
+        for (principal, action, resource) in [
+            (&administrator, "kms:Decrypt", &bound(SELF)),
+            (&node(), "kms:Decrypt", &bound(OTHER)),
+            (&node(), "kms:Decrypt", &key),
+            (&node(), "kms:GenerateDataKey", &key),
+            (
+                &Principal::NodeKey(SELF.parse().unwrap()),
+                "kms:Decrypt",
+                &bound(SELF),
+            ),
+        ] {
+            assert!(
+                authorize(principal, action, resource).is_err(),
+                "{principal:?} {action}"
+            );
+        }
+        for action in ["kms:Decrypt", "kms:GenerateDataKey"] {
+            assert_eq!(authorize(&administrator, action, &key), Ok(()));
         }
     }
 

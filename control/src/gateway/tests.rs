@@ -1,6 +1,7 @@
 //! The gateway over real sockets: a node and a client made by hand, the operations called in-process.
 
 mod channels;
+mod encryption;
 mod peer;
 mod sessions;
 mod transcripts;

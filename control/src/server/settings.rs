@@ -36,6 +36,9 @@ struct ServeArguments {
     /// Region that clients are told to sign for
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     region: String,
+    /// File with the keys that encrypt sessions; the first start makes it [default: kms.key in the state directory]
+    #[arg(long, value_name = "PATH")]
+    kms_key_file: Option<PathBuf>,
 }
 
 /// What `serve` is to do.
@@ -46,6 +49,8 @@ pub(super) struct Settings {
     /// Never empty; the first one stands in the URL given to clients.
     pub(super) names: Vec<String>,
     pub(super) region: String,
+    /// Elsewhere than in the state directory.
+    pub(super) kms_key_file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -64,6 +69,7 @@ impl Settings {
             listen: serve.listen,
             names,
             region: serve.region,
+            kms_key_file: serve.kms_key_file,
         })
     }
 

@@ -132,6 +132,11 @@ impl StateDir {
         Ok(authority)
     }
 
+    /// Where the keys of our KMS are, unless their owner wants them elsewhere.
+    pub(super) fn kms_key_path(&self) -> PathBuf {
+        self.path.join("kms.key")
+    }
+
     pub(super) fn authority_certificate_path(&self) -> PathBuf {
         self.path.join("ca.pem")
     }
@@ -153,7 +158,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateDi
 }
 
 /// The file's content, or `None` if there is no file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, StateDirError> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StateDirError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::message::{
@@ -17,15 +18,16 @@ pub const CLIENT_VERSION: &str = "1.2.764.0";
 pub(super) const TIMED_OUT: &str =
     "Handshake timed out. Please ensure that you have the latest version of the session manager plugin.";
 
-const ACTION_SESSION_TYPE: &str = "SessionType";
+pub(super) const ACTION_SESSION_TYPE: &str = "SessionType";
+pub(super) const ACTION_ENCRYPTION: &str = "KMSEncryption";
 const SESSION_TYPES: [&str; 4] = [
     "Standard_Stream",
     "InteractiveCommands",
     "NonInteractiveCommands",
     "Port",
 ];
-const STATUS_SUCCESS: i64 = 1;
-const STATUS_FAILED: i64 = 2;
+pub(super) const STATUS_SUCCESS: i64 = 1;
+pub(super) const STATUS_FAILED: i64 = 2;
 const STATUS_UNSUPPORTED: i64 = 3;
 
 /// Where the handshake stands.
@@ -37,10 +39,36 @@ pub(super) enum Handshake {
     Requested {
         since: Duration,
         session_type: String,
+        /// Encryption is asked for.
+        key: Option<WantedKey>,
+    },
+    /// Agent: the driver has the client's data key decrypted.
+    Decrypting {
+        began: Duration,
+        since: Duration,
+        session_type: String,
+        key_id: String,
+    },
+    /// Agent: the client is to prove that it has the same keys.
+    Challenged {
+        began: Duration,
+        since: Duration,
+        session_type: String,
+        key_id: String,
+        probe: [u8; PROBE_BYTES],
+    },
+    /// Client: the driver gets a data key; then the answer is sent.
+    KeyWanted {
+        since: Duration,
+        session_type: String,
+        response: HandshakeResponse,
+        challenge: Option<String>,
     },
     /// Client: the request is answered, and the agent has not yet said that it is content.
     Answered {
         session_type: String,
+        /// Whether the agent may still ask for a proof of the keys, which it does once.
+        may_challenge: bool,
     },
     Done,
     Failed,
@@ -50,16 +78,77 @@ impl Handshake {
     /// Whether session data must wait. After a failure it waits for ever: the session is about to end.
     pub(super) fn holds_data(&self) -> bool {
         match self {
-            Self::Requested { .. } | Self::Answered { .. } | Self::Failed => true,
+            Self::Requested { .. }
+            | Self::Decrypting { .. }
+            | Self::Challenged { .. }
+            | Self::KeyWanted { .. }
+            | Self::Answered { .. }
+            | Self::Failed => true,
             Self::Idle | Self::Done => false,
         }
     }
 
-    /// Agent: when the client's answer is overdue.
+    /// When what is waited for is overdue: each wait has its own time.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self {
-            Self::Requested { since, .. } => Some(since.saturating_add(TIME_LIMIT)),
+            Self::Requested { since, .. }
+            | Self::Decrypting { since, .. }
+            | Self::Challenged { since, .. }
+            | Self::KeyWanted { since, .. } => Some(since.saturating_add(TIME_LIMIT)),
             Self::Idle | Self::Answered { .. } | Self::Done | Self::Failed => None,
+        }
+    }
+
+    /// What to say when it is overdue.
+    pub(super) fn overdue(&self) -> &'static str {
+        match self {
+            Self::Decrypting { .. } => "The data key of the session was not decrypted within 15 seconds.",
+            Self::Challenged { .. } => {
+                "The client did not answer the encryption challenge within 15 seconds."
+            }
+            Self::KeyWanted { .. } => "no data key was made within 15 seconds",
+            _ => TIMED_OUT,
+        }
+    }
+}
+
+/// How long the proof of the keys is.
+pub(super) const PROBE_BYTES: usize = 64;
+
+/// The key of KMS that an agent wants a session to be encrypted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WantedKey {
+    pub(super) key_id: String,
+    /// Random text that the data key is to be bound to; agents before 2023 have none.
+    pub(super) challenge: Option<String>,
+}
+
+impl WantedKey {
+    pub(super) fn new(key_id: String, challenge: &[u8]) -> Self {
+        Self {
+            key_id,
+            challenge: Some(STANDARD.encode(challenge)),
+        }
+    }
+
+    fn read(parameters: &Value) -> Option<Self> {
+        let text = |name| parameters.get(name).and_then(Value::as_str);
+        Some(Self {
+            key_id: text("KMSKeyId").filter(|id| !id.is_empty())?.to_owned(),
+            challenge: text("Challenge")
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
+        })
+    }
+
+    fn action(&self) -> RequestedClientAction {
+        let mut parameters = json!({ "KMSKeyId": self.key_id });
+        if let (Some(members), Some(challenge)) = (parameters.as_object_mut(), &self.challenge) {
+            members.insert("Challenge".to_owned(), challenge.as_str().into());
+        }
+        RequestedClientAction {
+            action_type: ACTION_ENCRYPTION.to_owned(),
+            action_parameters: parameters,
         }
     }
 }
@@ -86,6 +175,8 @@ pub struct HandshakeOffer {
     pub properties: Value,
     /// Ours, for endpoints of ours: the newest version of multiplexing that this agent speaks.
     pub moorline_mux_version: Option<u32>,
+    /// The key of KMS that the session is to be encrypted with.
+    pub kms_key_id: Option<String>,
 }
 
 /// The version of multiplexing that every peer speaks.
@@ -101,13 +192,16 @@ pub(super) fn mux_version(said: Option<u32>) -> u32 {
 }
 
 /// Agent: what is asked of the client.
-pub(super) fn request(offer: &HandshakeOffer) -> HandshakeRequest {
+pub(super) fn request(offer: &HandshakeOffer, key: Option<&WantedKey>) -> HandshakeRequest {
+    let session_type = RequestedClientAction {
+        action_type: ACTION_SESSION_TYPE.to_owned(),
+        action_parameters: json!({ "SessionType": offer.session_type, "Properties": offer.properties }),
+    };
     HandshakeRequest {
         agent_version: offer.agent_version.clone(),
-        requested_client_actions: vec![RequestedClientAction {
-            action_type: ACTION_SESSION_TYPE.to_owned(),
-            action_parameters: json!({ "SessionType": offer.session_type, "Properties": offer.properties }),
-        }],
+        requested_client_actions: std::iter::once(session_type)
+            .chain(key.map(WantedKey::action))
+            .collect(),
         moorline_mux_version: offer.moorline_mux_version,
     }
 }
@@ -117,6 +211,8 @@ pub(super) struct Answer {
     pub(super) response: HandshakeResponse,
     pub(super) session_type: String,
     pub(super) properties: Value,
+    /// Encryption is asked for: its action in the response waits for a data key.
+    pub(super) key: Option<WantedKey>,
     /// An action that this client cannot do, for the user.
     pub(super) failure: Option<String>,
 }
@@ -132,32 +228,11 @@ pub(super) fn answer(request: &HandshakeRequest) -> Answer {
         },
         session_type: String::new(),
         properties: Value::Null,
+        key: None,
         failure: None,
     };
     for action in &request.requested_client_actions {
-        let (action_status, error) = if action.action_type == ACTION_SESSION_TYPE {
-            let session_type = action
-                .action_parameters
-                .get("SessionType")
-                .and_then(Value::as_str);
-            let session_type = session_type.unwrap_or_default();
-            session_type.clone_into(&mut answer.session_type);
-            answer.properties = action
-                .action_parameters
-                .get("Properties")
-                .cloned()
-                .unwrap_or(Value::Null);
-            if SESSION_TYPES.contains(&session_type) {
-                (STATUS_SUCCESS, String::new())
-            } else {
-                (STATUS_FAILED, format!("Unknown session type {session_type}"))
-            }
-        } else {
-            (
-                STATUS_UNSUPPORTED,
-                format!("Unsupported action {}", action.action_type),
-            )
-        };
+        let (action_status, error) = answer.process(action);
         if answer.failure.is_none() && action_status != STATUS_SUCCESS {
             answer.failure = Some(error.clone());
         }
@@ -172,6 +247,83 @@ pub(super) fn answer(request: &HandshakeRequest) -> Answer {
             });
     }
     answer
+}
+
+impl Answer {
+    /// Status and text of one action.
+    fn process(&mut self, action: &RequestedClientAction) -> (i64, String) {
+        let parameters = &action.action_parameters;
+        match action.action_type.as_str() {
+            ACTION_SESSION_TYPE => {
+                let session_type = parameters.get("SessionType").and_then(Value::as_str);
+                let session_type = session_type.unwrap_or_default();
+                session_type.clone_into(&mut self.session_type);
+                self.properties = parameters.get("Properties").cloned().unwrap_or(Value::Null);
+                if SESSION_TYPES.contains(&session_type) {
+                    (STATUS_SUCCESS, String::new())
+                } else {
+                    (STATUS_FAILED, format!("Unknown session type {session_type}"))
+                }
+            }
+            ACTION_ENCRYPTION if self.key.is_some() => {
+                (STATUS_FAILED, encryption_failure("it is asked for twice"))
+            }
+            ACTION_ENCRYPTION => {
+                self.key = WantedKey::read(parameters);
+                if self.key.is_some() {
+                    (STATUS_SUCCESS, String::new())
+                } else {
+                    (STATUS_FAILED, encryption_failure("no key is named"))
+                }
+            }
+            other => (STATUS_UNSUPPORTED, format!("Unsupported action {other}")),
+        }
+    }
+}
+
+/// Client: what the user and the node are told when there will be no encryption.
+pub(super) fn encryption_failure(why: &str) -> String {
+    format!("Failed to process action {ACTION_ENCRYPTION}: {why}")
+}
+
+/// Client: writes into the response what became of the data key.
+pub(super) fn set_encryption_result(response: &mut HandshakeResponse, result: Result<Value, String>) {
+    let actions = response.processed_client_actions.iter_mut();
+    for action in actions.filter(|action| action.action_type == ACTION_ENCRYPTION) {
+        match &result {
+            Ok(value) => action.action_result = value.clone(),
+            Err(error) => {
+                action.action_status = STATUS_FAILED;
+                action.error.clone_from(error);
+            }
+        }
+    }
+}
+
+/// Client: the result of the encryption action.
+pub(super) fn encryption_result(ciphertext: &[u8], challenge: Option<&str>) -> Value {
+    let mut result = json!({ "KMSCipherTextKey": STANDARD.encode(ciphertext), "KMSCipherTextHash": null });
+    if let (Some(members), Some(_)) = (result.as_object_mut(), challenge) {
+        members.insert("ChallengeAcknowledgement".to_owned(), true.into());
+    }
+    result
+}
+
+/// Agent: the data key in a response that was judged, and whether it is bound to the challenge. `None`: there is none.
+pub(super) fn data_key_of(response: &HandshakeResponse) -> Option<(Vec<u8>, bool)> {
+    let action = response
+        .processed_client_actions
+        .iter()
+        .find(|action| action.action_type == ACTION_ENCRYPTION)?;
+    let ciphertext = action.action_result.get("KMSCipherTextKey")?.as_str()?;
+    let acknowledged = action.action_result.get("ChallengeAcknowledgement");
+    Some((
+        STANDARD
+            .decode(ciphertext)
+            .ok()
+            .filter(|bytes| !bytes.is_empty())?,
+        acknowledged.and_then(Value::as_bool).unwrap_or(false),
+    ))
 }
 
 /// Agent: whether the client has done all that was asked.

@@ -14,7 +14,7 @@ const MAX_CONTROL: usize = 10_000;
 /// A character of UTF-8 has at most this many bytes after its first.
 pub(super) const MAX_CONTINUATION_BYTES: usize = 3;
 
-/// Makes message ids from a seed, which is as good as random to whoever does not know the seed.
+/// Makes message ids, and what else must be random, from a seed: as good as random to whoever does not know it.
 #[derive(Debug)]
 pub(super) struct MessageIds {
     seed: [u8; 32],
@@ -27,13 +27,18 @@ impl MessageIds {
     }
 
     fn next(&mut self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.draw()).into_uuid()
+    }
+
+    /// Bytes that were never drawn before, at most 32. What was drawn tells nothing of what will be.
+    pub(super) fn draw<const N: usize>(&mut self) -> [u8; N] {
+        const { assert!(N <= digest::SHA256_OUTPUT_LEN) };
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&self.seed);
         context.update(&self.counter.to_be_bytes());
         self.counter = self.counter.wrapping_add(1);
         let bytes = context.finish();
-        let bytes = bytes.as_ref().first_chunk().copied().unwrap_or_default();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        bytes.as_ref().first_chunk().copied().unwrap_or([0; N])
     }
 }
 
@@ -45,6 +50,7 @@ impl DataChannel {
             Role::Agent => (MessageType::OutputStreamData, FLAG_SYN),
             Role::Client => (MessageType::InputStreamData, 0), // client-wire §3.5
         };
+        let payload = self.encryption.seal(self.role, payload_type, payload);
         let payload_bytes = payload.len();
         let message = AgentMessage {
             message_type,

@@ -5,6 +5,7 @@ use super::*;
 use crate::message::{Acknowledge, FLAG_SYN, HandshakeComplete, HandshakeResponse};
 
 mod handshakes;
+mod key_exchanges;
 
 const WINDOW: usize = 64 * 1024;
 
@@ -28,7 +29,7 @@ fn offer(session_type: &str, properties: Value) -> HandshakeOffer {
         agent_version: "3.3.0.0".to_owned(),
         session_type: session_type.to_owned(),
         properties,
-        moorline_mux_version: None,
+        ..HandshakeOffer::default()
     }
 }
 
@@ -562,6 +563,11 @@ fn any_frame() -> impl Strategy<Value = Bytes> {
             .into_bytes()),
         Just(br#"{"AgentVersion":"3","RequestedClientActions":[{"ActionType":"SessionType"}]}"#.to_vec()),
         Just(br#"{"ClientVersion":"1","ProcessedClientActions":[]}"#.to_vec()),
+        Just(br#"{"AgentVersion":"3","RequestedClientActions":[{"ActionType":"KMSEncryption",
+            "ActionParameters":{"KMSKeyId":"k"}}]}"#.to_vec()),
+        Just(br#"{"ClientVersion":"1","ProcessedClientActions":[{"ActionType":"KMSEncryption","ActionStatus":1,
+            "ActionResult":{"KMSCipherTextKey":"AAAA"}}]}"#.to_vec()),
+        Just(br#"{"Challenge":"AAAA"}"#.to_vec()),
     ];
     (message_type, number, 0..14_u32, payload)
         .prop_map(|(message_type, number, kind, payload)| stream(message_type, number, kind.into(), &payload))
@@ -573,12 +579,15 @@ proptest! {
     fn any_frames_are_survived(
         role in prop::sample::select(vec![Role::Agent, Role::Client]),
         asks in any::<bool>(),
-        steps in prop::collection::vec((any_frame(), 0..4_u8, 0..400_u64), 1..60),
+        encrypts in any::<bool>(),
+        steps in prop::collection::vec((any_frame(), 0..6_u8, 0..400_u64), 1..60),
     ) {
         let mut machine = connected(role);
         if asks && role == Role::Agent {
-            machine.start_handshake(at(0), offer("Port", Value::Null));
+            let kms_key_id = encrypts.then(|| "k".to_owned());
+            machine.start_handshake(at(0), HandshakeOffer { kms_key_id, ..offer("Port", Value::Null) });
         }
+        let key = DataKey::from_slice(&[1; 64]).unwrap();
         let mut time = 0;
         for (frame, action, wait) in steps {
             time += wait;
@@ -589,6 +598,8 @@ proptest! {
                     machine.disconnected();
                     machine.connected(at(time));
                 }
+                3 => machine.provide_data_key(at(time), b"sealed", &key),
+                4 => machine.provide_decrypted_key(at(time), &key),
                 _ => {}
             }
             machine.receive(at(time), &frame);

@@ -137,6 +137,13 @@ pub struct HandshakeComplete {
     pub customer_message: String,
 }
 
+/// Payload types EncChallengeRequest and EncChallengeResponse: base64 of what each end encrypted of the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EncryptionChallenge {
+    pub challenge: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

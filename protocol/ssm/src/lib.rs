@@ -21,6 +21,7 @@ pub mod compliance;
 pub mod document;
 mod error_code;
 pub mod inventory;
+pub mod kms;
 mod known;
 pub mod message_delivery;
 pub mod node;

@@ -83,6 +83,11 @@ pub(crate) static ATTACHMENTS_SOURCE_VALUES: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static ATTESTATION_DOCUMENT_TYPE: Rules = Rules {
+    list: &[Rule::MaxLength(262144), Rule::MinLength(1)],
+    sensitive: false,
+};
+
 pub(crate) static ATTRIBUTE_NAME: Rules = Rules {
     list: &[Rule::MaxLength(64), Rule::MinLength(1)],
     sensitive: false,
@@ -90,6 +95,11 @@ pub(crate) static ATTRIBUTE_NAME: Rules = Rules {
 
 pub(crate) static ATTRIBUTE_VALUE: Rules = Rules {
     list: &[Rule::MaxLength(4096)],
+    sensitive: false,
+};
+
+pub(crate) static CIPHERTEXT_TYPE: Rules = Rules {
+    list: &[Rule::MaxLength(6144), Rule::MinLength(1)],
     sensitive: false,
 };
 
@@ -197,6 +207,11 @@ pub(crate) static COMPLIANCE_TYPE_NAME: Rules = Rules {
 
 pub(crate) static COMPLIANCE_UPLOAD_TYPE: Rules = Rules {
     list: &[Rule::Enum(crate::compliance::ComplianceUploadType::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static DATA_KEY_SPEC: Rules = Rules {
+    list: &[Rule::Enum(crate::kms::DataKeySpec::VALUES)],
     sensitive: false,
 };
 
@@ -331,6 +346,31 @@ pub(crate) static DOCUMENT_VERSION_NUMBER: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static DRY_RUN_MODIFIER_LIST: Rules = Rules {
+    list: &[Rule::Members(&DRY_RUN_MODIFIER_TYPE)],
+    sensitive: false,
+};
+
+pub(crate) static DRY_RUN_MODIFIER_TYPE: Rules = Rules {
+    list: &[Rule::Enum(crate::kms::DryRunModifierType::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static ENCRYPTION_ALGORITHM_SPEC: Rules = Rules {
+    list: &[Rule::Enum(crate::kms::EncryptionAlgorithmSpec::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static GRANT_TOKEN_LIST: Rules = Rules {
+    list: &[Rule::MaxLength(10), Rule::Members(&GRANT_TOKEN_TYPE)],
+    sensitive: false,
+};
+
+pub(crate) static GRANT_TOKEN_TYPE: Rules = Rules {
+    list: &[Rule::MaxLength(8192), Rule::MinLength(1)],
+    sensitive: false,
+};
+
 pub(crate) static IAM_ROLE: Rules = Rules {
     list: &[Rule::MaxLength(64)],
     sensitive: false,
@@ -443,6 +483,16 @@ pub(crate) static INVENTORY_ITEM_TYPE_NAME: Rules = Rules {
         Rule::MinLength(1),
         Rule::Pattern(pattern!(r"^(AWS|Custom):.*$", r"\A(?:^(AWS|Custom):.*$)\z")),
     ],
+    sensitive: false,
+};
+
+pub(crate) static KEY_ENCRYPTION_MECHANISM: Rules = Rules {
+    list: &[Rule::Enum(crate::kms::KeyEncryptionMechanism::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static KEY_ID_TYPE: Rules = Rules {
+    list: &[Rule::MaxLength(2048), Rule::MinLength(1)],
     sensitive: false,
 };
 
@@ -597,6 +647,11 @@ pub(crate) static NOTIFICATION_EVENT_LIST: Rules = Rules {
 
 pub(crate) static NOTIFICATION_TYPE: Rules = Rules {
     list: &[Rule::Enum(crate::command::NotificationType::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static NUMBER_OF_BYTES_TYPE: Rules = Rules {
+    list: &[Rule::MaxValue(1024), Rule::MinValue(1)],
     sensitive: false,
 };
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{DataChannel, Event, HandshakeOffer, Output, Role},
+    channel::{DataChannel, DataKey, Event, HandshakeOffer, Output, Role},
     message::{Acknowledge, AgentMessage, MessageType, PayloadType},
     time::Now,
 };
@@ -109,9 +109,15 @@ fn run_client(frames: &[Frame]) -> (DataChannel, Heard) {
     let mut heard = Heard::default();
     client.connected(now(&frames[0]));
     drain(&mut client, &mut heard);
+    let key: Vec<u8> = (0..64).collect();
+    let key = DataKey::from_slice(&key).unwrap();
     for frame in frames {
         client.receive(now(frame), &frame.bytes);
         drain(&mut client, &mut heard);
+        if matches!(heard.events.last(), Some(Event::DataKeyWanted { .. })) {
+            client.provide_data_key(now(frame), b"sealed", &key);
+            drain(&mut client, &mut heard);
+        }
     }
     (client, heard)
 }
@@ -141,6 +147,7 @@ fn our_client_takes_all_that_the_real_agent_says() {
                     Some("Port"),
                     vec![(PayloadType::Output, &[1, 1, 0, 0, 1, 0, 0, 0])],
                 ),
+                "u-sess5" => (Some("Standard_Stream"), vec![]),
                 "u-sess6" => (None, vec![(PayloadType::Output, b"ic-[bob]\r\n")]),
                 "u-sess7" => (
                     Some("NonInteractiveCommands"),
@@ -156,11 +163,8 @@ fn our_client_takes_all_that_the_real_agent_says() {
                 _ => (None, vec![]),
             };
             assert_eq!(heard.data(), data, "{run} {session}");
-            assert_eq!(
-                heard.completed(),
-                session_type.map(|name| (name, "")),
-                "{run} {session}"
-            );
+            let completed = heard.completed().map(|(name, _)| name);
+            assert_eq!(completed, session_type, "{run} {session}");
             if session_type.is_some() {
                 assert_eq!(client.peer_version(), Some("3.3.0.0"));
                 assert_eq!(client.unacknowledged(), 0);
@@ -174,34 +178,39 @@ fn our_client_takes_all_that_the_real_agent_says() {
     assert_eq!(seen, 9);
 }
 
-/// Session u-sess5 asks for an encryption that our client does not have: it says so, to both sides.
+/// Session u-sess5 is encrypted, with a data key of which the bytes count up.
 #[test]
-fn our_client_declines_encryption() {
+fn our_client_agrees_on_encryption_with_the_real_agent() {
     let (client, heard) = run_client(&sessions(RUNS[1], false)["u-sess5"]);
-    let response = heard
-        .sent
-        .iter()
-        .find(|message| message.payload_type == PayloadType::HandshakeResponse);
-    let response: Value = serde_json::from_slice(&response.unwrap().payload).unwrap();
+    let wanted = heard.events.iter().find_map(|event| match event {
+        Event::DataKeyWanted { key_id, challenge } => Some((key_id.as_str(), challenge.is_some())),
+        _ => None,
+    });
+    let key_id = "arn:aws:kms:us-east-1:111122223333:key/00000000-0000-0000-0000-000000000000";
+    assert_eq!(wanted, Some((key_id, true)));
+    let sent = |payload_type| {
+        let message = heard
+            .sent
+            .iter()
+            .find(|message| message.payload_type == payload_type);
+        serde_json::from_slice::<Value>(&message.unwrap().payload).unwrap()
+    };
+    let response = sent(PayloadType::HandshakeResponse);
     let expected = json!({
         "ClientVersion": "1.2.764.0",
         "ProcessedClientActions": [
-            {"ActionType": "KMSEncryption", "ActionStatus": 3, "ActionResult": null,
-             "Error": "Unsupported action KMSEncryption"},
             {"ActionType": "SessionType", "ActionStatus": 1, "ActionResult": null, "Error": ""},
+            {"ActionType": "KMSEncryption", "ActionStatus": 1, "Error": "",
+             "ActionResult": {"KMSCipherTextKey": "c2VhbGVk", "KMSCipherTextHash": null,
+                              "ChallengeAcknowledgement": true}},
         ],
         "Errors": null,
     });
-    let mut response = response;
-    response["ProcessedClientActions"]
-        .as_array_mut()
-        .unwrap()
-        .sort_by_key(|action| action["ActionType"].to_string());
     assert_eq!(response, expected);
-    let failed =
-        |event: &Event| matches!(event, Event::HandshakeFailed(text) if text.contains("KMSEncryption"));
-    assert!(heard.events.iter().any(failed), "{:?}", heard.events);
-    assert_eq!(client.writable(), 0);
+    assert!(sent(PayloadType::EncChallengeResponse)["Challenge"].is_string());
+    let message = "This session is encrypted using AWS KMS.";
+    assert_eq!(heard.completed(), Some(("Standard_Stream", message)));
+    assert!(client.is_encrypted() && client.writable() > 0);
 }
 
 #[test]

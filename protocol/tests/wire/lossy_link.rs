@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
-    channel::{DataChannel, Event, HandshakeOffer, Output, Role},
+    channel::{DataChannel, DataKey, Event, HandshakeOffer, Output, Role},
     message::{AgentMessage, MessageType, PayloadType},
     time::Now,
 };
@@ -48,6 +48,8 @@ struct Weather {
     pauses: u64,
     not_ready: u64,
     handshake: bool,
+    /// In the handshake, if there is one.
+    encryption: bool,
     window: usize,
     max_payload: usize,
     agent_bytes: usize,
@@ -66,6 +68,10 @@ enum Happening {
     Pause,
     Start,
     Ready {
+        at_agent: bool,
+    },
+    /// KMS answers.
+    Key {
         at_agent: bool,
     },
 }
@@ -142,6 +148,7 @@ impl World {
             let offer = HandshakeOffer {
                 agent_version: "3.3.0.0".to_owned(),
                 session_type: "Port".to_owned(),
+                kms_key_id: weather.encryption.then(|| "key".to_owned()),
                 ..HandshakeOffer::default()
             };
             world.agent.machine.start_handshake(now, offer);
@@ -230,6 +237,15 @@ impl World {
             Happening::Pause => self.tell_agent(MessageType::PausePublication),
             Happening::Start => self.tell_agent(MessageType::StartPublication),
             Happening::Ready { at_agent } => self.end(at_agent).machine.set_ready(true),
+            Happening::Key { at_agent } => {
+                let key = DataKey::from_slice(&[9; DataKey::BYTES]).unwrap();
+                let machine = &mut self.end(at_agent).machine;
+                if at_agent {
+                    machine.provide_decrypted_key(now, &key);
+                } else {
+                    machine.provide_data_key(now, b"sealed", &key);
+                }
+            }
         }
     }
 
@@ -308,8 +324,15 @@ impl World {
                 self.end(at_agent).handshakes += 1;
             }
             Event::HandshakeFailed(_) => self.end(at_agent).failed = true,
+            Event::DataKeyWanted { .. } | Event::DecryptionWanted { .. } => {
+                let after = self.random.millis(500);
+                self.plan(after, Happening::Key { at_agent });
+            }
             Event::Paused | Event::Started(_) => assert!(at_agent),
-            Event::Closed(_) | Event::SessionState(_) | Event::PeerMisbehaved(_) => panic!("{event:?}"),
+            Event::Closed(_)
+            | Event::EncryptionBroken(_)
+            | Event::SessionState(_)
+            | Event::PeerMisbehaved(_) => panic!("{event:?}"),
         }
     }
 
@@ -342,13 +365,17 @@ fn check(weather: &Weather) -> World {
     for end in [&world.agent, &world.client] {
         assert_eq!(end.machine.unacknowledged(), 0);
         assert_eq!(end.handshakes, usize::from(weather.handshake));
+        assert_eq!(
+            end.machine.is_encrypted(),
+            weather.handshake && weather.encryption
+        );
     }
     world
 }
 
 fn any_weather() -> impl Strategy<Value = Weather> {
     let link = (any::<u64>(), 0..40_u64, 0..30_u64, 0..600_u64, 0..6_u64);
-    let peers = (0..4_u64, 0..20_u64, any::<bool>());
+    let peers = (0..4_u64, 0..20_u64, any::<bool>(), any::<bool>());
     let load = (
         1024..40_000_usize,
         4..1500_usize,
@@ -357,7 +384,7 @@ fn any_weather() -> impl Strategy<Value = Weather> {
     );
     (link, peers, load).prop_map(|(link, peers, load)| {
         let (seed, loss, duplication, max_delay, disconnects) = link;
-        let (pauses, not_ready, handshake) = peers;
+        let (pauses, not_ready, handshake, encryption) = peers;
         let (window, max_payload, agent_bytes, client_bytes) = load;
         // small payloads are many messages, and a lost one costs up to a second of virtual time
         let scale = |bytes: usize| bytes.min(max_payload * 400);
@@ -370,6 +397,7 @@ fn any_weather() -> impl Strategy<Value = Weather> {
             pauses,
             not_ready,
             handshake,
+            encryption,
             window,
             max_payload,
             agent_bytes: scale(agent_bytes),
@@ -395,6 +423,7 @@ const FAIR: Weather = Weather {
     pauses: 0,
     not_ready: 0,
     handshake: false,
+    encryption: false,
     window: 64 * 1024,
     max_payload: 1024,
     agent_bytes: 100_000,

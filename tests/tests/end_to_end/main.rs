@@ -6,6 +6,7 @@ mod aws_cli;
 mod bad_input;
 mod boto3;
 mod documents;
+mod encryption;
 mod other_clients;
 mod run_command;
 mod session_documents;

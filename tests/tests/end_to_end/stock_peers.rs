@@ -1,7 +1,7 @@
 //! The unmodified session-manager-plugin and amazon-ssm-agent in every mix with ours, over our relay, for who has
 //! them: `MOORLINE_STOCK_PLUGIN` names the directory of the one, `MOORLINE_STOCK_AGENT_DIR` that of the other.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
@@ -20,6 +20,9 @@ use crate::stock_agent::wait_connected;
 const STOCK_AGENT: &str = "MOORLINE_STOCK_AGENT_DIR";
 /// Directory of a real, unmodified `session-manager-plugin`.
 const STOCK_PLUGIN: &str = "MOORLINE_STOCK_PLUGIN";
+
+/// Where plugins of before 1.2.804 have data keys made, whatever the environment says (client-wire §1.5).
+const KMS_OF_AWS: &str = "kms.us-east-1.amazonaws.com";
 
 /// Whose program it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl Mix {
             skipped("a stock peer is not at hand: MOORLINE_STOCK_PLUGIN, MOORLINE_STOCK_AGENT_DIR");
             return Ok(None);
         }
-        let endpoint = Endpoint::start().await?;
+        let endpoint = Endpoint::start_named(&["localhost", "127.0.0.1", "::1", KMS_OF_AWS]).await?;
         let of_client = Cable::to(endpoint.address()).await?;
         let of_node = Cable::to(endpoint.address()).await?;
         let (id, process): (String, Box<dyn std::any::Any>) = match (node, agent) {
@@ -63,7 +66,12 @@ impl Mix {
         };
         let aws = Aws::of(&endpoint)?.with("AWS_ENDPOINT_URL", &of_client.url());
         let aws = match (client, plugin) {
-            (Whose::Stock, Some(directory)) => aws.with_plugin(&directory),
+            (Whose::Stock, Some(directory)) => {
+                let proxy = format!("http://127.0.0.1:{}", proxy_to(endpoint.address()).await?);
+                aws.with_plugin(&directory)
+                    .with("HTTPS_PROXY", &proxy)
+                    .with("NO_PROXY", "127.0.0.1,localhost")
+            }
             _ => aws,
         };
         Ok(Some(Self {
@@ -87,6 +95,26 @@ impl Mix {
         arguments.extend(document);
         self.aws.at_terminal(&arguments)
     }
+}
+
+/// A proxy for HTTPS behind which every host is the endpoint; returns its port.
+async fn proxy_to(endpoint: SocketAddr) -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(client.read_u8().await?);
+                }
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                let mut server = TcpStream::connect(endpoint).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    Ok(port)
 }
 
 async fn stock_node(
@@ -176,8 +204,15 @@ async fn cut(client: Whose, node: Whose) -> Result<()> {
     terminal
         .expect_within("end-of-count", Duration::from_secs(120))
         .await?;
-    let shown = terminal.text();
-    // ours says between the lines that it lost the connection; a shell's own controls may stand before the first
+    check_count(&terminal.text())?;
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+/// Ours says between the lines that it lost the connection; a shell's own controls may stand before the first.
+fn check_count(shown: &str) -> Result<()> {
     let numbers: Vec<u32> = shown
         .lines()
         .filter_map(|line| line.trim().parse().ok())
@@ -187,9 +222,6 @@ async fn cut(client: Whose, node: Whose) -> Result<()> {
         numbers == (2..=1500).collect::<Vec<u32>>(),
         "lines are lost or doubled:\n{shown}"
     );
-    terminal.send("exit\r")?;
-    terminal.expect("Exiting session").await?;
-    ensure!(terminal.wait().await? == 0);
     Ok(())
 }
 
@@ -306,6 +338,37 @@ async fn refused_port(client: Whose, node: Whose) -> Result<()> {
     Ok(())
 }
 
+/// The client has a data key made by our endpoint's KMS, the node has it decrypted there, and neither loses its place
+/// when the connections are lost.
+async fn encrypted_shell(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let content = json!({
+        "schemaVersion": "1.0",
+        "description": "an encrypted shell",
+        "sessionType": "Standard_Stream",
+        "inputs": {"kmsKeyId": "alias/moorline"},
+    });
+    let document = json!({"Name": "Encrypted", "DocumentType": "Session", "Content": content.to_string()});
+    mix.endpoint.api().call("CreateDocument", document).await?;
+    let mut terminal = mix.session("Encrypted", &json!({}))?;
+    terminal.expect("This session is encrypted").await?;
+    terminal.send(COUNT)?;
+    for (mark, cable) in [("\n300\r", &mix.of_client), ("\n800\r", &mix.of_node)] {
+        terminal.expect(mark).await?;
+        cable.cut();
+    }
+    terminal
+        .expect_within("end-of-count", Duration::from_secs(120))
+        .await?;
+    check_count(&terminal.text())?;
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
 macro_rules! every_mix {
     ($($name:ident: $what:ident $client:ident $node:ident;)*) => {
         $(
@@ -332,26 +395,7 @@ every_mix! {
     the_stock_plugin_forwards_a_port_of_the_stock_agent: forwarded_port Stock Stock;
     the_stock_plugin_hears_of_a_port_that_our_node_cannot_reach: refused_port Stock Ours;
     our_plugin_hears_of_a_port_that_the_stock_agent_cannot_reach: refused_port Ours Stock;
-}
-
-/// The stock agent asks our endpoint for the key of an encrypted session, and our client made it.
-#[tokio::test]
-async fn our_client_and_the_stock_agent_share_a_key_of_our_endpoint() -> Result<()> {
-    let Some(mix) = Mix::start(Whose::Ours, Whose::Stock).await? else {
-        return Ok(());
-    };
-    let content = json!({
-        "schemaVersion": "1.0",
-        "description": "an encrypted shell",
-        "sessionType": "Standard_Stream",
-        "inputs": {"kmsKeyId": "alias/moorline"},
-    });
-    let document = json!({"Name": "Encrypted", "DocumentType": "Session", "Content": content.to_string()});
-    mix.endpoint.api().call("CreateDocument", document).await?;
-    let mut terminal =
-        Cli::of(&mix.endpoint).at_terminal(&["shell", &mix.node, "--document", "Encrypted"])?;
-    terminal.send("echo sum-$((40+2)); exit\n")?;
-    terminal.expect("sum-42").await?;
-    ensure!(terminal.wait().await? == 0);
-    Ok(())
+    the_stock_plugin_shares_a_key_of_our_endpoint_with_our_node: encrypted_shell Stock Ours;
+    our_plugin_shares_a_key_of_our_endpoint_with_the_stock_agent: encrypted_shell Ours Stock;
+    the_stock_plugin_shares_a_key_of_our_endpoint_with_the_stock_agent: encrypted_shell Stock Stock;
 }

@@ -8,7 +8,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 /// The model files. Their shapes share one namespace, so that an operation of ours can use a published shape.
-const FILES: [&str; 4] = ["ssm.json", "agent.json", "ec2messages.json", "moorline.json"];
+const FILES: [&str; 5] = [
+    "ssm.json",
+    "kms.json",
+    "agent.json",
+    "ec2messages.json",
+    "moorline.json",
+];
 
 /// All models together.
 #[derive(Debug, Default)]

@@ -96,10 +96,12 @@ impl PortSession {
                 self.end(Order::ClosedByEndpoint);
             }
             Event::HandshakeComplete { .. } => self.begin(),
-            Event::HandshakeFailed(reason) => self.end(Order::Failed(reason)),
+            Event::HandshakeFailed(reason) | Event::EncryptionBroken(reason) => {
+                self.end(Order::Failed(reason));
+            }
             Event::PeerMisbehaved(error) => tracing::debug!(%error, "frame dropped"),
-            // Not in this role.
-            Event::SessionState(_) => {}
+            // Port sessions are never encrypted; and the last is not in this role.
+            Event::DataKeyWanted { .. } | Event::DecryptionWanted { .. } | Event::SessionState(_) => {}
         }
     }
 

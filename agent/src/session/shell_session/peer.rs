@@ -1,13 +1,19 @@
 //! The side of a session that faces its peer: connection, stream, and what the client says.
 
+use std::sync::Arc;
+
 use moorline_protocol::{
-    channel::{Event, Output},
+    channel::{DataKey, Event, Output},
     message::{AgentSessionState, PayloadType, TerminalSize},
 };
 
 use super::{Order, ShellSession};
 use crate::session::{
-    channel_opening::MAX_PAYLOAD_BYTES, link::LinkEvent, program_io::Input, recorder::Size,
+    channel_opening::MAX_PAYLOAD_BYTES,
+    data_key::{DataKeyError, SealedKey},
+    link::LinkEvent,
+    program_io::Input,
+    recorder::Size,
 };
 
 /// Input that the program has not taken. With more, the client is left to send it again.
@@ -94,11 +100,42 @@ impl ShellSession {
                 tracing::info!(reason = closed.output, "the endpoint ended the session");
                 self.end(Order::ClosedByEndpoint);
             }
-            Event::HandshakeFailed(reason) => self.end(Order::Failed(reason)),
+            Event::HandshakeComplete { .. } => {
+                self.is_handshaking = false;
+                self.launch();
+            }
+            Event::DecryptionWanted {
+                key_id,
+                ciphertext,
+                challenge,
+            } => {
+                let sealed = SealedKey {
+                    key_id,
+                    ciphertext,
+                    challenge,
+                };
+                let service = Arc::clone(&self.parts.key_service);
+                self.decryption = Some(Box::pin(service.decrypt(sealed)));
+            }
+            Event::HandshakeFailed(reason) | Event::EncryptionBroken(reason) => {
+                self.decryption = None;
+                self.end(Order::Failed(reason));
+            }
             Event::PeerMisbehaved(error) => tracing::debug!(%error, "frame dropped"),
-            Event::HandshakeComplete { .. } => self.launch(),
             // Not in this role.
-            Event::SessionState(_) => {}
+            Event::DataKeyWanted { .. } | Event::SessionState(_) => {}
+        }
+    }
+
+    pub(super) fn on_data_key(&mut self, result: Result<DataKey, DataKeyError>) {
+        self.decryption = None;
+        let now = self.now();
+        match result {
+            Ok(key) => self.parts.channel.provide_decrypted_key(now, &key),
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                self.parts.channel.refuse_data_key(now, &reason);
+            }
         }
     }
 

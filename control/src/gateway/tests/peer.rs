@@ -329,18 +329,23 @@ impl Peer {
         next.expect("a frame or the end").and_then(Result::ok)
     }
 
+    /// The next message, whatever it is. Nothing is lost when the future is dropped.
+    pub(super) async fn next_message(&mut self) -> AgentMessage {
+        loop {
+            match self.next().await {
+                Some(Message::Binary(frame)) => return AgentMessage::decode(&frame).unwrap(),
+                Some(Message::Ping(_) | Message::Pong(_)) => {}
+                other => panic!("{other:?} came instead of a message"),
+            }
+        }
+    }
+
     /// The next message of this type; others are passed over.
     pub(super) async fn expect(&mut self, message_type: MessageType) -> AgentMessage {
         loop {
-            match self.next().await {
-                Some(Message::Binary(frame)) => {
-                    let message = AgentMessage::decode(&frame).unwrap();
-                    if message.message_type == message_type {
-                        return message;
-                    }
-                }
-                Some(Message::Ping(_) | Message::Pong(_)) => {}
-                other => panic!("{other:?} came instead of {message_type:?}"),
+            let message = self.next_message().await;
+            if message.message_type == message_type {
+                return message;
             }
         }
     }

@@ -18,11 +18,11 @@ use crate::{
     store::{AgentEnd, SessionStatus as StoredStatus},
 };
 
-struct Opened {
-    node: Peer,
-    agent: Peer,
-    client: Peer,
-    id: String,
+pub(super) struct Opened {
+    pub(super) node: Peer,
+    pub(super) agent: Peer,
+    pub(super) client: Peer,
+    pub(super) id: String,
 }
 
 async fn start(endpoint: &Endpoint) -> StartSessionResponse {
@@ -76,7 +76,7 @@ async fn until_status(endpoint: &Endpoint, state: SessionState, status: SessionS
 }
 
 /// A session with both sides attached.
-async fn open(endpoint: &Endpoint) -> Opened {
+pub(super) async fn open(endpoint: &Endpoint) -> Opened {
     let mut node = endpoint.control_channel(None).await;
     endpoint.until_connected().await;
     let started = start(endpoint).await;

@@ -209,11 +209,15 @@ fn a_client_keeps_the_order_of_handshake_and_data() {
 #[test]
 fn a_client_says_what_it_cannot_do() {
     let unknown_type = json!([{"ActionType": "SessionType", "ActionParameters": {"SessionType": "New"}}]);
-    let encryption = json!([{"ActionType": "KMSEncryption", "ActionParameters": {"KMSKeyId": "k"}}]);
+    let encryption = json!([{"ActionType": "KMSEncryption", "ActionParameters": {"KMSKeyId": ""}}]);
     let other = json!([{"ActionType": "Dance"}]);
     for (actions, status, text) in [
         (unknown_type, 2, "Unknown session type New"),
-        (encryption, 3, "Unsupported action KMSEncryption"),
+        (
+            encryption,
+            2,
+            "Failed to process action KMSEncryption: no key is named",
+        ),
         (other, 3, "Unsupported action Dance"),
     ] {
         let mut client = connected(Role::Client);
