@@ -183,6 +183,7 @@ async fn a_session_that_is_told_again_is_not_served_twice() -> Result<()> {
         "state_dir": site.node.state_dir(),
         "credentials": null,
         "settings": {},
+        "forward": {},
     });
     let daemon = site.node.daemon_pid().context("the daemon runs")?;
     let agent = std::fs::read_link(format!("/proc/{daemon}/exe"))?;
