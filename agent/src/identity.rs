@@ -3,10 +3,12 @@
 mod credentials;
 mod fingerprint;
 mod key;
+mod learned;
 mod register;
 mod registration;
 
 pub(crate) use credentials::keep_fresh;
 pub(crate) use key::{KeyError, NodeKey};
+pub(crate) use learned::{Learned, note, recall};
 pub(crate) use register::{Registrar, register};
 pub(crate) use registration::{Registration, RegistrationError, RoleCredentialsError};

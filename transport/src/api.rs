@@ -4,7 +4,7 @@ use bytes::Bytes;
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use moorline_ssm::Operation;
 
-use crate::{HttpClient, HttpError, Response, Service, unix_millis};
+use crate::{HttpClient, HttpError, Response, Service};
 
 /// The endpoint refused a call, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,58 +91,79 @@ impl ApiClient {
             _ => Service::Ssm,
         };
         let authority = self.http.endpoint().authority();
-        let mut headers = vec![
-            ("host".to_owned(), authority),
-            ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
-            ("x-amz-target".to_owned(), target),
-        ];
-        if let Some(credentials) = credentials {
-            let scope = SigningScope {
-                region: &self.region,
-                service: service.as_str(),
-                unix_millis: unix_millis(),
-            };
-            let borrowed = borrow(&headers);
-            let request = SignableRequest {
-                method: "POST",
-                uri: "/",
-                headers: &borrowed,
-                body: &body,
-            };
-            let signed = sigv4::sign(&request, &scope, credentials);
-            headers.extend(signed);
-        }
-        headers.push(("user-agent".to_owned(), self.user_agent.clone()));
-        self.post::<O>(&headers, body).await
+        let sign = |unix_millis| {
+            let mut headers = vec![
+                ("host".to_owned(), authority.clone()),
+                ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
+                ("x-amz-target".to_owned(), target.clone()),
+            ];
+            if let Some(credentials) = credentials {
+                let scope = SigningScope {
+                    region: &self.region,
+                    service: service.as_str(),
+                    unix_millis,
+                };
+                let borrowed = borrow(&headers);
+                let request = SignableRequest {
+                    method: "POST",
+                    uri: "/",
+                    headers: &borrowed,
+                    body: &body,
+                };
+                let signed = sigv4::sign(&request, &scope, credentials);
+                headers.extend(signed);
+            }
+            headers.push(("user-agent".to_owned(), self.user_agent.clone()));
+            Ok(headers)
+        };
+        self.post::<O, CallError>(&body, sign).await
     }
 
-    /// Calls an operation with headers that the caller signed (the registration key's signature).
+    /// Calls an operation with headers that the caller signs (the registration key's signature).
     ///
     /// # Errors
-    /// As [`Self::call`].
-    pub async fn post<O: Operation>(
+    /// As [`Self::call`]; and what `sign` returns.
+    pub async fn post<O: Operation, E: From<CallError>>(
         &self,
-        headers: &[(String, String)],
-        body: Bytes,
-    ) -> Result<O::Output, CallError> {
-        let response = self
-            .http
-            .request("POST", "/", &borrow(headers), body)
-            .await
-            .map_err(|source| CallError::Http {
-                operation: O::NAME,
-                source,
-            })?;
+        body: &Bytes,
+        sign: impl Fn(u64) -> Result<Vec<(String, String)>, E>,
+    ) -> Result<O::Output, E> {
+        let failed = |source| CallError::Http {
+            operation: O::NAME,
+            source,
+        };
+        let sign = |unix_millis| sign(unix_millis).map_err(SignedCallError::Sign);
+        let response = match self.http.request_signed("POST", "/", body, sign).await {
+            Ok(response) => response,
+            Err(SignedCallError::Http(source)) => return Err(failed(source).into()),
+            Err(SignedCallError::Sign(error)) => return Err(error),
+        };
         if response.status != 200 {
             return Err(CallError::Service {
                 operation: O::NAME,
                 source: ServiceError::read(&response),
-            });
+            }
+            .into());
         }
-        O::decode_output(&response.body).map_err(|source| CallError::Shape {
-            operation: O::NAME,
-            source,
+        O::decode_output(&response.body).map_err(|source| {
+            CallError::Shape {
+                operation: O::NAME,
+                source,
+            }
+            .into()
         })
+    }
+}
+
+/// A call did not come to an answer, by the network's fault or the caller's.
+enum SignedCallError<E> {
+    Http(HttpError),
+    Sign(E),
+}
+
+impl<E> From<HttpError> for SignedCallError<E> {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
     }
 }
 

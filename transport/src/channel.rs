@@ -5,7 +5,7 @@ use bytes::Bytes;
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use uuid::Uuid;
 
-use crate::{Endpoint, HttpClient, HttpError, Trust, WebSocket, WebSocketError, open_websocket, unix_millis};
+use crate::{Endpoint, HttpClient, HttpError, Trust, WebSocket, WebSocketError, open_websocket};
 
 /// Why no channel stands.
 #[derive(Debug, thiserror::Error)]
@@ -108,21 +108,24 @@ impl HttpClient {
         body: Bytes,
     ) -> Result<crate::Response, HttpError> {
         let authority = self.endpoint().authority();
-        let mut headers = vec![("content-type", content_type), ("host", authority.as_str())];
-        let signable = SignableRequest {
-            method: "POST",
-            uri,
-            headers: &headers,
-            body: &body,
+        let sign = |unix_millis| {
+            let headers = [("content-type", content_type), ("host", authority.as_str())];
+            let signable = SignableRequest {
+                method: "POST",
+                uri,
+                headers: &headers,
+                body: &body,
+            };
+            let scope = SigningScope {
+                region,
+                service: "ssmmessages",
+                unix_millis,
+            };
+            let mut signed = sigv4::sign(&signable, &scope, credentials);
+            signed.extend(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            Ok(signed)
         };
-        let scope = SigningScope {
-            region,
-            service: "ssmmessages",
-            unix_millis: unix_millis(),
-        };
-        let signed = sigv4::sign(&signable, &scope, credentials);
-        headers.extend(signed.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        self.request("POST", uri, &headers, body).await
+        self.request_signed("POST", uri, &body, sign).await
     }
 }
 

@@ -1,12 +1,15 @@
 //! One TCP connection with TLS.
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{Endpoint, Trust};
@@ -26,13 +29,13 @@ pub enum DialError {
     Connect {
         endpoint: String,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("failed to agree on TLS with {endpoint}")]
     Tls {
         endpoint: String,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("{endpoint} did not answer within {} s", DIAL_TIMEOUT.as_secs())]
     Timeout { endpoint: String },
@@ -57,27 +60,51 @@ async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<TlsStream<TcpStre
     tcp.set_nodelay(true).map_err(failed)?;
     let user_timeout_ms = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     setsockopt(&tcp.as_fd(), sockopt::TcpUserTimeout, &user_timeout_ms).map_err(|e| failed(e.into()))?;
-    TlsConnector::from(Arc::clone(&trust.0))
+    let address = tcp.peer_addr().map_err(failed)?.ip();
+    let tls = TlsConnector::from(Arc::clone(&trust.0))
         .connect(endpoint.server_name().clone(), tcp)
         .await
         .map_err(|source| DialError::Tls {
             endpoint: endpoint.url(),
             source,
-        })
+        })?;
+    // only who has proven to be the endpoint is worth remembering
+    endpoint.addresses().worked(address);
+    Ok(tls)
 }
 
-/// The first address of the host that answers.
-async fn reach(endpoint: &Endpoint) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((endpoint.host(), endpoint.port())).await? {
-        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => last = error,
-            Err(_) => {
-                last =
-                    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{address} does not answer"));
+/// The address that worked a moment ago, else the first of the host that answers.
+async fn reach(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    if let Ok(address) = endpoint.host().parse::<IpAddr>() {
+        return reach_address(SocketAddr::new(address, endpoint.port())).await;
+    }
+    let known = endpoint.addresses();
+    if let Some(address) = known.fresh() {
+        match reach_address(SocketAddr::new(address, endpoint.port())).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => {
+                tracing::debug!(%error, %address, "the address that worked does not");
+                known.not_fresh();
             }
         }
     }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in known.candidates(endpoint.host(), endpoint.port()).await? {
+        match reach_address(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = error,
+        }
+    }
     Err(last)
+}
+
+async fn reach_address(address: SocketAddr) -> io::Result<TcpStream> {
+    timeout(ADDRESS_TIMEOUT, TcpStream::connect(address))
+        .await
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{address} does not answer"),
+            ))
+        })
 }

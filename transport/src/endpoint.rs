@@ -1,8 +1,13 @@
 //! Where the services are: one Moorline endpoint, or the hosts of an AWS region (agent-wire §1.2-1.3).
 
-use std::fmt;
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
+
+use crate::{
+    clock::EndpointClock,
+    known_addresses::{KnownAddresses, NameLookup},
+};
 
 /// Why a text is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,13 +18,23 @@ pub enum EndpointError {
     Region(String),
 }
 
-/// One HTTPS host.
-#[derive(Clone, PartialEq, Eq)]
+/// One HTTPS host, with what its clones learn about it.
+#[derive(Clone)]
 pub struct Endpoint {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
+    addresses: Arc<KnownAddresses>,
+    clock: Arc<EndpointClock>,
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+}
+
+impl Eq for Endpoint {}
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +84,74 @@ impl Endpoint {
             host,
             port: uri.port_u16().unwrap_or(443),
             server_name,
+            addresses: Arc::new(KnownAddresses::new()),
+            clock: Arc::default(),
         })
+    }
+
+    /// What is known of its addresses.
+    pub(crate) fn addresses(&self) -> &KnownAddresses {
+        &self.addresses
+    }
+
+    /// Addresses at which it was reached, best first; none when it is named by its address.
+    pub fn known_addresses(&self) -> Vec<IpAddr> {
+        match self.host.parse::<IpAddr>() {
+            Ok(_) => Vec::new(),
+            Err(_) => self.addresses.remembered(),
+        }
+    }
+
+    /// Addresses at which it was reached before, for when its name cannot be looked up.
+    pub fn remember_addresses(&self, addresses: &[IpAddr]) {
+        self.addresses.remember(addresses);
+    }
+
+    /// The address at which it is reached right now: tried before its name is looked up.
+    pub fn address_works(&self, address: IpAddr) {
+        self.addresses.worked(address);
+    }
+
+    /// How looking its name up went last.
+    pub fn name_lookup(&self) -> NameLookup {
+        self.addresses.last_lookup()
+    }
+
+    /// As [`Self::name_lookup`], of another process.
+    pub fn set_name_lookup(&self, last: NameLookup) {
+        self.addresses.set_last_lookup(last);
+    }
+
+    /// Looks the name up, only to know whether that works; `limit` bounds the wait. A host that is named by its
+    /// address needs no lookup.
+    pub async fn check_name_lookup(&self, limit: Duration) {
+        if self.host.parse::<IpAddr>().is_err() {
+            self.addresses.check(&self.host, self.port, limit).await;
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &EndpointClock {
+        &self.clock
+    }
+
+    /// Milliseconds since the Unix epoch by the endpoint's clock, as far as that is known to differ from ours.
+    pub fn unix_millis(&self) -> u64 {
+        self.clock.unix_millis()
+    }
+
+    /// How far the endpoint's clock is known to be ahead of ours; 0 when both agree.
+    pub fn clock_ahead_millis(&self) -> i64 {
+        self.clock.ahead_millis()
+    }
+
+    /// As [`Self::clock_ahead_millis`], of another process.
+    pub fn set_clock_ahead_millis(&self, ahead: i64) {
+        self.clock.set_ahead_millis(ahead);
+    }
+
+    /// The endpoint said what time it is there.
+    pub fn learn_time(&self, unix_millis: u64) {
+        self.clock.learn(unix_millis);
     }
 
     /// Host name or address, without brackets.
@@ -170,11 +252,19 @@ impl Services {
             .map_or("amazonaws.com", |(_, d)| d);
         let host =
             |service: Service| Endpoint::parse(&format!("https://{}.{region}.{domain}", service.as_str()));
+        let ssm = host(Service::Ssm)?;
+        // one clock for all hosts of a region
+        let beside = |service: Service| {
+            Ok(Endpoint {
+                clock: Arc::clone(&ssm.clock),
+                ..host(service)?
+            })
+        };
         Ok(Self {
-            ssm: host(Service::Ssm)?,
-            ssm_messages: host(Service::SsmMessages)?,
-            ec2_messages: host(Service::Ec2Messages)?,
-            kms: host(Service::Kms)?,
+            ssm_messages: beside(Service::SsmMessages)?,
+            ec2_messages: beside(Service::Ec2Messages)?,
+            kms: beside(Service::Kms)?,
+            ssm,
         })
     }
 

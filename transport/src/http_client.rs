@@ -9,7 +9,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::{DialError, Endpoint, Trust, dial::dial};
+use crate::{DialError, Endpoint, Trust, clock::http_date, dial::dial};
 
 /// The largest answer that is read, in bytes.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
@@ -19,6 +19,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEP_IDLE: Duration = Duration::from_secs(20);
 /// hyper's smallest read buffer: idle connections should cost little.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How the services say that the time of a signature is off.
+const SKEW_TEXTS: [&str; 4] = [
+    "Signature expired",
+    "Signature not yet current",
+    "RequestTimeTooSkewed",
+    "RequestExpired",
+];
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,18 @@ pub struct Response {
     pub status: u16,
     pub headers: http::HeaderMap,
     pub body: Bytes,
+}
+
+impl Response {
+    /// The endpoint's time, if it refused the request because of ours.
+    fn refused_time(&self) -> Option<u64> {
+        if !matches!(self.status, 400 | 401 | 403) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&self.body);
+        SKEW_TEXTS.iter().find(|skew| text.contains(*skew))?;
+        http_date(self.headers.get(http::header::DATE)?.to_str().ok()?)
+    }
 }
 
 /// A client of one endpoint.
@@ -107,6 +127,33 @@ impl HttpClient {
                 endpoint: self.endpoint.url(),
             })
         })
+    }
+
+    /// As [`Self::request`], signed: `sign` gets the time and returns all headers. When the endpoint refuses the time,
+    /// its own is learned and the request signed and sent once more: it was refused, so nothing is done twice.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; and what `sign` returns.
+    pub async fn request_signed<E: From<HttpError>>(
+        &self,
+        method: &str,
+        uri: &str,
+        body: &Bytes,
+        sign: impl Fn(u64) -> Result<Vec<(String, String)>, E>,
+    ) -> Result<Response, E> {
+        let send = async || {
+            let headers = sign(self.endpoint.unix_millis())?;
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            Ok::<_, E>(self.request(method, uri, &headers, body.clone()).await?)
+        };
+        let response = send().await?;
+        match response.refused_time() {
+            Some(theirs) if self.endpoint.clock().learn(theirs) => send().await,
+            _ => Ok(response),
+        }
     }
 
     async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {

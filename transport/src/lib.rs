@@ -10,6 +10,7 @@ mod clock;
 mod dial;
 mod endpoint;
 mod http_client;
+mod known_addresses;
 mod tls;
 mod websocket;
 
@@ -19,5 +20,6 @@ pub use clock::unix_millis;
 pub use dial::DialError;
 pub use endpoint::{Endpoint, EndpointError, Service, Services};
 pub use http_client::{HttpClient, HttpError, Response};
+pub use known_addresses::NameLookup;
 pub use tls::{TlsError, Trust};
 pub use websocket::{WebSocket, WebSocketError, open_websocket};

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{self, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
 
-use crate::{DialError, Endpoint, Trust, dial::dial, unix_millis};
+use crate::{DialError, Endpoint, Trust, dial::dial};
 
 /// A websocket on TLS on TCP.
 pub type WebSocket = WebSocketStream<TlsStream<TcpStream>>;
@@ -117,7 +117,7 @@ fn signature(
         &SigningScope {
             region,
             service: "ssmmessages",
-            unix_millis: unix_millis(),
+            unix_millis: endpoint.unix_millis(),
         },
         credentials,
     )

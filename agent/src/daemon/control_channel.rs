@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::status::{Channel, StatusWriter};
 use crate::{
     command::CommandService,
+    identity::note,
     runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32, shrink},
     session::SessionService,
 };
@@ -65,6 +66,7 @@ pub(super) async fn keep_connected(
         let ended = match connect(&context, &role.credentials, &process_id).await {
             Ok(socket) => {
                 tracing::info!("control channel connected");
+                note(&context.registration, &context.state_dir);
                 status.write(Channel::Connected {
                     since_unix_millis: unix_millis(),
                 });

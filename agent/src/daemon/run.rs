@@ -13,7 +13,7 @@ use super::{control_channel, health, status::StatusWriter};
 use crate::{
     command::CommandService,
     config::Config,
-    identity::{Registration, keep_fresh},
+    identity::{Registration, keep_fresh, recall},
     runtime::{NodeContext, Platform, lock_state_dir},
     session::SessionService,
 };
@@ -39,6 +39,7 @@ pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
         .init();
     let _lock = lock_state_dir(&state_dir)?;
     let registration = Arc::new(Registration::load(&state_dir)?);
+    recall(&registration, &state_dir);
     runtime()?.block_on(serve(config, state_dir, registration))
 }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moorline_transport::unix_millis;
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -30,11 +29,11 @@ pub(crate) async fn keep_fresh(
     loop {
         match registration.request_role_credentials().await {
             Ok(credentials) => {
-                let renew_at = half_of_life(credentials.expires_at, unix_millis());
+                let renew_at = half_of_life(credentials.expires_at, registration.endpoint_millis());
                 publish.send_replace(Some(credentials));
                 tokio::select! {
                     () = publish.closed() => return,
-                    () = until(renew_at) => backoff.reset(),
+                    () = until(&registration, renew_at) => backoff.reset(),
                     // The set is of no use, but an endpoint that refuses every set must not be asked in a tight loop.
                     () = rejected.notified() => sleep(backoff.next(random_u32())).await,
                 }
@@ -52,10 +51,10 @@ pub(crate) async fn keep_fresh(
     }
 }
 
-/// Waits for a time of the wall clock, in short steps: the monotonic clock stands still while a machine is suspended.
-async fn until(unix_millis_due: u64) {
+/// Waits for a time of the endpoint's clock, in short steps: the monotonic clock stands still while a machine is suspended.
+async fn until(registration: &Registration, unix_millis_due: u64) {
     loop {
-        let left = Duration::from_millis(unix_millis_due.saturating_sub(unix_millis()));
+        let left = Duration::from_millis(unix_millis_due.saturating_sub(registration.endpoint_millis()));
         if left.is_zero() {
             return;
         }

@@ -18,7 +18,6 @@ use moorline_ssm::{
 };
 use moorline_transport::{
     ApiClient, CallError, Endpoint, EndpointError, HttpClient, Service, Services, TlsError, Trust,
-    unix_millis,
 };
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +221,11 @@ impl Registration {
         })
     }
 
+    /// Milliseconds since the Unix epoch by the endpoint's clock: what it says about time is compared with this.
+    pub(crate) fn endpoint_millis(&self) -> u64 {
+        self.services.endpoint(Service::SsmMessages).unix_millis()
+    }
+
     /// A client of the SSM API for this node.
     pub(crate) fn api_client(&self) -> ApiClient {
         self.client_of(Service::Ssm)
@@ -251,28 +255,32 @@ impl Registration {
         };
         let body = Bytes::from(RequestManagedInstanceRoleToken::encode_input(&input));
         let client = self.api_client();
-        let mut headers = vec![
-            ("host".to_owned(), client.http().endpoint().authority()),
-            ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
-            (
-                "x-amz-target".to_owned(),
-                "AmazonSSM.RequestManagedInstanceRoleToken".to_owned(),
-            ),
-        ];
-        let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let request = SignableRequest {
-            method: "POST",
-            uri: "/",
-            headers: &borrowed,
-            body: &body,
+        let authority = client.http().endpoint().authority();
+        let sign = |now| {
+            let mut headers = vec![
+                ("host".to_owned(), authority.clone()),
+                ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
+                (
+                    "x-amz-target".to_owned(),
+                    "AmazonSSM.RequestManagedInstanceRoleToken".to_owned(),
+                ),
+            ];
+            let borrowed: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let request = SignableRequest {
+                method: "POST",
+                uri: "/",
+                headers: &borrowed,
+                body: &body,
+            };
+            let sign = |text: &[u8]| self.key.sign_pss(text);
+            let signed =
+                sigv4::sign_registration(&request, self.instance_id.as_str(), &self.region, now, sign)
+                    .map_err(RoleCredentialsError::Sign)?;
+            headers.extend(signed);
+            Ok::<_, RoleCredentialsError>(headers)
         };
-        let now = unix_millis();
-        let sign = |text: &[u8]| self.key.sign_pss(text);
-        let signed = sigv4::sign_registration(&request, self.instance_id.as_str(), &self.region, now, sign)
-            .map_err(RoleCredentialsError::Sign)?;
-        headers.extend(signed);
         let output = client
-            .post::<RequestManagedInstanceRoleToken>(&headers, body)
+            .post::<RequestManagedInstanceRoleToken, _>(&body, sign)
             .await?;
         let lacks = RoleCredentialsError::Incomplete;
         Ok(RoleCredentials {

@@ -14,6 +14,7 @@ use moorline_protocol::{
     },
     types::SessionId,
 };
+use moorline_transport::Service;
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
@@ -26,6 +27,8 @@ use crate::runtime::NodeContext;
 
 /// Sessions that have ended, or never began, and whose end the endpoint does not know yet, beside those that run.
 const MAX_UNREPORTED: usize = 256;
+/// A message may have waited; one that was made this long from now was not made by this clock.
+const FAR_MILLIS: u64 = 10 * 60 * 1000;
 /// An acknowledgement and an order to end is all that is ever said to one.
 const NOTICES: usize = 4;
 
@@ -90,7 +93,10 @@ impl Intake {
 
     fn take(&mut self, message: &AgentMessage) {
         match &message.message_type {
-            MessageType::InteractiveShell => self.start(&message.payload),
+            MessageType::InteractiveShell => {
+                self.learn_time(message.created_date);
+                self.start(&message.payload);
+            }
             MessageType::ChannelClosed => match serde_json::from_slice::<ChannelClosed>(&message.payload) {
                 Ok(closed) => self.close(&closed.session_id),
                 Err(error) => tracing::warn!(%error, "channel_closed cannot be read"),
@@ -102,6 +108,15 @@ impl Intake {
                 }
             }
             other => tracing::warn!(message_type = other.as_str(), "not a message about sessions"),
+        }
+    }
+
+    /// The endpoint has just made the message: where its time is far from ours, ours is wrong, and the session's worker
+    /// is spared a refusal.
+    fn learn_time(&self, created: u64) {
+        let endpoint = self.context.registration.services.endpoint(Service::SsmMessages);
+        if created.abs_diff(endpoint.unix_millis()) > FAR_MILLIS {
+            endpoint.learn_time(created);
         }
     }
 

@@ -35,7 +35,10 @@ impl CredentialSupply {
         registration: &Registration,
     ) -> Result<Credentials, RoleCredentialsError> {
         let mut current = self.current.lock().await;
-        if let Some(held) = current.as_ref().filter(|held| is_good(held, unix_millis())) {
+        if let Some(held) = current
+            .as_ref()
+            .filter(|held| is_good(held, registration.endpoint_millis()))
+        {
             return Ok(held.credentials.clone());
         }
         let renewed = registration.request_role_credentials().await?;

@@ -25,7 +25,10 @@ use super::{
     role_credentials::unix_millis,
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionTask},
 };
-use crate::runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess};
+use crate::{
+    identity::Learned,
+    runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess},
+};
 
 /// Topic and type of the message that reports an end.
 const TOPIC: &str = "agent_task_complete";
@@ -103,6 +106,7 @@ impl Supervision {
             // A worker works in another directory. Only an empty path has no absolute form.
             state_dir: std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone()),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
+            learned: Learned::of(&self.context.registration),
             settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
         };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{ForwardConfig, SessionConfig},
+    identity::Learned,
     runtime::RoleCredentials,
 };
 
@@ -17,6 +18,7 @@ pub(super) struct SessionTask {
     pub(super) content: StartSessionContent,
     pub(super) state_dir: PathBuf,
     pub(super) credentials: Option<HandedCredentials>,
+    pub(super) learned: Learned,
     /// What the node's owner says about sessions.
     pub(super) settings: SessionConfig,
     /// Where port sessions may lead.
