@@ -5,6 +5,7 @@ mod context;
 mod footprint;
 mod network;
 mod state_lock;
+pub(crate) mod user_database;
 mod worker_process;
 
 pub(crate) use backoff::Backoff;
@@ -12,7 +13,9 @@ pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use footprint::shrink;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};
 pub(crate) use state_lock::lock_state_dir;
-pub(crate) use worker_process::{ProcessKey, WorkerKind, WorkerProcess};
+pub(crate) use worker_process::{
+    PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused,
+};
 
 /// A random number for jitter.
 pub(crate) fn random_u32() -> u32 {

@@ -2,13 +2,13 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, SystemTime},
 };
 
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
 use tokio::{
     sync::{Notify, OwnedMutexGuard, mpsc, watch},
-    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
@@ -51,7 +51,7 @@ pub(super) struct Service {
     recovery_at: Option<Instant>,
     retention_at: Instant,
     prune_at: Option<Instant>,
-    pruning: Option<JoinHandle<()>>,
+    pruning: Option<thread::JoinHandle<()>>,
     clocks: Clocks,
 }
 
@@ -336,12 +336,20 @@ impl Service {
         };
         let folder = step::run_directories(&self.node.state_dir);
         let prune = move || retention::prune(&folder, &active, limits, SystemTime::now());
-        let round = tokio::task::spawn_blocking(move || {
-            if let Err(error) = prune() {
-                tracing::warn!(%error, "failed to remove old files of commands");
+        let round = thread::Builder::new()
+            .name("retention".to_owned())
+            .spawn(move || {
+                if let Err(error) = prune() {
+                    tracing::warn!(%error, "failed to remove old files of commands");
+                }
+            });
+        match round {
+            Ok(round) => self.pruning = Some(round),
+            // A machine at its limit of processes: a runtime that promises a thread would panic.
+            Err(error) => {
+                tracing::warn!(%error, "no thread to remove old files of commands, tried again later");
             }
-        });
-        self.pruning = Some(round);
+        }
     }
 }
 

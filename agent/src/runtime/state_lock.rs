@@ -12,13 +12,18 @@ const LOCK_FILE: &str = "agent.lock";
 pub(crate) fn lock_state_dir(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
     let path = state_dir.join(LOCK_FILE);
     // Not truncated, not written: this must work on a full disk, where the file is there since the registration.
-    let file = fs::OpenOptions::new()
+    let opened = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
+        .open(&path);
+    let file = match opened {
+        // It can be locked where it cannot be written.
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => fs::File::open(&path),
+        other => other,
+    };
+    let file = file.with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => {

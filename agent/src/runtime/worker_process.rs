@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, ChildStdout, Command},
+    time::{Duration, Instant, sleep},
 };
 
 /// What a worker does.
@@ -109,7 +110,7 @@ impl WorkerProcess {
             .stdout(Stdio::piped())
             .kill_on_drop(false);
         lead_session(&mut command);
-        let mut child = command.spawn().map_err(spawn)?;
+        let mut child = spawn_patiently(&mut command).await.map_err(spawn)?;
         let hand_over = async {
             let mut stdin = child
                 .stdin
@@ -138,6 +139,29 @@ impl WorkerProcess {
     /// Waits for its end.
     pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
+    }
+}
+
+/// How long a machine at its limit of processes, or without memory, is asked again for one.
+pub(crate) const PROCESS_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two of these attempts.
+pub(crate) const PROCESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether the machine has no process or memory to give now.
+pub(crate) fn is_refused(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory
+    )
+}
+
+async fn spawn_patiently(command: &mut Command) -> std::io::Result<Child> {
+    let deadline = Instant::now() + PROCESS_PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if is_refused(&error) && Instant::now() < deadline => sleep(PROCESS_PAUSE).await,
+            other => return other,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use moorline_protocol::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     command::journal::{Beginning, Conclusion, Journal, NewReply, Opener, ProcessRecord},

@@ -12,12 +12,15 @@ use std::{
 use moorline_protocol::document::member;
 use nix::{
     sys::statvfs::{FsFlags, statvfs},
-    unistd::{User, geteuid, getuid},
+    unistd::{geteuid, getuid},
 };
 use serde_json::{Map, Value};
 use tokio::process::Command;
 
-use crate::command::{flow::Ending, output::Capture};
+use crate::{
+    command::{flow::Ending, output::Capture},
+    runtime::user_database,
+};
 
 use super::{StepContext, make_private_directory, script_process, script_record};
 
@@ -272,7 +275,7 @@ fn set_environment(command: &mut Command, variables: &[(String, String)], contex
     for name in PRIVATE_VARIABLES {
         command.env_remove(name);
     }
-    let user = User::from_uid(getuid()).ok().flatten();
+    let user = user_database::user_by_id(getuid());
     let home = user
         .as_ref()
         .map_or_else(|| "/".into(), |user| user.dir.clone().into_os_string());
