@@ -6,6 +6,7 @@
 //! full can still be repaired.
 
 mod channel_opening;
+mod condition;
 mod data_key;
 mod default_user;
 mod ending;
@@ -18,6 +19,7 @@ mod login_record;
 mod members;
 mod pam;
 mod pipes;
+mod plain_shell;
 mod port_session;
 mod process;
 mod program;

@@ -18,6 +18,7 @@ use nix::{
 use tokio::time::{Duration, Instant, sleep};
 
 use self::tool::{ToolError, find, run};
+use crate::runtime::user_database;
 
 /// As the tools of sudo and shadow know it.
 const SUDOERS_FOLDER: &str = "/etc/sudoers.d";
@@ -37,6 +38,8 @@ pub(super) enum CreateError {
     NoTool,
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error("{0}")]
+    Database(String),
     #[error("the tool says that it was done, and nobody of that name is found")]
     NotFound,
     #[error("another session has been making the user for {} seconds", LIMIT.as_secs())]
@@ -87,7 +90,7 @@ fn is_portable(name: &str) -> bool {
 }
 
 fn known(name: &str) -> Option<User> {
-    User::from_name(name).ok().flatten()
+    user_database::user_by_name(name)
 }
 
 /// One worker at a time makes users. The lock is on the directory, so that it takes no disk write; where it cannot be had at all

@@ -5,17 +5,15 @@
 //!
 //! A default user who does not exist is made. Where that fails (nothing can be written, nothing can be started) and
 //! the owner named none, the shell is root's, but only if the user would have been given root's rights anyway: a
-//! machine in that state wants to be repaired.
+//! machine in that state wants to be repaired. Likewise where the user database does not work: who is in neither it
+//! nor `/etc/passwd` is not made, and RunAs stays refused.
 
-use std::{
-    ffi::CString,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Uid, User};
 
 use super::default_user::{self, CreateError};
-use crate::config::SessionConfig;
+use crate::{config::SessionConfig, runtime::user_database};
 
 /// The usual user of sessions.
 const SSM_USER: &str = "ssm-user";
@@ -49,8 +47,6 @@ pub(super) enum LoginError {
         #[source]
         source: CreateError,
     },
-    #[error("failed to look up user {user}")]
-    Lookup { user: String, source: nix::Error },
 }
 
 /// What the session and the node's settings say about the user.
@@ -104,24 +100,25 @@ impl LoginUser {
         settings: &SessionConfig,
         state_dir: &Path,
     ) -> Result<Login, LoginError> {
-        let (user, notice) = match choose(request, Uid::effective(), lookup)? {
-            Choice::Own => (Self::own()?, None),
+        let (user, notice) = match choose(request, Uid::effective(), user_database::user_by_name)? {
+            Choice::Own => (Self::own(), None),
             Choice::Named(user) => {
                 if settings.create_user && !request.run_as_enabled {
                     default_user::wait_until_made(state_dir).await;
                 }
-                (Self::of(user)?, None)
+                (Self::of(user), None)
             }
             Choice::Absent(name) => {
-                let made = match settings.create_user {
-                    true => default_user::create(name, settings.sudo, state_dir).await,
-                    false => Err(CreateError::Off),
+                let made = match (settings.create_user, user_database::trouble()) {
+                    (true, None) => default_user::create(name, settings.sudo, state_dir).await,
+                    (true, Some(trouble)) => Err(CreateError::Database(trouble)),
+                    (false, _) => Err(CreateError::Off),
                 };
                 match made {
-                    Ok(user) => (Self::of(user)?, None),
+                    Ok(user) => (Self::of(user), None),
                     Err(error) => {
                         let notice = instead_of_absent(request, settings, name, error)?;
-                        (Self::own()?, notice)
+                        (Self::own(), notice)
                     }
                 }
             }
@@ -129,32 +126,31 @@ impl LoginUser {
         Ok(Login { user, notice })
     }
 
-    fn of(user: User) -> Result<Self, LoginError> {
+    fn of(user: User) -> Self {
         if user.uid == Uid::effective() {
-            return Ok(Self::from_user(user, None));
+            return Self::from_user(user, None);
         }
-        let groups = groups_of(&user)?;
-        Ok(Self::from_user(user, Some(groups)))
+        let groups = user_database::groups_of(&user);
+        Self::from_user(user, Some(groups))
     }
 
     /// The user this process runs as, who may be missing in the user database of a container.
-    pub(super) fn own() -> Result<Self, LoginError> {
+    pub(super) fn own() -> Self {
         let uid = Uid::effective();
-        let user = User::from_uid(uid).map_err(|source| LoginError::Lookup {
-            user: uid.to_string(),
-            source,
-        })?;
-        Ok(match user {
+        match user_database::user_by_id(uid) {
             Some(user) => Self::from_user(user, None),
             None => Self {
-                name: uid.to_string(),
+                name: match uid.is_root() {
+                    true => "root".to_owned(),
+                    false => uid.to_string(),
+                },
                 uid,
                 gid: Gid::effective(),
                 home: std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
                 shell: PathBuf::from("/bin/sh"),
                 groups: None,
             },
-        })
+        }
     }
 
     fn from_user(user: User, groups: Option<Vec<Gid>>) -> Self {
@@ -177,7 +173,7 @@ impl LoginUser {
 
 /// The group that owns terminals, if this machine has one.
 pub(super) fn tty_group() -> Option<Gid> {
-    Group::from_name("tty").ok().flatten().map(|group| group.gid)
+    user_database::group_by_name("tty")
 }
 
 /// Whether root's shell may stand in for that of a default user who could not be made, and what is said about it.
@@ -210,7 +206,7 @@ fn instead_of_absent(
 fn choose<'a>(
     request: &UserRequest<'a>,
     own: Uid,
-    lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
+    lookup: impl Fn(&str) -> Option<User>,
 ) -> Result<Choice<'a>, LoginError> {
     if request.elevated {
         return match own.is_root() {
@@ -223,7 +219,7 @@ fn choose<'a>(
     }
     if !request.default_user.is_empty() {
         let name = request.default_user;
-        return match lookup(name)? {
+        return match lookup(name) {
             Some(user) if own.is_root() || user.uid == own => Ok(Choice::Named(user)),
             Some(_) => Err(LoginError::DefaultUserNeedsRoot(name.to_owned())),
             None if own.is_root() => Ok(Choice::Absent(name)),
@@ -233,7 +229,7 @@ fn choose<'a>(
     if !own.is_root() {
         return Ok(Choice::Own);
     }
-    Ok(match lookup(SSM_USER)? {
+    Ok(match lookup(SSM_USER) {
         Some(user) => Choice::Named(user),
         None => Choice::Absent(SSM_USER),
     })
@@ -242,7 +238,7 @@ fn choose<'a>(
 fn choose_run_as<'a>(
     request: &UserRequest<'_>,
     own: Uid,
-    lookup: impl Fn(&str) -> Result<Option<User>, LoginError>,
+    lookup: impl Fn(&str) -> Option<User>,
 ) -> Result<Choice<'a>, LoginError> {
     let name = [request.run_as_user, request.run_as_default_user]
         .into_iter()
@@ -251,30 +247,11 @@ fn choose_run_as<'a>(
     if !own.is_root() {
         return Err(LoginError::RunAsNeedsRoot);
     }
-    let user = lookup(name)?.ok_or_else(|| LoginError::RunAsUserMissing(name.to_owned()))?;
+    let user = lookup(name).ok_or_else(|| LoginError::RunAsUserMissing(name.to_owned()))?;
     if user.uid.is_root() {
         return Err(LoginError::RunAsRoot);
     }
     Ok(Choice::Named(user))
-}
-
-fn lookup(name: &str) -> Result<Option<User>, LoginError> {
-    if name.contains('\0') {
-        return Ok(None);
-    }
-    User::from_name(name).map_err(|source| LoginError::Lookup {
-        user: name.to_owned(),
-        source,
-    })
-}
-
-fn groups_of(user: &User) -> Result<Vec<Gid>, LoginError> {
-    let failed = |source| LoginError::Lookup {
-        user: user.name.clone(),
-        source,
-    };
-    let name = CString::new(user.name.as_str()).map_err(|_| failed(nix::Error::EINVAL))?;
-    getgrouplist(&name, user.gid).map_err(failed)
 }
 
 #[cfg(test)]
@@ -293,12 +270,12 @@ mod tests {
         }
     }
 
-    fn database(name: &str) -> Result<Option<User>, LoginError> {
+    fn database(name: &str) -> Option<User> {
         let users = [("root", 0), ("toor", 0), ("deploy", 1001), ("me", 1000)];
-        Ok(users
+        users
             .iter()
             .find(|(known, _)| *known == name)
-            .map(|(name, uid)| user(name, *uid)))
+            .map(|(name, uid)| user(name, *uid))
     }
 
     fn chosen(request: UserRequest<'_>, own: Uid) -> Result<String, LoginError> {
@@ -357,7 +334,7 @@ mod tests {
         assert_eq!(chosen(setting("gone"), ROOT).unwrap(), "(absent gone)");
         assert_eq!(chosen(setting(""), ROOT).unwrap(), "(absent ssm-user)");
         assert_eq!(chosen(setting(""), ORDINARY).unwrap(), "(own)");
-        let with_ssm_user = |name: &str| Ok((name == SSM_USER).then(|| user(SSM_USER, 1002)));
+        let with_ssm_user = |name: &str| (name == SSM_USER).then(|| user(SSM_USER, 1002));
         let choice = choose(&setting(""), ROOT, with_ssm_user).unwrap();
         assert_eq!(choice, Choice::Named(user(SSM_USER, 1002)));
         assert_eq!(choose(&setting(""), ORDINARY, with_ssm_user), Ok(Choice::Own));
@@ -402,15 +379,10 @@ mod tests {
 
     #[test]
     fn this_process_finds_its_own_user() {
-        let user = LoginUser::own().unwrap();
+        let user = LoginUser::own();
         assert!(user.shell.is_absolute());
         if !Uid::effective().is_root() {
             assert_eq!((user.uid, user.groups), (Uid::effective(), None));
         }
-    }
-
-    #[test]
-    fn a_name_with_a_nul_is_nobody() {
-        assert_eq!(lookup("root\0x"), Ok(None));
     }
 }

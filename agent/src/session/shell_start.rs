@@ -15,7 +15,7 @@ use nix::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
-    time::{Duration, timeout},
+    time::{Duration, Instant, sleep, timeout},
 };
 
 use super::{
@@ -25,7 +25,10 @@ use super::{
     pty::{PamLogin, Pty, PtyError, Shell, open_for, start_on},
     recorder::Size,
 };
-use crate::config::SessionConfig;
+use crate::{
+    config::SessionConfig,
+    runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, is_refused},
+};
 
 const PAM_FOLDER: &str = "/etc/pam.d";
 /// What PAM may take. A module may ask a directory service that does not answer.
@@ -56,6 +59,8 @@ pub(super) struct ShellStart<'a> {
     pub(super) user: LoginUser,
     pub(super) settings: &'a SessionConfig,
     pub(super) operator: &'a str,
+    /// Nothing but the shell: PAM takes processes that may not be there, and may ask who does not answer.
+    pub(super) is_bare: bool,
 }
 
 impl ShellStart<'_> {
@@ -79,12 +84,28 @@ impl ShellStart<'_> {
         // A new one, since the old one may have been hung up with the login process.
         let (pty, slave) = open_for(&self.user, size)?;
         show(&slave, &notices);
-        Ok((pty, start_on(slave, &self.program, &self.user)?))
+        Ok((pty, self.start_patiently(slave).await?))
+    }
+
+    /// A machine at its limit of processes may have one a moment later.
+    async fn start_patiently(&self, slave: OwnedFd) -> Result<Shell, PtyError> {
+        let deadline = Instant::now() + PROCESS_PATIENCE;
+        loop {
+            let end = slave.try_clone().map_err(PtyError::Watch)?;
+            match start_on(end, &self.program, &self.user) {
+                Err(PtyError::Start { source, .. }) if is_refused(&source) && Instant::now() < deadline => {
+                    sleep(PROCESS_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn wants_pam(&self) -> bool {
         let SessionConfig { pam, pam_service, .. } = self.settings;
-        *pam && Uid::effective().is_root() && Path::new(PAM_FOLDER).join(pam_service).is_file()
+        *pam && !self.is_bare
+            && Uid::effective().is_root()
+            && Path::new(PAM_FOLDER).join(pam_service).is_file()
     }
 
     async fn start_with_pam(&self, terminal: &str, slave: OwnedFd) -> Result<Shell, PamStartError> {

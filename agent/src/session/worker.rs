@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Read, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -11,11 +12,13 @@ use moorline_protocol::{
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     types::{InvalidId, SessionId},
 };
+use moorline_transport::Service;
 use nix::unistd::{Pid, Uid};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     channel_opening::ChannelOpening,
+    condition::{self, Condition},
     data_key::KeyService,
     environment::{Environment, plain_operator},
     link::Link,
@@ -23,6 +26,7 @@ use super::{
     login_record::LoginRecord,
     members::{Members, adopt_orphans},
     pipes::Pipes,
+    plain_shell,
     port_session::{self, ForwardPolicy, PortSession, Target, TargetError, texts},
     process::{Launch, Process},
     program::{Program, ProgramError, Wanted},
@@ -39,7 +43,7 @@ use super::{
 use crate::{
     config::ConfigError,
     identity::{Registration, RegistrationError},
-    runtime::AGENT_VERSION,
+    runtime::{AGENT_VERSION, user_database},
 };
 
 /// The largest task: a session document and its parameters.
@@ -151,6 +155,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
     let registration = Arc::new(Registration::load(&task.state_dir)?);
+    task.learned.hand_to(&registration);
     let lock = lock(&registration, &session_id)?;
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
     if plan.session_type == SessionType::Port {
@@ -173,12 +178,8 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         })));
     }
     let wanted = Wanted::from_plan(&plan)?;
-    let transcript_path = content
-        .moorline_transcript_path
-        .filter(|_| registration.is_moorline);
-    if let Some(path) = transcript_path.as_deref().filter(|path| !is_plain_path(path)) {
-        return Err(StartError::TranscriptPath(path.to_owned()));
-    }
+    let condition = look_around(&registration, &task.state_dir).await;
+    let transcript_path = transcript_path(content.moorline_transcript_path, &registration)?;
     let request = UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
@@ -191,7 +192,10 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let environment = Environment::of_login(&user, std::env::var_os("LANG"))
         .with_system()
         .with_session(session_id.as_str(), &operator);
-    let program = Program::new(&wanted, &user, environment);
+    let mut program = Program::new(&wanted, &user, environment);
+    let is_bare = condition.is_short_of_processes() || user_database::hangs();
+    let troubles = adapt(&mut program, &wanted, is_bare);
+    let notices = condition.text(troubles).into_iter().chain(notice).collect();
     let shown = wanted.shown(&user, &content.document_name);
     if !task.settings.linger {
         adopt_orphans();
@@ -202,8 +206,9 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         user,
         settings: &task.settings,
         operator: &operator,
+        is_bare,
     };
-    let (io, process) = start_program(&wanted, start, Vec::from_iter(notice)).await?;
+    let (io, process) = start_program(&wanted, start, notices).await?;
     tracing::info!(
         %session_id,
         pid = process.pid().map(Pid::as_raw),
@@ -212,12 +217,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         document = %content.document_name.escape_default(),
         "session started"
     );
-    let record = match (&io, process.pid()) {
-        (ProgramIo::Terminal(pty), Some(pid)) if Uid::effective().is_root() => {
-            LoginRecord::begin(pty.name(), &user_name, &operator, pid, unix_millis())
-        }
-        _ => None,
-    };
+    let record = login_record(&io, &process, &user_name, &operator);
 
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
@@ -258,6 +258,29 @@ fn seed() -> Result<[u8; 32], StartError> {
     let mut seed = [0; 32];
     let filled = SystemRandom::new().fill(&mut seed);
     filled.map(|()| seed).map_err(|_| StartError::Randomness)
+}
+
+/// The machine as it is. Where a process more may be one too many, none is taken for the asking of users.
+async fn look_around(registration: &Registration, state_dir: &Path) -> Condition {
+    let endpoint = registration.services.endpoint(Service::SsmMessages);
+    let condition = condition::gather(endpoint, state_dir).await;
+    if condition.is_short_of_processes() {
+        user_database::read_files_only();
+    }
+    condition
+}
+
+/// Makes of a shell what this machine can run, and says what had to give.
+fn adapt(program: &mut Program, wanted: &Wanted, is_bare: bool) -> Vec<String> {
+    let mut troubles = Vec::from_iter(user_database::trouble());
+    if !matches!(wanted, Wanted::Words { .. }) {
+        troubles.extend(plain_shell::replace_missing(program));
+    }
+    if is_bare && *wanted == Wanted::LoginShell {
+        plain_shell::simplify(program);
+        troubles.push("this shell is a plain one without its profiles and PAM".to_owned());
+    }
+    troubles
 }
 
 /// A program without a terminal only gets ready: see [`Process`].
@@ -311,6 +334,26 @@ fn lock(registration: &Registration, session_id: &SessionId) -> Result<Option<Se
             tracing::warn!(%error, "the session cannot be kept from being served twice");
             Ok(None)
         }
+    }
+}
+
+fn login_record(io: &ProgramIo, process: &Process, user: &str, operator: &str) -> Option<LoginRecord> {
+    match (io, process.pid()) {
+        (ProgramIo::Terminal(pty), Some(pid)) if Uid::effective().is_root() => {
+            LoginRecord::begin(pty.name(), user, operator, pid, unix_millis())
+        }
+        _ => None,
+    }
+}
+
+/// Where our endpoint wants the recording, if it wants one.
+fn transcript_path(
+    wanted: Option<String>,
+    registration: &Registration,
+) -> Result<Option<String>, StartError> {
+    match wanted.filter(|_| registration.is_moorline) {
+        Some(path) if !is_plain_path(&path) => Err(StartError::TranscriptPath(path)),
+        path => Ok(path),
     }
 }
 

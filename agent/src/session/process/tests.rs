@@ -14,7 +14,7 @@ use crate::session::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn waiting(words: &[&str], separation: Option<Separation>) -> (Pipes, Process) {
-    let user = LoginUser::own().unwrap();
+    let user = LoginUser::own();
     let (pipes, write_ends) = Pipes::new(separation.as_ref()).unwrap();
     let wanted = Wanted::Words {
         words: words.iter().map(|&word| word.to_owned()).collect(),

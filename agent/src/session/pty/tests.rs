@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn own_user() -> LoginUser {
-    LoginUser::own().unwrap()
+    LoginUser::own()
 }
 
 fn start(program: &Program, user: &LoginUser, size: Size) -> Result<(Pty, Shell), PtyError> {
