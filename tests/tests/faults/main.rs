@@ -8,4 +8,5 @@ mod connection_cut;
 mod disk_full;
 mod endpoint_killed;
 mod random;
+mod sick_host;
 mod worker_killed;
