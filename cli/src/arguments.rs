@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Open a recorded shell on a node, or run one recorded command
     ///
-    /// At the start of a line, `~.` ends the session and `~?` shows what else there is. Without a terminal, standard
+    /// At the start of a line, `~.` ends the session, `~d` leaves it running for `moorline attach`, and `~?` shows what else there is. Without a terminal, standard
     /// input is sent to the shell. A command after `--` gets a terminal when this program has one; otherwise its
     /// standard output and standard error stay apart, and nothing is read from standard input. One COMMAND word is a
     /// line of a shell script, taken as it is; several words are one command with its arguments. Exit code: that of
@@ -54,6 +54,22 @@ pub(crate) enum Command {
     Forward(ForwardOptions),
     /// Carry one SSH connection on standard input and output: ssh's ProxyCommand
     SshProxy(SshProxyOptions),
+    /// Go on with a session that is open, in this terminal
+    ///
+    /// Shows what was there last and takes the session from the client that has it, wherever that is, or was: `~d` at
+    /// the start of a line leaves a session that way, and so does a client that was killed or lost its network. Exit
+    /// code: as of `moorline shell`.
+    Attach {
+        /// Its id, or what only its id begins with; by default your only open one
+        session: Option<String>,
+    },
+    /// Watch a session live: see and touch nothing
+    ///
+    /// Any number may watch. Shows the last screens and then what the session's user sees. Ctrl-C leaves.
+    Watch {
+        /// Its id, or what only its id begins with; by default your only open one
+        session: Option<String>,
+    },
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),
     /// Read the recordings of sessions

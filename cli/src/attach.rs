@@ -6,10 +6,11 @@ use bytes::Bytes;
 use moorline_protocol::message::{PayloadType, TerminalSize};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
+    EXIT_NO_SESSION,
     error::CliError,
     session_client::{SessionClient, SessionError, SessionEvent},
     terminal::{
@@ -24,7 +25,13 @@ use crate::{
 /// The end of input, typed.
 const END_OF_INPUT: u8 = 0x04;
 /// How long a session that we terminated may take to say goodbye.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(3);
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a terminal may take the rest of the output of a session that its user has left.
+const REST_LIMIT: Duration = Duration::from_millis(500);
+/// Who leaves is gone after this time, whatever hangs: the endpoint, the terminal.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// How long what was typed may be on its way when the user leaves a session that goes on.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// The end of input is typed again whenever the session was silent for this long. A terminal that just changes
 /// between line mode and raw mode, as between two prompts of a shell, swallows it.
 const FIRST_END_OF_INPUT_INTERVAL: Duration = Duration::from_millis(250);
@@ -55,6 +62,8 @@ pub(crate) enum Ending {
     },
     /// While the connection was lost.
     Expired,
+    /// The user has left; the session goes on.
+    Detached,
     /// The user has left; the session is to be terminated.
     Left,
     /// A signal ended us; the session is to be terminated.
@@ -121,6 +130,10 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
     };
     let ending = attached.run(&mut keys, &mut signals).await;
     let Attached { writer, raw, .. } = attached;
+    let has_left = matches!(ending, Ending::Left);
+    if has_left {
+        leave_by_force();
+    }
     // all output before the end, unless we are to end at once
     tokio::select! {
         result = writer.finish() => if let Err(source) = result
@@ -129,9 +142,23 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
             return Err(CliError::Output(source));
         },
         () = leave_signal(&mut signals) => {}
+        () = sleep(REST_LIMIT), if has_left => {}
     }
     drop(raw);
+    if matches!(ending, Ending::Detached) {
+        client.flush(FLUSH_LIMIT).await;
+    }
     Ok(ending)
+}
+
+/// A terminal that takes nothing may hold any write to it, so nothing that could wait is relied on.
+fn leave_by_force() {
+    let watch = || {
+        std::thread::sleep(LEAVE_LIMIT);
+        std::process::exit(EXIT_NO_SESSION.into());
+    };
+    // without a thread it takes as long as it takes
+    let _unwatched = std::thread::Builder::new().spawn(watch);
 }
 
 async fn leave_signal(signals: &mut Signals) {
@@ -271,6 +298,12 @@ impl Attached<'_> {
         while let Some((escape, after)) = self.escapes.filter(rest, keys) {
             match escape {
                 Escape::Terminate => return Some(Ending::Left),
+                Escape::Detach => {
+                    // what was typed before it is for the session
+                    self.client
+                        .write(PayloadType::Output, std::mem::take(keys).into());
+                    return Some(Ending::Detached);
+                }
                 Escape::Help => {
                     self.writer.push(Stream::Err, Bytes::from_static(HELP.as_bytes()));
                 }

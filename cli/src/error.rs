@@ -4,7 +4,10 @@ use std::io;
 
 use moorline_transport::{CallError, DialError, HttpError};
 
-use crate::{console, pick::PickError, session_client::SessionError, settings::SettingsError};
+use crate::{
+    console, pick::PickError, pick_session::PickSessionError, session_client::SessionError,
+    settings::SettingsError,
+};
 
 /// Why a command has no result.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,8 @@ pub(crate) enum CliError {
     Output(#[source] io::Error),
     #[error(transparent)]
     Pick(#[from] PickError),
+    #[error(transparent)]
+    PickSession(#[from] PickSessionError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -73,7 +78,12 @@ pub(crate) fn hint(error: &CliError) -> Option<String> {
         CliError::Call(call) => call_hint(call),
         CliError::Session(SessionError::Call(call)) => call_hint(call),
         CliError::Session(session) => session.dial_error().and_then(dial_hint),
-        CliError::Pick(PickError::Call(call)) => call_hint(call),
+        CliError::Pick(PickError::Call(call)) | CliError::PickSession(PickSessionError::Call(call)) => {
+            call_hint(call)
+        }
+        CliError::PickSession(PickSessionError::Unknown { .. }) => {
+            Some("`moorline sessions` lists the open sessions".to_owned())
+        }
         CliError::Pick(PickError::Unknown { .. } | PickError::Ambiguous { .. }) => {
             Some("`moorline nodes` lists the nodes and their names".to_owned())
         }

@@ -289,7 +289,8 @@ impl Session {
                 console::note("the session ended while the connection was lost");
                 EXIT_NO_SESSION
             }
-            Ending::Left | Ending::OutputClosed => {
+            // there is no terminal to leave it from, and nothing serves a port without us
+            Ending::Left | Ending::Detached | Ending::OutputClosed => {
                 self.leave().await;
                 0
             }

@@ -16,6 +16,7 @@ mod nodes;
 mod operator;
 mod operators;
 mod pick;
+mod pick_session;
 mod plugin;
 mod quote;
 mod run;
@@ -24,8 +25,10 @@ mod sessions;
 mod settings;
 mod shell;
 mod tag;
+mod take_over;
 mod terminal;
 mod transcript;
+mod watch;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
     };
     let fallback = if matches!(
         arguments.command,
-        Command::Shell(_) | Command::Forward(_) | Command::SshProxy(_)
+        Command::Shell(_) | Command::Attach { .. } | Command::Forward(_) | Command::SshProxy(_)
     ) {
         EXIT_NO_SESSION
     } else {
@@ -103,6 +106,8 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
     };
     match arguments.command {
         Command::Activation { command } => activation::execute(&connect()?, command, json).await,
+        Command::Attach { session } => take_over::execute(connect()?, session.as_deref()).await,
+        Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Run(options) => run::execute(&connect()?, &options, json).await,

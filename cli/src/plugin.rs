@@ -245,6 +245,7 @@ async fn conclude(
     match ending {
         Ending::Closed { reason, .. } if reason.is_empty() => speech.say(&exiting),
         Ending::Closed { reason, .. } => speech.say(&format!("\n\nSessionId: {id} : {reason}\n\n")),
+        Ending::Detached => speech.say(&format!("\n\nSession {id} goes on; moorline attach {id}\n\n")),
         Ending::Expired => speech.say(&format!("Session: {id} timed out.\n")),
         Ending::Left | Ending::Signalled(_) | Ending::OutputClosed if is_port => {
             if matches!(ending, Ending::Left) {

@@ -187,6 +187,19 @@ impl SessionClient {
         self.size = Some(size);
     }
 
+    /// Waits until what was written is with the node, but not for ever: events are dropped.
+    pub(crate) async fn flush(&mut self, limit: Duration) {
+        let limit = Instant::now() + limit;
+        while !self.input.is_empty() || self.channel.unacknowledged() > 0 {
+            tokio::select! {
+                event = self.next(true) => if matches!(event, SessionEvent::Lost(_) | SessionEvent::Closed { .. }) {
+                    return;
+                },
+                () = sleep_until(limit) => return,
+            }
+        }
+    }
+
     /// The next event. Data comes only while `has_room`.
     pub(crate) async fn next(&mut self, has_room: bool) -> SessionEvent {
         std::future::poll_fn(|cx| self.poll_next(cx, has_room)).await
@@ -325,6 +338,7 @@ impl SessionClient {
             }
             Event::EncryptionBroken(text) => SessionEvent::Failed(SessionError::Encryption(text)),
             Event::Started(start) => {
+                self.link.has_taken_over();
                 if let Some(bytes) = start.moorline_max_payload_bytes {
                     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
                     self.channel.set_max_payload(bytes.min(MAX_PAYLOAD_BYTES));

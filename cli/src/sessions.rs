@@ -1,9 +1,7 @@
 //! `moorline sessions`: who is on which node.
 
 use jiff::Timestamp;
-use moorline_ssm::session::{
-    DescribeSessions, DescribeSessionsRequest, Session, SessionFilter, SessionFilterKey, SessionState,
-};
+use moorline_ssm::session::{Session, SessionFilter, SessionFilterKey, SessionState};
 use serde::Serialize;
 
 use crate::{
@@ -11,10 +9,8 @@ use crate::{
     console::{self, one_line},
     error::CliError,
     operator::Operator,
-    pick,
+    pick, pick_session,
 };
-
-const PAGE: i32 = 200;
 
 /// A session as scripts read it.
 #[derive(Debug, Serialize)]
@@ -48,22 +44,7 @@ pub(crate) async fn execute(
     } else {
         SessionState::Active
     };
-    let mut sessions: Vec<Session> = Vec::new();
-    let mut next_token = None;
-    loop {
-        let request = DescribeSessionsRequest {
-            state: Some(state.clone()),
-            max_results: Some(PAGE),
-            next_token,
-            filters: filters.clone(),
-        };
-        let page = operator.call::<DescribeSessions>(&request).await?;
-        sessions.extend(page.sessions.unwrap_or_default());
-        next_token = page.next_token.filter(|token| !token.is_empty());
-        if next_token.is_none() {
-            break;
-        }
-    }
+    let mut sessions = pick_session::list(operator, state, filters).await?;
     sessions.sort_by_key(|session| std::cmp::Reverse(session.start_date.map_or(0, |time| time.millis())));
     if json {
         console::print_json(&sessions.iter().map(Listed::from).collect::<Vec<_>>())?;

@@ -22,7 +22,7 @@ use crate::{
 /// The size for a shell without a terminal.
 const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 /// Who leaves does not want to wait for an endpoint out of reach.
-const TERMINATE_LIMIT: Duration = Duration::from_secs(3);
+const TERMINATE_LIMIT: Duration = Duration::from_millis(1500);
 /// The reader of our output has gone: 128 + SIGPIPE.
 const EXIT_CLOSED_OUTPUT: u8 = 141;
 
@@ -53,26 +53,48 @@ pub(crate) async fn execute(operator: Operator, options: &ShellOptions) -> Resul
         }
     };
     if is_terminal && reads_input {
-        console::note(&format!(
-            "session {}; ~? at the start of a line helps",
-            grant.session_id
-        ));
+        greet(&grant.session_id);
     }
+    let had = Had::Started { reads_input };
+    serve(&operator, &grant.session_id, &mut client, had).await
+}
+
+/// How this process came to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Had {
+    Started {
+        reads_input: bool,
+    },
+    /// It was another client's, and still is where taking it failed.
+    TakenOver,
+}
+
+pub(crate) fn greet(session_id: &str) {
+    console::note(&format!("session {session_id}; ~? at the start of a line helps"));
+}
+
+/// Runs the session on the terminal to its end, or until the user leaves.
+pub(crate) async fn serve(
+    operator: &Operator,
+    session_id: &str,
+    client: &mut SessionClient,
+    had: Had,
+) -> Result<u8, CliError> {
     let options = Options {
         default_size: DEFAULT_SIZE,
         stderr: Stream::Err,
         shows_exit_code: false,
-        reads_input,
+        reads_input: had != Had::Started { reads_input: false },
     };
-    let ending = match attach::attach(&mut client, options).await {
+    let ending = match attach::attach(client, options).await {
         Ok(ending) => ending,
         Err(error) => {
             // such as an output that takes no more: nobody can use the session any longer
-            terminate(&operator, &grant.session_id).await;
+            terminate(operator, session_id).await;
             return Err(error);
         }
     };
-    Ok(conclude(&operator, &grant.session_id, &mut client, ending).await)
+    Ok(conclude(operator, session_id, client, (ending, had)).await)
 }
 
 /// What the session is to run.
@@ -148,7 +170,12 @@ pub(crate) async fn start_session(
 }
 
 /// Ends what has not ended, tells why, and gives the exit code.
-async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionClient, ending: Ending) -> u8 {
+async fn conclude(
+    operator: &Operator,
+    session_id: &str,
+    client: &mut SessionClient,
+    (ending, had): (Ending, Had),
+) -> u8 {
     match ending {
         Ending::Closed { reason, exit_code } => {
             if !reason.is_empty() {
@@ -163,10 +190,16 @@ async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionCli
             console::note("the session ended while the connection was lost");
             EXIT_NO_SESSION
         }
+        Ending::Detached => {
+            console::note(&format!("the session goes on: moorline attach {session_id}"));
+            0
+        }
         Ending::Left => {
-            terminate(operator, session_id).await;
-            let exit_code = attach::goodbye(client).await;
-            console::note("session terminated");
+            let mut exit_code = None;
+            if terminate(operator, session_id).await {
+                exit_code = attach::goodbye(client).await;
+                console::note("session terminated");
+            }
             shell_code(exit_code)
         }
         Ending::Signalled(number) => {
@@ -185,7 +218,9 @@ async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionCli
             EXIT_NO_SESSION
         }
         Ending::Failed(error) => {
-            terminate(operator, session_id).await;
+            if had != Had::TakenOver {
+                terminate(operator, session_id).await;
+            }
             console::complain(&CliError::Session(error));
             EXIT_NO_SESSION
         }
@@ -193,17 +228,18 @@ async fn conclude(operator: &Operator, session_id: &str, client: &mut SessionCli
 }
 
 /// Ends a session on the endpoint. Where that fails, its time limits end it; the user should know.
-pub(crate) async fn terminate(operator: &Operator, session_id: &str) {
+pub(crate) async fn terminate(operator: &Operator, session_id: &str) -> bool {
     let request = TerminateSessionRequest {
         session_id: Some(session_id.to_owned()),
     };
     let failure = match timeout(TERMINATE_LIMIT, operator.call::<TerminateSession>(&request)).await {
         // what the endpoint refuses to end has ended, or never was
-        Ok(Ok(_) | Err(CallError::Service { .. })) => return,
+        Ok(Ok(_) | Err(CallError::Service { .. })) => return true,
         Ok(Err(error)) => error::chain(&error),
         Err(_) => "the endpoint does not answer".to_owned(),
     };
     console::note(&format!("session {session_id} was not terminated: {failure}"));
+    false
 }
 
 /// A shell's exit code as ours; 0 when the node did not tell.

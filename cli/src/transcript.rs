@@ -3,8 +3,8 @@
 //! A transcript is fetched in pieces as it is used, so a long one is never in memory as a whole; of a session that
 //! still runs there is what the node has sent so far.
 
-mod cast;
-mod play;
+pub(crate) mod cast;
+pub(crate) mod play;
 mod text;
 
 use std::{
@@ -174,6 +174,8 @@ impl<'a> Source<'a> {
             session_id: Some(self.session_id.clone()),
             offset: Some(self.offset),
             max_bytes: Some(PIECE_BYTES),
+            tail_bytes: None,
+            wait_millis: None,
         };
         let response = self.operator.call::<GetTranscript>(&request).await?;
         let data = response.data.unwrap_or_default();

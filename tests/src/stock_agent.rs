@@ -283,6 +283,7 @@ impl<'a> StockAgent<'a> {
             client_version: None,
             client_instance_id: Some(self.instance_id.clone()),
             moorline_max_payload_bytes: None,
+            moorline_take_over: None,
         };
         let mut channel = self.dial(&format!("{path}?role=publish_subscribe")).await?;
         channel.send_text(&serde_json::to_string(&open)?).await?;

@@ -7,6 +7,7 @@
 
 mod codegen;
 mod node_modules;
+mod packages;
 mod processes;
 mod test;
 mod tidy;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{codegen, node_modules, processes::cargo, processes::must_succeed, tidy, up, venv};
+use crate::{codegen, node_modules, packages, processes::cargo, processes::must_succeed, tidy, up, venv};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -67,6 +67,7 @@ impl Stage {
             Self::Unit => must_succeed(cargo().args(["test", "--workspace", "--exclude", "moorline-tests"])),
             Self::Fuzz => must_succeed(cargo().args(["test", "-p", "moorline-tests", "--lib"])),
             Self::EndToEnd => {
+                packages::prepare();
                 let venv = venv::prepare()?;
                 let node_modules = node_modules::prepare()?;
                 up::build()?;

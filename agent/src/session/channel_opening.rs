@@ -100,6 +100,7 @@ impl ChannelOpening {
             client_version: None,
             client_instance_id: Some(registration.instance_id.to_string()),
             moorline_max_payload_bytes: registration.is_moorline.then_some(MAX_PAYLOAD_BYTES),
+            moorline_take_over: None,
         };
         let text = serde_json::to_string(&open).expect("a struct of texts and numbers is JSON");
         socket

@@ -15,12 +15,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SILENCE: Duration = Duration::from_millis(250);
 /// Without an acknowledgement for this long the client is taken to be gone.
 const ACKNOWLEDGE_PATIENCE: Duration = Duration::from_secs(2);
-/// The client is known to be away and may come back for the rest.
-const PAUSED_PATIENCE: Duration = Duration::from_secs(30);
+/// The client is known to be away and may come back for the rest: our clients try for ten minutes.
+const PAUSED_PATIENCE: Duration = Duration::from_secs(600);
 /// The endpoint is away; it comes back after a restart.
-const AWAY_PATIENCE: Duration = Duration::from_secs(120);
+const AWAY_PATIENCE: Duration = Duration::from_secs(600);
 /// However slowly it goes on.
-const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
+const DELIVERY_LIMIT: Duration = Duration::from_secs(900);
 /// How long the announcement waits for the recording, so that whoever sees the end finds it complete.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a recording is kept for an endpoint that does not take it.

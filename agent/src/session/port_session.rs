@@ -33,7 +33,7 @@ use super::{
     link::{Link, LinkEvent},
     role_credentials::unix_millis,
     session_lock::SessionLock,
-    shell_session::{Order, Signals},
+    shell_session::{Order, SHUTDOWN, Signals},
     task::SessionOutcome,
 };
 use crate::runtime::shrink;
@@ -57,6 +57,7 @@ enum Happening {
     /// Connections moved data, or changed.
     Moved,
     Rest,
+    Shutdown,
     Terminate,
     Timer,
 }
@@ -146,6 +147,7 @@ impl PortSession {
         );
         match self.order {
             Some(Order::Failed(reason)) => SessionOutcome::failed(&reason),
+            Some(Order::Shutdown) => SessionOutcome::stopped(SHUTDOWN),
             Some(Order::Closed | Order::ClosedByEndpoint) | None => SessionOutcome::success(None),
         }
     }
@@ -163,7 +165,8 @@ impl PortSession {
         let Self { parts, forward, .. } = self;
         // In any order: neither direction may starve the other.
         tokio::select! {
-            _ = signals.terminate.recv() => Happening::Terminate,
+            _ = signals.order.recv() => Happening::Terminate,
+            _ = signals.terminate.recv() => Happening::Shutdown,
             event = parts.link.next() => Happening::Link(event),
             () = poll_fn(|cx| forward.poll(cx)), if forwards => Happening::Moved,
             () = until(timer_at) => Happening::Timer,
@@ -176,6 +179,7 @@ impl PortSession {
             Happening::Link(event) => self.on_link(event),
             Happening::Moved => {}
             Happening::Rest => shrink(),
+            Happening::Shutdown => self.end(Order::Shutdown),
             Happening::Terminate => self.end(Order::Closed),
             Happening::Timer => self.on_timer(),
         }

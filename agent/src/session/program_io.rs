@@ -54,6 +54,14 @@ impl ProgramIo {
         }
     }
 
+    /// Has a program that fills the screen fill it again.
+    pub(super) fn repaint(&self) {
+        match self {
+            Self::Terminal(pty) => pty.repaint(),
+            Self::Pipes(_) => {}
+        }
+    }
+
     /// This kind of output is at its end. Whether there is no other.
     pub(super) fn close(&mut self, payload_type: PayloadType) -> bool {
         match self {

@@ -19,7 +19,7 @@ use nix::{
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
         memfd::{MFdFlags, memfd_create},
-        signal::{SigHandler, Signal, signal},
+        signal::{SigHandler, Signal, killpg, signal},
         stat::{Mode, fchmod, umask},
         termios::{InputFlags, SetArg, tcgetattr, tcsetattr},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
@@ -381,6 +381,14 @@ impl Pty {
     /// The terminal is gone.
     pub(super) fn resize(&self, size: Size) -> nix::Result<()> {
         set_size(&self.master, size)
+    }
+
+    /// Tells the program in the foreground that the size may have changed.
+    pub(super) fn repaint(&self) {
+        let told = nix::unistd::tcgetpgrp(&self.master).and_then(|group| killpg(group, Signal::SIGWINCH));
+        if let Err(error) = told {
+            tracing::debug!(%error, "the program was not told to fill the screen again");
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod output;
 mod peer;
+mod scrollback;
+mod take_over;
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -20,7 +22,7 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use self::peer::MAX_TYPED_BYTES;
+use self::{peer::MAX_TYPED_BYTES, scrollback::Scrollback};
 use super::{
     data_key::{DataKeyError, KeyService},
     ending::{Action, Ending, Facts, Peer},
@@ -51,6 +53,9 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Signals {
     child: Signal,
+    /// The daemon's order.
+    pub(super) order: Signal,
+    /// Whatever else ends processes: the machine is going down, or its administrator wants the worker gone.
     pub(super) terminate: Signal,
     /// Received and not acted upon: a worker outlives the terminal its daemon was started on. A signal that is
     /// ignored the other way would be ignored by every program in the session as well.
@@ -63,6 +68,7 @@ impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             child: signal(SignalKind::child())?,
+            order: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             _hangup: signal(SignalKind::hangup())?,
         })
@@ -71,12 +77,27 @@ impl Signals {
 
 /// Why a session ends that did not end by itself.
 pub(super) enum Order {
-    /// By its client, or by a signal: no failure.
+    /// By its client, or by the daemon: no failure.
     Closed,
     /// The endpoint wants it, or has said that it is over.
     ClosedByEndpoint,
     Failed(String),
+    /// The node's machine, or its administrator.
+    Shutdown,
 }
+
+impl Order {
+    /// What the user is told.
+    pub(super) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Closed | Self::ClosedByEndpoint => None,
+            Self::Failed(reason) => Some(reason),
+            Self::Shutdown => Some(SHUTDOWN),
+        }
+    }
+}
+
+pub(super) const SHUTDOWN: &str = "the node is shutting down, or its administrator ended the session";
 
 /// What happened.
 enum Happening {
@@ -85,6 +106,8 @@ enum Happening {
     Link(LinkEvent),
     Rest,
     Shown(io::Result<(PayloadType, usize)>),
+    /// Of the node, not of this session.
+    Shutdown,
     Terminate,
     Timer,
     Transcript,
@@ -123,8 +146,15 @@ pub(super) struct ShellSession {
     exit_code: Option<i32>,
     order: Option<Order>,
     last_record: Option<LastRecord>,
+    /// The client that the stream is for; empty before the endpoint names one.
+    client_id: String,
+    scrollback: Scrollback,
+    /// A new client is to be shown what was there; and its first size is to be felt by the program, whatever it is.
+    replays: bool,
+    repaints: bool,
     /// A handshake is to come or under way: the output waits for its end.
     is_handshaking: bool,
+    handshake_begun: bool,
     /// The data key is being decrypted.
     decryption: Option<BoxFuture<'static, Result<DataKey, DataKeyError>>>,
     output_ended: bool,
@@ -144,7 +174,12 @@ impl ShellSession {
         Self {
             started: Instant::now(),
             is_handshaking: parts.handshake.is_some(),
+            handshake_begun: false,
             parts,
+            client_id: String::new(),
+            scrollback: Scrollback::default(),
+            replays: false,
+            repaints: false,
             decryption: None,
             typed,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -190,6 +225,7 @@ impl ShellSession {
         let outcome = match (self.order, self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
             (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
+            (Some(Order::Shutdown), _) => SessionOutcome::stopped(SHUTDOWN),
             (None, exit_code) => match self.parts.process.not_started() {
                 Some(not_started) => SessionOutcome {
                     exit_code,
@@ -224,7 +260,8 @@ impl ShellSession {
         // Input goes before output, so that an interrupt overtakes the flood it is meant to stop.
         tokio::select! {
             biased;
-            _ = signals.terminate.recv() => Happening::Terminate,
+            _ = signals.order.recv() => Happening::Terminate,
+            _ = signals.terminate.recv() => Happening::Shutdown,
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
             key = decrypted(decryption) => Happening::DataKey(key),
@@ -244,9 +281,13 @@ impl ShellSession {
             }
             Happening::DataKey(result) => self.on_data_key(result),
             Happening::Link(event) => self.on_link(event),
-            Happening::Rest => shrink(),
+            Happening::Rest => {
+                self.scrollback.rest();
+                shrink();
+            }
             Happening::Shown(read) => self.on_output(read),
             Happening::Terminate => self.end(Order::Closed),
+            Happening::Shutdown => self.end(Order::Shutdown),
             Happening::Timer => {
                 let now = self.now();
                 if self
@@ -386,7 +427,9 @@ impl ShellSession {
                 let (says, exit_code) = match self.order {
                     None => (true, self.exit_code),
                     Some(Order::ClosedByEndpoint) => (false, None),
-                    Some(Order::Closed | Order::Failed(_)) => (self.parts.is_moorline, None),
+                    Some(Order::Closed | Order::Failed(_) | Order::Shutdown) => {
+                        (self.parts.is_moorline, None)
+                    }
                 };
                 if says {
                     self.send_state("Terminating", exit_code);

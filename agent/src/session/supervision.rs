@@ -143,7 +143,8 @@ impl Supervision {
             tokio::select! {
                 status = worker.wait() => return status,
                 Some(notice) = self.notices.recv() => if notice == Notice::Close && kill_at.is_none() {
-                    signal(key, Signal::SIGTERM);
+                    // SIGTERM is the machine's, and says another thing to the user
+                    signal(key, Signal::SIGUSR1);
                     kill_at = Some(Instant::now() + KILL_AFTER);
                 },
                 () = until(kill_at) => {

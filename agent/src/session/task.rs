@@ -99,6 +99,14 @@ impl SessionOutcome {
         }
     }
 
+    /// By nobody's fault, and nobody's who used it.
+    pub(super) fn stopped(reason: &str) -> Self {
+        Self {
+            status: SessionStatus::Success,
+            ..Self::failed(reason)
+        }
+    }
+
     pub(super) fn failed(reason: &str) -> Self {
         Self {
             status: SessionStatus::Failed,

@@ -164,7 +164,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         let is_moorline = registration.is_moorline;
         return Ok(Started::Port(Box::new(port_session::Parts {
             is_moorline,
-            channel: DataChannel::new(Role::Agent, seed()?, port_session::WINDOW_BYTES),
+            channel: new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?,
             link: Link::new(Arc::new(ChannelOpening {
                 registration,
                 credentials,
@@ -200,6 +200,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     if !task.settings.linger {
         adopt_orphans();
     }
+    let channel = new_channel(WINDOW_BYTES).map_err(|_| StartError::Randomness)?;
     let user_name = user.name.clone();
     let start = ShellStart {
         program,
@@ -239,7 +240,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     Ok(Started::Program(Box::new(Parts {
         session_id,
         is_moorline,
-        channel: DataChannel::new(Role::Agent, seed()?, WINDOW_BYTES),
+        channel,
         link,
         io,
         process,
@@ -253,11 +254,14 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     })))
 }
 
-/// Of the data channel's message ids.
-fn seed() -> Result<[u8; 32], StartError> {
+/// A stream that nothing was said on: each has message ids of its own.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub(super) fn new_channel(window_bytes: usize) -> Result<DataChannel, ring::error::Unspecified> {
     let mut seed = [0; 32];
-    let filled = SystemRandom::new().fill(&mut seed);
-    filled.map(|()| seed).map_err(|_| StartError::Randomness)
+    SystemRandom::new().fill(&mut seed)?;
+    Ok(DataChannel::new(Role::Agent, seed, window_bytes))
 }
 
 /// The machine as it is. Where a process more may be one too many, none is taken for the asking of users.

@@ -50,6 +50,8 @@ pub(crate) struct Link {
     target: Option<String>,
     /// The same for all connections of this process: so the endpoint knows that numbers go on.
     client_id: String,
+    /// The session is another client's until the endpoint says that it is ours.
+    takes_over: bool,
 }
 
 /// What became of a lost connection.
@@ -67,7 +69,20 @@ impl Link {
             session_id: session_id.to_owned(),
             target: None,
             client_id: Uuid::new_v4().to_string(),
+            takes_over: false,
         }
+    }
+
+    /// The same, to a session that another client has.
+    #[must_use]
+    pub(crate) fn taking_over(mut self) -> Self {
+        self.takes_over = true;
+        self
+    }
+
+    /// The session is ours: should another client take it, this one does not take it back.
+    pub(super) fn has_taken_over(&mut self) {
+        self.takes_over = false;
     }
 
     /// The same, to a session on this node: its plain id.
@@ -111,6 +126,7 @@ impl Link {
             client_version: Some(CLIENT_VERSION.to_owned()),
             client_instance_id: None,
             moorline_max_payload_bytes: u32::try_from(MAX_PAYLOAD_BYTES).ok(),
+            moorline_take_over: self.takes_over.then_some(true),
         };
         let open = serde_json::to_string(&open).expect("the open message has only texts and numbers");
         socket

@@ -1,10 +1,11 @@
-//! The escapes that a user types at the start of a line, as in ssh: `~.` leaves, `~?` helps, `~~` is a tilde, `~-`
+//! The escapes that a user types at the start of a line, as in ssh: `~.` ends, `~d` leaves, `~?` helps, `~~` is a tilde, `~-`
 //! ends their meaning.
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Escape {
     Terminate,
+    Detach,
     Help,
 }
 
@@ -12,6 +13,7 @@ pub(crate) enum Escape {
 pub(crate) const HELP: &str = "\r\n\
     Escapes at the start of a line:\r\n \
     ~.  end the session\r\n \
+    ~d  leave the session running; moorline attach goes on with it\r\n \
     ~?  this text\r\n \
     ~~  send a tilde\r\n \
     ~-  give the tilde no meaning any more\r\n";
@@ -45,6 +47,7 @@ impl EscapeFilter {
                     continue;
                 }
                 (State::Tilde, b'.') => Some(Escape::Terminate),
+                (State::Tilde, b'd') => Some(Escape::Detach),
                 (State::Tilde, b'?') => Some(Escape::Help),
                 (State::Tilde, b'-') => {
                     self.0 = State::Off;
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_escape_counts_only_at_the_start_of_a_line() {
-        use Escape::{Help, Terminate};
+        use Escape::{Detach, Help, Terminate};
         for (typed, sent, escapes) in [
             ("~.", "", vec![Terminate]),
             ("ls\r~.", "ls\r", vec![Terminate]),
@@ -105,6 +108,9 @@ mod tests {
             ("~\r~.", "~\r", vec![Terminate]),
             ("~?~?~.", "", vec![Help, Help, Terminate]),
             ("~-~.\r~.", "~.\r~.", vec![]),
+            ("ls\r~d", "ls\r", vec![Detach]),
+            ("~dev", "ev", vec![Detach]),
+            ("~~d", "~d", vec![]),
             ("a~.", "a~.", vec![]),
             ("~é\r", "~é\r", vec![]),
         ] {

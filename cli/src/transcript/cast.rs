@@ -11,7 +11,7 @@ const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// The terminal has this size from here on; the first line is one.
     Size { width: u64, height: u64 },
     Output {
@@ -25,14 +25,14 @@ pub(super) enum Line {
 
 /// Puts lines together.
 #[derive(Debug, Default)]
-pub(super) struct Cast {
+pub(crate) struct Cast {
     partial: String,
     lines: u64,
 }
 
 impl Cast {
     /// The lines that this piece completes.
-    pub(super) fn push(&mut self, piece: &str) -> Vec<Result<Line, CliError>> {
+    pub(crate) fn push(&mut self, piece: &str) -> Vec<Result<Line, CliError>> {
         let mut lines = Vec::new();
         let mut rest = piece;
         while let Some((head, after)) = rest.split_once('\n') {
@@ -50,6 +50,11 @@ impl Cast {
             lines.push(Err(self.broken()));
         }
         lines
+    }
+
+    /// What follows is not what follows the last piece: it begins with a line.
+    pub(crate) fn skip_partial(&mut self) {
+        self.partial.clear();
     }
 
     fn parse(&self, line: &str) -> Result<Line, CliError> {

@@ -14,7 +14,8 @@ use super::{
 use crate::{console, error::CliError, terminal};
 
 /// Gives the terminal back what a recording may have left behind: colours, hidden cursor, the other screen, mouse.
-const RESET: &str = "\x1b[0m\x1b[?25h\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
+pub(crate) const RESET: &str =
+    "\x1b[0m\x1b[?25h\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
 
 /// Writes the recording to standard output, `speed` times as fast, with no pause longer than `idle_limit`. Ctrl-C
 /// ends it.

@@ -16,6 +16,9 @@ use crate::{
     store::SessionRow,
 };
 
+/// A token has room for 300 characters.
+const MAX_OPERATOR_BYTES: usize = 64;
+
 pub(super) fn routes(router: Router) -> Router {
     router
         .on::<shapes::DescribeSessions, _, _>(|_| Resource::Any, describe_sessions::describe_sessions)
@@ -47,8 +50,11 @@ async fn find(cx: &RequestContext, id: Option<&str>) -> super::ApiResult<Option<
 
 /// What opens the client side: a token for a short time, and where to.
 fn client_channel(cx: &RequestContext, session: &moorline_protocol::types::SessionId) -> (String, String) {
+    let mut operator = cx.principal.name();
+    operator.truncate(operator.floor_char_boundary(MAX_OPERATOR_BYTES));
     let grant = ChannelGrant::ClientDataChannel {
         session: session.clone(),
+        operator,
     };
     let token = cx.app.keys.channel_token(&grant, cx.now);
     let url = format!(

@@ -24,6 +24,8 @@ pub(crate) enum ChannelGrant {
     /// The operator's side of a session.
     ClientDataChannel {
         session: SessionId,
+        /// Who asked for it: a user's name, cut where it is long.
+        operator: String,
     },
 }
 
@@ -41,12 +43,12 @@ impl ChannelGrant {
         match self {
             Self::ControlChannel { node } => format!("control {node}"),
             Self::AgentDataChannel { node, session } => format!("agent {node} {session}"),
-            Self::ClientDataChannel { session } => format!("client {session}"),
+            Self::ClientDataChannel { session, operator } => format!("client {session} {operator}"),
         }
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let words: Vec<&str> = text.split(' ').collect();
+        let words: Vec<&str> = text.splitn(3, ' ').collect();
         match words[..] {
             ["control", node] => Some(Self::ControlChannel {
                 node: node.parse().ok()?,
@@ -55,8 +57,9 @@ impl ChannelGrant {
                 node: node.parse().ok()?,
                 session: session.parse().ok()?,
             }),
-            ["client", session] => Some(Self::ClientDataChannel {
+            ["client", session, operator] => Some(Self::ClientDataChannel {
                 session: session.parse().ok()?,
+                operator: operator.to_owned(),
             }),
             _ => None,
         }
@@ -104,7 +107,10 @@ mod tests {
                 node,
                 session: session.clone(),
             },
-            ChannelGrant::ClientDataChannel { session },
+            ChannelGrant::ClientDataChannel {
+                session,
+                operator: "x".repeat(64),
+            },
         ]
     }
 

@@ -19,6 +19,14 @@ pub(crate) enum Principal {
 }
 
 impl Principal {
+    /// For other people: the user's name, or else the whole name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Administrator { user_name, .. } => user_name.clone(),
+            other => other.arn(),
+        }
+    }
+
     /// As shown in logs, owners and refusals: `arn:moorline:iam:::user/admin`, `arn:moorline:ssm:::managed-instance/mi-…`.
     pub(crate) fn arn(&self) -> String {
         match self {

@@ -88,7 +88,7 @@ async fn open(
         .map_err(|error| error.to_string())?;
     let side_of = |grant: &ChannelGrant| match grant {
         ChannelGrant::AgentDataChannel { session: granted, .. } if granted == session => Some(Side::Agent),
-        ChannelGrant::ClientDataChannel { session: granted } if granted == session => Some(Side::Client),
+        ChannelGrant::ClientDataChannel { session: granted, .. } if granted == session => Some(Side::Client),
         _ => None,
     };
     let grant = gateway
@@ -105,6 +105,11 @@ async fn open(
         max_payload_bytes: open
             .moorline_max_payload_bytes
             .map(|bytes| bytes.min(MAX_PAYLOAD_BYTES)),
+        takes_over: open.moorline_take_over == Some(true),
+        operator: match grant {
+            ChannelGrant::ClientDataChannel { operator, .. } => operator,
+            _ => String::new(),
+        },
     };
     Ok((side, peer))
 }

@@ -34,11 +34,11 @@ pub(super) use self::{
 use self::{
     link::{Link, PING_INTERVAL},
     routing::Relay,
-    session::AnotherClient,
+    session::{AnotherClient, Attached},
 };
 use super::{
     session_state::SessionState,
-    socket::{self, CLOSE_MALFORMED, CLOSE_NORMAL, Socket},
+    socket::{self, CLOSE_MALFORMED, CLOSE_NORMAL, CLOSE_TRY_AGAIN, Socket},
 };
 use crate::app::Clock;
 
@@ -171,7 +171,11 @@ impl Driver {
                 Poll::Ready(None) => return Poll::Ready(Wake::Abandoned),
                 Poll::Pending => {}
             }
-            let _recorded = self.state.poll(cx);
+            let is_recorded = self.state.poll(cx).is_ready();
+            if is_recorded && self.relay.awaits_record() {
+                self.relay.client_recorded(now);
+                continue;
+            }
             if !moved && !self.poll_timer(cx, now) {
                 return Poll::Pending;
             }
@@ -293,11 +297,20 @@ impl Driver {
 
     fn attach(&mut self, now: Now, side: Side, peer: Peer, socket: Socket) {
         let client_id = (side == Side::Client).then(|| peer.client_id.clone());
-        if let Err(AnotherClient) = self.relay.attach(now, side, peer) {
-            let frame = self.relay.refusal(now);
-            tokio::spawn(socket::refuse(socket, frame));
-            return;
-        }
+        let operator = peer.operator.clone();
+        let attached = match self.relay.attach(now, side, peer) {
+            Ok(attached) => attached,
+            Err(AnotherClient::NodeAway) => {
+                let reason = AnotherClient::NodeAway.to_string();
+                tokio::spawn(async move { socket::close(socket, CLOSE_TRY_AGAIN, &reason).await });
+                return;
+            }
+            Err(refused) => {
+                let frame = self.relay.refusal(now, refused);
+                tokio::spawn(socket::refuse(socket, frame));
+                return;
+            }
+        };
         if let Some(client_id) = client_id {
             self.state.client_is(client_id);
         }
@@ -306,9 +319,21 @@ impl Driver {
             Side::Agent => std::mem::replace(&mut self.agent, link),
             Side::Client => std::mem::replace(&mut self.client, link),
         };
-        if let Some(replaced) = replaced {
-            let reason = "replaced by a newer connection";
-            tokio::spawn(socket::close(replaced.socket, CLOSE_NORMAL, reason));
+        if let Attached::TookOver { .. } = &attached {
+            self.state.taken_over_by(&operator);
+        }
+        match (replaced, attached) {
+            (Some(replaced), Attached::TookOver { goodbye }) => {
+                tokio::spawn(socket::refuse(replaced.socket, goodbye));
+            }
+            (Some(replaced), Attached::Alone) => {
+                tokio::spawn(socket::close(
+                    replaced.socket,
+                    CLOSE_NORMAL,
+                    "replaced by a newer connection",
+                ));
+            }
+            (None, _) => {}
         }
     }
 

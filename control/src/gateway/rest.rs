@@ -110,6 +110,7 @@ async fn store_chunk(
             if complete {
                 app.store.transcript_completed(session, now).await?;
             }
+            app.transcripts.has_changed();
             Ok(answer::length(StatusCode::OK, length))
         }
         Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),

@@ -38,6 +38,10 @@ impl SessionState {
         self.client_id = Some(client_id);
     }
 
+    pub(super) fn taken_over_by(&self, operator: &str) {
+        tracing::warn!(session = %self.session, by = operator, "a session was taken over by another client");
+    }
+
     pub(super) fn count_malformed(&self) {
         let metrics = &self.app.metrics;
         metrics
@@ -48,7 +52,8 @@ impl SessionState {
     pub(super) fn record(&mut self, event: RelayEvent) {
         self.next = Some(match event {
             RelayEvent::Connected => SessionStatus::Connected,
-            RelayEvent::Disconnected => SessionStatus::Disconnected,
+            // until the node serves the new client
+            RelayEvent::Disconnected | RelayEvent::TakenOver => SessionStatus::Disconnected,
             RelayEvent::Terminating => SessionStatus::Terminating,
             RelayEvent::Ended(_) => return,
         });
@@ -96,6 +101,8 @@ impl SessionState {
             .store
             .end_session(&self.session, status, &ending.reason, ending.exit_code, now)
             .await;
+        // those who watch it are told of its end with its recording
+        self.app.transcripts.has_changed();
         match ended {
             Ok(true) => tracing::info!(session = %self.session, reason = ending.reason, "session ended"),
             Ok(false) => {}

@@ -40,6 +40,8 @@ const MAX_REASON_BYTES: usize = 123;
 /// A second node with the same registration (docs/deviations.md).
 pub(super) const CLOSE_COPIED_KEY: u16 = 4409;
 pub(super) const CLOSE_NORMAL: u16 = 1000;
+/// It is worth trying again.
+pub(super) const CLOSE_TRY_AGAIN: u16 = 1013;
 pub(super) const CLOSE_MALFORMED: u16 = 1007;
 pub(super) const CLOSE_POLICY: u16 = 1008;
 pub(super) const CLOSE_FAILURE: u16 = 1011;

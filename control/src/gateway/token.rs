@@ -110,7 +110,7 @@ fn channel_name(grant: &ChannelGrant) -> String {
     match grant {
         ChannelGrant::ControlChannel { node } => format!("control {node}"),
         ChannelGrant::AgentDataChannel { session, .. } => format!("agent {session}"),
-        ChannelGrant::ClientDataChannel { session } => format!("client {session}"),
+        ChannelGrant::ClientDataChannel { session, .. } => format!("client {session}"),
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use moorline_protocol::types::{InstanceId, SessionId};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
 
@@ -70,6 +71,8 @@ pub(crate) struct TranscriptFiles {
     unsynced: Arc<Mutex<BTreeSet<SessionId>>>,
     /// A function, so that tests can fill the disk.
     space: fn(&File) -> io::Result<Space>,
+    /// For those who wait for more of a recording. They are few, so one for all.
+    changed: Arc<Notify>,
 }
 
 impl TranscriptFiles {
@@ -80,6 +83,7 @@ impl TranscriptFiles {
             locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
             unsynced: Arc::default(),
             space: Space::around,
+            changed: Arc::default(),
         }
     }
 
@@ -95,6 +99,16 @@ impl TranscriptFiles {
             },
             ..Self::new(dir)
         }
+    }
+
+    /// Whoever waits for more of a recording looks again.
+    pub(crate) fn has_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Ends when a recording has changed since the call, perhaps another.
+    pub(crate) fn change(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// Stores a chunk if it begins exactly where the recording ends, so that a repeated one is harmless. A closed

@@ -407,6 +407,7 @@ fn a_start_may_bring_a_payload_size() {
     );
     let expected = StartPublication {
         moorline_max_payload_bytes: Some(32_768),
+        ..StartPublication::default()
     };
     assert_eq!(
         give(&mut agent, 1, &start),
@@ -467,6 +468,8 @@ fn session_state_is_outside_the_stream() {
         session_state: "Connected".to_owned(),
         session_id: "s".to_owned(),
         moorline_exit_code: None,
+        moorline_reason: None,
+        moorline_client_id: None,
     };
     let mut agent = connected(Role::Agent);
     agent.send_session_state(at(1), &state);

@@ -29,6 +29,9 @@ pub struct OpenDataChannel {
     /// Ours: the largest stream payload this peer wants to be sent, in bytes. Absent: 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_max_payload_bytes: Option<u32>,
+    /// Ours: this client takes the session over from the one that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_take_over: Option<bool>,
 }
 
 /// Without the token, which opens the channel for whoever reads it.
@@ -62,6 +65,12 @@ pub struct AgentSessionState {
     /// Ours, with `Terminating`: exit code of the shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_exit_code: Option<i32>,
+    /// Ours, with `Terminating`: why, where there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_reason: Option<String>,
+    /// Ours, with `Connected`: the client that the agent's stream is for; empty before it was told of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_client_id: Option<String>,
 }
 
 /// Payload of our `start_publication` (docs/deviations.md): stock agents do not read it.
@@ -71,6 +80,12 @@ pub struct StartPublication {
     /// The largest stream payload the client takes, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_max_payload_bytes: Option<u32>,
+    /// The client that the agent's stream is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_client_id: Option<String>,
+    /// That client knows nothing of the stream so far: the agent begins a new one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moorline_take_over: bool,
 }
 
 /// Terminal size (payload type Size).

@@ -873,3 +873,8 @@ pub(crate) static TRANSCRIPT_OFFSET: Rules = Rules {
     list: &[Rule::MinValue(0)],
     sensitive: false,
 };
+
+pub(crate) static TRANSCRIPT_WAIT_MILLIS: Rules = Rules {
+    list: &[Rule::MaxValue(20000), Rule::MinValue(0)],
+    sensitive: false,
+};

@@ -37,6 +37,10 @@ pub struct GetTranscriptRequest {
     pub offset: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail_bytes: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_millis: Option<i32>,
 }
 
 impl Shape for GetTranscriptRequest {
@@ -59,6 +63,18 @@ impl Shape for GetTranscriptRequest {
             &rules::TRANSCRIPT_MAX_BYTES,
             violations,
         );
+        path.optional(
+            "TailBytes",
+            self.tail_bytes.as_ref(),
+            &rules::TRANSCRIPT_MAX_BYTES,
+            violations,
+        );
+        path.optional(
+            "WaitMillis",
+            self.wait_millis.as_ref(),
+            &rules::TRANSCRIPT_WAIT_MILLIS,
+            violations,
+        );
     }
 }
 
@@ -73,6 +89,8 @@ pub struct GetTranscriptResponse {
     pub next_offset: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_ended: Option<bool>,
 }
 
 impl fmt::Debug for GetTranscriptResponse {
@@ -82,6 +100,7 @@ impl fmt::Debug for GetTranscriptResponse {
             .field("data", &redact(self.data.as_ref()))
             .field("next_offset", &self.next_offset)
             .field("complete", &self.complete)
+            .field("session_ended", &self.session_ended)
             .finish()
     }
 }

@@ -312,15 +312,20 @@ async fn the_aws_cli_terminates_and_resumes_sessions() -> Result<()> {
         history["Sessions"][0]["Status"] == "Terminated"
     })
     .await?;
-    // the stock plugin hangs on an error here, so an ended session is told by the lack of a token
+    // the stock plugin hangs on an error here; the token opens a channel whose first word is why the session ended
     let ended = aws
         .ssm(&[&["resume-session"], &of_session[..]].concat())
         .await?
         .success()?
         .json()?;
     ensure!(
-        ended["TokenValue"].as_str().unwrap_or_default().is_empty(),
+        ended["SessionId"] == session && ended["TokenValue"].is_string(),
         "{ended}"
+    );
+    let details = aws.ssm(&history).await?.success()?.json()?;
+    ensure!(
+        details["Sessions"][0]["Details"] == "terminated by admin",
+        "{details}"
     );
     Ok(())
 }

@@ -2,12 +2,14 @@
 //! conversations.
 
 mod activation;
+mod attach;
 mod aws_cli;
 mod bad_input;
 mod boto3;
 mod documents;
 mod encryption;
 mod other_clients;
+mod port_forwarding;
 mod run_command;
 mod session_documents;
 mod session_processes;

@@ -58,6 +58,13 @@ impl PortSession {
             session_state: state.to_owned(),
             session_id: self.parts.session_id.to_string(),
             moorline_exit_code: None,
+            moorline_reason: self
+                .order
+                .as_ref()
+                .and_then(Order::reason)
+                .filter(|_| self.parts.is_moorline)
+                .map(str::to_owned),
+            moorline_client_id: None,
         };
         self.parts.channel.send_session_state(self.now(), &state);
     }

@@ -14,16 +14,18 @@ impl ShellSession {
     pub(super) fn show(&mut self, payload_type: PayloadType, shown: &[u8]) {
         let now = self.now();
         self.progress_at = now.monotonic;
-        let Parts {
-            channel,
-            io,
-            transcript,
-            ..
-        } = &mut self.parts;
+        let Parts { io, transcript, .. } = &mut self.parts;
         if let Some(transcript) = transcript {
             transcript.output(now.monotonic, &io.for_recording(shown));
         }
-        if self.order.is_none() && channel.send(now, payload_type, shown).is_err() {
+        self.send_output(payload_type, shown);
+        let at_risk = self.parts.channel.unacknowledged();
+        self.scrollback.push(shown, at_risk);
+    }
+
+    pub(super) fn send_output(&mut self, payload_type: PayloadType, shown: &[u8]) {
+        let now = self.now();
+        if self.order.is_none() && self.parts.channel.send(now, payload_type, shown).is_err() {
             // `room` is never more than the window takes; a lost byte must not pass unseen.
             self.end(Order::Failed(
                 "output was read that the data channel does not take".to_owned(),

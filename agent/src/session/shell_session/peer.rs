@@ -36,7 +36,9 @@ impl ShellSession {
                     self.send_state("Connected", None);
                 }
                 self.connected_before = true;
-                if let Some(offer) = self.parts.handshake.take() {
+                if !std::mem::replace(&mut self.handshake_begun, true)
+                    && let Some(offer) = self.parts.handshake.clone()
+                {
                     self.parts.channel.start_handshake(now, offer);
                 }
             }
@@ -63,6 +65,14 @@ impl ShellSession {
             session_state: state.to_owned(),
             session_id: self.parts.session_id.to_string(),
             moorline_exit_code: exit_code.filter(|_| self.parts.is_moorline),
+            moorline_reason: self
+                .order
+                .as_ref()
+                .and_then(Order::reason)
+                .filter(|_| self.parts.is_moorline && state == "Terminating")
+                .map(str::to_owned),
+            moorline_client_id: (self.parts.is_moorline && state == "Connected")
+                .then(|| self.client_id.clone()),
         };
         self.parts.channel.send_session_state(self.now(), &state);
     }
@@ -91,10 +101,14 @@ impl ShellSession {
             Event::Paused => self.paused = true,
             Event::Started(start) => {
                 self.paused = false;
+                if self.parts.is_moorline {
+                    self.serve_client(&start);
+                }
                 if let Some(bytes) = start.moorline_max_payload_bytes {
                     let bytes = bytes.clamp(1024, MAX_PAYLOAD_BYTES);
                     self.parts.channel.set_max_payload(bytes as usize);
                 }
+                self.replay_if_due();
             }
             Event::Closed(closed) => {
                 tracing::info!(reason = closed.output, "the endpoint ended the session");
@@ -103,6 +117,7 @@ impl ShellSession {
             Event::HandshakeComplete { .. } => {
                 self.is_handshaking = false;
                 self.launch();
+                self.replay_if_due();
             }
             Event::DecryptionWanted {
                 key_id,
@@ -170,7 +185,11 @@ impl ShellSession {
             cols: side(wanted.cols),
             rows: side(wanted.rows),
         };
+        let repaints = std::mem::take(&mut self.repaints);
         if size == self.size {
+            if repaints {
+                self.parts.io.repaint();
+            }
             return;
         }
         if let Err(error) = self.parts.io.resize(size) {

@@ -1,7 +1,7 @@
 //! `ResumeSession`: a new token after a lost connection.
 //!
-//! AWS: API_ResumeSession. For a session that has ended the answer has no token: the stock plugin then says so and
-//! ends, while an error makes it hang (client-wire §1.5). Every administrator may; the log tells who took whose.
+//! AWS: API_ResumeSession. For a session that has ended there is a token as well: the first and last frame on that
+//! channel tells why, and the exit code (client-wire §8.7). Every administrator may; the log tells who took whose.
 
 use moorline_ssm::{
     ErrorCode,
@@ -20,20 +20,16 @@ pub(super) async fn resume_session(
         let message = format!("there is no session {}", id.unwrap_or_default());
         return Err(ApiError::new(ErrorCode::DoesNotExistException, message));
     };
-    let mut response = ResumeSessionResponse {
-        session_id: Some(session.session_id.to_string()),
-        ..ResumeSessionResponse::default()
-    };
-    if session.ended_at.is_none() {
-        let by = cx.principal.arn();
-        if by != session.owner {
-            tracing::warn!(
-                session = %session.session_id, owner = session.owner, by, "an administrator joins another's session"
-            );
-        }
-        let (token, url) = client_channel(&cx, &session.session_id);
-        response.token_value = Some(token);
-        response.stream_url = Some(url);
+    let by = cx.principal.arn();
+    if by != session.owner && session.ended_at.is_none() {
+        tracing::warn!(
+            session = %session.session_id, owner = session.owner, by, "an administrator joins another's session"
+        );
     }
-    Ok(response)
+    let (token, url) = client_channel(&cx, &session.session_id);
+    Ok(ResumeSessionResponse {
+        session_id: Some(session.session_id.to_string()),
+        token_value: Some(token),
+        stream_url: Some(url),
+    })
 }

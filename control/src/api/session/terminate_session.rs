@@ -20,17 +20,19 @@ pub(super) async fn terminate_session(
         return Err(ApiError::validation(message));
     };
     let id = session.session_id;
-    // an empty reason: the user who ended it needs none
+    let by = cx.principal.arn();
+    // a client that ends its own session is not waiting for the reason
+    let reason = format!("terminated by {}", cx.principal.name());
     if cx
         .app
         .store
-        .end_session(&id, SessionStatus::Terminated, "", None, cx.now)
+        .end_session(&id, SessionStatus::Terminated, &reason, None, cx.now)
         .await?
     {
-        cx.app.routing.end_session(&id, "").await;
+        cx.app.routing.end_session(&id, &reason).await;
         cx.app.routing.nudge(&session.node);
         tracing::info!(
-            session = %id, owner = session.owner, by = cx.principal.arn(), "session terminated"
+            session = %id, owner = session.owner, by, "session terminated"
         );
     }
     Ok(TerminateSessionResponse {

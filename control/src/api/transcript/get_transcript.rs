@@ -1,13 +1,18 @@
 //! `GetTranscript`: a piece of a recording, whole lines. Ours, not AWS's.
 //!
 //! It works while the session runs: a piece may be empty, and the next one begins at `NextOffset`. `Complete` is true
-//! when nothing follows.
+//! when nothing follows. With `WaitMillis` an empty answer comes only when nothing was added for so long: so a session
+//! is watched live, and at rest costs nothing. `TailBytes` begins so near the end of what is there, at a line.
+
+use std::time::Duration;
 
 use moorline_protocol::types::SessionId;
 use moorline_ssm::{
     ErrorCode,
     transcript::{GetTranscriptRequest, GetTranscriptResponse},
 };
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
@@ -17,30 +22,67 @@ use crate::{
 /// Bytes of a piece when the request does not say.
 const DEFAULT_BYTES: u64 = 256 * 1024;
 
+/// How far before the begin of a tail its first line's begin is looked for, in bytes.
+const LINE_BYTES: u64 = 256 * 1024;
+
 pub(super) async fn get_transcript(
     cx: RequestContext,
     input: GetTranscriptRequest,
 ) -> ApiResult<GetTranscriptResponse> {
-    let given = input.session_id.unwrap_or_default();
-    let missing = || {
-        let message = format!("there is no transcript of session {given}");
-        ApiError::new(ErrorCode::DoesNotExistException, message)
-    };
-    let session: SessionId = given.parse().map_err(|_| missing())?;
+    let given = input.session_id.clone().unwrap_or_default();
+    let session: SessionId = given.parse().map_err(|_| missing(&given))?;
+    if input.tail_bytes.is_some() && input.wait_millis.is_some() {
+        tracing::info!(%session, by = cx.principal.arn(), "a session is watched");
+    }
+    let wait = input.wait_millis.and_then(|millis| u64::try_from(millis).ok());
+    let until = Instant::now() + Duration::from_millis(wait.unwrap_or(0));
+    loop {
+        // before the look, so that nothing is missed in between
+        let change = cx.app.transcripts.change();
+        tokio::pin!(change);
+        change.as_mut().enable();
+        let found = look(&cx, &session, &input).await;
+        let is_worth_waiting = match &found {
+            Ok(response) => is_empty_yet(response),
+            Err(error) => error.code == ErrorCode::DoesNotExistException,
+        };
+        if !is_worth_waiting || timeout_at(until, change).await.is_err() {
+            return found;
+        }
+    }
+}
+
+/// Nothing is there now, and something may come.
+fn is_empty_yet(response: &GetTranscriptResponse) -> bool {
+    response.data.as_deref().is_none_or(str::is_empty)
+        && response.complete != Some(true)
+        && response.session_ended != Some(true)
+}
+
+fn missing(session: &str) -> ApiError {
+    let message = format!("there is no transcript of session {session}");
+    ApiError::new(ErrorCode::DoesNotExistException, message)
+}
+
+/// What is there now.
+async fn look(
+    cx: &RequestContext,
+    session: &SessionId,
+    input: &GetTranscriptRequest,
+) -> ApiResult<GetTranscriptResponse> {
     let query = TranscriptQuery {
-        session_id: Some(given.clone()),
+        session_id: Some(session.to_string()),
         limit: 1,
         ..TranscriptQuery::default()
     };
-    let row = cx
-        .app
-        .store
-        .transcripts(&query)
-        .await?
-        .pop()
-        .ok_or_else(missing)?;
-    let length = cx.app.transcripts.length(&session).await?.ok_or_else(missing)?;
-    let offset = u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0);
+    let row = cx.app.store.transcripts(&query).await?.pop();
+    let row = row.ok_or_else(|| missing(session.as_str()))?;
+    let length = cx.app.transcripts.length(session).await?;
+    let length = length.ok_or_else(|| missing(session.as_str()))?;
+    let offset = match input.tail_bytes.and_then(|tail| u64::try_from(tail).ok()) {
+        Some(tail) => begin_of_tail(cx, session, length, tail).await?,
+        None => u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0),
+    };
     if offset > length {
         return Err(ApiError::validation(format!(
             "Offset {offset} is behind the end of the transcript, which has {length} bytes"
@@ -53,7 +95,7 @@ pub(super) async fn get_transcript(
     let mut piece = cx
         .app
         .transcripts
-        .read(&session, offset, limit.min(length - offset))
+        .read(session, offset, limit.min(length - offset))
         .await?;
     let read_all = offset + bytes(&piece) >= length;
     let is_over = row.completed_at.is_some() && read_all;
@@ -66,7 +108,19 @@ pub(super) async fn get_transcript(
         data: Some(String::from_utf8_lossy(&piece).into_owned()),
         next_offset: Some(i64::try_from(next).unwrap_or(i64::MAX)),
         complete: Some(row.completed_at.is_some() && next >= length),
+        session_ended: Some(row.ended_at.is_some()),
     })
+}
+
+/// Where the first line begins that lies in the last `tail` bytes as a whole.
+async fn begin_of_tail(cx: &RequestContext, session: &SessionId, length: u64, tail: u64) -> ApiResult<u64> {
+    let begin = length.saturating_sub(tail);
+    if begin == 0 {
+        return Ok(0);
+    }
+    let piece = cx.app.transcripts.read(session, begin, LINE_BYTES).await?;
+    let line = piece.iter().position(|byte| *byte == b'\n');
+    Ok(line.map_or(length, |end| begin + bytes(piece.get(..=end).unwrap_or_default())))
 }
 
 fn bytes(piece: &[u8]) -> u64 {

@@ -31,12 +31,12 @@ impl Composer {
         }
     }
 
-    pub(super) fn start_publication(&mut self, now: Now, max_payload_bytes: Option<u32>) -> Bytes {
-        let payload = match max_payload_bytes {
-            Some(_) => json(&StartPublication {
-                moorline_max_payload_bytes: max_payload_bytes,
-            }),
-            None => Bytes::new(),
+    /// What a stock peer gets says nothing.
+    pub(super) fn start_publication(&mut self, now: Now, start: &StartPublication) -> Bytes {
+        let payload = if *start == StartPublication::default() {
+            Bytes::new()
+        } else {
+            json(start)
         };
         self.message(now, MessageType::StartPublication, payload)
     }

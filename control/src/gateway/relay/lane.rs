@@ -50,6 +50,8 @@ pub(super) enum Accepted {
 #[derive(Default)]
 pub(super) struct Lane {
     receiver_present: bool,
+    /// The receiver is there, and not ready for this stream: its data is kept.
+    holds_data: bool,
     /// Nothing is known of what was acknowledged before this lane was made.
     resumed: bool,
     /// The highest number that was acknowledged on the receiver's present connection.
@@ -73,6 +75,32 @@ impl Lane {
     pub(super) fn receiver_attached(&mut self) {
         self.receiver_detached();
         self.receiver_present = true;
+        if !self.holds_data {
+            self.queue_all();
+        }
+    }
+
+    /// A lane whose data stays until [`Self::release`]; other frames pass.
+    pub(super) fn held(receiver_present: bool) -> Self {
+        Self {
+            receiver_present,
+            holds_data: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.holds_data = true;
+    }
+
+    /// Everything that was kept goes out, in order.
+    pub(super) fn release(&mut self) {
+        if std::mem::take(&mut self.holds_data) && self.receiver_present {
+            self.queue_all();
+        }
+    }
+
+    fn queue_all(&mut self) {
         for (number, kept) in &mut self.unacknowledged {
             kept.queued = true;
             self.queued_bytes += kept.frame.len();
@@ -103,12 +131,12 @@ impl Lane {
             return Accepted::Kept;
         }
         let (sent, sent_before) = present.map_or((0, self.resumed), |kept| (kept.sent, kept.sent_before));
-        if self.receiver_present {
+        let queued = self.receiver_present && !self.holds_data;
+        if queued {
             self.queued_bytes += frame.len();
             self.queue.push_back(Item::Data(number));
         }
         self.unacknowledged_bytes += frame.len();
-        let queued = self.receiver_present;
         let kept = Kept {
             id,
             frame,
@@ -209,7 +237,7 @@ impl Lane {
 
     /// Whether the sender may be read.
     pub(super) fn has_room(&self) -> bool {
-        let (bytes, messages) = if self.receiver_present {
+        let (bytes, messages) = if self.receiver_present && !self.holds_data {
             (UNACKNOWLEDGED_BYTES, UNACKNOWLEDGED_MESSAGES)
         } else {
             (AWAY_BYTES, AWAY_MESSAGES)

@@ -9,22 +9,23 @@
 
 mod ending;
 mod handshake_gate;
+mod take_over;
 
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
     document::SessionType,
-    message::{Acknowledge, AgentMessage, MessageType, PayloadType},
+    message::{Acknowledge, AgentMessage, MessageType, PayloadType, StartPublication},
     time::Now,
 };
 use uuid::Uuid;
 
-use self::{ending::Phase, handshake_gate::HandshakeGate};
+use self::{ending::Phase, handshake_gate::HandshakeGate, take_over::Stream};
 use super::{
     composer::Composer,
     lane::{Accepted, Lane},
-    session::{AnotherClient, Ending, Peer, RelayEvent, RelaySession, Side},
+    session::{AnotherClient, Attached, Ending, Peer, RelayEvent, RelaySession, Side},
 };
 
 /// How long a session waits for the other side to come for the first time.
@@ -48,10 +49,15 @@ pub(crate) struct Relay {
     client: Option<Peer>,
     /// Set once a client attached; kept while it is away.
     client_id: Option<String>,
-    /// A stream frame passed on the client's side, so that no other process could take over.
+    /// A stream frame passed on the client's side: the stream fits no other process.
     client_in_use: bool,
     /// This client connection was told to start.
     client_started: bool,
+    stream: Stream,
+    /// Whom the agent says that it serves, on this connection.
+    agent_serves: Option<String>,
+    /// Whether the agent can serve another client; `None`: not known yet.
+    agent_hands_over: Option<bool>,
     agent_was_attached: bool,
     agent_paused: bool,
     /// When the relay stops waiting for the agent or the client.
@@ -70,15 +76,25 @@ const MULTIPLEX_KEEP_ALIVE: [u8; 8] = [1, 3, 0, 0, 0, 0, 0, 0];
 impl Relay {
     pub(crate) fn new(now: Now, session: RelaySession, seed: u128) -> Self {
         let deadline = now.monotonic + ATTACH_TIMEOUT;
+        let mut to_agent = Lane::new(session.resumed);
+        let mut stream = Stream::Settled;
+        if session.resumed && session.client_id.is_some() {
+            // the endpoint may have died over a change of clients
+            to_agent.hold();
+            stream = Stream::Unsettled;
+        }
         Self {
             composer: Composer::new(session.session_id.clone(), seed),
-            to_agent: Lane::new(session.resumed),
+            to_agent,
             to_client: Lane::new(session.resumed),
             agent: None,
             client: None,
             client_in_use: session.client_id.is_some(),
             client_id: session.client_id.clone(),
             client_started: false,
+            stream,
+            agent_serves: None,
+            agent_hands_over: None,
             agent_was_attached: session.resumed,
             agent_paused: false,
             agent_deadline: Some(deadline),
@@ -96,10 +112,19 @@ impl Relay {
     ///
     /// # Errors
     /// The client side belongs to another process, which has already sent or received: numbers that begin at 0 would
-    /// not fit (client-wire §8.8).
-    pub(crate) fn attach(&mut self, now: Now, side: Side, peer: Peer) -> Result<(), AnotherClient> {
+    /// not fit (client-wire §8.8), and the new one does not take the session over, or cannot.
+    pub(crate) fn attach(&mut self, now: Now, side: Side, peer: Peer) -> Result<Attached, AnotherClient> {
+        let mut attached = Attached::Alone;
         match side {
             Side::Agent => {
+                if !peer.is_ours() {
+                    self.agent_hands_over = Some(false);
+                    if self.stream == Stream::Unsettled {
+                        self.stream = Stream::Settled;
+                        self.to_agent.release();
+                    }
+                }
+                self.agent_serves = None;
                 self.agent = Some(peer);
                 self.agent_was_attached = true;
                 self.agent_deadline = None;
@@ -109,7 +134,8 @@ impl Relay {
             Side::Client => {
                 let known = self.client_id.as_ref();
                 if self.client_in_use && known.is_some_and(|known| *known != peer.client_id) {
-                    return Err(AnotherClient);
+                    let goodbye = self.take_over(now, &peer)?;
+                    attached = Attached::TookOver { goodbye };
                 }
                 self.client_id = Some(peer.client_id.clone());
                 self.client = Some(peer);
@@ -119,15 +145,17 @@ impl Relay {
                 self.to_client.receiver_attached();
             }
         }
+        if side == Side::Client {
+            self.compare_streams(now);
+        }
         self.announce(now);
         self.after_attach(now);
-        Ok(())
+        Ok(attached)
     }
 
-    /// What a client is told that is refused as [`AnotherClient`].
-    pub(crate) fn refusal(&mut self, now: Now) -> Bytes {
-        self.composer
-            .channel_closed(now, "", &AnotherClient.to_string(), None)
+    /// What a client is told that is refused.
+    pub(crate) fn refusal(&mut self, now: Now, refused: AnotherClient) -> Bytes {
+        self.composer.channel_closed(now, "", &refused.to_string(), None)
     }
 
     /// Tells the sides that both stand, before anything else that waits (client-wire §6.2 rule 7).
@@ -135,15 +163,25 @@ impl Relay {
         let (Some(agent), Some(client)) = (&self.agent, &self.client) else {
             return;
         };
-        let for_agent = client.max_payload_bytes.or(Some(1024));
+        if self.stream != Stream::Settled {
+            return;
+        }
         let for_client = client.max_payload_bytes.and(agent.max_payload_bytes);
-        let start = self.composer.start_publication(now, for_agent);
+        let start = self.start_of_agent(false);
+        if self.agent_serves.is_some() {
+            self.agent_serves.clone_from(&start.moorline_client_id);
+        }
+        let start = self.composer.start_publication(now, &start);
         self.to_agent.push_front(start);
         self.agent_paused = false;
         // a stock client that has the session running gains nothing from another one
         if !self.client_started || for_client.is_some() {
             self.client_started = true;
-            let start = self.composer.start_publication(now, for_client);
+            let start = StartPublication {
+                moorline_max_payload_bytes: for_client,
+                ..StartPublication::default()
+            };
+            let start = self.composer.start_publication(now, &start);
             self.to_client.push_front(start);
         }
         self.events.push_back(RelayEvent::Connected);
@@ -155,8 +193,12 @@ impl Relay {
             Side::Agent => {
                 let Some(agent) = self.agent.take() else { return };
                 self.to_agent.receiver_detached();
-                let ours = agent.max_payload_bytes.is_some();
-                let grace = if ours { LOSS_GRACE } else { STOCK_LOSS_GRACE };
+                self.agent_serves = None;
+                let grace = if agent.is_ours() {
+                    LOSS_GRACE
+                } else {
+                    STOCK_LOSS_GRACE
+                };
                 self.agent_deadline = Some(now.monotonic + grace);
             }
             Side::Client => {
@@ -182,6 +224,12 @@ impl Relay {
                 true
             }
             (Side::Client, MessageType::Acknowledge) => self.client_acknowledged(now, &message, frame),
+            // of a stream that is another client's
+            (Side::Agent, MessageType::OutputStreamData | MessageType::Acknowledge)
+                if self.stream != Stream::Settled =>
+            {
+                true
+            }
             (Side::Agent, MessageType::OutputStreamData) => {
                 self.output(now, &message, frame);
                 true

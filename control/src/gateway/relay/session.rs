@@ -15,12 +15,33 @@ pub(in crate::gateway) struct Peer {
     pub(in crate::gateway) client_id: String,
     /// Ours: the largest stream payload it takes. `None`: a stock peer.
     pub(in crate::gateway) max_payload_bytes: Option<u32>,
+    /// Ours: takes the session over from the client that holds it.
+    pub(in crate::gateway) takes_over: bool,
+    /// Of a client: who it is, for the log and for the one it takes the session from.
+    pub(in crate::gateway) operator: String,
+}
+
+impl Peer {
+    pub(in crate::gateway) fn is_ours(&self) -> bool {
+        self.max_payload_bytes.is_some()
+    }
+}
+
+/// What became of the client that had the session before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::gateway) enum Attached {
+    /// There was none, or it was an earlier connection of the same process.
+    Alone,
+    /// It is another process: this is its last frame.
+    TookOver { goodbye: bytes::Bytes },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::gateway) enum RelayEvent {
     /// Both sides stand.
     Connected,
+    /// Another client has the session from now on. The agent is told once this is on disk.
+    TakenOver,
     /// The client is gone; the session lives on.
     Disconnected,
     /// The session's command has ended on the node; its output may still be under way.
@@ -39,10 +60,21 @@ pub(in crate::gateway) struct Ending {
     pub(in crate::gateway) failed: bool,
 }
 
-/// Another process already holds this session's client side.
+/// Another process holds this session's client side, and keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("another client holds this session")]
-pub(in crate::gateway) struct AnotherClient;
+pub(in crate::gateway) enum AnotherClient {
+    #[error("another client holds this session")]
+    Holds,
+    #[error("another client holds this session, and a session of type {0} cannot be taken over")]
+    NotAShell(&'static str),
+    #[error("another client holds this session, and the node's agent cannot hand it over")]
+    StockAgent,
+    #[error("the session has ended on its node; what is left is for the client that holds it")]
+    Ends,
+    /// Which agent it is shows when it is back; it is worth trying again.
+    #[error("the node is not connected to the session at the moment")]
+    NodeAway,
+}
 
 /// What the relay must know about its session.
 #[derive(Debug, Clone)]

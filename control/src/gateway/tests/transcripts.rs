@@ -43,6 +43,7 @@ async fn get(endpoint: &Endpoint, offset: i64, max_bytes: Option<i32>) -> (Strin
         session_id: Some(ID.to_owned()),
         offset: Some(offset),
         max_bytes,
+        ..GetTranscriptRequest::default()
     };
     let piece = endpoint.test.call::<GetTranscript>(request).await.unwrap();
     (
@@ -88,6 +89,7 @@ async fn a_repeated_chunk_is_stored_once() {
         session_id: Some(ID.to_owned()),
         offset: Some(13),
         max_bytes: None,
+        ..GetTranscriptRequest::default()
     };
     endpoint.test.refuse::<GetTranscript>(refused).await;
     endpoint.test.app.transcripts.sync().await.unwrap();
@@ -113,6 +115,7 @@ async fn only_the_sessions_own_node_writes_its_transcript() {
         session_id: Some(ID.to_owned()),
         offset: None,
         max_bytes: None,
+        ..GetTranscriptRequest::default()
     };
     let refused = endpoint.test.refuse::<GetTranscript>(missing).await;
     assert_eq!(refused.code, moorline_ssm::ErrorCode::DoesNotExistException);

@@ -63,6 +63,7 @@ impl Session {
             client_version: Some("1.2.896.0".to_owned()),
             client_instance_id: None,
             moorline_max_payload_bytes: Some(32 * 1024),
+            moorline_take_over: None,
         };
         socket
             .send(Message::Text(serde_json::to_string(&open)?.into()))

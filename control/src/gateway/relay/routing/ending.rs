@@ -11,10 +11,12 @@ use super::{Ending, Relay, RelayEvent, Side};
 
 /// How long the end waits for the node's `agent_task_complete`, which may carry a text for the user.
 const TASK_COMPLETE_WAIT: Duration = Duration::from_secs(2);
+/// The same, when the text is known already: only whether it was a failure is not.
+const REASONED_WAIT: Duration = Duration::from_millis(250);
 /// How long an attached client may take to acknowledge the last output.
 const DELIVERY_WAIT: Duration = Duration::from_secs(10);
-/// How long the last output is kept for a client that is away.
-const ABSENT_DELIVERY_WAIT: Duration = Duration::from_secs(30);
+/// How long the last output is kept for a client that is away: as long as our clients try to come back.
+const ABSENT_DELIVERY_WAIT: Duration = Duration::from_secs(600);
 /// How long a socket may take to accept `channel_closed`.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
@@ -25,6 +27,7 @@ pub(super) enum Phase {
     Terminating {
         until: Duration,
         exit_code: Option<i32>,
+        reason: String,
     },
     /// The client gets the rest of the output, then `channel_closed`.
     Delivering {
@@ -71,7 +74,14 @@ impl Relay {
     pub(crate) fn task_completed(&mut self, now: Now, mut ending: Ending) {
         let known = match &self.phase {
             Phase::Open => None,
-            Phase::Terminating { exit_code, .. } => *exit_code,
+            Phase::Terminating {
+                exit_code, reason, ..
+            } => {
+                if ending.reason.is_empty() {
+                    ending.reason.clone_from(reason);
+                }
+                *exit_code
+            }
             Phase::Delivering { .. } | Phase::Closing { .. } | Phase::Ended => return,
         };
         ending.exit_code = ending.exit_code.or(known);
@@ -82,11 +92,21 @@ impl Relay {
         let Ok(state) = serde_json::from_slice::<AgentSessionState>(&message.payload) else {
             return false;
         };
+        if state.session_state == "Connected" {
+            self.agent_said(now, state.moorline_client_id);
+            return true;
+        }
         if state.session_state == "Terminating" && self.phase == Phase::Open {
-            let until = now.monotonic + TASK_COMPLETE_WAIT;
+            let reason = state.moorline_reason.unwrap_or_default();
+            let wait = if reason.is_empty() {
+                TASK_COMPLETE_WAIT
+            } else {
+                REASONED_WAIT
+            };
             self.phase = Phase::Terminating {
-                until,
+                until: now.monotonic + wait,
                 exit_code: state.moorline_exit_code,
+                reason,
             };
             self.events.push_back(RelayEvent::Terminating);
         }
@@ -181,9 +201,13 @@ impl Relay {
                     },
                 );
             }
-            Phase::Terminating { until, exit_code } if *until <= now.monotonic => {
+            Phase::Terminating {
+                until,
+                exit_code,
+                reason,
+            } if *until <= now.monotonic => {
                 let ending = Ending {
-                    reason: String::new(),
+                    reason: reason.clone(),
                     exit_code: *exit_code,
                     failed: false,
                 };

@@ -1,6 +1,7 @@
 //! The routing decisions, under virtual time.
 
 mod simulation;
+mod take_over;
 
 use moorline_protocol::message::{AgentSessionState, ChannelClosed, FLAG_SYN, StartPublication};
 
@@ -29,6 +30,8 @@ fn stock(client_id: &str) -> Peer {
     Peer {
         client_id: client_id.to_owned(),
         max_payload_bytes: None,
+        takes_over: false,
+        operator: String::new(),
     }
 }
 
@@ -36,6 +39,8 @@ fn ours(client_id: &str) -> Peer {
     Peer {
         client_id: client_id.to_owned(),
         max_payload_bytes: Some(32_768),
+        takes_over: false,
+        operator: String::new(),
     }
 }
 
@@ -71,6 +76,20 @@ fn ack_of(message: &AgentMessage) -> AgentMessage {
     AgentMessage::control(MessageType::Acknowledge, Uuid::from_u128(7), at(0), 3, payload)
 }
 
+/// An agent of ours says whose stream it has.
+fn serves(client_id: &str) -> AgentMessage {
+    let state = AgentSessionState {
+        schema_version: 1,
+        session_state: "Connected".to_owned(),
+        session_id: "admin-0123456789abcdef0".to_owned(),
+        moorline_exit_code: None,
+        moorline_reason: None,
+        moorline_client_id: Some(client_id.to_owned()),
+    };
+    let payload = serde_json::to_vec(&state).unwrap().into();
+    AgentMessage::control(MessageType::AgentSessionState, Uuid::nil(), at(0), 3, payload)
+}
+
 /// A relay with its driver's part done by hand.
 struct Bench {
     relay: Relay,
@@ -96,7 +115,7 @@ impl Bench {
         bench
     }
 
-    fn attach(&mut self, side: Side, peer: Peer) -> Result<(), AnotherClient> {
+    fn attach(&mut self, side: Side, peer: Peer) -> Result<Attached, AnotherClient> {
         self.relay.attach(at(self.millis), side, peer)
     }
 
@@ -185,10 +204,15 @@ fn both_sides_are_told_to_start_with_each_others_payload_size() {
     bench.receive(Side::Agent, &output(0, "$ "));
     assert_eq!(bench.types(Side::Agent), [""; 0]);
     bench.attach(Side::Client, ours("c")).unwrap();
-    let start = StartPublication {
-        moorline_max_payload_bytes: Some(32_768),
-    };
-    for (side, then) in [(Side::Agent, None), (Side::Client, Some("output_stream_data"))] {
+    for (side, client_id, then) in [
+        (Side::Agent, Some("c"), None),
+        (Side::Client, None, Some("output_stream_data")),
+    ] {
+        let start = StartPublication {
+            moorline_max_payload_bytes: Some(32_768),
+            moorline_client_id: client_id.map(str::to_owned),
+            moorline_take_over: false,
+        };
         let frames = bench.drain(side);
         assert_eq!(
             serde_json::from_slice::<StartPublication>(&frames[0].payload).unwrap(),
@@ -204,7 +228,10 @@ fn a_stock_client_gets_an_empty_start_and_keeps_its_agent_at_small_payloads() {
     bench.attach(Side::Agent, ours("")).unwrap();
     bench.attach(Side::Client, stock("c")).unwrap();
     let to_agent = bench.drain(Side::Agent);
-    assert_eq!(to_agent[0].payload, r#"{"MoorlineMaxPayloadBytes":1024}"#);
+    assert_eq!(
+        to_agent[0].payload,
+        r#"{"MoorlineMaxPayloadBytes":1024,"MoorlineClientId":"c"}"#
+    );
     let to_client = bench.drain(Side::Client);
     assert_eq!((to_client.len(), to_client[0].payload.len()), (1, 0));
     // the agent comes back: the running client is left alone
@@ -363,7 +390,10 @@ fn another_client_is_refused_and_the_same_one_replaces_itself() {
     bench.attach(Side::Client, stock("early")).unwrap();
     bench.drain(Side::Client);
     bench.receive(Side::Agent, &output(0, "$ "));
-    assert_eq!(bench.attach(Side::Client, stock("other")), Err(AnotherClient));
+    assert_eq!(
+        bench.attach(Side::Client, stock("other")),
+        Err(AnotherClient::Holds)
+    );
     bench.attach(Side::Client, stock("early")).unwrap();
     assert_eq!(
         bench.types(Side::Client),
@@ -381,7 +411,7 @@ fn after_a_restart_of_the_endpoint_only_the_process_that_held_the_session_comes_
     let mut relay = Relay::new(at(0), resumed, 1);
     assert_eq!(
         relay.attach(at(0), Side::Client, stock("other")),
-        Err(AnotherClient)
+        Err(AnotherClient::Holds)
     );
     relay.attach(at(0), Side::Client, stock("c")).unwrap();
 }
@@ -508,6 +538,8 @@ fn the_client_gets_all_output_before_the_end_and_the_exit_code_with_it() {
         session_state: "Terminating".to_owned(),
         session_id: "admin-0123456789abcdef0".to_owned(),
         moorline_exit_code: Some(3),
+        moorline_reason: None,
+        moorline_client_id: None,
     };
     let payload = serde_json::to_vec(&state).unwrap().into();
     let state = AgentMessage::control(MessageType::AgentSessionState, Uuid::nil(), at(0), 3, payload);
@@ -584,8 +616,10 @@ fn the_end_does_not_wait_for_ever() {
     bench.events();
     bench.receive(Side::Agent, &output(0, "x"));
     bench.relay.task_completed(at(0), Ending::default());
-    bench.pass(30 * SECOND);
+    bench.pass(599 * SECOND);
     bench.drain(Side::Agent);
+    assert_eq!(bench.events(), [], "the client may come back");
+    bench.pass(SECOND);
     assert_eq!(bench.events(), [RelayEvent::Ended(Ending::default())]);
 }
 

@@ -58,9 +58,15 @@ impl End {
             let peer = Peer {
                 client_id: "c".to_owned(),
                 max_payload_bytes: Some(4096),
+                takes_over: false,
+                operator: String::new(),
             };
             relay.attach(now, self.side, peer).unwrap();
             self.machine.connected(now);
+            if self.side == Side::Agent {
+                let state = serves("c");
+                assert!(relay.receive(now, Side::Agent, state.encode()));
+            }
         }
         while self.down.front().is_some_and(|(at, _)| *at <= step) {
             let (_, frame) = self.down.pop_front().unwrap();
