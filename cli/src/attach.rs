@@ -152,6 +152,11 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
 }
 
 /// A terminal that takes nothing may hold any write to it, so nothing that could wait is relied on.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "a thread of its own, for when the others hang"
+)]
 fn leave_by_force() {
     let watch = || {
         std::thread::sleep(LEAVE_LIMIT);

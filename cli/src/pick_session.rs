@@ -63,7 +63,10 @@ fn choose(
 ) -> Option<Result<OpenSession, PickSessionError>> {
     let fitting: Vec<&Session> = sessions.iter().filter(|session| fits(session)).collect();
     let exact = fitting.iter().find(|session| is_exact(session));
-    match (exact.or(fitting.first()), exact.is_some() || fitting.len() == 1) {
+    match (
+        exact.or_else(|| fitting.first()),
+        exact.is_some() || fitting.len() == 1,
+    ) {
         (None, _) => None,
         (Some(session), true) => Some(Ok(OpenSession {
             id: id(session).to_owned(),

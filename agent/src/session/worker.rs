@@ -41,9 +41,9 @@ use super::{
     transcript::{Transcript, TranscriptPlace},
 };
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, ForwardConfig},
     identity::{Registration, RegistrationError},
-    runtime::{AGENT_VERSION, user_database},
+    runtime::{AGENT_VERSION, RoleCredentials, user_database},
 };
 
 /// The largest task: a session document and its parameters.
@@ -159,23 +159,14 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let lock = lock(&registration, &session_id)?;
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
     if plan.session_type == SessionType::Port {
-        let target = Target::new(&texts(&plan.properties), ForwardPolicy::new(&task.forward)?)?;
-        let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
-        let is_moorline = registration.is_moorline;
-        return Ok(Started::Port(Box::new(port_session::Parts {
-            is_moorline,
-            channel: new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?,
-            link: Link::new(Arc::new(ChannelOpening {
-                registration,
-                credentials,
-                session_id: session_id.clone(),
-            })),
-            handshake: handshake(&plan, is_moorline),
-            session_id,
-            target: Arc::new(target),
-            connections: task.forward.connections,
-            _lock: lock,
-        })));
+        let credentials = task.credentials.map(Into::into);
+        let parts = port_parts(
+            &plan,
+            &task.forward,
+            (registration, credentials),
+            (session_id, lock),
+        )?;
+        return Ok(Started::Port(Box::new(parts)));
     }
     let wanted = Wanted::from_plan(&plan)?;
     let condition = look_around(&registration, &task.state_dir).await;
@@ -252,6 +243,31 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         profile: typed_profile(&plan),
         _lock: lock,
     })))
+}
+
+/// A port session needs no user and no program.
+fn port_parts(
+    plan: &SessionPlan,
+    forward: &ForwardConfig,
+    (registration, credentials): (Arc<Registration>, Option<RoleCredentials>),
+    (session_id, lock): (SessionId, Option<SessionLock>),
+) -> Result<port_session::Parts, StartError> {
+    let target = Target::new(&texts(&plan.properties), ForwardPolicy::new(forward)?)?;
+    let is_moorline = registration.is_moorline;
+    Ok(port_session::Parts {
+        is_moorline,
+        channel: new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?,
+        link: Link::new(Arc::new(ChannelOpening {
+            registration,
+            credentials: Arc::new(CredentialSupply::new(credentials)),
+            session_id: session_id.clone(),
+        })),
+        handshake: handshake(plan, is_moorline),
+        session_id,
+        target: Arc::new(target),
+        connections: forward.connections,
+        _lock: lock,
+    })
 }
 
 /// A stream that nothing was said on: each has message ids of its own.

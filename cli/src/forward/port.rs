@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(forwarding(&[("localPortNumber", json!(8080))]), listen(8080));
         assert!(forwarding(&[("localPortNumber", json!("65536"))]).is_err());
         let unix = ("localConnectionType", json!("unix"));
-        assert!(forwarding(&[unix.clone()]).is_err());
+        assert!(forwarding(std::slice::from_ref(&unix)).is_err());
         assert_eq!(
             forwarding(&[unix, ("localUnixSocket", json!("/tmp/s"))]),
             Ok(Place::Listen(Local::Unix("/tmp/s".into())))
