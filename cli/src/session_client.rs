@@ -143,7 +143,6 @@ impl SessionClient {
     pub(crate) fn write(&mut self, payload_type: PayloadType, data: Bytes) {
         if !data.is_empty() {
             self.input.push_back((payload_type, data));
-            self.owes_input_taken = true;
         }
     }
 
