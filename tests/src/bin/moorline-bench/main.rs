@@ -4,6 +4,7 @@
 mod client;
 mod command;
 mod footprint;
+mod forward;
 mod report;
 mod session;
 
@@ -28,6 +29,7 @@ async fn main() -> Result<ExitCode> {
         session::first_prompt(&mut report, &endpoint, &node).await?;
         session::keystroke(&mut report, &endpoint, &node).await?;
         session::throughput(&mut report, &endpoint, &node).await?;
+        forward::forward(&mut report, &endpoint, &node).await?;
         endpoint.check_alive()?;
     }
     footprint::memory_per_idle_agent(&mut report).await?;
