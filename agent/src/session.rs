@@ -9,6 +9,7 @@ mod channel_opening;
 mod condition;
 mod data_key;
 mod default_user;
+mod end_sessions;
 mod ending;
 mod environment;
 mod intake;
@@ -30,6 +31,7 @@ mod role_credentials;
 mod session_lock;
 mod shell_session;
 mod shell_start;
+mod shutdown;
 mod supervision;
 mod task;
 mod transcript;
@@ -40,6 +42,7 @@ use std::{process::ExitCode, sync::Arc};
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::mpsc;
 
+pub(crate) use self::end_sessions::end_sessions;
 use self::intake::Intake;
 use crate::runtime::NodeContext;
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -153,7 +152,7 @@ impl Executor {
             is_moorline: self.node.is_moorline,
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
-        match WorkerProcess::spawn(WorkerKind::Command, &task, Path::new("/")).await {
+        match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {
             Ok(worker) => {
                 let running = Running {
                     key: worker.key(),

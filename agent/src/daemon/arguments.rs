@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{fs, io::Read, path::PathBuf, process::ExitCode};
+use std::{fs, io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Verb {
     Run(RunArguments),
     /// Show the registration and the state of the daemon; exit code 1 when it is not connected
     Status(StatusArguments),
+    /// End the open sessions of this node and tell their users why, as before it shuts down; exit code 1 when some stay
+    EndSessions(EndSessionsArguments),
 }
 
 #[derive(Args)]
@@ -89,6 +91,18 @@ struct StatusArguments {
     json: bool,
 }
 
+#[derive(Args)]
+struct EndSessionsArguments {
+    #[command(flatten)]
+    state: StateDir,
+    /// What the users are told
+    #[arg(long, value_name = "TEXT", default_value = "the node is shutting down")]
+    reason: String,
+    /// How long to wait for their end; programs that stay are killed four seconds after they were asked to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    wait: u64,
+}
+
 /// Entry point of the binary.
 pub(crate) fn main() -> ExitCode {
     // Workers first, before the parser of arguments costs them memory.
@@ -115,6 +129,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Register(arguments) => register_node(arguments),
         Verb::Run(arguments) => run_daemon(&arguments),
         Verb::Status(arguments) => status::show(&arguments.state.state_dir, arguments.json),
+        Verb::EndSessions(arguments) => end_sessions(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         say_error(&error);
@@ -141,6 +156,28 @@ fn register_node(arguments: RegisterArguments) -> anyhow::Result<ExitCode> {
     let instance_id = run::runtime()?.block_on(register(&registrar))?;
     println!("registered as {instance_id}");
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what a command line answers on"
+)]
+fn end_sessions(arguments: &EndSessionsArguments) -> anyhow::Result<ExitCode> {
+    let (state_dir, wait) = (&arguments.state.state_dir, Duration::from_secs(arguments.wait));
+    let ended = run::runtime()?.block_on(session::end_sessions(state_dir, &arguments.reason, wait))?;
+    if let Some(error) = ended.untold {
+        eprintln!("moorline-agent: the sessions end with a reason of their own: {error:#}");
+    }
+    println!("{} sessions ended", ended.ended);
+    if ended.left == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "moorline-agent: {} sessions did not end within {wait:?}",
+        ended.left
+    );
+    Ok(ExitCode::FAILURE)
 }
 
 fn read_code(file: &PathBuf) -> anyhow::Result<String> {

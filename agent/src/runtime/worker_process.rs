@@ -1,7 +1,7 @@
 //! Worker processes: this binary, executed again, one for each command and each session.
 //!
 //! A worker gets its task as JSON on its standard input (never in argv, which everyone can read), leads a session and
-//! a process group of its own, and outlives the daemon.
+//! a process group of its own, works in `/`, and outlives the daemon.
 
 use std::{
     path::Path,
@@ -87,14 +87,15 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts `moorline-agent worker KIND` and writes `task` to its standard input. `working_directory` must exist.
+    /// Starts `moorline-agent worker KIND STATE_DIR` and writes `task` to its standard input. The directory says whose
+    /// worker it is, to `ps` and to those who look for workers.
     ///
     /// # Errors
     /// The process could not be started, or did not take its task.
     pub(crate) async fn spawn(
         kind: WorkerKind,
+        state_dir: &Path,
         task: &[u8],
-        working_directory: &Path,
     ) -> Result<Self, WorkerSpawnError> {
         let spawn = |source| WorkerSpawnError::Spawn {
             kind: kind.as_str(),
@@ -105,7 +106,8 @@ impl WorkerProcess {
         command
             .arg0("moorline-agent")
             .args(["worker", kind.as_str()])
-            .current_dir(working_directory)
+            .arg(state_dir)
+            .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(false);

@@ -1,7 +1,8 @@
 //! How a session ends, as decisions without a clock, a process or a socket.
 //!
 //! The processes on the terminal go first (hang up, terminate, kill, each with a grace), then what they wrote is
-//! delivered, then the recording is completed, then the end is announced. Every wait has a limit.
+//! delivered, then the recording is completed, then the end is announced. Every wait has a limit. Where time is short,
+//! as before the machine goes down, the end is announced first: it must not wait for a program that stays.
 
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub(super) shell_ended: bool,
     /// The session was ordered to end.
     pub(super) ordered: bool,
+    /// And its user is to be told before anything else, while there is a network.
+    pub(super) urgent: bool,
     pub(super) processes_left: bool,
     /// The terminal is at its end.
     pub(super) output_ended: bool,
@@ -83,6 +86,7 @@ pub(super) struct Ending {
     delivering_since: Duration,
     /// When to look for processes again.
     look_at: Duration,
+    announced: bool,
 }
 
 impl Ending {
@@ -92,6 +96,7 @@ impl Ending {
             since: Duration::ZERO,
             delivering_since: Duration::ZERO,
             look_at: Duration::ZERO,
+            announced: false,
         }
     }
 
@@ -119,6 +124,11 @@ impl Ending {
     /// The next thing to do, until `None`.
     pub(super) fn advance(&mut self, now: Duration, facts: &Facts) -> Option<Action> {
         let in_stage = now.saturating_sub(self.since);
+        // one that cannot be told now may be there again at the end
+        if facts.urgent && !self.announced && facts.peer != Peer::Away {
+            self.announced = true;
+            return Some(Action::Announce);
+        }
         match self.stage {
             Stage::Running if !facts.shell_ended && !facts.ordered => None,
             Stage::Running if facts.processes_left => Some(self.signal(now, Signal::SIGHUP)),
@@ -142,7 +152,10 @@ impl Ending {
             Stage::Recording if !facts.recording_complete && in_stage < RECORDING_PATIENCE => None,
             Stage::Recording => {
                 self.enter(now, Stage::Announced);
-                Some(Action::Announce)
+                match std::mem::replace(&mut self.announced, true) {
+                    true => self.advance(now, facts),
+                    false => Some(Action::Announce),
+                }
             }
             Stage::Announced if !facts.recording_complete && in_stage < RECORDING_LIMIT => None,
             Stage::Announced => Some(Action::Finish),

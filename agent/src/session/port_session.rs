@@ -33,7 +33,7 @@ use super::{
     link::{Link, LinkEvent},
     role_credentials::unix_millis,
     session_lock::SessionLock,
-    shell_session::{Order, SHUTDOWN, Signals},
+    shell_session::{Order, Signals},
     task::SessionOutcome,
 };
 use crate::runtime::shrink;
@@ -57,7 +57,7 @@ enum Happening {
     /// Connections moved data, or changed.
     Moved,
     Rest,
-    Shutdown,
+    Shutdown(String),
     Terminate,
     Timer,
 }
@@ -147,7 +147,7 @@ impl PortSession {
         );
         match self.order {
             Some(Order::Failed(reason)) => SessionOutcome::failed(&reason),
-            Some(Order::Shutdown) => SessionOutcome::stopped(SHUTDOWN),
+            Some(Order::Shutdown(reason)) => SessionOutcome::stopped(&reason),
             Some(Order::Closed | Order::ClosedByEndpoint) | None => SessionOutcome::success(None),
         }
     }
@@ -166,7 +166,7 @@ impl PortSession {
         // In any order: neither direction may starve the other.
         tokio::select! {
             _ = signals.order.recv() => Happening::Terminate,
-            _ = signals.terminate.recv() => Happening::Shutdown,
+            reason = signals.shutdown.wanted() => Happening::Shutdown(reason),
             event = parts.link.next() => Happening::Link(event),
             () = poll_fn(|cx| forward.poll(cx)), if forwards => Happening::Moved,
             () = until(timer_at) => Happening::Timer,
@@ -179,7 +179,7 @@ impl PortSession {
             Happening::Link(event) => self.on_link(event),
             Happening::Moved => {}
             Happening::Rest => shrink(),
-            Happening::Shutdown => self.end(Order::Shutdown),
+            Happening::Shutdown(reason) => self.end(Order::Shutdown(reason)),
             Happening::Terminate => self.end(Order::Closed),
             Happening::Timer => self.on_timer(),
         }
@@ -283,6 +283,7 @@ impl PortSession {
         Facts {
             shell_ended: self.ended,
             ordered: self.order.is_some(),
+            urgent: self.order.as_ref().is_some_and(Order::is_urgent),
             processes_left: false,
             output_ended: true,
             unacknowledged: self.unacknowledged,

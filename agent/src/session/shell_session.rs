@@ -8,7 +8,7 @@ mod peer;
 mod scrollback;
 mod take_over;
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use moorline_protocol::{
@@ -34,6 +34,7 @@ use super::{
     recorder::Size,
     role_credentials::unix_millis,
     session_lock::SessionLock,
+    shutdown::Shutdown,
     task::SessionOutcome,
     transcript::Transcript,
 };
@@ -55,8 +56,8 @@ pub(super) struct Signals {
     child: Signal,
     /// The daemon's order.
     pub(super) order: Signal,
-    /// Whatever else ends processes: the machine is going down, or its administrator wants the worker gone.
-    pub(super) terminate: Signal,
+    /// Whatever else ends processes.
+    pub(super) shutdown: Shutdown,
     /// Received and not acted upon: a worker outlives the terminal its daemon was started on. A signal that is
     /// ignored the other way would be ignored by every program in the session as well.
     _hangup: Signal,
@@ -65,11 +66,11 @@ pub(super) struct Signals {
 impl Signals {
     /// # Errors
     /// The operating system refused a handler.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(state_dir: PathBuf) -> io::Result<Self> {
         Ok(Self {
             child: signal(SignalKind::child())?,
             order: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
+            shutdown: Shutdown::listen(state_dir)?,
             _hangup: signal(SignalKind::hangup())?,
         })
     }
@@ -82,8 +83,8 @@ pub(super) enum Order {
     /// The endpoint wants it, or has said that it is over.
     ClosedByEndpoint,
     Failed(String),
-    /// The node's machine, or its administrator.
-    Shutdown,
+    /// The node's machine, or its administrator; the reason.
+    Shutdown(String),
 }
 
 impl Order {
@@ -91,13 +92,15 @@ impl Order {
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Closed | Self::ClosedByEndpoint => None,
-            Self::Failed(reason) => Some(reason),
-            Self::Shutdown => Some(SHUTDOWN),
+            Self::Failed(reason) | Self::Shutdown(reason) => Some(reason),
         }
     }
-}
 
-pub(super) const SHUTDOWN: &str = "the node is shutting down, or its administrator ended the session";
+    /// Whether there may soon be no network to tell it by.
+    pub(super) fn is_urgent(&self) -> bool {
+        matches!(self, Self::Shutdown(_))
+    }
+}
 
 /// What happened.
 enum Happening {
@@ -106,8 +109,8 @@ enum Happening {
     Link(LinkEvent),
     Rest,
     Shown(io::Result<(PayloadType, usize)>),
-    /// Of the node, not of this session.
-    Shutdown,
+    /// Of the node, not of this session; the reason.
+    Shutdown(String),
     Terminate,
     Timer,
     Transcript,
@@ -225,7 +228,7 @@ impl ShellSession {
         let outcome = match (self.order, self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
             (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
-            (Some(Order::Shutdown), _) => SessionOutcome::stopped(SHUTDOWN),
+            (Some(Order::Shutdown(reason)), _) => SessionOutcome::stopped(&reason),
             (None, exit_code) => match self.parts.process.not_started() {
                 Some(not_started) => SessionOutcome {
                     exit_code,
@@ -261,7 +264,7 @@ impl ShellSession {
         tokio::select! {
             biased;
             _ = signals.order.recv() => Happening::Terminate,
-            _ = signals.terminate.recv() => Happening::Shutdown,
+            reason = signals.shutdown.wanted() => Happening::Shutdown(reason),
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
             key = decrypted(decryption) => Happening::DataKey(key),
@@ -287,7 +290,7 @@ impl ShellSession {
             }
             Happening::Shown(read) => self.on_output(read),
             Happening::Terminate => self.end(Order::Closed),
-            Happening::Shutdown => self.end(Order::Shutdown),
+            Happening::Shutdown(reason) => self.end(Order::Shutdown(reason)),
             Happening::Timer => {
                 let now = self.now();
                 if self
@@ -396,6 +399,7 @@ impl ShellSession {
         Facts {
             shell_ended: self.shell_ended(),
             ordered: self.order.is_some(),
+            urgent: self.order.as_ref().is_some_and(Order::is_urgent),
             processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
             unacknowledged: self.unacknowledged,
@@ -427,7 +431,7 @@ impl ShellSession {
                 let (says, exit_code) = match self.order {
                     None => (true, self.exit_code),
                     Some(Order::ClosedByEndpoint) => (false, None),
-                    Some(Order::Closed | Order::Failed(_) | Order::Shutdown) => {
+                    Some(Order::Closed | Order::Failed(_) | Order::Shutdown(_)) => {
                         (self.parts.is_moorline, None)
                     }
                 };

@@ -1,6 +1,6 @@
 //! One session as the daemon sees it: a worker process from its start to its reported end.
 
-use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
+use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
@@ -101,17 +101,18 @@ impl Supervision {
     /// `None`: the session goes on in a worker of an earlier daemon, which will tell of its end itself.
     async fn run_worker(&mut self, content: StartSessionContent) -> Option<SessionOutcome> {
         let state_dir = &self.context.state_dir;
+        // A worker works in another directory. Only an empty path has no absolute form.
+        let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone());
         let task = SessionTask {
             content,
-            // A worker works in another directory. Only an empty path has no absolute form.
-            state_dir: std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone()),
+            state_dir: state_dir.clone(),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
             learned: Learned::of(&self.context.registration),
             settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
         };
         let task = serde_json::to_vec(&task).expect("a struct of texts and numbers is JSON");
-        let mut worker = match WorkerProcess::spawn(WorkerKind::Session, &task, Path::new("/")).await {
+        let mut worker = match WorkerProcess::spawn(WorkerKind::Session, &state_dir, &task).await {
             Ok(worker) => worker,
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::from(error));

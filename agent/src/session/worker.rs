@@ -134,7 +134,7 @@ fn serve() -> Result<SessionOutcome, StartError> {
 }
 
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
-    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let mut signals = Signals::new(task.state_dir.clone()).map_err(StartError::Signals)?;
     let (session_id, outcome) = match start(task).await? {
         Started::Program(parts) => {
             let session_id = parts.session_id.clone();

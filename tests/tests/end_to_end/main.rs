@@ -14,6 +14,7 @@ mod run_command;
 mod session_documents;
 mod session_processes;
 mod shell;
+mod shutdown;
 mod stock_agent;
 mod stock_peers;
 mod transcript;

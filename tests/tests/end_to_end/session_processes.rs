@@ -9,15 +9,15 @@ use nix::{
 use serde_json::json;
 
 /// A variable by which all that a test's sessions start is found.
-struct Mark(String);
+pub(crate) struct Mark(pub(crate) String);
 
 impl Mark {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(format!("SESSION_MARK={}", uuid::Uuid::new_v4()))
     }
 
     /// Living processes that have it in their environment.
-    fn processes(&self) -> Vec<i32> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         let Ok(entries) = std::fs::read_dir("/proc") else {
             return Vec::new();
         };
@@ -33,7 +33,7 @@ impl Mark {
             .collect()
     }
 
-    async fn wait_for(&self, count: usize) -> Result<()> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Result<()> {
         wait_until(&format!("{count} processes of the sessions"), async || {
             Ok(self.processes().len() == count)
         })
@@ -41,7 +41,7 @@ impl Mark {
     }
 
     /// A shell whose children have it.
-    async fn shell(&self, site: &Site) -> Result<Terminal> {
+    pub(crate) async fn shell(&self, site: &Site) -> Result<Terminal> {
         let mut terminal = site.cli().shell(site.node.id()).await?;
         terminal.send(&format!("export {}\n", self.0))?;
         Ok(terminal)

@@ -3,6 +3,7 @@ use super::*;
 const RUNNING: Facts = Facts {
     shell_ended: false,
     ordered: false,
+    urgent: false,
     processes_left: true,
     output_ended: false,
     unacknowledged: 0,
@@ -86,6 +87,42 @@ fn processes_that_stay_are_hung_up_on_then_terminated_then_killed() {
             (seconds(6), Action::Finish),
         ]
     );
+}
+
+#[test]
+fn an_urgent_end_is_announced_before_anything_is_waited_for_and_only_once() {
+    let urgent = Facts {
+        ordered: true,
+        urgent: true,
+        unacknowledged: 9,
+        ..RUNNING
+    };
+    let done = timeline(&urgent);
+    assert_eq!(
+        done.first_chunk(),
+        Some(&[
+            (seconds(0), Action::Announce),
+            (seconds(0), Action::Signal(Signal::SIGHUP)),
+            (seconds(2), Action::Signal(Signal::SIGTERM)),
+            (seconds(4), Action::Signal(Signal::SIGKILL)),
+        ])
+    );
+    assert!(
+        !done[1..].iter().any(|(_, action)| *action == Action::Announce),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn an_urgent_end_that_nobody_can_be_told_is_announced_at_the_end() {
+    let urgent = Facts {
+        ordered: true,
+        urgent: true,
+        peer: Peer::Away,
+        ..ENDED
+    };
+    let at_once = [Action::CompleteRecording, Action::Announce, Action::Finish];
+    assert_eq!(timeline(&urgent), at_once.map(|action| (Duration::ZERO, action)));
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! The node goes down: `moorline-agent end-sessions`, which systemd runs before it takes the network away.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use moorline_tests::{Node, Site, Terminal, WorkerKind, skipped};
+use tokio::{process::Command, time::timeout};
+
+use crate::session_processes::Mark;
+
+/// Within this time whoever uses a session knows why it ended, whatever runs in it.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// Refuses everything that can be refused: the shell itself, a job in front, and one in a session of its own.
+const STUBBORN: &str = "trap '' HUP TERM; (setsid sleep 1000 &); sleep 1000\n";
+
+/// A shell on whose screen is also what `moorline` itself says; its children have the mark.
+async fn shell(site: &Site, node: &Node, mark: &Mark) -> Result<Terminal> {
+    let mut terminal = site.cli().at_terminal(&["shell", node.id()])?;
+    terminal.send(&format!("export {}; echo rea''dy\n", mark.0))?;
+    terminal.expect("ready").await?;
+    Ok(terminal)
+}
+
+#[tokio::test]
+async fn a_shutdown_is_told_at_once_and_ends_even_what_refuses_to_end() -> Result<()> {
+    let site = Site::start().await?;
+    let mark = Mark::new();
+    let mut terminal = shell(&site, &site.node, &mark).await?;
+    terminal.send(STUBBORN)?;
+    mark.wait_for(2).await?;
+    let (ended, told) = tokio::join!(
+        site.node.agent("end-sessions", &["--wait", "30"]),
+        timeout(TOLD_WITHIN, terminal.wait())
+    );
+    ensure!(told?? != 0, "an end that was not wanted looks like one that was");
+    terminal
+        .expect("session ended: the node is shutting down\r\n")
+        .await?;
+    ensure!(ended?.success()?.stdout == "1 sessions ended\n");
+    ensure!(mark.processes().is_empty(), "the session left something");
+    site.node.wait_workers(WorkerKind::Session, 0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_sessions_of_one_node_end_with_the_reason_that_was_given_though_its_daemon_is_gone() -> Result<()>
+{
+    let mut site = Site::start().await?;
+    let mark = Mark::new();
+    let mut other = Node::register(&site.endpoint, &[]).await?;
+    other.start().await?;
+    let mut terminal = shell(&site, &site.node, &mark).await?;
+    let mut untouched = shell(&site, &other, &mark).await?;
+    site.node.kill_daemon().await?;
+    let ended = site
+        .node
+        .agent("end-sessions", &["--reason", "new disks at noon"]);
+    ensure!(ended.await?.success()?.stdout == "1 sessions ended\n");
+    terminal.expect("session ended: new disks at noon\r\n").await?;
+    terminal.wait().await?;
+    untouched.send("echo still-''here; exit 4\n")?;
+    untouched.expect("still-here").await?;
+    ensure!(untouched.wait().await? == 4);
+    let ended = site.node.agent("end-sessions", &[]).await?;
+    ensure!(ended.success()?.stdout == "0 sessions ended\n");
+    Ok(())
+}
+
+/// With programs that are there in the place of those that a package installs.
+#[tokio::test]
+async fn systemd_understands_the_units() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
+    let mut copies = Vec::new();
+    for entry in std::fs::read_dir(units)? {
+        let entry = entry?;
+        let text = std::fs::read_to_string(entry.path())?;
+        let copy = dir.path().join(entry.file_name());
+        std::fs::write(&copy, text.replace("/usr/bin/moorline-", "/bin/true "))?;
+        copies.push(copy);
+    }
+    ensure!(copies.len() >= 3, "{copies:?}");
+    let Ok(verified) = Command::new("systemd-analyze")
+        .arg("verify")
+        .args(copies)
+        .output()
+        .await
+    else {
+        skipped("there is no systemd-analyze");
+        return Ok(());
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("moorline")).collect();
+    ensure!(ours.is_empty(), "{ours:?}");
+    Ok(())
+}
