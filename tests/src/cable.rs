@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -29,6 +29,8 @@ struct Condition {
     unplugged: bool,
     /// Added to each piece of data, each way.
     delay: Duration,
+    /// Where the target sees new connections come from.
+    source: Ipv4Addr,
 }
 
 /// Counters that tests look at.
@@ -60,6 +62,7 @@ impl Cable {
             stalled: false,
             unplugged: false,
             delay: Duration::ZERO,
+            source: Ipv4Addr::LOCALHOST,
         });
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
@@ -112,6 +115,14 @@ impl Cable {
         self.condition.send_modify(|condition| condition.delay = delay);
     }
 
+    /// The user goes to another network: every connection ends, and new ones come from another address.
+    pub fn move_to(&self, source: Ipv4Addr) {
+        self.condition.send_modify(|condition| {
+            condition.cuts += 1;
+            condition.source = source;
+        });
+    }
+
     /// Connections that stand.
     pub fn connections(&self) -> usize {
         self.counters.standing.load(Ordering::SeqCst)
@@ -136,8 +147,10 @@ async fn carry(
     seen: watch::Receiver<Condition>,
     counters: Arc<Counters>,
 ) {
-    let born = seen.borrow().cuts;
-    let Ok(far) = TcpStream::connect(target).await else {
+    let Condition {
+        cuts: born, source, ..
+    } = *seen.borrow();
+    let Ok(far) = connect_from(source, target).await else {
         return;
     };
     // keystrokes: neither side waits for a full segment
@@ -155,6 +168,12 @@ async fn carry(
         _ = cut.wait_for(|condition| condition.cuts != born) => {}
     }
     counters.standing.fetch_sub(1, Ordering::SeqCst);
+}
+
+async fn connect_from(source: Ipv4Addr, target: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(target).await
 }
 
 async fn pump(

@@ -55,6 +55,8 @@ pub struct Node {
     environment: BTreeMap<String, String>,
     /// What the daemon is started by, if not directly.
     launcher: Vec<OsString>,
+    /// The program on this machine, if it is not the one that was built.
+    installed: Option<PathBuf>,
     api: Api,
     dir: TempDir,
 }
@@ -131,6 +133,7 @@ impl Node {
             state_dir,
             environment: node_environment(dir.path()),
             launcher: Vec::new(),
+            installed: None,
             api: endpoint.api().clone(),
             dir,
         })
@@ -157,6 +160,7 @@ impl Node {
             state_dir,
             environment: node_environment(dir.path()),
             launcher: Vec::new(),
+            installed: None,
             api: original.api.clone(),
             dir,
         })
@@ -180,7 +184,10 @@ impl Node {
         let log = self.dir.path().join("agent.log");
         self.log_start = std::fs::metadata(&log).map_or(Ok(0), |metadata| usize::try_from(metadata.len()))?;
         let mut words = self.launcher.clone();
-        words.push(program("moorline-agent")?.into());
+        words.push(match &self.installed {
+            Some(installed) => installed.into(),
+            None => program("moorline-agent")?.into(),
+        });
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().context("a program")?);
         command
@@ -234,6 +241,29 @@ impl Node {
     pub async fn kill_daemon(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the agent is not running")?;
         process.kill().await
+    }
+
+    /// Ends the daemon alone, as a service manager does: its workers stay.
+    ///
+    /// # Errors
+    /// It was not running, or does not end.
+    pub async fn stop_daemon(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the agent is not running")?;
+        process.stop().await
+    }
+
+    /// Puts a program of its own on this machine, in the place of the one before, as a package manager does: under
+    /// another name first. The daemon's next start is the new program's.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn install(&mut self) -> Result<PathBuf> {
+        let path = self.dir.path().join("moorline-agent");
+        let unpacked = self.dir.path().join("moorline-agent.new");
+        std::fs::copy(program("moorline-agent")?, &unpacked)?;
+        std::fs::rename(&unpacked, &path)?;
+        self.installed = Some(path.clone());
+        Ok(path)
     }
 
     /// Fails when the daemon has ended by itself.

@@ -21,6 +21,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::wait::PATIENCE;
+
 /// What of a log is shown when a test fails.
 const LOG_TAIL_BYTES: usize = 6000;
 
@@ -64,6 +66,15 @@ impl Process {
     /// `kill -9` of this one process, and waits until it is gone.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("failed to kill a process")
+    }
+
+    /// Asks this one process to end, and waits until it is gone.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        kill(Pid::from_raw(self.pid), Signal::SIGTERM)?;
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .context("a process does not end")??;
+        Ok(())
     }
 
     /// Fails when the process has ended.

@@ -30,7 +30,7 @@ const LONGEST_START: Duration = Duration::from_secs(60);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TEXT: &[u8] = b"keepalive";
 /// No frame of any kind for this long: the peer is dead, though TCP has not noticed.
-/// The endpoint gives a session up whose node is away for 120 s (`LOSS_GRACE` of its relay), and that begins when *it*
+/// The endpoint gives a session up whose node is away for 300 s (`LOSS_GRACE` of its relay), and that begins when *it*
 /// notices: a loss that only one side sees must be seen here long before.
 const DEAD_AFTER: Duration = Duration::from_secs(25);
 /// With more than this waiting to go out, nothing more is taken in: every frame that comes causes one that goes.

@@ -44,15 +44,15 @@ pub(crate) async fn check_counted(terminal: &mut Terminal, lines: u32) -> Result
 }
 
 /// An endpoint, and a node and an operator who reach it by a cable each.
-struct Cabled {
-    cli: Cli,
-    node: Node,
-    of_client: Cable,
-    of_node: Cable,
-    endpoint: Endpoint,
+pub(crate) struct Cabled {
+    pub(crate) cli: Cli,
+    pub(crate) node: Node,
+    pub(crate) of_client: Cable,
+    pub(crate) of_node: Cable,
+    pub(crate) endpoint: Endpoint,
 }
 
-async fn cabled() -> Result<Cabled> {
+pub(crate) async fn cabled() -> Result<Cabled> {
     let endpoint = Endpoint::start().await?;
     let of_node = Cable::to(endpoint.address()).await?;
     let of_client = Cable::to(endpoint.address()).await?;

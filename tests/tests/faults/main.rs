@@ -7,6 +7,8 @@ mod agent_killed;
 mod connection_cut;
 mod disk_full;
 mod endpoint_killed;
+mod network_lost;
 mod random;
 mod sick_host;
+mod upgrade;
 mod worker_killed;

@@ -31,10 +31,10 @@ use super::{
 /// How long a session waits for the other side to come for the first time.
 pub(crate) const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may be gone before its session is given up. The stock agent gives up by itself within ten seconds
-/// or so (agent-wire §8.1); ours goes on trying, so that the session outlives a switch that restarts. It may notice up to
-/// 25 s later than we do (`DEAD_AFTER` of its link), and then needs a few attempts: this must be several times as long.
+/// or so (agent-wire §8.1); ours goes on trying, so that the session outlives minutes without a network. It may notice up to
+/// 25 s later than we do (`DEAD_AFTER` of its link), and then needs a few attempts: this must be many times as long.
 const STOCK_LOSS_GRACE: Duration = Duration::from_secs(30);
-const LOSS_GRACE: Duration = Duration::from_secs(120);
+const LOSS_GRACE: Duration = Duration::from_secs(300);
 /// An absent client's agent is paused after this time, or once this much waits.
 const PAUSE_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_BYTES: usize = 512 * 1024;
