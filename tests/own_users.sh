@@ -11,8 +11,10 @@ mount --bind "$work/home" /home
 mount --bind "$work/run" /run
 mount --bind "$work/log" /var/log
 touch /run/utmp /var/log/wtmp
-# a machine that was used before has one
-if id ssm-user > /dev/null 2>&1; then userdel ssm-user; fi
+# a machine that was used before has one, who may be logged in
+for list in passwd shadow group gshadow; do
+    if [ -e /etc/$list ]; then sed -i '/^ssm-user:/d' /etc/$list; fi
+done
 rm -f /etc/sudoers.d/moorline-agent /etc/pam.d/moorline
 eval "$SPECIAL"
 unset SPECIAL

@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use crate::{
     Api, Endpoint, Finished,
-    process::{Process, arguments_of, bare_environment, kill_process, marked_processes, run},
+    process::{Process, arguments_of, bare_environment, is_root, kill_process, marked_processes, run},
     programs::program,
     wait::{PATIENCE, wait_for, wait_until},
 };
@@ -24,8 +24,10 @@ use crate::{
 /// A variable that only one node's processes have with one value.
 const MARK: &str = "MOORLINE_TEST_NODE";
 
-/// A test makes no users on the machine it runs on.
+/// A test makes no users on the machine it runs on, and its shells are those of whoever runs it: a default user may
+/// be there, and could not write where the test can.
 const SETTINGS: &str = "[session]\ncreate_user = false\n";
+const SETTINGS_OF_ROOT: &str = "[session]\ncreate_user = false\ndefault_user = \"root\"\n";
 
 /// What a worker process of a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +127,7 @@ impl Node {
             .find(|word| word.starts_with("mi-"))
             .with_context(|| format!("register names no node: {:?}", registered.stdout))?
             .to_owned();
-        write_settings(&state_dir, SETTINGS)?;
+        write_settings(&state_dir, if is_root() { SETTINGS_OF_ROOT } else { SETTINGS })?;
         Ok(Self {
             id,
             process: None,

@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// A session must be there within this time, on a machine that may be busy with other tests.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// The default user is who it is on other machines.
+const SETTINGS: &str = "[session]\ncreate_user = false\n";
+
 /// Why a condition cannot be made here.
 fn is_possible() -> bool {
     if !is_root() {
@@ -39,6 +42,7 @@ impl Host {
 
     async fn at(endpoint: Endpoint, url: &str) -> Result<Self> {
         let node = Node::register_through(&endpoint, url, &[]).await?;
+        node.configure(SETTINGS)?;
         Ok(Self { node, endpoint })
     }
 
@@ -101,7 +105,7 @@ struct ControlGroup {
 impl ControlGroup {
     /// One in which a controller can set limits; `None`, with the reason said, where this machine has none.
     fn new(controller: &str) -> Option<Self> {
-        let name = format!("moorline-test-{}-{controller}", std::process::id());
+        let name = format!("moorline-test-{}-{controller}", uuid::Uuid::new_v4());
         let root = Path::new("/sys/fs/cgroup");
         let folder = [root.join(controller), root.to_owned()]
             .into_iter()
