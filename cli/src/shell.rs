@@ -195,11 +195,11 @@ async fn conclude(
             0
         }
         Ending::Left => {
-            let mut exit_code = None;
-            if terminate(operator, session_id).await {
-                exit_code = attach::goodbye(client).await;
-                console::note("session terminated");
+            if !terminate(operator, session_id).await {
+                return EXIT_NO_SESSION;
             }
+            let exit_code = attach::goodbye(client).await;
+            console::note("session terminated");
             shell_code(exit_code)
         }
         Ending::Signalled(number) => {

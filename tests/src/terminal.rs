@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,10 @@ use anyhow::{Context, Result, bail};
 use nix::{
     libc,
     pty::{Winsize, openpty},
-    sys::signal::{Signal, killpg},
+    sys::{
+        signal::{Signal, killpg},
+        termios::{FlowArg, tcflow},
+    },
     unistd::Pid,
 };
 use tokio::{
@@ -157,6 +160,18 @@ impl Terminal {
         let outcome = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         nix::errno::Errno::result(outcome).context("failed to resize the terminal")?;
         Ok(())
+    }
+
+    /// Stops the output, as whoever holds the scroll bar or a full pipe does: what is written there waits for ever.
+    ///
+    /// # Errors
+    /// The program is gone, or the kernel refuses.
+    pub fn stop_output(&self) -> Result<()> {
+        let slave = File::options()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(format!("/proc/{}/fd/0", self.pid))?;
+        tcflow(&slave, FlowArg::TCOOFF).context("failed to stop the output of a terminal")
     }
 
     /// Waits for the program's end and returns its exit code.

@@ -8,6 +8,7 @@ mod bad_input;
 mod boto3;
 mod documents;
 mod encryption;
+mod leave;
 mod other_clients;
 mod port_forwarding;
 mod run_command;

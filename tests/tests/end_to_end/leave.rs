@@ -1,0 +1,94 @@
+//! `~.` leaves a session, whatever hangs: the endpoint, the node, the user's own terminal.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Site, Terminal, WorkerKind};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::time::Instant;
+
+/// Who leaves is gone within three seconds; the rest is for a machine that is busy.
+const LEFT_WITHIN: Duration = Duration::from_secs(4);
+
+/// A process that stands still until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: i32) -> Result<Self> {
+        let pid = Pid::from_raw(pid);
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _gone = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// Returns the exit code.
+async fn leave(terminal: &mut Terminal) -> Result<i32> {
+    let started = Instant::now();
+    terminal.send("\r~.")?;
+    let code = terminal.wait().await?;
+    let took = started.elapsed();
+    ensure!(took <= LEFT_WITHIN, "it took {took:?}: {}", terminal.text());
+    Ok(code)
+}
+
+async fn used_shell(site: &Site) -> Result<Terminal> {
+    let mut terminal = site.cli().at_terminal(&["shell", site.node.id()])?;
+    terminal.send("echo first-$((1+1))\n")?;
+    terminal.expect("first-2").await?;
+    Ok(terminal)
+}
+
+#[tokio::test]
+async fn a_session_is_left_though_the_endpoint_hangs_and_can_be_attached_to_after_it() -> Result<()> {
+    let site = Site::start().await?;
+    let mut terminal = used_shell(&site).await?;
+    let stopped = Stopped::new(site.endpoint.pid().context("the endpoint runs")?)?;
+    let code = leave(&mut terminal).await?;
+    ensure!(code == 255, "{code}: {}", terminal.text());
+    terminal
+        .expect("was not terminated: the endpoint does not answer")
+        .await?;
+    drop(stopped);
+    let mut again = site.cli().at_terminal(&["attach"])?;
+    again.expect("first-2").await?;
+    again.send("exit 5\n")?;
+    ensure!(again.wait().await? == 5, "{}", again.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_left_and_ended_though_its_node_hangs() -> Result<()> {
+    let site = Site::start().await?;
+    let mut terminal = used_shell(&site).await?;
+    let worker = site.node.wait_workers(WorkerKind::Session, 1).await?[0];
+    let stopped = Stopped::new(worker)?;
+    let code = leave(&mut terminal).await?;
+    ensure!(code == 0, "{code}: {}", terminal.text());
+    terminal.expect("session terminated").await?;
+    drop(stopped);
+    site.node.wait_workers(WorkerKind::Session, 0).await?;
+    Ok(())
+}
+
+/// Nothing that is written to the terminal returns, not even the last word.
+#[tokio::test]
+async fn a_session_is_left_and_ended_though_the_users_terminal_takes_nothing() -> Result<()> {
+    let site = Site::start().await?;
+    let mut terminal = used_shell(&site).await?;
+    terminal.send("yes\n")?;
+    terminal.expect("y\r\ny\r\n").await?;
+    terminal.stop_output()?;
+    let code = leave(&mut terminal).await?;
+    ensure!(code == 255, "{code}: {}", terminal.text());
+    site.node.wait_workers(WorkerKind::Session, 0).await?;
+    Ok(())
+}
