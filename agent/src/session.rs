@@ -13,6 +13,7 @@ mod end_sessions;
 mod ending;
 mod environment;
 mod intake;
+mod leftovers;
 mod link;
 mod login;
 mod login_process;

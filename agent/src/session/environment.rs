@@ -28,6 +28,8 @@ const MAX_OPERATOR_CHARS: usize = 512;
 /// These say who and where, and nobody but us does.
 const FIXED: [&str; 5] = ["HOME", "LOGNAME", "SHELL", "TERM", "USER"];
 const OURS: &str = "MOORLINE_";
+/// Names a session to its programs, and them to whoever looks for what it left.
+pub(super) const SESSION_ID: &str = "MOORLINE_SESSION_ID";
 
 /// Variables by their names, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,8 +84,7 @@ impl Environment {
 
     /// Adds which session it is, and whose.
     pub(super) fn with_session(mut self, session_id: &str, operator: &str) -> Self {
-        self.variables
-            .insert(format!("{OURS}SESSION_ID").into(), session_id.into());
+        self.variables.insert(SESSION_ID.into(), session_id.into());
         if !operator.is_empty() {
             self.variables
                 .insert(format!("{OURS}OPERATOR").into(), operator.into());

@@ -22,7 +22,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::supervision::{Notice, Start, Supervision};
+use super::{
+    session_lock::SessionLock,
+    supervision::{Notice, Start, Supervision},
+};
 use crate::runtime::NodeContext;
 
 /// Sessions that have ended, or never began, and whose end the endpoint does not know yet, beside those that run.
@@ -172,18 +175,19 @@ impl Intake {
         );
     }
 
-    fn close(&self, session_id: &str) {
-        let entry = session_id
-            .parse()
-            .ok()
-            .and_then(|id: SessionId| self.sessions.get(&id));
-        match entry {
-            Some(entry) => entry.tell(Notice::Close),
-            // Of an earlier daemon: its worker hears it on the data channel.
-            None => tracing::debug!(
-                session_id,
-                "channel_closed for a session that is not supervised here"
-            ),
+    fn close(&mut self, session_id: &str) {
+        let Ok(session_id) = session_id.parse::<SessionId>() else {
+            return tracing::warn!("channel_closed names no session");
+        };
+        if let Some(entry) = self.sessions.get(&session_id) {
+            return entry.tell(Notice::Close);
+        }
+        match SessionLock::acquire(self.context.instance_id(), &session_id) {
+            Ok(Some(_)) => self.supervise(session_id, Start::Over),
+            // of an earlier daemon, or not to be known: a worker hears it on the data channel
+            Ok(None) | Err(_) => {
+                tracing::debug!(%session_id, "the end of a session that is not supervised here")
+            }
         }
     }
 

@@ -27,11 +27,11 @@ pub(super) struct Members {
 
 /// What `/proc` says about one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    parent: i32,
-    session: i32,
-    is_zombie: bool,
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
+    pub(super) session: i32,
+    pub(super) is_zombie: bool,
 }
 
 impl Members {
@@ -119,7 +119,7 @@ fn reap(pid: Pid, leader: Option<Pid>) -> bool {
 }
 
 /// All living descendants, without the keeper and its own.
-fn below(ancestor: Pid, keeper: Option<Pid>, processes: &[Process]) -> Vec<Pid> {
+pub(super) fn below(ancestor: Pid, keeper: Option<Pid>, processes: &[Process]) -> Vec<Pid> {
     let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
     for process in processes {
         children.entry(process.parent).or_default().push(process);
@@ -149,7 +149,8 @@ pub(super) fn adopt_orphans() {
     }
 }
 
-fn processes() -> Vec<Process> {
+/// All that are there now.
+pub(super) fn processes() -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::{
     intake::Running,
+    leftovers,
     role_credentials::unix_millis,
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionTask},
 };
@@ -46,6 +47,8 @@ pub(super) enum Start {
     Worker(Box<StartSessionContent>),
     /// It does not, and this is why.
     Refused(String),
+    /// It has ended, and no worker serves it: what it may have left is all there is to do.
+    Over,
 }
 
 /// What the control channel has to say to a session.
@@ -85,21 +88,29 @@ impl Supervision {
 
     /// From the start to the acknowledged end.
     pub(super) async fn run(mut self, start: Start, running: Option<Running>) {
-        let outcome = match start {
+        let end = match start {
             Start::Worker(content) => self.run_worker(*content).await,
-            Start::Refused(reason) => Some(SessionOutcome::failed(&reason)),
+            Start::Refused(reason) => WorkerEnd::Said(SessionOutcome::failed(&reason)),
+            Start::Over => return end_leftovers(&self.context, &self.session_id).await,
         };
         drop(running);
-        match outcome {
-            Some(outcome) => self.report(&outcome).await,
-            None => {
+        match end {
+            WorkerEnd::Said(outcome) => self.report(&outcome).await,
+            WorkerEnd::Silent(reason) => {
+                tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
+                let context = Arc::clone(&self.context);
+                let session_id = self.session_id.clone();
+                let outcome = SessionOutcome::failed(&reason);
+                tokio::join!(self.report(&outcome), end_leftovers(&context, &session_id));
+            }
+            // it will tell of its end itself
+            WorkerEnd::ServedElsewhere => {
                 tracing::info!(session_id = %self.session_id, "session runs already, of an earlier daemon");
             }
         }
     }
 
-    /// `None`: the session goes on in a worker of an earlier daemon, which will tell of its end itself.
-    async fn run_worker(&mut self, content: StartSessionContent) -> Option<SessionOutcome> {
+    async fn run_worker(&mut self, content: StartSessionContent) -> WorkerEnd {
         let state_dir = &self.context.state_dir;
         // A worker works in another directory. Only an empty path has no absolute form.
         let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone());
@@ -117,21 +128,13 @@ impl Supervision {
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(session_id = %self.session_id, reason, "session not started");
-                return Some(SessionOutcome::failed(&reason));
+                return WorkerEnd::Said(SessionOutcome::failed(&reason));
             }
         };
         let key = worker.key();
         let stdout = worker.take_stdout();
         let (said, status) = tokio::join!(read_stdout(stdout), self.wait(&mut worker, key));
-        let end = end_of(&said, status);
-        if let WorkerEnd::Silent(reason) = &end {
-            tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
-        }
-        match end {
-            WorkerEnd::Said(outcome) => Some(outcome),
-            WorkerEnd::Silent(reason) => Some(SessionOutcome::failed(&reason)),
-            WorkerEnd::ServedElsewhere => None,
-        }
+        end_of(&said, status)
     }
 
     async fn wait(
@@ -210,6 +213,13 @@ impl Supervision {
             0,
             Bytes::from(payload),
         )
+    }
+}
+
+/// Unless the node's owner lets sessions leave what they like.
+async fn end_leftovers(context: &NodeContext, session_id: &SessionId) {
+    if !context.config.session.linger {
+        leftovers::end(session_id).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! `kill -9` of one worker process.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Site, WorkerKind, kill_process, wait_until};
+use moorline_tests::{PATIENCE, Site, Terminal, WorkerKind, kill_process, wait_for, wait_until};
 
 #[tokio::test]
 async fn a_killed_command_worker_fails_its_command_and_no_other() -> Result<()> {
@@ -85,4 +87,70 @@ async fn a_killed_session_worker_ends_its_session_and_no_other() -> Result<()> {
         "{invocation}"
     );
     Ok(())
+}
+
+/// A job that has left the terminal for a session of its own, deaf to all that can be refused, with a child that threw
+/// its environment away. Returns both.
+async fn leavers(terminal: &mut Terminal, dir: &Path) -> Result<Vec<i32>> {
+    let pids = dir.join("pids");
+    let script = format!(
+        "setsid sh -c 'trap \"\" HUP TERM; env -i sleep 1000 & echo $$ $! > {}.new; mv {0}.new {0}; wait' \
+         > /dev/null 2>&1 < /dev/null &\n",
+        pids.display()
+    );
+    terminal.send(&script)?;
+    wait_for("the job to run", PATIENCE, async || {
+        let pids = std::fs::read_to_string(&pids)?;
+        Ok(Some(
+            pids.split_whitespace()
+                .map(str::parse)
+                .collect::<Result<_, _>>()?,
+        ))
+    })
+    .await
+}
+
+async fn all_ended(pids: &[i32]) -> Result<()> {
+    wait_until("the session's processes to end", async || {
+        Ok(!pids
+            .iter()
+            .any(|pid| Path::new(&format!("/proc/{pid}/exe")).exists()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_killed_session_worker_leaves_is_ended_by_the_daemon() -> Result<()> {
+    let site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    let pids = leavers(&mut terminal, site.node.dir()).await?;
+    let doomed = site.node.wait_workers(WorkerKind::Session, 1).await?;
+    let mut other = site.cli().shell(site.node.id()).await?;
+    let others = leavers(&mut other, site.endpoint.home()).await?;
+    doomed.into_iter().for_each(kill_process);
+    ensure!(terminal.wait().await? != 0);
+    all_ended(&pids).await?;
+    ensure!(
+        others
+            .iter()
+            .all(|pid| Path::new(&format!("/proc/{pid}")).exists()),
+        "another session's job went too"
+    );
+    other.send("exit 3\n")?;
+    ensure!(other.wait().await? == 3);
+    all_ended(&others).await
+}
+
+#[tokio::test]
+async fn what_a_session_worker_leaves_that_nobody_watched_is_ended_with_its_session() -> Result<()> {
+    let mut site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    let pids = leavers(&mut terminal, site.node.dir()).await?;
+    let workers = site.node.wait_workers(WorkerKind::Session, 1).await?;
+    site.node.kill_daemon().await?;
+    workers.into_iter().for_each(kill_process);
+    site.node.start().await?;
+    terminal.send("\r~.")?;
+    terminal.wait().await?;
+    all_ended(&pids).await
 }
