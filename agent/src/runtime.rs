@@ -14,7 +14,7 @@ pub(crate) use footprint::shrink;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};
 pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_process::{
-    PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused,
+    PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused, own_program,
 };
 
 /// A random number for jitter.

@@ -4,7 +4,7 @@
 //! a process group of its own, works in `/`, and outlives the daemon.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
 
@@ -101,8 +101,7 @@ impl WorkerProcess {
             kind: kind.as_str(),
             source,
         };
-        // /proc/self/exe works even when the binary was replaced by an upgrade.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(own_program());
         command
             .arg0("moorline-agent")
             .args(["worker", kind.as_str()])
@@ -141,6 +140,21 @@ impl WorkerProcess {
     /// Waits for its end.
     pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.child.wait().await
+    }
+}
+
+/// What to execute to have this very program again: also when its file was replaced by an upgrade. Where `/proc` is not
+/// mounted it is what we were started as.
+pub(crate) fn own_program() -> PathBuf {
+    let running = Path::new("/proc/self/exe");
+    if running.is_symlink() {
+        return running.to_owned();
+    }
+    let name = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    match name.parent().is_some_and(|folder| !folder.as_os_str().is_empty()) {
+        true => std::path::absolute(&name).unwrap_or(name),
+        // sought in PATH when it is executed
+        false => name,
     }
 }
 

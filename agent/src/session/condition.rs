@@ -9,6 +9,7 @@ mod disk;
 use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use moorline_transport::{Endpoint, NameLookup};
+use nix::sys::resource::{Resource, getrlimit};
 
 use self::{
     control_group::{memory_of_groups, processes_of_groups},
@@ -21,6 +22,9 @@ const LOOKUP_LIMIT: Duration = Duration::from_millis(50);
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Programs that stood still for memory, in percent of the last ten seconds, in hundredths.
 const MEMORY_PRESSURE: u64 = 10_00;
+
+/// What systems usually let a program open is four times as much.
+const FEW_FILES: u64 = 256;
 
 /// How much of something is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(super) struct Condition {
     /// In hundredths of a percent.
     memory_pressure: u64,
     open_files: Option<Usage>,
+    /// What one program may open: sessions inherit it.
+    open_files_each: Option<u64>,
     name_lookup_fails: bool,
     /// The endpoint's clock before ours.
     clock_ahead_millis: i64,
@@ -73,6 +79,7 @@ pub(super) async fn gather(endpoint: &Endpoint, state_dir: &Path) -> Condition {
         .and_then(pressure_of)
         .unwrap_or(0);
     condition.open_files = read("/proc/sys/fs/file-nr").as_deref().and_then(open_files_of);
+    condition.open_files_each = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft);
     // a lookup takes a thread
     if !condition.is_short_of_processes() {
         endpoint.check_name_lookup(LOOKUP_LIMIT).await;
@@ -96,6 +103,9 @@ impl Condition {
         lines.extend(self.memory_text());
         if let Some(files) = self.open_files.filter(|usage| usage.free() < usage.limit / 20) {
             lines.push(format!("{} of {} files are open", files.used, files.limit));
+        }
+        if let Some(limit) = self.open_files_each.filter(|limit| *limit < FEW_FILES) {
+            lines.push(format!("no program may open more than {limit} files"));
         }
         if self.name_lookup_fails {
             lines.push("DNS does not answer for the endpoint's name".to_owned());

@@ -186,7 +186,7 @@ impl Intake {
             Ok(Some(_)) => self.supervise(session_id, Start::Over),
             // of an earlier daemon, or not to be known: a worker hears it on the data channel
             Ok(None) | Err(_) => {
-                tracing::debug!(%session_id, "the end of a session that is not supervised here")
+                tracing::debug!(%session_id, "the end of a session that is not supervised here");
             }
         }
     }

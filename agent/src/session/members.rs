@@ -49,6 +49,8 @@ impl Members {
     pub(super) fn look(&mut self, leader: Option<Pid>, keeper: Option<Pid>) {
         let processes = processes();
         self.found = match self.linger {
+            // without /proc only the leader is known
+            _ if processes.is_empty() => leader.into_iter().filter(|pid| is_running(*pid)).collect(),
             true => self.on_the_terminal(leader, &processes),
             false => below(getpid(), keeper, &processes),
         };
@@ -116,6 +118,11 @@ pub(super) fn reap_orphans(leader: Option<Pid>) {
 
 fn reap(pid: Pid, leader: Option<Pid>) -> bool {
     Some(pid) != leader && waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_ok()
+}
+
+fn is_running(child: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::Pid(child), flags) == Ok(WaitStatus::StillAlive)
 }
 
 /// All living descendants, without the keeper and its own.

@@ -46,6 +46,11 @@ mod control {
 pub(super) enum PtyError {
     #[error("failed to open a terminal")]
     Open(#[source] Errno),
+    #[error(
+        "this node has no terminals: devpts is not mounted on /dev/pts; commands without a terminal still run there, \
+         also one that mounts it"
+    )]
+    NoTerminals(#[source] Errno),
     #[error("failed to hand the terminal to {user}")]
     HandOver { user: String, source: Errno },
     #[error("failed to start {program} as {user}")]
@@ -96,7 +101,10 @@ pub(super) struct Identity {
 /// # Errors
 /// There is none, or it cannot be the user's.
 pub(super) fn open_for(user: &LoginUser, size: Size) -> Result<(Pty, OwnedFd), PtyError> {
-    let (master, slave, name) = open_terminal(size).map_err(PtyError::Open)?;
+    let (master, slave, name) = open_terminal(size).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENODEV | Errno::ENXIO | Errno::EIO => PtyError::NoTerminals(errno),
+        other => PtyError::Open(other),
+    })?;
     if user.groups.is_some() {
         hand_over(&slave, user).map_err(|source| PtyError::HandOver {
             user: user.name.clone(),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::SessionConfig,
-    runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, is_refused},
+    runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, is_refused, own_program},
 };
 
 const PAM_FOLDER: &str = "/etc/pam.d";
@@ -144,7 +144,7 @@ impl LoginProcess {
     fn spawn(slave: OwnedFd) -> io::Result<Self> {
         let (task, lifeline) = io::pipe()?;
         let (progress, said) = io::pipe()?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(own_program())
             .arg0("moorline-agent")
             .args(["worker", "login"])
             .env_clear()

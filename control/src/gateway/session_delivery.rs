@@ -120,20 +120,22 @@ async fn end_session(
     session: &SessionId,
     end: AgentEnd,
 ) -> Result<(), StoreError> {
-    if let Some(relay) = gateway.relay(session) {
-        let ending = Ending {
-            reason: end.details.clone(),
-            exit_code: end.exit_code,
-            failed: end.status == SessionStatus::Failed,
-        };
-        if relay.order(Order::TaskCompleted(ending)).await {
-            return Ok(());
-        }
+    let ending = Ending {
+        reason: end.details.clone(),
+        exit_code: end.exit_code,
+        failed: end.status == SessionStatus::Failed,
+    };
+    if let Some(relay) = gateway.relay(session)
+        && relay.order(Order::TaskCompleted(ending.clone())).await
+    {
+        return Ok(());
     }
     let now = app.clock.unix_millis();
     app.store
         .end_session(session, end.status, &end.details, end.exit_code, now)
         .await?;
+    // its client may have come while this was written, and have found nothing of it
+    gateway.end_relay(session, ending).await;
     Ok(())
 }
 

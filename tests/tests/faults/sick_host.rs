@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Endpoint, Node, PATIENCE, is_root, run, skipped, wait_until};
+use moorline_tests::{Cli, Endpoint, Node, PATIENCE, WorkerKind, is_root, run, skipped, wait_until};
 use tempfile::TempDir;
 
 /// A session must be there within this time, on a machine that may be busy with other tests.
@@ -503,4 +503,86 @@ async fn a_session_is_recorded_with_what_it_says_is_wrong() -> Result<()> {
         Ok(false)
     })
     .await
+}
+
+#[tokio::test]
+async fn a_session_opens_and_ends_where_proc_is_not_mounted() -> Result<()> {
+    if !is_possible() {
+        return Ok(());
+    }
+    let mut host = Host::new().await?;
+    host.check_both("umount -l /proc\n", &["/proc is not mounted"])
+        .await?;
+    // and one that would stay ends with its session
+    let mut terminal = Cli::of(&host.endpoint).at_terminal(&["shell", host.node.id()])?;
+    terminal.send("trap '' HUP TERM; echo de''af\n")?;
+    terminal.expect("deaf").await?;
+    terminal.send("\r~.")?;
+    terminal.wait().await?;
+    host.node.wait_workers(WorkerKind::Session, 0).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_no_terminal_can_be_had_it_is_said_and_a_command_without_one_repairs_it() -> Result<()> {
+    if !is_possible() {
+        return Ok(());
+    }
+    let mut host = Host::new().await?;
+    host.start("mount -t tmpfs none /dev/pts\n").await?;
+    let cli = Cli::of(&host.endpoint);
+    let refused = cli
+        .run_with_input(&["shell", host.node.id()], b"exit 0\n")
+        .await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("devpts is not mounted on /dev/pts"),
+        "{refused:?}"
+    );
+    cli.run(&["shell", host.node.id(), "--", "mount -t devpts devpts /dev/pts"])
+        .await?
+        .success()?;
+    let ran = cli
+        .run_with_input(&["shell", host.node.id()], b"exit 3\n")
+        .await?;
+    ran.with_code(3)?;
+    Ok(())
+}
+
+/// Descriptors that an idle daemon may have more, for what it does by itself.
+const SPARE_FILES: usize = 3;
+
+async fn limit_files(pid: i32, limit: usize) -> Result<()> {
+    let (pid, limit) = (pid.to_string(), format!("--nofile={limit}:"));
+    let environment = [("PATH".to_owned(), std::env::var("PATH")?)].into();
+    run("prlimit", &["--pid", &pid, &limit], &environment, None, PATIENCE)
+        .await?
+        .success()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_the_daemon_may_open_no_more_files_it_is_said_and_a_session_opens_with_ten_more() -> Result<()>
+{
+    if !is_possible() {
+        return Ok(());
+    }
+    let mut host = Host::new().await?;
+    host.start("").await?;
+    let daemon = host.node.daemon_pid().context("no daemon")?;
+    let open = fs::read_dir(format!("/proc/{daemon}/fd"))?.count();
+    limit_files(daemon, open + SPARE_FILES).await?;
+    let cli = Cli::of(&host.endpoint);
+    let refused = cli
+        .run_with_input(&["shell", host.node.id()], b"exit 0\n")
+        .await?;
+    ensure!(
+        refused.code != 0
+            && refused
+                .stderr
+                .contains("failed to start a session worker: Too many open files"),
+        "{refused:?}"
+    );
+    // what its sessions inherit is said, too
+    limit_files(daemon, open + SPARE_FILES + 10).await?;
+    host.check_session(&["no program may open more than"]).await
 }
