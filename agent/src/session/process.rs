@@ -1,10 +1,12 @@
 //! The process of a session, from before its start to after its end.
 //!
 //! A shell is started while its data channel is being opened. A program without a terminal is started when its client
-//! has answered the handshake, as by the stock agent: what nobody can follow is not run.
+//! has answered the handshake, as by the stock agent: what nobody can follow is not run. So is the program of a session
+//! that is to be encrypted, when the key is agreed.
 
 use std::io;
 
+use futures_util::future::BoxFuture;
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -15,6 +17,7 @@ use super::{
     pipes::WriteEnds,
     program::Program,
     pty::{PtyError, Shell, start_piped},
+    shell_start::{OnTerminal, ShellStart},
 };
 
 /// Exit codes that shells give to a program that is not there, and to one that cannot be executed.
@@ -28,9 +31,22 @@ pub(super) struct Launch {
     pub(super) write_ends: WriteEnds,
 }
 
+/// A program that waits for its client to have a terminal.
+pub(super) struct TerminalLaunch {
+    pub(super) start: ShellStart,
+    /// Shown before its output.
+    pub(super) notices: Vec<String>,
+}
+
+/// The start of a program on a terminal.
+pub(super) type Starting = BoxFuture<'static, Result<OnTerminal, PtyError>>;
+
 /// See the module.
 pub(super) enum Process {
     Waiting(Box<Launch>),
+    WaitingForTerminal(Box<TerminalLaunch>),
+    /// Whoever launched it will say what came of it.
+    Starting,
     Running(Shell),
     NotStarted(NotStarted),
 }
@@ -43,18 +59,37 @@ pub(super) struct NotStarted {
 }
 
 impl Process {
-    /// Starts what waits.
-    pub(super) fn launch(&mut self) {
-        match std::mem::replace(self, Self::NotStarted(NotStarted::default())) {
+    /// Starts what waits. On a terminal that takes a while: what is returned is to be awaited, and its outcome to be
+    /// handed to [`Self::started`].
+    pub(super) fn launch(&mut self) -> Option<Starting> {
+        match std::mem::replace(self, Self::Starting) {
             Self::Waiting(launch) => *self = launch.start(),
+            Self::WaitingForTerminal(launch) => {
+                return Some(Box::pin(async move { launch.start.start(launch.notices).await }));
+            }
             other => *self = other,
         }
+        None
+    }
+
+    /// What came of the start.
+    pub(super) fn started(&mut self, outcome: Result<Shell, PtyError>) {
+        *self = match outcome {
+            Ok(shell) => {
+                tracing::info!(pid = shell.pid().as_raw(), "program started");
+                Self::Running(shell)
+            }
+            Err(error) => Self::NotStarted(NotStarted {
+                exit_code: exit_code_of(&error),
+                reason: format!("{:#}", anyhow::Error::from(error)),
+            }),
+        };
     }
 
     pub(super) fn not_started(&self) -> Option<&NotStarted> {
         match self {
             Self::NotStarted(not_started) => Some(not_started),
-            Self::Waiting(_) | Self::Running(_) => None,
+            Self::Waiting(_) | Self::WaitingForTerminal(_) | Self::Starting | Self::Running(_) => None,
         }
     }
 
@@ -62,7 +97,7 @@ impl Process {
     pub(super) fn pid(&self) -> Option<Pid> {
         match self {
             Self::Running(shell) => Some(shell.pid()),
-            Self::Waiting(_) | Self::NotStarted(_) => None,
+            Self::Waiting(_) | Self::WaitingForTerminal(_) | Self::Starting | Self::NotStarted(_) => None,
         }
     }
 
@@ -70,7 +105,7 @@ impl Process {
     pub(super) fn keeper(&self) -> Option<Pid> {
         match self {
             Self::Running(shell) => shell.keeper(),
-            Self::Waiting(_) | Self::NotStarted(_) => None,
+            Self::Waiting(_) | Self::WaitingForTerminal(_) | Self::Starting | Self::NotStarted(_) => None,
         }
     }
 
@@ -84,7 +119,7 @@ impl Process {
     /// The exit code once it has ended, 128 + signal when a signal ended it.
     pub(super) fn exit_code(&self) -> Option<i32> {
         match self {
-            Self::Waiting(_) => None,
+            Self::Waiting(_) | Self::WaitingForTerminal(_) | Self::Starting => None,
             Self::Running(shell) => shell.exit_code(),
             Self::NotStarted(not_started) => Some(not_started.exit_code),
         }
@@ -111,16 +146,9 @@ impl Process {
 impl Launch {
     fn start(self) -> Process {
         let WriteEnds { output, error } = self.write_ends;
-        match start_piped(&self.program, &self.user, output, error) {
-            Ok(shell) => {
-                tracing::info!(pid = shell.pid().as_raw(), "program started");
-                Process::Running(shell)
-            }
-            Err(error) => Process::NotStarted(NotStarted {
-                exit_code: exit_code_of(&error),
-                reason: format!("{:#}", anyhow::Error::from(error)),
-            }),
-        }
+        let mut process = Process::Starting;
+        process.started(start_piped(&self.program, &self.user, output, error));
+        process
     }
 }
 

@@ -18,6 +18,8 @@ const SIGNALS: [(u8, Signal); 2] = [(0x03, Signal::SIGINT), (0x1c, Signal::SIGQU
 pub(super) enum ProgramIo {
     Terminal(Pty),
     Pipes(Pipes),
+    /// The terminal of a program that is not started yet: nothing comes from it, and what is typed stays with us.
+    Later,
 }
 
 /// What becomes of a client's input.
@@ -33,6 +35,7 @@ impl ProgramIo {
         match self {
             Self::Terminal(pty) => Ok((PayloadType::Output, pty.read(buffer).await?)),
             Self::Pipes(pipes) => pipes.read(buffer).await,
+            Self::Later => std::future::pending().await,
         }
     }
 
@@ -42,6 +45,7 @@ impl ProgramIo {
             Self::Terminal(pty) => pty.write(input).await,
             // nothing is typed into a program whose standard input is at its end
             Self::Pipes(_) => Ok(input.len()),
+            Self::Later => std::future::pending().await,
         }
     }
 
@@ -50,7 +54,7 @@ impl ProgramIo {
     pub(super) fn resize(&self, size: Size) -> nix::Result<()> {
         match self {
             Self::Terminal(pty) => pty.resize(size),
-            Self::Pipes(_) => Ok(()),
+            Self::Pipes(_) | Self::Later => Ok(()),
         }
     }
 
@@ -58,14 +62,14 @@ impl ProgramIo {
     pub(super) fn repaint(&self) {
         match self {
             Self::Terminal(pty) => pty.repaint(),
-            Self::Pipes(_) => {}
+            Self::Pipes(_) | Self::Later => {}
         }
     }
 
     /// This kind of output is at its end. Whether there is no other.
     pub(super) fn close(&mut self, payload_type: PayloadType) -> bool {
         match self {
-            Self::Terminal(_) => true,
+            Self::Terminal(_) | Self::Later => true,
             Self::Pipes(pipes) => pipes.close(payload_type),
         }
     }
@@ -73,7 +77,7 @@ impl ProgramIo {
     /// Most that may be read at once, if there is a limit; and what a read can grow by on its way to the peer.
     pub(super) fn read_limit(&self) -> (usize, usize) {
         match self {
-            Self::Terminal(_) => (usize::MAX, 0),
+            Self::Terminal(_) | Self::Later => (usize::MAX, 0),
             Self::Pipes(pipes) => (pipes.piece_bytes().unwrap_or(usize::MAX), pipes.prefix_bytes()),
         }
     }
@@ -81,7 +85,7 @@ impl ProgramIo {
     /// What was read, as the peer gets it.
     pub(super) fn for_peer<'a>(&mut self, payload_type: PayloadType, read: &'a [u8]) -> Cow<'a, [u8]> {
         match self {
-            Self::Terminal(_) => Cow::Borrowed(read),
+            Self::Terminal(_) | Self::Later => Cow::Borrowed(read),
             Self::Pipes(pipes) => pipes.with_prefix(payload_type, read),
         }
     }
@@ -89,7 +93,7 @@ impl ProgramIo {
     /// What the peer gets, as the recording has it.
     pub(super) fn for_recording<'a>(&self, sent: &'a [u8]) -> Cow<'a, [u8]> {
         match self {
-            Self::Terminal(_) => Cow::Borrowed(sent),
+            Self::Terminal(_) | Self::Later => Cow::Borrowed(sent),
             Self::Pipes(_) => Cow::Owned(as_on_terminal(sent)),
         }
     }
@@ -97,7 +101,7 @@ impl ProgramIo {
     /// What a client's input means to the program.
     pub(super) fn input<'a>(&self, payload: &'a [u8]) -> Input<'a> {
         match self {
-            Self::Terminal(_) => Input::Typed(payload),
+            Self::Terminal(_) | Self::Later => Input::Typed(payload),
             Self::Pipes(_) => Input::Signals(
                 payload
                     .iter()

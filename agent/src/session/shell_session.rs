@@ -29,11 +29,13 @@ use super::{
     link::{Link, LinkEvent},
     login_record::{LastRecord, LoginRecord},
     members::{Members, reap_orphans},
-    process::Process,
+    process::{Process, Starting},
     program_io::ProgramIo,
+    pty::PtyError,
     recorder::Size,
     role_credentials::unix_millis,
     session_lock::SessionLock,
+    shell_start::OnTerminal,
     shutdown::Shutdown,
     task::SessionOutcome,
     transcript::Transcript,
@@ -106,6 +108,7 @@ impl Order {
 enum Happening {
     Child,
     DataKey(Result<DataKey, DataKeyError>),
+    Launched(Result<OnTerminal, PtyError>),
     Link(LinkEvent),
     Rest,
     Shown(io::Result<(PayloadType, usize)>),
@@ -160,6 +163,8 @@ pub(super) struct ShellSession {
     handshake_begun: bool,
     /// The data key is being decrypted.
     decryption: Option<BoxFuture<'static, Result<DataKey, DataKeyError>>>,
+    /// The program that waited for its client is being started.
+    launching: Option<Starting>,
     output_ended: bool,
     exit_code_told: bool,
     paused: bool,
@@ -184,6 +189,7 @@ impl ShellSession {
             replays: false,
             repaints: false,
             decryption: None,
+            launching: None,
             typed,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             size: Size::default(),
@@ -255,7 +261,7 @@ impl ShellSession {
         let room = self.room();
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
-        let decryption = self.decryption.as_mut();
+        let (decryption, launching) = (self.decryption.as_mut(), self.launching.as_mut());
         let Parts {
             link, io, transcript, ..
         } = &mut self.parts;
@@ -267,7 +273,8 @@ impl ShellSession {
             reason = signals.shutdown.wanted() => Happening::Shutdown(reason),
             _ = signals.child.recv() => Happening::Child,
             event = link.next() => Happening::Link(event),
-            key = decrypted(decryption) => Happening::DataKey(key),
+            key = outcome(decryption) => Happening::DataKey(key),
+            launched = outcome(launching) => Happening::Launched(launched),
             written = io.write(typed), if !typed.is_empty() => Happening::Typed(written),
             () = progress(transcript.as_mut()) => Happening::Transcript,
             () = until(timer_at) => Happening::Timer,
@@ -280,9 +287,13 @@ impl ShellSession {
         match happening {
             Happening::Child => {
                 self.exit_code = self.parts.process.exit_code();
-                reap_orphans(self.parts.process.pid());
+                // until it is known which one is the shell, it may be this one
+                if self.launching.is_none() {
+                    reap_orphans(self.parts.process.pid());
+                }
             }
             Happening::DataKey(result) => self.on_data_key(result),
+            Happening::Launched(result) => self.on_terminal(result),
             Happening::Link(event) => self.on_link(event),
             Happening::Rest => {
                 self.scrollback.rest();
@@ -376,6 +387,8 @@ impl ShellSession {
     fn end(&mut self, order: Order) {
         if self.order.is_none() {
             self.order = Some(order);
+            // what it has started so far is found as all that a session started
+            self.launching = None;
         }
     }
 
@@ -470,11 +483,10 @@ async fn progress(transcript: Option<&mut Transcript>) {
     }
 }
 
-async fn decrypted(
-    decryption: Option<&mut BoxFuture<'static, Result<DataKey, DataKeyError>>>,
-) -> Result<DataKey, DataKeyError> {
-    match decryption {
-        Some(decryption) => decryption.await,
+/// Of work that may not be there.
+async fn outcome<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
 }

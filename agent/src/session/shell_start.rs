@@ -21,9 +21,11 @@ use tokio::{
 use super::{
     login::LoginUser,
     login_process::{LoginTask, Progress, Request},
+    login_record::LoginRecord,
     program::Program,
     pty::{PamLogin, Pty, PtyError, Shell, open_for, start_on},
     recorder::Size,
+    role_credentials::unix_millis,
 };
 use crate::{
     config::SessionConfig,
@@ -53,22 +55,43 @@ enum PamStartError {
     Failed(String),
 }
 
+/// A shell that runs.
+pub(super) struct OnTerminal {
+    pub(super) pty: Pty,
+    pub(super) shell: Shell,
+    /// In utmp and wtmp, where it is.
+    pub(super) record: Option<LoginRecord>,
+}
+
 /// A shell to start.
-pub(super) struct ShellStart<'a> {
+pub(super) struct ShellStart {
     pub(super) program: Program,
     pub(super) user: LoginUser,
-    pub(super) settings: &'a SessionConfig,
-    pub(super) operator: &'a str,
+    pub(super) settings: SessionConfig,
+    pub(super) operator: String,
     /// Nothing but the shell: PAM takes processes that may not be there, and may ask who does not answer.
     pub(super) is_bare: bool,
 }
 
-impl ShellStart<'_> {
-    /// Opens a terminal, shows the notices on it and starts the shell.
+impl ShellStart {
+    /// Opens a terminal, shows the notices on it, starts the shell and records it.
     ///
     /// # Errors
     /// There is no terminal, or the program could not be executed as this user.
-    pub(super) async fn start(&self, size: Size, mut notices: Vec<String>) -> Result<(Pty, Shell), PtyError> {
+    pub(super) async fn start(&self, notices: Vec<String>) -> Result<OnTerminal, PtyError> {
+        let (pty, shell) = self.start_somehow(notices).await?;
+        let record = match Uid::effective().is_root() {
+            true => {
+                let (user, operator) = (&self.user.name, &self.operator);
+                LoginRecord::begin(pty.name(), user, operator, shell.pid(), unix_millis())
+            }
+            false => None,
+        };
+        Ok(OnTerminal { pty, shell, record })
+    }
+
+    async fn start_somehow(&self, mut notices: Vec<String>) -> Result<(Pty, Shell), PtyError> {
+        let size = Size::default();
         if self.wants_pam() {
             let (pty, slave) = open_for(&self.user, size)?;
             show(&slave, &notices);
@@ -102,7 +125,7 @@ impl ShellStart<'_> {
     }
 
     fn wants_pam(&self) -> bool {
-        let SessionConfig { pam, pam_service, .. } = self.settings;
+        let SessionConfig { pam, pam_service, .. } = &self.settings;
         *pam && !self.is_bare
             && Uid::effective().is_root()
             && Path::new(PAM_FOLDER).join(pam_service).is_file()
@@ -113,7 +136,7 @@ impl ShellStart<'_> {
             service: self.settings.pam_service.clone(),
             user: self.user.name.clone(),
             terminal: terminal.to_owned(),
-            operator: self.operator.to_owned(),
+            operator: self.operator.clone(),
         };
         let mut task = serde_json::to_vec(&LoginTask::new(request, &self.program, &self.user))
             .map_err(PamStartError::Task)?;

@@ -13,7 +13,7 @@ use moorline_protocol::{
     types::{InvalidId, SessionId},
 };
 use moorline_transport::Service;
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
@@ -28,15 +28,15 @@ use super::{
     pipes::Pipes,
     plain_shell,
     port_session::{self, ForwardPolicy, PortSession, Target, TargetError, texts},
-    process::{Launch, Process},
+    process::{Launch, Process, TerminalLaunch},
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
     pty::PtyError,
-    recorder::{Recorder, Size},
+    recorder::Recorder,
     role_credentials::{CredentialSupply, unix_millis},
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
-    shell_start::ShellStart,
+    shell_start::{OnTerminal, ShellStart},
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
     transcript::{Transcript, TranscriptPlace},
 };
@@ -150,7 +150,7 @@ async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     Ok(outcome)
 }
 
-/// Starts a shell first: it reads its profiles while the channel is being opened.
+/// Starts a shell first, unless it is to be encrypted: it reads its profiles while the channel is being opened.
 async fn start(task: SessionTask) -> Result<Started, StartError> {
     let content = task.content;
     let session_id: SessionId = content.session_id.parse()?;
@@ -196,11 +196,12 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let start = ShellStart {
         program,
         user,
-        settings: &task.settings,
-        operator: &operator,
+        settings: task.settings.clone(),
+        operator: operator.clone(),
         is_bare,
     };
-    let (io, process) = start_program(&wanted, start, notices).await?;
+    let handshake = handshake(&plan, registration.is_moorline);
+    let (io, process, record) = start_program(&wanted, start, notices, handshake.is_some()).await?;
     tracing::info!(
         %session_id,
         pid = process.pid().map(Pid::as_raw),
@@ -209,8 +210,6 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         document = %content.document_name.escape_default(),
         "session started"
     );
-    let record = login_record(&io, &process, &user_name, &operator);
-
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let transcript = transcript_path.map(|path| {
         let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
@@ -236,7 +235,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         io,
         process,
         members: Members::new(task.settings.linger),
-        handshake: handshake(&plan, is_moorline),
+        handshake,
         key_service,
         record,
         transcript,
@@ -303,15 +302,20 @@ fn adapt(program: &mut Program, wanted: &Wanted, is_bare: bool) -> Vec<String> {
     troubles
 }
 
-/// A program without a terminal only gets ready: see [`Process`].
+/// A program whose client has to answer a handshake first only gets ready: see [`Process`].
 async fn start_program(
     wanted: &Wanted,
-    start: ShellStart<'_>,
+    start: ShellStart,
     notices: Vec<String>,
-) -> Result<(ProgramIo, Process), StartError> {
+    waits: bool,
+) -> Result<(ProgramIo, Process, Option<LoginRecord>), StartError> {
     let Wanted::Words { separation, .. } = wanted else {
-        let (pty, shell) = start.start(Size::default(), notices).await?;
-        return Ok((ProgramIo::Terminal(pty), Process::Running(shell)));
+        if waits {
+            let launch = Box::new(TerminalLaunch { start, notices });
+            return Ok((ProgramIo::Later, Process::WaitingForTerminal(launch), None));
+        }
+        let OnTerminal { pty, shell, record } = start.start(notices).await?;
+        return Ok((ProgramIo::Terminal(pty), Process::Running(shell), record));
     };
     let (pipes, write_ends) = Pipes::new(separation.as_ref()).map_err(StartError::Pipes)?;
     let launch = Launch {
@@ -319,7 +323,7 @@ async fn start_program(
         user: start.user,
         write_ends,
     };
-    Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch))))
+    Ok((ProgramIo::Pipes(pipes), Process::Waiting(Box::new(launch)), None))
 }
 
 /// What the client is asked before the session (agent-wire §8.3): nothing, for the types that are shells, unless they
@@ -354,15 +358,6 @@ fn lock(registration: &Registration, session_id: &SessionId) -> Result<Option<Se
             tracing::warn!(%error, "the session cannot be kept from being served twice");
             Ok(None)
         }
-    }
-}
-
-fn login_record(io: &ProgramIo, process: &Process, user: &str, operator: &str) -> Option<LoginRecord> {
-    match (io, process.pid()) {
-        (ProgramIo::Terminal(pty), Some(pid)) if Uid::effective().is_root() => {
-            LoginRecord::begin(pty.name(), user, operator, pid, unix_millis())
-        }
-        _ => None,
     }
 }
 

@@ -78,6 +78,44 @@ async fn a_command_that_ends_at_once_loses_no_output_to_the_handshake() -> Resul
     Ok(())
 }
 
+/// Neither a command nor a shell with its profile.
+#[tokio::test]
+async fn what_is_to_be_encrypted_does_not_begin_before_its_key_is_agreed() -> Result<()> {
+    let site = Site::start().await?;
+    let mark = site.node.dir().join("mark");
+    let touch = format!("touch {}", mark.display());
+    let started_with = |key_id: &str| {
+        let command = json!({
+            "schemaVersion": "1.0",
+            "sessionType": "InteractiveCommands",
+            "inputs": {"kmsKeyId": key_id},
+            "properties": {"linux": {"commands": touch}},
+        });
+        let shell = json!({
+            "schemaVersion": "1.0",
+            "sessionType": "Standard_Stream",
+            "inputs": {"kmsKeyId": key_id, "shellProfile": {"linux": format!("{touch}; exit")}},
+        });
+        [command, shell]
+    };
+    for (number, content) in started_with("alias/somebody-elses").iter().enumerate() {
+        let name = format!("Refused{number}");
+        create_document(&site, &name, content).await?;
+        let arguments = ["shell", site.node.id(), "--document", &name];
+        site.cli().run(&arguments).await?.with_code(255)?;
+        site.node.wait_workers(WorkerKind::Session, 0).await?;
+        ensure!(!mark.exists(), "{name} has run");
+    }
+    for (number, content) in started_with(ALIAS).iter().enumerate() {
+        let name = format!("Agreed{number}");
+        create_document(&site, &name, content).await?;
+        let arguments = ["shell", site.node.id(), "--document", &name];
+        site.cli().run(&arguments).await?.success()?;
+        std::fs::remove_file(&mark)?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_encrypted_session_survives_the_endpoint_without_a_lost_or_doubled_byte() -> Result<()> {
     let mut site = site_with_key(ALIAS).await?;

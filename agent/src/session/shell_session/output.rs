@@ -3,6 +3,7 @@
 use moorline_protocol::message::PayloadType;
 
 use super::{Order, Parts, ShellSession};
+use crate::session::{program_io::ProgramIo, pty::PtyError, shell_start::OnTerminal};
 
 impl ShellSession {
     pub(super) fn end_output(&mut self) {
@@ -38,7 +39,29 @@ impl ShellSession {
         if self.order.is_some() {
             return;
         }
-        self.parts.process.launch();
+        if let Some(launching) = self.parts.process.launch() {
+            self.launching = Some(launching);
+        }
+        self.launched();
+    }
+
+    /// The start on a terminal has come to its end.
+    pub(super) fn on_terminal(&mut self, outcome: Result<OnTerminal, PtyError>) {
+        self.launching = None;
+        let outcome = outcome.map(|OnTerminal { pty, shell, record }| {
+            self.parts.io = ProgramIo::Terminal(pty);
+            self.parts.record = record;
+            shell
+        });
+        self.parts.process.started(outcome);
+        // what the client said of it before there was one
+        if let Err(error) = self.parts.io.resize(self.size) {
+            tracing::debug!(%error, "the terminal was not resized");
+        }
+        self.launched();
+    }
+
+    fn launched(&mut self) {
         self.exit_code = self.parts.process.exit_code();
         if let Some(not_started) = self.parts.process.not_started() {
             let text = format!("{}\n", not_started.reason);
