@@ -5,6 +5,7 @@
 //! and a session that goes wrong touches nothing else. Nothing on this path writes to a disk: a node whose disk is
 //! full can still be repaired.
 
+mod attachment;
 mod channel_opening;
 mod condition;
 mod data_key;

@@ -13,7 +13,6 @@ mod connection;
 mod data_key;
 mod event;
 mod link;
-mod send_queue;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +30,7 @@ use moorline_protocol::{
     message::{PayloadType, TerminalSize},
     time::Now,
 };
-use moorline_transport::WebSocket;
+use moorline_transport::{SendQueue, WebSocket};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
@@ -39,7 +38,6 @@ use uuid::Uuid;
 use self::{
     data_key::{DataKeyError, MadeKey},
     link::{MAX_PAYLOAD_BYTES, Resumed},
-    send_queue::SendQueue,
 };
 pub(crate) use self::{
     event::{SessionError, SessionEvent},

@@ -11,6 +11,7 @@ mod dial;
 mod endpoint;
 mod http_client;
 mod known_addresses;
+mod send_queue;
 mod tls;
 mod websocket;
 
@@ -21,5 +22,6 @@ pub use dial::DialError;
 pub use endpoint::{Endpoint, EndpointError, Service, Services};
 pub use http_client::{HttpClient, HttpError, Response};
 pub use known_addresses::NameLookup;
+pub use send_queue::SendQueue;
 pub use tls::{TlsError, Trust};
 pub use websocket::{WebSocket, WebSocketError, open_websocket};

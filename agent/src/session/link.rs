@@ -2,7 +2,6 @@
 //! lives. It moves frames and knows nothing of what is in them.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -10,8 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
-use moorline_transport::WebSocket;
+use futures_util::Stream;
+use moorline_transport::{SendQueue, WebSocket};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -33,8 +32,6 @@ const PING_TEXT: &[u8] = b"keepalive";
 /// The endpoint gives a session up whose node is away for 300 s (`LOSS_GRACE` of its relay), and that begins when *it*
 /// notices: a loss that only one side sees must be seen here long before.
 const DEAD_AFTER: Duration = Duration::from_secs(25);
-/// With more than this waiting to go out, nothing more is taken in: every frame that comes causes one that goes.
-const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// A peer that does not answer our close does not hold us.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -63,10 +60,7 @@ enum State {
 
 struct OpenLink {
     socket: WebSocket,
-    waiting: VecDeque<Message>,
-    waiting_bytes: usize,
-    /// Something was written and may still be in the socket's buffer.
-    unflushed: bool,
+    to_send: SendQueue,
     reads: bool,
     opened_at: Instant,
     heard_at: Instant,
@@ -126,7 +120,7 @@ impl Link {
     /// Sends a frame, or drops it when there is no connection: the stream's state machine sends it again.
     pub(super) fn send(&mut self, frame: Bytes) {
         if let State::Open(link) = &mut self.state {
-            link.push(Message::Binary(frame));
+            link.to_send.push(Message::Binary(frame));
         }
     }
 
@@ -144,20 +138,20 @@ impl Link {
     /// Bytes that wait for the network.
     pub(super) fn waiting_bytes(&self) -> usize {
         match &self.state {
-            State::Open(link) => link.waiting_bytes,
+            State::Open(link) => link.to_send.bytes(),
             State::Opening(_) | State::Pausing(_) | State::Closed => 0,
         }
     }
 
     /// Whether frames wait for the network: repeating any would only make it worse.
     pub(super) fn is_congested(&self) -> bool {
-        matches!(&self.state, State::Open(link) if !link.waiting.is_empty())
+        matches!(&self.state, State::Open(link) if link.to_send.is_congested())
     }
 
     /// Sends what waits, closes the connection, and opens no other.
     pub(super) async fn close(&mut self) {
         if let State::Open(mut link) = std::mem::replace(&mut self.state, State::Closed) {
-            link.push(Message::Close(None));
+            link.to_send.push(Message::Close(None));
             // Either it is flushed, or the peer is not there to see it.
             let _flushed = timeout(CLOSE_PATIENCE, poll_fn(|cx| link.poll_send(cx))).await;
         }
@@ -214,19 +208,12 @@ impl OpenLink {
     fn new(socket: WebSocket, now: Instant) -> Self {
         Self {
             socket,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            unflushed: false,
+            to_send: SendQueue::default(),
             reads: true,
             opened_at: now,
             heard_at: now,
             ping_at: now + PING_INTERVAL,
         }
-    }
-
-    fn push(&mut self, message: Message) {
-        self.waiting_bytes = self.waiting_bytes.saturating_add(message.len());
-        self.waiting.push_back(message);
     }
 
     /// Sends and receives until a frame came; an error says why there will be none.
@@ -244,7 +231,7 @@ impl OpenLink {
                 () = sleep_until(dead_at) => return Err("nothing was heard of the endpoint".to_owned()),
                 () = sleep_until(ping_at) => {
                     self.ping_at = Instant::now() + PING_INTERVAL;
-                    self.push(Message::Ping(Bytes::from_static(PING_TEXT)));
+                    self.to_send.push(Message::Ping(Bytes::from_static(PING_TEXT)));
                     continue;
                 }
             };
@@ -258,7 +245,7 @@ impl OpenLink {
                     return Err(format!("the endpoint closed it: {reason:?}"));
                 }
                 // The answer to a ping goes out with the next flush.
-                Message::Ping(_) => self.unflushed = true,
+                Message::Ping(_) => self.to_send.flush_soon(),
                 Message::Pong(_) | Message::Frame(_) => {}
             }
         }
@@ -268,27 +255,14 @@ impl OpenLink {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        if self.waiting_bytes > MAX_WAITING_BYTES || !self.reads {
+        if self.to_send.is_full() || !self.reads {
             return Poll::Pending;
         }
         let message = ready!(Pin::new(&mut self.socket).poll_next(cx));
         Poll::Ready(message.unwrap_or(Err(tungstenite::Error::ConnectionClosed)))
     }
 
-    /// Ready when everything is with the operating system.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), tungstenite::Error>> {
-        while !self.waiting.is_empty() {
-            ready!(Pin::new(&mut self.socket).poll_ready(cx))?;
-            if let Some(message) = self.waiting.pop_front() {
-                self.waiting_bytes = self.waiting_bytes.saturating_sub(message.len());
-                self.unflushed = true;
-                Pin::new(&mut self.socket).start_send(message)?;
-            }
-        }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.to_send.poll_write(&mut self.socket, cx)
     }
 }

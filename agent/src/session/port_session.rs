@@ -15,12 +15,7 @@ mod target;
 
 use std::{future::poll_fn, sync::Arc};
 
-use moorline_protocol::{
-    channel::{DataChannel, HandshakeOffer},
-    message::PayloadType,
-    time::Now,
-    types::SessionId,
-};
+use moorline_protocol::message::PayloadType;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use self::{forward::Forward, peer::CONNECT_TO_PORT_ERROR};
@@ -29,11 +24,11 @@ pub(super) use self::{
     target::{Target, TargetError, texts},
 };
 use super::{
-    ending::{Action, Ending, Facts, Peer},
-    link::{Link, LinkEvent},
-    role_credentials::unix_millis,
+    attachment::{Attachment, Order},
+    ending::{Action, Ending, Facts},
+    link::LinkEvent,
     session_lock::SessionLock,
-    shell_session::{Order, Signals},
+    shell_session::Signals,
     task::SessionOutcome,
 };
 use crate::runtime::shrink;
@@ -64,13 +59,6 @@ enum Happening {
 
 /// What a session is made of.
 pub(super) struct Parts {
-    pub(super) session_id: SessionId,
-    /// Our extensions go to our endpoint only.
-    pub(super) is_moorline: bool,
-    pub(super) channel: DataChannel,
-    pub(super) link: Link,
-    /// Asked of the client before anything else.
-    pub(super) handshake: Option<HandshakeOffer>,
     pub(super) target: Arc<Target>,
     /// Connections at the same time.
     pub(super) connections: usize,
@@ -80,17 +68,12 @@ pub(super) struct Parts {
 
 /// A session being served.
 pub(super) struct PortSession {
+    attachment: Attachment,
     parts: Parts,
-    started: Instant,
     forward: Forward,
-    order: Option<Order>,
     /// It ended by itself.
     ended: bool,
-    paused: bool,
-    connected_before: bool,
     is_reading: bool,
-    unacknowledged: usize,
-    progress_at: Duration,
     keep_alive_at: Option<Instant>,
     /// When the session is idle, unless something happens; `None` while it is.
     rest_at: Option<Instant>,
@@ -98,18 +81,13 @@ pub(super) struct PortSession {
 }
 
 impl PortSession {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(attachment: Attachment, parts: Parts) -> Self {
         Self {
+            attachment,
             parts,
-            started: Instant::now(),
             forward: Forward::Unknown,
-            order: None,
             ended: false,
-            paused: false,
-            connected_before: false,
             is_reading: true,
-            unacknowledged: 0,
-            progress_at: Duration::ZERO,
             keep_alive_at: None,
             rest_at: None,
             ending: Ending::new(),
@@ -145,29 +123,24 @@ impl PortSession {
             out_bytes = traffic.out_bytes,
             "forwarding ended"
         );
-        match self.order {
+        match self.attachment.into_order() {
             Some(Order::Failed(reason)) => SessionOutcome::failed(&reason),
             Some(Order::Shutdown(reason)) => SessionOutcome::stopped(&reason),
             Some(Order::Closed | Order::ClosedByEndpoint) | None => SessionOutcome::success(None),
         }
     }
 
-    fn now(&self) -> Now {
-        Now {
-            monotonic: self.started.elapsed(),
-            unix_millis: unix_millis(),
-        }
-    }
-
     async fn next_happening(&mut self, signals: &mut Signals) -> Happening {
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
-        let forwards = self.order.is_none() && !self.ended;
-        let Self { parts, forward, .. } = self;
+        let forwards = self.attachment.order().is_none() && !self.ended;
+        let Self {
+            attachment, forward, ..
+        } = self;
         // In any order: neither direction may starve the other.
         tokio::select! {
             _ = signals.order.recv() => Happening::Terminate,
             reason = signals.shutdown.wanted() => Happening::Shutdown(reason),
-            event = parts.link.next() => Happening::Link(event),
+            event = attachment.link.next() => Happening::Link(event),
             () = poll_fn(|cx| forward.poll(cx)), if forwards => Happening::Moved,
             () = until(timer_at) => Happening::Timer,
             () = until(rest_at) => Happening::Rest,
@@ -176,20 +149,18 @@ impl PortSession {
 
     fn handle(&mut self, happening: Happening) {
         match happening {
-            Happening::Link(event) => self.on_link(event),
+            Happening::Link(event) => self.attachment.on_link(event),
             Happening::Moved => {}
             Happening::Rest => shrink(),
-            Happening::Shutdown(reason) => self.end(Order::Shutdown(reason)),
-            Happening::Terminate => self.end(Order::Closed),
+            Happening::Shutdown(reason) => self.attachment.end(Order::Shutdown(reason)),
+            Happening::Terminate => self.attachment.end(Order::Closed),
             Happening::Timer => self.on_timer(),
         }
     }
 
     fn on_timer(&mut self) {
-        let now = self.now();
-        let is_due = self.resend_at().is_some_and(|due| due <= now.monotonic);
-        if is_due {
-            self.parts.channel.timeout(now);
+        if self.is_reading {
+            self.attachment.resend();
         }
         if let Some(due) = self.keep_alive_at.filter(|due| *due <= Instant::now()) {
             self.forward.keep_alive();
@@ -214,18 +185,18 @@ impl PortSession {
         match self.forward.end() {
             None => {}
             Some(Ok(())) => self.ended = true,
-            Some(Err(reason)) => self.end(Order::Failed(reason)),
+            Some(Err(reason)) => self.attachment.end(Order::Failed(reason)),
         }
     }
 
     /// Hands a piece of what the connections said to the data channel; false: there is none, or no room.
     fn send_piece(&mut self) -> bool {
-        if self.order.is_some() {
+        if self.attachment.order().is_some() {
             return false;
         }
-        let now = self.now();
+        let now = self.attachment.now();
         let room = self.room();
-        let channel = &mut self.parts.channel;
+        let channel = &mut self.attachment.channel;
         if let Some(multiplexed) = self.forward.unreached() {
             let told = room >= CONNECT_TO_PORT_ERROR.len()
                 && channel
@@ -241,7 +212,7 @@ impl PortSession {
         };
         if channel.send(now, PayloadType::Output, &piece).is_err() {
             // `room` is never more than the window takes; a lost byte must not pass unseen.
-            self.end(Order::Failed(
+            self.attachment.end(Order::Failed(
                 "data was taken that the data channel does not take".to_owned(),
             ));
         }
@@ -250,49 +221,38 @@ impl PortSession {
 
     /// Bytes that may be handed to the data channel.
     fn room(&self) -> usize {
-        let room = self.parts.channel.writable();
-        let is_on_its_way = self.parts.channel.unacknowledged() > 0;
-        let is_jammed = room < LEAST_PIECE_BYTES || self.parts.link.waiting_bytes() > MAX_WAITING_BYTES;
+        let room = self.attachment.channel.writable();
+        let is_on_its_way = self.attachment.channel.unacknowledged() > 0;
+        let is_jammed = room < LEAST_PIECE_BYTES || self.attachment.link.waiting_bytes() > MAX_WAITING_BYTES;
         if is_on_its_way && is_jammed { 0 } else { room }
     }
 
     /// Whether more of the client is taken. Stock clients know no window, so the network is what stops them: not
     /// reading it. But while our own window is full it is read, since it brings the acknowledgements.
     fn set_intake(&mut self) {
-        let is_over = self.order.is_some() || self.ended;
+        let is_over = self.attachment.order().is_some() || self.ended;
         let takes = is_over || self.forward.takes_input();
-        self.parts.channel.set_ready(takes);
+        self.attachment.channel.set_ready(takes);
         let is_opening = matches!(self.forward, Forward::Unknown | Forward::Checking(..));
-        self.is_reading = takes || is_opening || self.parts.channel.writable() == 0;
-        self.parts.link.set_reading(self.is_reading);
-    }
-
-    /// The first reason counts.
-    fn end(&mut self, order: Order) {
-        if self.order.is_none() {
-            self.order = Some(order);
-        }
+        self.is_reading = takes || is_opening || self.attachment.channel.writable() == 0;
+        self.attachment.link.set_reading(self.is_reading);
     }
 
     fn next_action(&mut self) -> Option<Action> {
         let facts = self.facts();
-        self.ending.advance(self.started.elapsed(), &facts)
+        self.ending.advance(self.attachment.elapsed(), &facts)
     }
 
     fn facts(&self) -> Facts {
         Facts {
             shell_ended: self.ended,
-            ordered: self.order.is_some(),
-            urgent: self.order.as_ref().is_some_and(Order::is_urgent),
+            ordered: self.attachment.order().is_some(),
+            urgent: self.attachment.order().is_some_and(Order::is_urgent),
             processes_left: false,
             output_ended: true,
-            unacknowledged: self.unacknowledged,
-            progress_at: self.progress_at,
-            peer: match (self.parts.link.is_open(), self.paused) {
-                (false, _) => Peer::Away,
-                (true, true) => Peer::Paused,
-                (true, false) => Peer::Attached,
-            },
+            unacknowledged: self.attachment.unacknowledged(),
+            progress_at: self.attachment.progress_at(),
+            peer: self.attachment.peer(),
             recording_complete: true,
         }
     }
@@ -300,25 +260,23 @@ impl PortSession {
     /// The stock agent says nothing at the end of a Port session. Ours must: the daemon, who reports every end, may be
     /// gone.
     async fn announce(&mut self) {
-        if self.parts.is_moorline && !matches!(self.order, Some(Order::ClosedByEndpoint)) {
-            self.send_state("Terminating");
-            self.drain_channel();
+        let is_told = matches!(self.attachment.order(), Some(Order::ClosedByEndpoint));
+        if self.attachment.is_moorline && !is_told {
+            self.attachment.say_terminating(None);
         }
-        self.parts.link.close().await;
-        self.parts.channel.disconnected();
+        self.attachment.close().await;
     }
 
     /// When the data channel wants to send again. Not while the answers are not read.
     fn resend_at(&self) -> Option<Duration> {
-        let resends = self.is_reading && !self.parts.link.is_congested();
-        self.parts.channel.next_timeout().filter(|_| resends)
+        self.attachment.resend_at().filter(|_| self.is_reading)
     }
 
     /// When something is due though nothing happens.
     fn timer_at(&self) -> Option<Instant> {
         let end = self.ending.deadline(&self.facts());
         let first = [self.resend_at(), end].into_iter().flatten().min();
-        let first = first.map(|first| self.started + first);
+        let first = first.map(|first| self.attachment.instant(first));
         [first, self.keep_alive_at].into_iter().flatten().min()
     }
 }

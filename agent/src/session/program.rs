@@ -13,8 +13,6 @@ use super::{environment::Environment, login::LoginUser};
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ProgramError {
-    #[error("session type {0} is not supported yet by this node")]
-    UnsupportedType(&'static str),
     #[error("the session document has no commands for Linux (properties.linux.commands)")]
     NoCommands,
     #[error("a quote in the command is not closed, or its last character is a backslash")]
@@ -52,14 +50,16 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
+    /// `None`: nothing is run in a port session.
+    ///
     /// # Errors
-    /// This node cannot serve such a session.
-    pub(super) fn from_plan(plan: &SessionPlan) -> Result<Self, ProgramError> {
+    /// The document's commands cannot be run.
+    pub(super) fn from_plan(plan: &SessionPlan) -> Result<Option<Self>, ProgramError> {
         match plan.session_type {
-            SessionType::StandardStream => Ok(Self::LoginShell),
-            SessionType::InteractiveCommands => Self::commands(&plan.properties),
-            SessionType::NonInteractiveCommands => Self::words(&plan.properties),
-            SessionType::Port => Err(ProgramError::UnsupportedType(plan.session_type.as_str())),
+            SessionType::StandardStream => Ok(Some(Self::LoginShell)),
+            SessionType::InteractiveCommands => Self::commands(&plan.properties).map(Some),
+            SessionType::NonInteractiveCommands => Self::words(&plan.properties).map(Some),
+            SessionType::Port => Ok(None),
         }
     }
 
@@ -240,7 +240,11 @@ mod tests {
     }
 
     fn wanted(document: Value) -> Result<Wanted, ProgramError> {
-        let plan = SessionDocument::parse(&document).unwrap().plan(&Map::new());
+        planned(&document).map(Option::unwrap)
+    }
+
+    fn planned(document: &Value) -> Result<Option<Wanted>, ProgramError> {
+        let plan = SessionDocument::parse(document).unwrap().plan(&Map::new());
         Wanted::from_plan(&plan.unwrap())
     }
 
@@ -280,12 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_yet_is_refused_by_name() {
-        let refused = wanted(json!({"schemaVersion": "1.0", "sessionType": "Port"})).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "session type Port is not supported yet by this node"
-        );
+    fn a_port_session_runs_nothing() {
+        let document = json!({"schemaVersion": "1.0", "sessionType": "Port"});
+        assert_eq!(planned(&document), Ok(None));
     }
 
     #[test]

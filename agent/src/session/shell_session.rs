@@ -11,12 +11,7 @@ mod take_over;
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::{
-    channel::{DataChannel, DataKey, HandshakeOffer},
-    message::PayloadType,
-    time::Now,
-    types::SessionId,
-};
+use moorline_protocol::{channel::DataKey, message::PayloadType};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Duration, Instant, sleep_until},
@@ -24,9 +19,10 @@ use tokio::{
 
 use self::{peer::MAX_TYPED_BYTES, scrollback::Scrollback};
 use super::{
+    attachment::{Attachment, Order},
     data_key::{DataKeyError, KeyService},
-    ending::{Action, Ending, Facts, Peer},
-    link::{Link, LinkEvent},
+    ending::{Action, Ending, Facts},
+    link::LinkEvent,
     login_record::{LastRecord, LoginRecord},
     members::{Members, reap_orphans},
     process::{Process, Starting},
@@ -78,32 +74,6 @@ impl Signals {
     }
 }
 
-/// Why a session ends that did not end by itself.
-pub(super) enum Order {
-    /// By its client, or by the daemon: no failure.
-    Closed,
-    /// The endpoint wants it, or has said that it is over.
-    ClosedByEndpoint,
-    Failed(String),
-    /// The node's machine, or its administrator; the reason.
-    Shutdown(String),
-}
-
-impl Order {
-    /// What the user is told.
-    pub(super) fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Closed | Self::ClosedByEndpoint => None,
-            Self::Failed(reason) | Self::Shutdown(reason) => Some(reason),
-        }
-    }
-
-    /// Whether there may soon be no network to tell it by.
-    pub(super) fn is_urgent(&self) -> bool {
-        matches!(self, Self::Shutdown(_))
-    }
-}
-
 /// What happened.
 enum Happening {
     Child,
@@ -122,16 +92,9 @@ enum Happening {
 
 /// What a session is made of.
 pub(super) struct Parts {
-    pub(super) session_id: SessionId,
-    /// Our extensions go to our endpoint only.
-    pub(super) is_moorline: bool,
-    pub(super) channel: DataChannel,
-    pub(super) link: Link,
     pub(super) io: ProgramIo,
     pub(super) process: Process,
     pub(super) members: Members,
-    /// What is asked of the client before anything else, if anything is.
-    pub(super) handshake: Option<HandshakeOffer>,
     pub(super) key_service: Arc<KeyService>,
     /// In utmp and wtmp.
     pub(super) record: Option<LoginRecord>,
@@ -144,47 +107,37 @@ pub(super) struct Parts {
 
 /// A session being served.
 pub(super) struct ShellSession {
+    attachment: Attachment,
     parts: Parts,
-    started: Instant,
     typed: VecDeque<u8>,
     buffer: Box<[u8]>,
     size: Size,
     exit_code: Option<i32>,
-    order: Option<Order>,
     last_record: Option<LastRecord>,
-    /// The client that the stream is for; empty before the endpoint names one.
-    client_id: String,
     scrollback: Scrollback,
     /// A new client is to be shown what was there; and its first size is to be felt by the program, whatever it is.
     replays: bool,
     repaints: bool,
     /// A handshake is to come or under way: the output waits for its end.
     is_handshaking: bool,
-    handshake_begun: bool,
     /// The data key is being decrypted.
     decryption: Option<BoxFuture<'static, Result<DataKey, DataKeyError>>>,
     /// The program that waited for its client is being started.
     launching: Option<Starting>,
     output_ended: bool,
     exit_code_told: bool,
-    paused: bool,
-    connected_before: bool,
-    unacknowledged: usize,
-    progress_at: Duration,
     /// When the session is idle, unless something happens; `None` while it is.
     rest_at: Option<Instant>,
     ending: Ending,
 }
 
 impl ShellSession {
-    pub(super) fn new(mut parts: Parts) -> Self {
+    pub(super) fn new(attachment: Attachment, mut parts: Parts) -> Self {
         let typed = VecDeque::from(std::mem::take(&mut parts.profile));
         Self {
-            started: Instant::now(),
-            is_handshaking: parts.handshake.is_some(),
-            handshake_begun: false,
+            is_handshaking: attachment.has_handshake(),
+            attachment,
             parts,
-            client_id: String::new(),
             scrollback: Scrollback::default(),
             replays: false,
             repaints: false,
@@ -194,14 +147,9 @@ impl ShellSession {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             size: Size::default(),
             exit_code: None,
-            order: None,
             last_record: None,
             output_ended: false,
             exit_code_told: false,
-            paused: false,
-            connected_before: false,
-            unacknowledged: 0,
-            progress_at: Duration::ZERO,
             rest_at: None,
             ending: Ending::new(),
         }
@@ -231,7 +179,7 @@ impl ShellSession {
     }
 
     fn outcome(self) -> SessionOutcome {
-        let outcome = match (self.order, self.exit_code) {
+        let outcome = match (self.attachment.into_order(), self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
             (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
             (Some(Order::Shutdown(reason)), _) => SessionOutcome::stopped(&reason),
@@ -250,21 +198,13 @@ impl ShellSession {
         outcome
     }
 
-    fn now(&self) -> Now {
-        Now {
-            monotonic: self.started.elapsed(),
-            unix_millis: unix_millis(),
-        }
-    }
-
     async fn next_happening(&mut self, signals: &mut Signals) -> Happening {
         let room = self.room();
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
         let (decryption, launching) = (self.decryption.as_mut(), self.launching.as_mut());
-        let Parts {
-            link, io, transcript, ..
-        } = &mut self.parts;
+        let link = &mut self.attachment.link;
+        let Parts { io, transcript, .. } = &mut self.parts;
         let io = &*io;
         // Input goes before output, so that an interrupt overtakes the flood it is meant to stop.
         tokio::select! {
@@ -294,30 +234,19 @@ impl ShellSession {
             }
             Happening::DataKey(result) => self.on_data_key(result),
             Happening::Launched(result) => self.on_terminal(result),
-            Happening::Link(event) => self.on_link(event),
+            Happening::Link(event) => self.attachment.on_link(event),
             Happening::Rest => {
                 self.scrollback.rest();
                 shrink();
             }
             Happening::Shown(read) => self.on_output(read),
-            Happening::Terminate => self.end(Order::Closed),
-            Happening::Shutdown(reason) => self.end(Order::Shutdown(reason)),
-            Happening::Timer => {
-                let now = self.now();
-                if self
-                    .parts
-                    .channel
-                    .next_timeout()
-                    .is_some_and(|due| due <= now.monotonic)
-                    && !self.parts.link.is_congested()
-                {
-                    self.parts.channel.timeout(now);
-                }
-            }
+            Happening::Terminate => self.attachment.end(Order::Closed),
+            Happening::Shutdown(reason) => self.attachment.end(Order::Shutdown(reason)),
+            Happening::Timer => self.attachment.resend(),
             Happening::Transcript => {
                 if let Some(error) = self.parts.transcript.as_ref().and_then(Transcript::failure) {
                     let reason = format!("the session cannot be recorded: {error}");
-                    self.end(Order::Failed(reason));
+                    self.attachment.end(Order::Failed(reason));
                 }
             }
             Happening::Typed(written) => self.on_typed(written),
@@ -336,15 +265,15 @@ impl ShellSession {
             .filter(|transcript| !transcript.is_over());
         let recording = transcript.map_or(READ_BYTES, Transcript::room);
         // After an order nobody sees the output any more, but programs must be able to write their last words.
-        let window = match self.order {
+        let window = match self.attachment.order() {
             // the channel is writable as long as it does not know that there will be a handshake
             None if self.is_handshaking => 0,
-            None => self.parts.channel.writable(),
+            None => self.attachment.channel.writable(),
             Some(_) => READ_BYTES,
         };
         let (limit, growth) = self.parts.io.read_limit();
         let room = recording.min(window).min(READ_BYTES).saturating_sub(growth);
-        let frees_itself = self.unacknowledged > 0 || recording < LEAST_READ_BYTES;
+        let frees_itself = self.attachment.unacknowledged() > 0 || recording < LEAST_READ_BYTES;
         if room < LEAST_READ_BYTES && frees_itself {
             return 0;
         }
@@ -379,22 +308,17 @@ impl ShellSession {
             Err(_) => self.typed.clear(),
         }
         if self.typed.len() < MAX_TYPED_BYTES / 2 {
-            self.parts.channel.set_ready(true);
-        }
-    }
-
-    /// The first reason counts.
-    fn end(&mut self, order: Order) {
-        if self.order.is_none() {
-            self.order = Some(order);
-            // what it has started so far is found as all that a session started
-            self.launching = None;
+            self.attachment.channel.set_ready(true);
         }
     }
 
     fn next_action(&mut self) -> Option<Action> {
-        let now = self.started.elapsed();
-        let (ended, ordered) = (self.shell_ended(), self.order.is_some());
+        let now = self.attachment.elapsed();
+        let (ended, ordered) = (self.shell_ended(), self.attachment.order().is_some());
+        if ordered {
+            // what it has started so far is found as all that a session started
+            self.launching = None;
+        }
         if self.ending.looks_for_processes(now, ended, ordered) {
             let process = &self.parts.process;
             self.parts.members.look(process.pid(), process.keeper());
@@ -411,17 +335,13 @@ impl ShellSession {
     fn facts(&self) -> Facts {
         Facts {
             shell_ended: self.shell_ended(),
-            ordered: self.order.is_some(),
-            urgent: self.order.as_ref().is_some_and(Order::is_urgent),
+            ordered: self.attachment.order().is_some(),
+            urgent: self.attachment.order().is_some_and(Order::is_urgent),
             processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
-            unacknowledged: self.unacknowledged,
-            progress_at: self.progress_at,
-            peer: match (self.parts.link.is_open(), self.paused) {
-                (false, _) => Peer::Away,
-                (true, true) => Peer::Paused,
-                (true, false) => Peer::Attached,
-            },
+            unacknowledged: self.attachment.unacknowledged(),
+            progress_at: self.attachment.progress_at(),
+            peer: self.attachment.peer(),
             recording_complete: self.parts.transcript.as_ref().is_none_or(Transcript::is_over),
         }
     }
@@ -433,7 +353,7 @@ impl ShellSession {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
                 self.log_out();
-                let at = self.started.elapsed();
+                let at = self.attachment.elapsed();
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(at);
                 }
@@ -441,19 +361,16 @@ impl ShellSession {
             Action::Announce => {
                 // The stock agent says it only of a shell that ended by itself. Ours must: the daemon, who reports
                 // every end, may be gone.
-                let (says, exit_code) = match self.order {
-                    None => (true, self.exit_code),
-                    Some(Order::ClosedByEndpoint) => (false, None),
-                    Some(Order::Closed | Order::Failed(_) | Order::Shutdown(_)) => {
-                        (self.parts.is_moorline, None)
+                match self.attachment.order() {
+                    None => self.attachment.say_terminating(self.exit_code),
+                    Some(Order::Closed | Order::Failed(_) | Order::Shutdown(_))
+                        if self.attachment.is_moorline =>
+                    {
+                        self.attachment.say_terminating(None);
                     }
-                };
-                if says {
-                    self.send_state("Terminating", exit_code);
-                    self.drain_channel();
+                    Some(_) => {}
                 }
-                self.parts.link.close().await;
-                self.parts.channel.disconnected();
+                self.attachment.close().await;
             }
             Action::Finish => {}
         }
@@ -468,11 +385,9 @@ impl ShellSession {
 
     /// When something is due though nothing happens.
     fn timer_at(&self) -> Option<Instant> {
-        let resend = self.parts.channel.next_timeout();
-        let resend = resend.filter(|_| !self.parts.link.is_congested());
         let end = self.ending.deadline(&self.facts());
-        let first = [resend, end].into_iter().flatten().min()?;
-        Some(self.started + first)
+        let first = [self.attachment.resend_at(), end].into_iter().flatten().min()?;
+        Some(self.attachment.instant(first))
     }
 }
 

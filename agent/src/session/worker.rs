@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
+    attachment::Attachment,
     channel_opening::ChannelOpening,
     condition::{self, Condition},
     data_key::KeyService,
@@ -88,8 +89,8 @@ enum StartError {
 
 /// A session that can be served.
 enum Started {
-    Program(Box<Parts>),
-    Port(Box<port_session::Parts>),
+    Program(Box<(Attachment, Parts)>),
+    Port(Box<(Attachment, port_session::Parts)>),
 }
 
 /// Reads the task from standard input, serves the session, writes the outcome to standard output.
@@ -136,14 +137,18 @@ fn serve() -> Result<SessionOutcome, StartError> {
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {
     let mut signals = Signals::new(task.state_dir.clone()).map_err(StartError::Signals)?;
     let (session_id, outcome) = match start(task).await? {
-        Started::Program(parts) => {
-            let session_id = parts.session_id.clone();
-            (session_id, ShellSession::new(*parts).serve(&mut signals).await)
+        Started::Program(session) => {
+            let (attachment, parts) = *session;
+            let session_id = attachment.session_id.clone();
+            let session = ShellSession::new(attachment, parts);
+            (session_id, session.serve(&mut signals).await)
         }
-        Started::Port(parts) => {
-            tracing::info!(session_id = %parts.session_id, "session started");
-            let session_id = parts.session_id.clone();
-            (session_id, PortSession::new(*parts).serve(&mut signals).await)
+        Started::Port(session) => {
+            let (attachment, parts) = *session;
+            let session_id = attachment.session_id.clone();
+            tracing::info!(%session_id, "session started");
+            let session = PortSession::new(attachment, parts);
+            (session_id, session.serve(&mut signals).await)
         }
     };
     tracing::info!(%session_id, status = outcome.status.as_str(), exit_code = outcome.exit_code, "session ended");
@@ -158,7 +163,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     task.learned.hand_to(&registration);
     let lock = lock(&registration, &session_id)?;
     let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
-    if plan.session_type == SessionType::Port {
+    let Some(wanted) = Wanted::from_plan(&plan)? else {
         let credentials = task.credentials.map(Into::into);
         let parts = port_parts(
             &plan,
@@ -167,8 +172,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
             (session_id, lock),
         )?;
         return Ok(Started::Port(Box::new(parts)));
-    }
-    let wanted = Wanted::from_plan(&plan)?;
+    };
     let condition = look_around(&registration, &task.state_dir).await;
     let transcript_path = transcript_path(content.moorline_transcript_path, &registration)?;
     let request = UserRequest {
@@ -227,21 +231,18 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         credentials,
         session_id: session_id.clone(),
     }));
-    Ok(Started::Program(Box::new(Parts {
-        session_id,
-        is_moorline,
-        channel,
-        link,
+    let attachment = Attachment::new(session_id, is_moorline, channel, link, handshake).changing_hands();
+    let parts = Parts {
         io,
         process,
         members: Members::new(task.settings.linger),
-        handshake,
         key_service,
         record,
         transcript,
         profile: typed_profile(&plan),
         _lock: lock,
-    })))
+    };
+    Ok(Started::Program(Box::new((attachment, parts))))
 }
 
 /// A port session needs no user and no program.
@@ -250,23 +251,23 @@ fn port_parts(
     forward: &ForwardConfig,
     (registration, credentials): (Arc<Registration>, Option<RoleCredentials>),
     (session_id, lock): (SessionId, Option<SessionLock>),
-) -> Result<port_session::Parts, StartError> {
+) -> Result<(Attachment, port_session::Parts), StartError> {
     let target = Target::new(&texts(&plan.properties), ForwardPolicy::new(forward)?)?;
     let is_moorline = registration.is_moorline;
-    Ok(port_session::Parts {
-        is_moorline,
-        channel: new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?,
-        link: Link::new(Arc::new(ChannelOpening {
-            registration,
-            credentials: Arc::new(CredentialSupply::new(credentials)),
-            session_id: session_id.clone(),
-        })),
-        handshake: handshake(plan, is_moorline),
-        session_id,
+    let channel = new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?;
+    let link = Link::new(Arc::new(ChannelOpening {
+        registration,
+        credentials: Arc::new(CredentialSupply::new(credentials)),
+        session_id: session_id.clone(),
+    }));
+    let handshake = handshake(plan, is_moorline);
+    let parts = port_session::Parts {
         target: Arc::new(target),
         connections: forward.connections,
         _lock: lock,
-    })
+    };
+    let attachment = Attachment::new(session_id, is_moorline, channel, link, handshake);
+    Ok((attachment, parts))
 }
 
 /// A stream that nothing was said on: each has message ids of its own.

@@ -13,22 +13,24 @@ impl ShellSession {
 
     /// Records it, and sends it unless nobody sees it any more.
     pub(super) fn show(&mut self, payload_type: PayloadType, shown: &[u8]) {
-        let now = self.now();
-        self.progress_at = now.monotonic;
+        let at = self.attachment.elapsed();
+        self.attachment.note_progress();
         let Parts { io, transcript, .. } = &mut self.parts;
         if let Some(transcript) = transcript {
-            transcript.output(now.monotonic, &io.for_recording(shown));
+            transcript.output(at, &io.for_recording(shown));
         }
         self.send_output(payload_type, shown);
-        let at_risk = self.parts.channel.unacknowledged();
+        let at_risk = self.attachment.channel.unacknowledged();
         self.scrollback.push(shown, at_risk);
     }
 
     pub(super) fn send_output(&mut self, payload_type: PayloadType, shown: &[u8]) {
-        let now = self.now();
-        if self.order.is_none() && self.parts.channel.send(now, payload_type, shown).is_err() {
+        let now = self.attachment.now();
+        if self.attachment.order().is_none()
+            && self.attachment.channel.send(now, payload_type, shown).is_err()
+        {
             // `room` is never more than the window takes; a lost byte must not pass unseen.
-            self.end(Order::Failed(
+            self.attachment.end(Order::Failed(
                 "output was read that the data channel does not take".to_owned(),
             ));
         }
@@ -36,7 +38,7 @@ impl ShellSession {
 
     /// The client can follow the program: it is started, if it waited for that and the session is not to end already.
     pub(super) fn launch(&mut self) {
-        if self.order.is_some() {
+        if self.attachment.order().is_some() {
             return;
         }
         if let Some(launching) = self.parts.process.launch() {
@@ -72,14 +74,14 @@ impl ShellSession {
     /// Once, behind all output, where the session has a payload for it (agent-wire §8.5).
     pub(super) fn tell_exit_code(&mut self) {
         let Some(exit_code) = self.exit_code else { return };
-        if self.exit_code_told || self.order.is_some() || !self.parts.io.tells_exit_code() {
+        if self.exit_code_told || self.attachment.order().is_some() || !self.parts.io.tells_exit_code() {
             return;
         }
         let text = format!("EXIT_CODE: {exit_code}");
-        let sent = self
-            .parts
-            .channel
-            .send(self.now(), PayloadType::ExitCode, text.as_bytes());
+        let sent =
+            self.attachment
+                .channel
+                .send(self.attachment.now(), PayloadType::ExitCode, text.as_bytes());
         self.exit_code_told = sent.is_ok();
     }
 }

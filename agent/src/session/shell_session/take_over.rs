@@ -1,8 +1,8 @@
 //! Another client takes the session over: it gets a stream of its own, which begins with what was shown last.
 
-use moorline_protocol::message::StartPublication;
+use moorline_protocol::message::{PayloadType, StartPublication};
 
-use super::{ShellSession, WINDOW_BYTES};
+use super::{Order, ShellSession, WINDOW_BYTES};
 use crate::session::worker::new_channel;
 
 /// Why a session must end at which a client cannot be changed.
@@ -14,11 +14,11 @@ impl ShellSession {
         let Some(client_id) = &start.moorline_client_id else {
             return;
         };
-        if self.client_id == *client_id {
+        if self.attachment.client_id() == client_id {
             return;
         }
-        let is_first = self.client_id.is_empty() && !start.moorline_take_over;
-        self.client_id.clone_from(client_id);
+        let is_first = self.attachment.client_id().is_empty() && !start.moorline_take_over;
+        self.attachment.set_client_id(client_id);
         if !is_first {
             tracing::info!(client_id, "another client takes the session over");
             self.begin_stream();
@@ -28,22 +28,14 @@ impl ShellSession {
     /// What the client before has typed and no program has taken is dropped with its stream.
     fn begin_stream(&mut self) {
         let Ok(channel) = new_channel(WINDOW_BYTES) else {
-            return self.end(super::Order::Failed(NO_RANDOMNESS.to_owned()));
+            return self.attachment.end(Order::Failed(NO_RANDOMNESS.to_owned()));
         };
-        let now = self.now();
-        self.parts.channel = channel;
-        self.parts.channel.connected(now);
         self.typed.clear();
         self.decryption = None;
-        self.unacknowledged = 0;
-        self.progress_at = now.monotonic;
         self.repaints = true;
         self.replays = true;
-        self.send_state("Connected", None);
-        if let Some(offer) = self.parts.handshake.clone() {
-            self.is_handshaking = true;
-            self.parts.channel.start_handshake(now, offer);
-        }
+        self.is_handshaking = self.attachment.has_handshake();
+        self.attachment.begin_stream(channel);
     }
 
     /// Once the new client can read it, and before anything else.
@@ -52,10 +44,10 @@ impl ShellSession {
             return;
         }
         self.replays = false;
-        if self.order.is_some() {
+        if self.attachment.order().is_some() {
             return;
         }
-        let replay = self.scrollback.replay(self.parts.channel.writable());
-        self.send_output(moorline_protocol::message::PayloadType::Output, &replay);
+        let replay = self.scrollback.replay(self.attachment.channel.writable());
+        self.send_output(PayloadType::Output, &replay);
     }
 }

@@ -1,4 +1,4 @@
-//! What waits for a websocket to take it.
+//! What waits for a websocket to take it, for both ends of a session.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// Messages for a websocket, in order.
 #[derive(Debug, Default)]
-pub(super) struct SendQueue {
+pub struct SendQueue {
     messages: VecDeque<Message>,
     bytes: usize,
     /// Something was written and may still be in the socket's buffer.
@@ -21,34 +21,43 @@ pub(super) struct SendQueue {
 }
 
 impl SendQueue {
-    pub(super) fn push(&mut self, message: Message) {
+    /// Appends a message: there is no refusal, see [`Self::is_full`].
+    pub fn push(&mut self, message: Message) {
         self.bytes = self.bytes.saturating_add(message.len());
         self.messages.push_back(message);
     }
 
+    /// What waits, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether messages wait for the network: repeating any would only make it worse.
-    pub(super) fn is_congested(&self) -> bool {
+    pub fn is_congested(&self) -> bool {
         !self.messages.is_empty()
     }
 
     /// Whether nothing should be read that asks for an answer.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.bytes > MAX_WAITING_BYTES
     }
 
     /// The websocket wrote something by itself.
-    pub(super) fn flush_soon(&mut self) {
+    pub fn flush_soon(&mut self) {
         self.needs_flush = true;
     }
 
     /// Forgets everything: the websocket is gone.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// Writes as many messages as the socket takes, and flushes them. Ready when everything is with the operating
     /// system.
-    pub(super) fn poll_write<S>(
+    ///
+    /// # Errors
+    /// The websocket is broken.
+    pub fn poll_write<S>(
         &mut self,
         socket: &mut S,
         cx: &mut Context<'_>,
@@ -69,10 +78,5 @@ impl SendQueue {
             self.needs_flush = false;
         }
         Poll::Ready(Ok(()))
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
     }
 }
