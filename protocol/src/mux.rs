@@ -7,6 +7,9 @@
 //! agree on it in the handshake ([`DataChannel::mux_version`](crate::channel::DataChannel::mux_version)). Then a
 //! stream that is not read stops its own sender only.
 //!
+//! What a multiplexer keeps is bounded whatever its peer does: 8 MiB and a piece of what it received
+//! ([`Mux::may_receive`]), and 4 MiB of what is to be sent, however large the windows are that the peer gives.
+//!
 //! The end of a direction is a FIN. Stock peers close the whole stream on it. Between two ends of version 2 the other
 //! direction stays open, as with TCP.
 
@@ -32,8 +35,9 @@ pub const MAX_STREAMS: usize = 512;
 const MAX_DATA_BYTES: usize = 32_768;
 /// What a stream sends before the next one has its turn.
 const TURN_BYTES: usize = 16 * 1024;
-/// Version 1: unread data of all streams, above which nothing more should be received.
-const SHARED_BYTES: usize = 4 * 1024 * 1024;
+/// Unread data of all streams, above which nothing more should be received. In version 2 windows stop each stream long
+/// before, unless there are very many that nobody reads.
+const MAX_UNREAD_BYTES: [usize; 2] = [4 * 1024 * 1024, 8 * 1024 * 1024];
 /// Frames without data that wait to be sent. A peer that causes more takes nothing from us.
 const MAX_CONTROL: usize = 4096;
 
@@ -46,14 +50,16 @@ pub enum Side {
     Accepts,
 }
 
-/// What the driver should know. Each is said once, until what it is about has changed.
+/// What the driver should know. All but [`Self::Writable`] are said once, until what they are about has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MuxEvent {
     /// The peer opened a stream.
     Opened(StreamId),
+    /// The peer opened one stream more than [`MAX_STREAMS`], which was left at once.
+    Refused(StreamId),
     /// There is something to [`Mux::read`].
     Readable(StreamId),
-    /// [`Mux::writable`] is above zero again.
+    /// [`Mux::writable`] has grown.
     Writable(StreamId),
     /// Nothing follows what can still be read.
     Finished(StreamId),
@@ -86,6 +92,8 @@ pub struct Mux {
     turns: VecDeque<StreamId>,
     events: VecDeque<MuxEvent>,
     unread: usize,
+    /// Written and not yet sent, of all streams.
+    waiting: usize,
     failed: bool,
 }
 
@@ -103,6 +111,7 @@ impl Mux {
             turns: VecDeque::new(),
             events: VecDeque::new(),
             unread: 0,
+            waiting: 0,
             failed: false,
         }
     }
@@ -148,10 +157,9 @@ impl Mux {
             }
             Received::Data(id, data) => self.on_data(id, data),
             Received::Update { id, consumed, window } => {
-                if let Some(stream) = self.streams.get_mut(&id)
-                    && stream.updated(consumed, window)
-                {
-                    self.events.push_back(MuxEvent::Writable(id));
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.updated(consumed, window);
+                    self.tell_writable(id);
                 }
                 Ok(())
             }
@@ -170,7 +178,9 @@ impl Mux {
             return Ok(());
         }
         if self.side == Side::Opens || self.streams.len() >= MAX_STREAMS {
-            return self.push_control(Control::Leave(id));
+            self.push_control(Control::Leave(id))?;
+            self.events.push_back(MuxEvent::Refused(id));
+            return Ok(());
         }
         self.streams.insert(id, Stream::new());
         self.events.push_back(MuxEvent::Opened(id));
@@ -189,6 +199,7 @@ impl Mux {
         self.events.push_back(MuxEvent::Finished(id));
         if is_whole {
             // it takes nothing any more, and waits for the same from us
+            self.waiting = self.waiting.saturating_sub(stream.outgoing.len());
             stream.outgoing = BytesMut::new();
             self.finish(id);
         }
@@ -211,9 +222,10 @@ impl Mux {
         Ok(())
     }
 
-    /// Whether more bytes should be given to [`Self::receive`]. Always, in version 2, whose streams have windows.
+    /// Whether more bytes should be given to [`Self::receive`]: what nobody reads is kept within a bound.
     pub fn may_receive(&self) -> bool {
-        self.version == 2 || self.unread < SHARED_BYTES
+        let [first, second] = MAX_UNREAD_BYTES;
+        self.unread < if self.version == 1 { first } else { second }
     }
 
     /// What happened, until `None`.
@@ -221,9 +233,13 @@ impl Mux {
         self.events.pop_front()
     }
 
+    /// What was received and not yet taken. Empty: nothing is there.
+    pub fn unread(&self, id: StreamId) -> &[u8] {
+        self.streams.get(&id).map_or(&[], |stream| &stream.incoming)
+    }
+
     /// Takes what was received, up to `max` bytes. `None`: nothing is there.
     pub fn read(&mut self, id: StreamId, max: usize) -> Option<Bytes> {
-        let streams = self.streams.len();
         let stream = self.streams.get_mut(&id)?;
         let length = stream.incoming.len().min(max);
         if length == 0 {
@@ -234,35 +250,38 @@ impl Mux {
         if !stream.incoming.is_empty() {
             self.events.push_back(MuxEvent::Readable(id));
         }
-        if self.version == 2 && stream.consume(length, streams) {
+        if self.version == 2 && self.consume(id, length) {
             self.control.push_back(Control::Update(id));
         }
         self.forget_if_over(id);
         Some(data)
     }
 
+    /// Whether the peer is to be told that so much of a stream was read.
+    fn consume(&mut self, id: StreamId, length: usize) -> bool {
+        let others = self.streams.iter().filter(|(other, _)| **other != id);
+        let promised = others.fold(0_u32, |sum, (_, stream)| sum.saturating_add(stream.promised()));
+        let streams = self.streams.len();
+        let stream = self.streams.get_mut(&id);
+        stream.is_some_and(|stream| stream.consume(length, streams, promised))
+    }
+
     /// Bytes that [`Self::write`] takes now. Zero for a stream that is finished or unknown.
     pub fn writable(&self, id: StreamId) -> usize {
-        self.streams
-            .get(&id)
-            .map_or(0, |stream| stream.writable(self.version))
+        self.streams.get(&id).map_or(0, |stream| {
+            stream.writable(self.version, self.streams.len(), self.waiting)
+        })
     }
 
     /// Appends to a stream, and returns how many bytes it took.
     pub fn write(&mut self, id: StreamId, data: &[u8]) -> usize {
-        let version = self.version;
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return 0;
-        };
-        let length = data.len().min(stream.writable(version));
-        stream
-            .outgoing
-            .extend_from_slice(data.get(..length).unwrap_or_default());
-        stream.is_starved = stream.writable(version) == 0;
-        if length > 0 {
+        let data = data.get(..self.writable(id)).unwrap_or(data);
+        if let Some(stream) = self.streams.get_mut(&id).filter(|_| !data.is_empty()) {
+            stream.outgoing.extend_from_slice(data);
+            self.waiting += data.len();
             self.queue_turn(id);
         }
-        length
+        data.len()
     }
 
     /// Ends our direction behind what was written. To a peer of version 1 it is the end of both.
@@ -288,6 +307,7 @@ impl Mux {
     fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         self.unread = self.unread.saturating_sub(stream.incoming.len());
+        self.waiting = self.waiting.saturating_sub(stream.outgoing.len());
         self.turns.retain(|waiting| *waiting != id);
         self.events.retain(|event| event.stream() != id);
         Some(stream)
@@ -355,19 +375,26 @@ impl Mux {
             out.extend(header(version, frame::DATA, on_wire, id));
             out.extend_from_slice(&take(&mut stream.outgoing, length));
             stream.sent = stream.sent.wrapping_add(u32::from(on_wire));
+            self.waiting = self.waiting.saturating_sub(length);
         }
         if stream.outgoing.is_empty() && stream.finish_wanted && !stream.finish_sent {
             stream.finish_sent = true;
             out.extend(header(version, frame::FINISH, 0, id));
         }
-        if stream.is_starved && stream.writable(version) > 0 {
-            stream.is_starved = false;
-            self.events.push_back(MuxEvent::Writable(id));
-        }
         if !stream.outgoing.is_empty() {
             self.queue_turn(id);
         }
+        if length > 0 {
+            self.tell_writable(id);
+        }
         self.forget_if_over(id);
+    }
+
+    /// There is more room than before: a writer may wait for it.
+    fn tell_writable(&mut self, id: StreamId) {
+        if self.writable(id) > 0 {
+            self.events.push_back(MuxEvent::Writable(id));
+        }
     }
 
     fn queue_turn(&mut self, id: StreamId) {
@@ -401,6 +428,7 @@ impl MuxEvent {
     pub fn stream(self) -> StreamId {
         match self {
             Self::Opened(id)
+            | Self::Refused(id)
             | Self::Readable(id)
             | Self::Writable(id)
             | Self::Finished(id)

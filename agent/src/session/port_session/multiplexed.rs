@@ -10,8 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
-use moorline_protocol::mux::{Mux, MuxError, MuxEvent, Side, StreamId};
+use bytes::Bytes;
+use moorline_protocol::mux::{MAX_STREAMS, Mux, MuxError, MuxEvent, Side, StreamId};
 use tokio::net::TcpStream;
 
 use super::{
@@ -19,6 +19,8 @@ use super::{
     target::{DialError, Target},
 };
 
+/// What is written at once. Windows are told by what was written, so that the client goes on meanwhile.
+const WRITE_BYTES: usize = 64 * 1024;
 /// With less room than this a connection is not read: there will be more, as soon as what is on its way has arrived.
 const LEAST_READ_BYTES: usize = 1024;
 
@@ -27,14 +29,13 @@ enum State {
     Open(TcpStream),
 }
 
+/// It holds no data: what it does not take stays in the multiplexer, which bounds that for all of them.
 struct Connection {
     state: State,
-    /// Taken from the stream and not yet written.
-    pending: Bytes,
     peer_finished: bool,
     shut_down: bool,
     read_ended: bool,
-    /// The stream is gone, with all that was in it: only `pending` is left.
+    /// Both directions have ended, and everything was written.
     closed: bool,
 }
 
@@ -119,6 +120,10 @@ impl Multiplexed {
         while let Some(event) = self.mux.poll_event() {
             match event {
                 MuxEvent::Opened(id) => self.open(id),
+                MuxEvent::Refused(id) => {
+                    tracing::warn!(stream = %id, "a connection was refused: there are {MAX_STREAMS} already");
+                    self.unreached = self.unreached.saturating_add(1);
+                }
                 MuxEvent::Finished(id) => self.with(id, |connection| connection.peer_finished = true),
                 MuxEvent::Closed(id) => self.with(id, |connection| connection.closed = true),
                 MuxEvent::Reset(id) => {
@@ -153,7 +158,6 @@ impl Multiplexed {
         }
         let connection = Connection {
             state: State::Dialling(dial(&self.target)),
-            pending: Bytes::new(),
             peer_finished: false,
             shut_down: false,
             read_ended: false,
@@ -214,7 +218,7 @@ impl Connection {
         buffer: &mut [u8],
         traffic: &mut Traffic,
     ) -> Looked {
-        if self.closed && self.pending.is_empty() {
+        if self.closed {
             return Looked::Over;
         }
         let mut moved = false;
@@ -251,17 +255,16 @@ impl Connection {
         };
         let mut moved = false;
         loop {
-            if self.pending.is_empty() {
-                match mux.read(id, READ_BYTES) {
-                    Some(data) => self.pending = data,
-                    None => break,
-                }
+            let unread = mux.unread(id);
+            let unread = unread.get(..WRITE_BYTES).unwrap_or(unread);
+            if unread.is_empty() {
+                break;
             }
-            let Poll::Ready(written) = poll_write(stream, cx, &self.pending) else {
+            let Poll::Ready(written) = poll_write(stream, cx, unread) else {
                 return Ok(moved);
             };
             let length = written?;
-            self.pending.advance(length);
+            mux.read(id, length);
             traffic.add_in(length);
             moved = true;
         }

@@ -216,6 +216,69 @@ async fn more_connections_than_the_owner_allows_are_refused_and_the_others_live(
     pair.until(|pair| pair.client.read(first, 9).is_some()).await;
 }
 
+/// Frames as a client of its own making sends them (agent-wire §8.5).
+fn frame(command: u8, id: u32, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).unwrap();
+    let [l0, l1] = length.to_le_bytes();
+    let [i0, i1, i2, i3] = id.to_le_bytes();
+    [&[2, command, l0, l1, i0, i1, i2, i3], data].concat()
+}
+
+const OPEN: u8 = 0;
+const UPDATE: u8 = 4;
+
+#[tokio::test]
+async fn the_connection_after_the_512th_is_refused_and_told_and_the_others_live() {
+    let (listener, port) = listen().await;
+    let mut pair = Pair::new(port, 2, 512);
+    let (mut streams, mut accepted) = (Vec::new(), Vec::new());
+    for _ in 0..512 {
+        streams.push(pair.client.open().unwrap());
+        accepted.push(pair.during(listener.accept()).await.unwrap().0);
+    }
+    assert_eq!(pair.client.open(), None);
+    pair.node.input(&frame(OPEN, 5001, &[])).unwrap();
+    assert!(pair.node.has_unreached());
+    pair.node.told_unreached();
+    assert!(!pair.node.has_unreached() && pair.node.failure().is_none());
+    for connection in &mut accepted {
+        connection.write_all(b"here").await.unwrap();
+    }
+    let mut answers = 0;
+    pair.until(|pair| {
+        let read = streams.iter().filter_map(|id| pair.client.read(*id, 9));
+        answers += read.map(|data| data.len()).sum::<usize>();
+        answers == 512 * 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_gives_huge_windows_and_reads_nothing_makes_little_be_kept() {
+    let (listener, port) = listen().await;
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move { while connection.write_all(&[7; 64 * 1024]).await.is_ok() {} });
+        }
+    });
+    let mut pair = Pair::new(port, 2, 512);
+    let ids = (0..200).map(|number| 2 * number + 3);
+    let window = [0_u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
+    for id in ids {
+        pair.node.input(&frame(OPEN, id, &[])).unwrap();
+        pair.node.input(&frame(UPDATE, id, &window)).unwrap();
+    }
+    // until nothing more is taken of any connection, though every one of them has more
+    let moves = async |pair: &mut Pair| {
+        let moved = timeout(Duration::from_millis(500), poll_fn(|cx| pair.node.poll(cx))).await;
+        moved.is_ok()
+    };
+    while moves(&mut pair).await {}
+    assert_eq!(pair.node.traffic.connections, 200);
+    let kept = pair.node.traffic.out_bytes;
+    assert!((1_000_000..4_194_304).contains(&kept), "{kept} bytes");
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_only_its_own_connection() {
     let (listener, port) = listen().await;
