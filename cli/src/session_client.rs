@@ -48,6 +48,9 @@ use crate::error;
 
 /// Sent and not acknowledged, and received out of order: at most this much each.
 const WINDOW_BYTES: usize = 1024 * 1024;
+/// Messages that wait for the network, above which input is not handed to the state machine: what is typed, or said on
+/// another stream, goes behind all that was.
+const MAX_AHEAD_BYTES: usize = 128 * 1024;
 /// Input goes to the state machine in pieces of at most this much.
 const INPUT_PIECE_BYTES: usize = 64 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -225,7 +228,10 @@ impl SessionClient {
                     }
                     Poll::Pending => false,
                 },
-                Connection::Up(_) => self.poll_socket(cx, has_room),
+                Connection::Up(_) => {
+                    let was_ahead = self.is_ahead();
+                    self.poll_socket(cx, has_room) || (was_ahead && !self.is_ahead())
+                }
             };
             if moved {
                 continue;
@@ -272,7 +278,9 @@ impl SessionClient {
         {
             self.size = None;
         }
-        while let Some((payload_type, data)) = self.input.front_mut() {
+        while !self.is_ahead()
+            && let Some((payload_type, data)) = self.input.front_mut()
+        {
             let piece = data.len().min(self.channel.writable()).min(INPUT_PIECE_BYTES);
             if piece == 0 {
                 return;
@@ -286,6 +294,11 @@ impl SessionClient {
                 Err(WindowFull) => return, // `writable` has just said that there is room
             }
         }
+    }
+
+    /// Whether enough waits for the network.
+    fn is_ahead(&self) -> bool {
+        self.to_send.bytes() > MAX_AHEAD_BYTES
     }
 
     /// Takes everything the state machine has to say.

@@ -177,7 +177,7 @@ pub fn mux(data: &[u8]) {
                     MuxEvent::Finished(_) => mux.finish(id),
                     MuxEvent::Writable(_) => mux.reset(id),
                     // a peer may have opened the same number again
-                    MuxEvent::Closed(_) | MuxEvent::Reset(_) => {}
+                    MuxEvent::Closed(_) | MuxEvent::Reset(_) | MuxEvent::Refused(_) => {}
                 }
             }
             while let Some(said) = mux.transmit(1024) {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -21,6 +22,9 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 /// Sent data that is not acknowledged for this long ends the connection, so that a silent loss of the path
 /// (a NAT or a route that is gone) is noticed.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What waits in the kernel and is not yet on the network: what is written later should not wait behind megabytes.
+const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// Why no connection stands.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,9 @@ async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<TlsStream<TcpStre
     tcp.set_nodelay(true).map_err(failed)?;
     let user_timeout_ms = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     setsockopt(&tcp.as_fd(), sockopt::TcpUserTimeout, &user_timeout_ms).map_err(|e| failed(e.into()))?;
+    SockRef::from(&tcp)
+        .set_tcp_notsent_lowat(UNSENT_BYTES)
+        .map_err(failed)?;
     let address = tcp.peer_addr().map_err(failed)?.ip();
     let tls = TlsConnector::from(Arc::clone(&trust.0))
         .connect(endpoint.server_name().clone(), tcp)

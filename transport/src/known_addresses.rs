@@ -4,18 +4,19 @@
 //! address before. TLS proves the endpoint by its name wherever the address came from, so a wrong one costs time and
 //! nothing else.
 //!
-//! A lookup is the C library's, on a thread of its own: it may hang for as long as it likes, there is never more than
-//! one, and a machine that gives no thread has remembered addresses still.
+//! There is never more than one lookup, however long it hangs, and a machine that gives no thread for one has
+//! remembered addresses still.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
+
+use crate::Lookup;
 
 /// Addresses that are remembered.
 const MAX_REMEMBERED: usize = 8;
@@ -23,8 +24,6 @@ const MAX_REMEMBERED: usize = 8;
 const FRESH: Duration = Duration::from_secs(60);
 /// What a lookup may take when there is another way. A resolver that lost one packet answers within 5 s.
 const LIMIT: Duration = Duration::from_secs(6);
-
-type Answer = Result<Vec<SocketAddr>, String>;
 
 /// How looking the name up went last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +38,7 @@ pub enum NameLookup {
 #[derive(Debug)]
 pub(crate) struct KnownAddresses {
     state: Mutex<State>,
+    lookup: Lookup,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,6 @@ struct State {
     /// The one that worked last is the first.
     remembered: Vec<IpAddr>,
     fresh_until: Option<Instant>,
-    running: Option<watch::Receiver<Option<Answer>>>,
     last: NameLookup,
 }
 
@@ -56,9 +55,9 @@ impl KnownAddresses {
             state: Mutex::new(State {
                 remembered: Vec::new(),
                 fresh_until: None,
-                running: None,
                 last: NameLookup::Untried,
             }),
+            lookup: Lookup::default(),
         }
     }
 
@@ -152,35 +151,9 @@ impl KnownAddresses {
         }
     }
 
-    async fn look_up(&self, host: &str, port: u16) -> Answer {
-        let mut running = self
-            .running(host, port)
-            .map_err(|error| format!("no thread can be started: {error}"))?;
-        match running.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone().unwrap_or_else(|| Ok(Vec::new())),
-            Err(_) => Err("the lookup ended without an answer".to_owned()),
-        }
-    }
-
-    /// The lookup that runs, or a new one.
-    fn running(&self, host: &str, port: u16) -> io::Result<watch::Receiver<Option<Answer>>> {
-        let mut state = self.lock();
-        if let Some(running) = &state.running
-            && running.borrow().is_none()
-            && running.has_changed().is_ok()
-        {
-            return Ok(running.clone());
-        }
-        let (answered, answer) = watch::channel(None);
-        let host = host.to_owned();
-        thread::Builder::new().name("lookup".to_owned()).spawn(move || {
-            let found = (host.as_str(), port).to_socket_addrs();
-            answered.send_replace(Some(
-                found.map(Iterator::collect).map_err(|error| error.to_string()),
-            ));
-        })?;
-        state.running = Some(answer.clone());
-        Ok(answer)
+    async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let answer = self.lookup.addresses(host, port).await;
+        answer.map_err(|error| error.to_string())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -171,7 +171,7 @@ impl State {
                 MuxEvent::Closed(_) => known.end(End::Closed),
                 MuxEvent::Reset(_) => known.end(End::Reset),
                 // a node opens none
-                MuxEvent::Opened(_) => {}
+                MuxEvent::Opened(_) | MuxEvent::Refused(_) => {}
             }
         }
     }

@@ -424,10 +424,9 @@ async fn what_still_waits_to_be_sent_is_not_repeated() {
     let mut client = endpoint.client().await;
     let (_socket, _) = endpoint.accept().await;
     congest(&mut client);
-    client.is_ready = true;
-    client.write(PayloadType::Output, Bytes::from_static(b"ls\r"));
-    let event = timeout(LIMIT, client.next(true)).await.unwrap();
-    assert!(matches!(event, SessionEvent::InputTaken), "{event:?}");
+    let now = client.now();
+    client.channel.send(now, PayloadType::Output, b"ls\r").unwrap();
+    client.drain();
     let mut waiting = Vec::new();
     for _ in 0..2 {
         // many times as long as the state machine waits for an acknowledgement
@@ -439,6 +438,30 @@ async fn what_still_waits_to_be_sent_is_not_repeated() {
         waiting[0] > 1024 * 1024 && waiting[0] == waiting[1],
         "{waiting:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_typed_goes_behind_little_that_waits_for_a_slow_network() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client().await;
+    let (mut socket, _) = endpoint.accept().await;
+    client.is_ready = true;
+    let mut most = 0;
+    // until the network takes nothing more
+    while client.takes_input() {
+        client.write(PayloadType::Output, Bytes::from(vec![0; INPUT_PIECE_BYTES]));
+        let _taken = timeout(Duration::from_millis(300), client.next(true)).await;
+        most = most.max(client.to_send.bytes());
+    }
+    assert!(
+        most > 0 && most < MAX_AHEAD_BYTES + 2 * INPUT_PIECE_BYTES,
+        "{most}"
+    );
+    // and it goes on as soon as the network does
+    let reading = tokio::spawn(async move { while socket.next().await.is_some() {} });
+    let event = timeout(LIMIT, client.next(true)).await.unwrap();
+    assert!(matches!(event, SessionEvent::InputTaken), "{event:?}");
+    reading.abort();
 }
 
 /// The front end asked for room before it waits: nothing else may wake it, where a program echoes nothing.

@@ -7,6 +7,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -42,6 +43,8 @@ const MOST_HEAD_BYTES: usize = 32 * 1024;
 const TLS_WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// After a failed accept (no descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What may wait in the kernel for a peer's network.
+const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// The one port of the endpoint.
 pub(super) struct Listener {
@@ -169,6 +172,10 @@ async fn handshake(
     // A keystroke is a small packet, and waits for no other.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, %peer, "failed to set TCP_NODELAY");
+    }
+    // and waits not behind megabytes that are with the kernel and not yet on the network
+    if let Err(error) = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, %peer, "failed to set TCP_NOTSENT_LOWAT");
     }
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => Some(tls),

@@ -266,6 +266,29 @@ async fn a_session_that_gets_no_process_is_told_why() -> Result<()> {
     Ok(())
 }
 
+/// A lookup needs a thread, and a runtime that is refused one ends its process.
+#[tokio::test]
+async fn a_port_of_a_host_that_cannot_be_looked_up_for_want_of_a_thread_is_told() -> Result<()> {
+    if !is_possible() {
+        return Ok(());
+    }
+    let Some(group) = ControlGroup::new("pids") else {
+        return Ok(());
+    };
+    let mut host = Host::new().await?;
+    host.start("").await?;
+    group.take(host.node.daemon_pid().context("no daemon")?)?;
+    // for the worker, and nothing beside it
+    group.set_limit("pids", group.used(["pids.current", "pids.current"])? + 1)?;
+    let words = ["forward", host.node.id(), "0:localhost:1"];
+    let refused = Cli::of(&host.endpoint).run(&words).await?.with_code(255)?;
+    ensure!(
+        refused.stderr.contains("no thread can be started for the lookup"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
 /// A file in memory, which takes memory from a control group for as long as it is there.
 struct Ballast(PathBuf);
 

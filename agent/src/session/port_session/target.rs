@@ -9,9 +9,10 @@ use std::{
 };
 
 use moorline_protocol::document::member;
+use moorline_transport::Lookup;
 use serde_json::{Map, Value};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::{Duration, timeout},
 };
 
@@ -58,6 +59,7 @@ pub(in crate::session) struct Target {
     host: String,
     port: u16,
     policy: ForwardPolicy,
+    lookup: Lookup,
     /// The client listens on a port; otherwise its standard input and output are the connection.
     pub(super) is_local_forward: bool,
 }
@@ -79,6 +81,7 @@ impl Target {
             host: plain_host(&host).to_owned(),
             port: number.ok_or(TargetError::Port(port))?,
             policy,
+            lookup: Lookup::default(),
             is_local_forward: text(properties, "type") == LOCAL_PORT_FORWARDING,
         })
     }
@@ -127,11 +130,10 @@ impl Target {
             host: host.to_owned(),
             source,
         };
-        let found = match timeout(RESOLVE_LIMIT, lookup_host((host, self.port))).await {
+        let addresses = match timeout(RESOLVE_LIMIT, self.lookup.addresses(host, self.port)).await {
             Ok(found) => found.map_err(failed)?,
             Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
         };
-        let addresses: Vec<_> = found.collect();
         if addresses.is_empty() {
             return Err(DialError::NoAddress {
                 host: host.to_owned(),
