@@ -63,6 +63,12 @@ impl Aws {
         self.with("PATH", &format!("{}:{path}", directory.display()))
     }
 
+    /// Another program of the environment that the clients are in, where it has it.
+    pub fn tool(&self, name: &str) -> Option<PathBuf> {
+        let path = self.python.with_file_name(name);
+        path.is_file().then_some(path)
+    }
+
     /// Runs `aws ssm ARGUMENTS --output json`.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
-//! Programs from Debian packages that a few tests drive: an SSH server and client, and sudo.
+//! Programs from Debian packages that a few tests drive: an SSH server and client, rsync, and sudo.
 
 use std::{path::Path, process::Command};
 
 use crate::processes::must_succeed;
 
 /// A program, and the package it is in.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
+    ("/usr/bin/rsync", "rsync"),
     ("/usr/bin/sudo", "sudo"),
 ];
 

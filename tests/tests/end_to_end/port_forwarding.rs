@@ -1,59 +1,14 @@
-//! Forwarded ports, by our command line: many connections, ends, refusals, other hosts, Unix sockets, and ssh's way.
+//! Forwarded ports, by our command line: many connections, ends, refusals, other hosts, Unix sockets.
 
 use std::{process::Stdio, sync::Arc};
 
-use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cable, Cli, Endpoint, Node, PATIENCE, Site, run, skipped, wait_until};
+use anyhow::{Result, ensure};
+use moorline_tests::{Cable, Cli, Endpoint, Forward, Node, PATIENCE, Site, wait_until};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines},
-    net::{TcpListener, TcpStream, UnixStream},
-    process::{Child, ChildStderr, ChildStdout},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UnixStream},
     time::timeout,
 };
-
-/// A running `moorline forward`.
-struct Forward {
-    _child: Child,
-    address: String,
-    remarks: Lines<BufReader<ChildStderr>>,
-    _stdout: Lines<BufReader<ChildStdout>>,
-}
-
-impl Forward {
-    async fn start(cli: &Cli, node: &str, spec: &str) -> Result<Self> {
-        let mut child = cli
-            .command(&["--json", "forward", node, spec])?
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let mut stdout = BufReader::new(child.stdout.take().context("stdout")?).lines();
-        let remarks = BufReader::new(child.stderr.take().context("stderr")?).lines();
-        let line = timeout(PATIENCE, stdout.next_line()).await??;
-        let said: serde_json::Value = serde_json::from_str(&line.context("it ended")?)?;
-        Ok(Self {
-            address: said["Address"].as_str().context("no address")?.to_owned(),
-            _child: child,
-            remarks,
-            _stdout: stdout,
-        })
-    }
-
-    async fn connect(&self) -> Result<TcpStream> {
-        Ok(TcpStream::connect(&self.address).await?)
-    }
-
-    /// Waits for a line that tells of this.
-    async fn remark(&mut self, text: &str) -> Result<()> {
-        loop {
-            let line = timeout(PATIENCE, self.remarks.next_line()).await??;
-            if line.context("it ended without a word")?.contains(text) {
-                return Ok(());
-            }
-        }
-    }
-}
 
 /// Gives back what it gets, and ends when the other side has.
 async fn echo_server() -> Result<u16> {
@@ -201,89 +156,36 @@ async fn connections_outlive_cuts_on_both_sides() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_real_ssh_copies_a_file_through_the_proxy() -> Result<()> {
-    let programs = ["/usr/sbin/sshd", "/usr/bin/scp", "/usr/bin/ssh-keygen"];
-    if !moorline_tests::is_root()
-        || programs
-            .iter()
-            .any(|program| !std::path::Path::new(program).exists())
-    {
-        skipped("an SSH server and client are needed, and root to run the server");
-        return Ok(());
-    }
+async fn the_connection_after_the_512th_is_refused_with_a_reason_and_the_others_live() -> Result<()> {
     let site = Site::start().await?;
-    let dir = site.node.dir();
-    let environment = site.endpoint.environment();
-    for key in ["host", "user"] {
-        let path = dir.join(key).display().to_string();
-        let words = ["-q", "-t", "ed25519", "-N", "", "-f", &path];
-        run("/usr/bin/ssh-keygen", &words, environment, None, PATIENCE)
-            .await?
-            .success()?;
+    let spec = format!("0:{}", echo_server().await?);
+    let mut forward = Forward::start(&site.cli(), site.node.id(), &spec).await?;
+    let mut connections = Vec::new();
+    for _ in 0..512 {
+        let mut connection = forward.connect().await?;
+        connection.write_all(b"x").await?;
+        let mut back = [0];
+        timeout(PATIENCE, connection.read_exact(&mut back)).await??;
+        connections.push(connection);
     }
-    let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-    let config = dir.join("sshd_config");
-    let place = dir.display();
-    std::fs::write(
-        &config,
-        format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-             AuthorizedKeysFile {place}/user.pub\nUsePAM no\nSubsystem sftp internal-sftp\n"
-        ),
-    )?;
-    std::fs::create_dir_all("/run/sshd")?;
-    let config = config.display().to_string();
-    let mut server = tokio::process::Command::new("/usr/sbin/sshd")
-        .args(["-D", "-e", "-f", &config])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    wait_until("the SSH server to listen", async || {
-        Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok())
+    let mut rest = Vec::new();
+    let refused = timeout(PATIENCE, forward.connect().await?.read_to_end(&mut rest)).await?;
+    ensure!(refused.is_err() || rest.is_empty(), "{rest:?}");
+    forward.remark("there are as many as a session can carry").await?;
+    for connection in &mut connections {
+        connection.write_all(b"y").await?;
+        let mut back = [0];
+        timeout(PATIENCE, connection.read_exact(&mut back)).await??;
+        ensure!(back == *b"y");
+    }
+    // and there is room again when one has gone
+    connections.pop();
+    wait_until("a connection to be carried again", async || {
+        let mut connection = forward.connect().await?;
+        let mut back = [0];
+        let carried =
+            connection.write_all(b"z").await.is_ok() && connection.read_exact(&mut back).await.is_ok();
+        Ok(carried)
     })
-    .await?;
-    // the flag for long runs asks for the size that a person would try
-    let megabytes = if std::env::var_os("MOORLINE_SOAK").is_some() {
-        1024
-    } else {
-        64
-    };
-    let (original, copy) = (dir.join("original"), dir.join("copy"));
-    let content: Vec<u8> = (0..megabytes * 1024 * 1024_u32)
-        .map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2])
-        .collect();
-    std::fs::write(&original, &content)?;
-    let moorline = site.cli().command(&[])?.as_std().get_program().to_owned();
-    let proxy = format!(
-        "ProxyCommand={} ssh-proxy {} {port}",
-        std::path::Path::new(&moorline).display(),
-        site.node.id()
-    );
-    let (key, target) = (
-        dir.join("user").display().to_string(),
-        format!("root@node:{}", copy.display()),
-    );
-    let source = original.display().to_string();
-    let words = [
-        "-q",
-        "-i",
-        &key,
-        "-o",
-        &proxy,
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "BatchMode=yes",
-        &source,
-        &target,
-    ];
-    run("/usr/bin/scp", &words, environment, None, 4 * PATIENCE)
-        .await?
-        .success()?;
-    ensure!(std::fs::read(&copy)? == content, "the copy differs");
-    server.kill().await?;
-    Ok(())
+    .await
 }
