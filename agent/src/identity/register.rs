@@ -42,7 +42,9 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
     let path = registration_path(&registrar.state_dir);
     if path.exists() && !registrar.force {
         bail!(
-            "this node is already registered ({}); give --force to register it anew",
+            "this node is already registered ({}). With --force it becomes a new node, with another id and key: what \
+             the old one has still to report is set aside, and it stays listed at its endpoint until it is \
+             deregistered there",
             path.display()
         );
     }
@@ -126,4 +128,31 @@ fn set_journal_aside(state_dir: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_registered_node_is_told_what_force_would_mean_and_keeps_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = registration_path(dir.path());
+        let mut file = fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"the registration").unwrap();
+        let registrar = Registrar {
+            state_dir: dir.path().to_owned(),
+            endpoint: Some("https://127.0.0.1:1".to_owned()),
+            ca: None,
+            region: None,
+            activation_id: "12345678-1234-1234-1234-123456789012".parse().unwrap(),
+            activation_code: "code".to_owned(),
+            force: false,
+        };
+        let text = register(&registrar).await.unwrap_err().to_string();
+        for part in [path.to_str().unwrap(), "--force", "another id", "deregistered"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"the registration");
+    }
 }

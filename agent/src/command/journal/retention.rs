@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Journal, JournalError, doing, millis};
 
-/// Ended commands are remembered, and replies about their steps offered, this long: the life of a delivery.
+/// Ended commands are remembered at least this long, and replies about their steps offered: the life of a delivery.
+/// A command whose end the endpoint has not acknowledged is remembered until it has, for it may be told again.
 pub(in crate::command) const MEMORY: Duration = Duration::from_secs(48 * 3600);
 /// A final reply that nobody acknowledges is offered this long: an endpoint that is away for weeks still learns how
 /// every command ended.
@@ -27,7 +28,8 @@ impl Journal {
             )?;
             let commands = transaction.execute(
                 "DELETE FROM command WHERE command_id IN
-                     (SELECT command_id FROM command WHERE state = 'finished' AND finished_at < ?1 LIMIT ?2)",
+                     (SELECT command_id FROM command WHERE state = 'finished' AND finished_at < ?1
+                          AND command_id NOT IN (SELECT command_id FROM reply) LIMIT ?2)",
                 (before, BATCH),
             )?;
             Ok((replies, commands))

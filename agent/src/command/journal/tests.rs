@@ -279,6 +279,27 @@ fn a_final_reply_waits_for_an_endpoint_that_is_away_for_weeks() {
     }
 }
 
+#[test]
+fn a_command_is_not_run_again_while_its_end_waits_to_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    journal
+        .cancel(ID, false, NOW, |_| conclusion(ResultStatus::Cancelled))
+        .unwrap();
+    let day = 24 * 3600 * 1000;
+    let later = NOW + 29 * day;
+    journal.forget(later).unwrap();
+    assert!(!journal.accept(ID, "j1", "{}", later).unwrap(), "remembered");
+    let pending = journal.replies_after(0, 10).unwrap();
+    journal.acknowledge(pending.first().unwrap().message_id).unwrap();
+    journal.forget(later).unwrap();
+    assert!(
+        journal.accept(ID, "j1", "{}", later).unwrap(),
+        "and then forgotten"
+    );
+}
+
 #[tokio::test]
 async fn the_thread_opens_the_journal_again_after_an_error() {
     let dir = tempfile::tempdir().unwrap();
