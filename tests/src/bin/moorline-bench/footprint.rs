@@ -19,6 +19,9 @@ const STARTS: usize = 10;
 /// Simulated agents, each with a control channel of its own over TLS.
 const AGENTS: usize = 300;
 const FIRST_AGENTS: usize = 30;
+/// Sessions of one node, each a worker there.
+const SESSIONS: usize = 60;
+const FIRST_SESSIONS: usize = 10;
 /// An agent at rest: nothing but pings for this long.
 const REST: Duration = Duration::from_secs(5);
 
@@ -168,6 +171,39 @@ pub(crate) async fn memory_per_idle_agent(report: &mut Report) -> Result<()> {
     let each = (after - before) * 1e6 / 1024.0 / AGENTS as f64;
     report.row(what, "KB", Bound::AtMost(40.0), 0.5, vec![each]);
     drop(channels);
+    Ok(())
+}
+
+pub(crate) async fn memory_per_idle_session(
+    report: &mut Report,
+    endpoint: &Endpoint,
+    node: &Node,
+) -> Result<()> {
+    let what = "control endpoint, memory per open idle session";
+    if !report.wants(what) {
+        return Ok(());
+    }
+    let pid = endpoint.pid().context("the endpoint does not run")?;
+    let client = api(endpoint);
+    let mut sessions = Vec::new();
+    let mut before = 0.0;
+    for index in 0..FIRST_SESSIONS + SESSIONS {
+        if index == FIRST_SESSIONS {
+            tokio::time::sleep(REST).await;
+            before = memory(pid)?.resident;
+        }
+        let mut session = Session::start(&client, endpoint, node.id(), "sh").await?;
+        session.output().await?;
+        sessions.push(session);
+    }
+    tokio::time::sleep(REST).await;
+    let after = memory(pid)?.resident;
+    #[expect(clippy::cast_precision_loss, reason = "some dozen sessions")]
+    let each = (after - before) * 1e6 / 1024.0 / SESSIONS as f64;
+    report.row(what, "KB", Bound::AtMost(100.0), 0.5, vec![each]);
+    for session in sessions {
+        session.end(&client, endpoint).await?;
+    }
     Ok(())
 }
 

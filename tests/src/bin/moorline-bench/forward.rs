@@ -1,22 +1,21 @@
 //! A forwarded port: how much goes through it, and how soon a small answer comes while much goes through beside it.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use moorline_tests::{Cli, Endpoint, Node};
+use anyhow::{Result, bail, ensure};
+use moorline_tests::{Cli, Endpoint, Forward, Node};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    process::Child,
     time::timeout,
 };
 
-use crate::report::{Bound, Report};
+use crate::{
+    report::{Bound, Report},
+    tls_relay,
+};
 
-const TRANSFERS: usize = 3;
+const TRANSFERS: usize = 5;
 const TRANSFER_BYTES: usize = 256 * 1024 * 1024;
 const PINGS: usize = 200;
 /// Nothing measured here takes longer.
@@ -27,43 +26,32 @@ const ECHO: u8 = b'e';
 
 pub(crate) async fn forward(report: &mut Report, endpoint: &Endpoint, node: &Node) -> Result<()> {
     let down = "forwarded port, from the node through the endpoint to our CLI (median)";
+    let share = "the same, as part of what a bare TLS relay between the same ends moves (median)";
     let beside = "answer of a forwarded port while another connection takes all it gets (p99)";
-    if !report.wants(down) && !report.wants(beside) {
+    if !report.wants(down) && !report.wants(share) && !report.wants(beside) {
         return Ok(());
     }
     let server = serve().await?;
-    let target = format!("0:{server}");
-    let mut command = Cli::of(endpoint).command(&["--json", "forward", node.id(), &target])?;
-    let mut forwarder = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let port = port_of(&mut forwarder).await?;
-    if report.wants(down) {
-        let mut samples = Vec::new();
+    let forward = Forward::start(&Cli::of(endpoint), node.id(), &format!("0:{server}")).await?;
+    let port = forward.port().parse()?;
+    if report.wants(down) || report.wants(share) {
+        let relay = tls_relay::start(server).await?;
+        let (mut samples, mut shares) = (Vec::new(), Vec::new());
         for _ in 0..TRANSFERS {
-            samples.push(transfer(port).await?);
+            // by turns, so that both meet the same machine
+            let bare = transfer(relay).await?;
+            let ours = transfer(port).await?;
+            samples.push(ours);
+            shares.push(100.0 * ours / bare);
         }
-        report.row(down, "MB/s", Bound::AtLeast(60.0), 0.5, samples);
+        report.row(down, "MB/s", Bound::AtLeast(100.0), 0.5, samples);
+        report.row(share, "%", Bound::AtLeast(50.0), 0.5, shares);
     }
     if report.wants(beside) {
         let samples = timeout(LIMIT, pings_beside_bulk(port)).await??;
         report.row(beside, "ms", Bound::AtMost(100.0), 0.99, samples);
     }
-    forwarder.kill().await.ok();
     Ok(())
-}
-
-async fn port_of(forwarder: &mut Child) -> Result<u16> {
-    let stdout = forwarder.stdout.take().context("no standard output")?;
-    let line = timeout(LIMIT, BufReader::new(stdout).lines().next_line()).await??;
-    let line = line.context("the forwarder ended")?;
-    let said: serde_json::Value = serde_json::from_str(&line)?;
-    let address = said["Address"].as_str().context("no address")?;
-    let (_, port) = address.rsplit_once(':').context("no port")?;
-    Ok(port.parse()?)
 }
 
 async fn serve() -> Result<u16> {

@@ -7,6 +7,7 @@ mod footprint;
 mod forward;
 mod report;
 mod session;
+mod tls_relay;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ async fn main() -> Result<ExitCode> {
         session::keystroke(&mut report, &endpoint, &node).await?;
         session::throughput(&mut report, &endpoint, &node).await?;
         forward::forward(&mut report, &endpoint, &node).await?;
+        footprint::memory_per_idle_session(&mut report, &endpoint, &node).await?;
         endpoint.check_alive()?;
     }
     footprint::memory_per_idle_agent(&mut report).await?;
