@@ -179,6 +179,7 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
         "Moorline",
         &[
             "GetTranscript",
+            "ListCountersignatures",
             "ListOperators",
             "ListTranscripts",
             "TagOperator",
