@@ -9,4 +9,5 @@ pub mod message;
 pub mod mux;
 pub mod sigv4;
 pub mod time;
+pub mod transcript;
 pub mod types;
