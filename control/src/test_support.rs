@@ -16,7 +16,7 @@ use moorline_ssm::Operation;
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
-    auth::{KmsKeys, MasterKey, Principal, Purpose},
+    auth::{EndpointSigningKey, KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
     store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
 };
@@ -117,6 +117,7 @@ impl TestApp {
             metrics: Metrics::default(),
             region: "us-east-1".to_owned(),
             routing: channels,
+            signing_key: signing_key(),
             store,
             transcripts: transcripts(dir.path().join("transcripts")),
         };
@@ -154,6 +155,7 @@ impl TestApp {
             metrics: Metrics::default(),
             region: app.region.clone(),
             routing: Arc::clone(&app.routing),
+            signing_key: Arc::clone(&app.signing_key),
             store: app.store.clone(),
             transcripts: TranscriptFiles::without_room(self.dir.path().join("transcripts")),
         });
@@ -304,6 +306,12 @@ fn wall_time(base: &AtomicU64, step: &AtomicI64) -> u64 {
 fn kms_keys() -> KmsKeys {
     let file = "moorline-kms-keys 1\n4dc7a5a6-6cdb-4e8a-9a43-7f4c2b1d0e9f AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
     KmsKeys::read(file).expect("a key of zeroes is a key")
+}
+
+/// Another one each time.
+fn signing_key() -> Arc<EndpointSigningKey> {
+    let file = EndpointSigningKey::new_file();
+    Arc::new(EndpointSigningKey::read(&file).expect("a new file holds a key"))
 }
 
 fn transcripts(dir: PathBuf) -> TranscriptFiles {

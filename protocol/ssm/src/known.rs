@@ -178,6 +178,7 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
     (
         "Moorline",
         &[
+            "GetPublicKeys",
             "GetTranscript",
             "ListCountersignatures",
             "ListOperators",
