@@ -11,7 +11,6 @@ mod chain;
 mod countersign;
 mod encryption;
 mod header;
-mod key;
 mod line;
 mod lines;
 mod receive;
@@ -25,7 +24,6 @@ pub use self::{
     countersign::{Countersigner, Ending},
     encryption::{DataKey, Decryptor, Encryptor, NotDecrypted},
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},
-    key::{KeyId, Keys, NodeKey, PublicKey},
     line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line},
     lines::MAX_LINE_BYTES,
     receive::{Position, Receiver, Refusal},

@@ -6,11 +6,11 @@ use ring::digest::{SHA256, digest};
 
 use super::{
     header::RecordingId,
-    key::KeyId,
     line::{EndpointLine, signed, signed_text},
     receive::Position,
     word::{Digest, Signature},
 };
+use crate::public_keys::KeyId;
 
 /// How a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

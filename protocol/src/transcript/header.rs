@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::key::KeyId;
+use crate::public_keys::KeyId;
 
 /// asciicast's version.
 const VERSION: u64 = 2;
@@ -180,12 +180,11 @@ impl Origin {
             return Err(HeaderError::Member("format"));
         }
         let needed = |name| text(ours, name).ok_or(HeaderError::Member(name));
-        let kind = ours.get("kind").cloned().unwrap_or_default();
         Ok(Self {
             id: RecordingId::parse(&needed("id")?)?,
             node: needed("node")?,
             node_key: KeyId::parse(needed("node_key")?.as_bytes()).ok_or(HeaderError::Member("node_key"))?,
-            kind: serde_json::from_value(kind).map_err(|_| HeaderError::Member("kind"))?,
+            kind: serde_json::from_value(needed("kind")?.into()).map_err(|_| HeaderError::Member("kind"))?,
             document: text(ours, "document"),
             operator: text(ours, "operator"),
             reason: text(ours, "reason"),

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use thiserror::Error;
 
+use crate::public_keys::KeyId;
+
 use super::{
     countersign::Ending,
-    key::KeyId,
     lines::MAX_LINE_BYTES,
     word::{Digest, Signature, Time, number},
 };

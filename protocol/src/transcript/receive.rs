@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
+use crate::public_keys::{KeyId, PublicKey};
+
 use super::{
     chain::{Chain, Fault},
     header::{Header, RecordingId},
-    key::{KeyId, PublicKey},
     line::{Line, SealLine},
     lines::{Cut, Lines},
     seal::seal_text,
@@ -185,7 +186,7 @@ impl Receiver {
 
     fn check(&self, seal: &SealLine, key: &PublicKey) -> Result<(), Fault> {
         let text = seal_text(&self.id, &seal.unsigned());
-        if !key.has_signed(text.as_bytes(), &seal.signature) {
+        if !key.has_signed(text.as_bytes(), &seal.signature.0) {
             return Err(Fault::SealSignature);
         }
         self.chain.check(seal)

@@ -1,6 +1,7 @@
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::{verify::Verdict, *};
+use crate::public_keys::{Keys, NodeKey, PublicKey};
 
 /// A key that is the same in every run.
 pub(super) struct Signer(Ed25519KeyPair);
@@ -42,7 +43,7 @@ impl Site {
         Keys {
             endpoint: vec![self.endpoint.public()],
             nodes: vec![NodeKey {
-                node: NODE.to_owned(),
+                node: NODE.parse().unwrap(),
                 key: self.node.public(),
             }],
         }

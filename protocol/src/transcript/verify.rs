@@ -3,11 +3,12 @@
 //! What it goes on with behind such a place is chosen so that one alteration is named once, as far as that can be told
 //! (docs/transcript-format.md, "What a verifier does").
 
+use crate::public_keys::{Keys, PublicKey};
+
 use super::{
     chain::{Chain, Fault},
     countersign::{Ending, endpoint_text, line_hash},
     header::{Header, HeaderError},
-    key::{Keys, PublicKey},
     line::{EndpointLine, FormError, Line, SealLine},
     lines::{Cut, Lines},
     seal::seal_text,
@@ -128,7 +129,7 @@ impl Verifier {
     #[must_use]
     pub fn finish(self) -> Outcome {
         match (self.body, self.unreadable) {
-            (Some(body), None) => body.finish(self.lines.is_inside()),
+            (Some(body), None) => body.finish(&self.lines),
             (_, error) => Outcome {
                 verdict: Verdict::Unreadable(error.unwrap_or(HeaderError::Json)),
                 header: None,
@@ -174,7 +175,8 @@ struct EndpointLines {
 
 impl Body {
     fn new(header: Header, line: &[u8], keys: &Keys) -> Self {
-        let node_key = keys.of_node(&header.origin.node, header.origin.node_key);
+        let node = header.origin.node.parse().ok();
+        let node_key = node.and_then(|node| keys.of_node(&node, header.origin.node_key));
         let mut body = Self {
             header,
             node_key,
@@ -194,10 +196,10 @@ impl Body {
             found: 0,
             remarks: Vec::new(),
         };
+        body.event(line);
         if node_key.is_none() {
             body.find(Fault::UnknownNodeKey);
         }
-        body.event(line);
         body
     }
 
@@ -210,8 +212,8 @@ impl Body {
             Ok(Line::Seal(seal)) => self.seal(&seal, line),
             Ok(Line::Endpoint(endpoint)) => self.endpoint(&endpoint, line, keys),
             Err(FormError::Event) => {
-                self.find(FormError::Event.into());
                 self.event(line);
+                self.find(FormError::Event.into());
             }
             Err(FormError::Seal) => {
                 self.find(FormError::Seal.into());
@@ -266,7 +268,7 @@ impl Body {
         let text = || seal_text(&self.header.origin.id, &seal.unsigned());
         let is_nodes = self
             .node_key
-            .is_none_or(|key| key.has_signed(text().as_bytes(), &seal.signature));
+            .is_none_or(|key| key.has_signed(text().as_bytes(), &seal.signature.0));
         if !is_nodes {
             self.find(Fault::SealSignature);
             self.seal_is_not_the_nodes();
@@ -298,7 +300,9 @@ impl Body {
         let text = endpoint_text(&self.header.origin.id, &line.unsigned());
         let foreign = match keys.of_endpoint(line.key) {
             None => Some(Fault::UnknownEndpointKey),
-            Some(key) if !key.has_signed(text.as_bytes(), &line.signature) => Some(Fault::EndpointSignature),
+            Some(key) if !key.has_signed(text.as_bytes(), &line.signature.0) => {
+                Some(Fault::EndpointSignature)
+            }
             Some(_) => None,
         };
         if let Some(fault) = foreign {
@@ -379,8 +383,9 @@ impl Body {
         }
     }
 
-    fn finish(mut self, is_inside_line: bool) -> Outcome {
-        if is_inside_line && !self.is_over() {
+    fn finish(mut self, lines: &Lines) -> Outcome {
+        if lines.is_inside() && !self.is_over() {
+            self.event(lines.partial());
             self.find(Fault::Unfinished);
         }
         if self.closed.is_none() {

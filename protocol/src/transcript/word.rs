@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::hex;
+
 /// Most digits of a number; with these it fits in 63 bits.
 const MAX_DIGITS: usize = 18;
 
@@ -67,7 +69,7 @@ impl Digest {
     /// Reads 64 lower-case hex digits.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        hex(text).map(Self)
+        hex::parse(text).map(Self)
     }
 
     pub(super) fn of(context: ring::digest::Context) -> Self {
@@ -79,7 +81,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
@@ -96,13 +98,13 @@ pub struct Signature(pub [u8; 64]);
 impl Signature {
     /// Reads 128 lower-case hex digits.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        hex(text).map(Self)
+        hex::parse(text).map(Self)
     }
 }
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
@@ -123,26 +125,4 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
             .is_ascii_digit()
             .then(|| number * 10 + u64::from(digit - b'0'))
     })
-}
-
-/// Reads exactly so many lower-case hex digits.
-pub(super) fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    let (pairs, odd) = text.as_chunks::<2>();
-    if pairs.len() != N || !odd.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
-pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }

@@ -12,6 +12,7 @@ operation! {
     GetPublicKeysRequest => GetPublicKeysResponse,
     [
         InternalServerError,
+        InvalidNextToken,
     ]
 }
 
@@ -28,7 +29,10 @@ impl Shape for EndpointPublicKey {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct GetPublicKeysRequest {}
+pub struct GetPublicKeysRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
 
 impl Shape for GetPublicKeysRequest {}
 
@@ -37,12 +41,30 @@ impl Shape for GetPublicKeysRequest {}
 pub struct GetPublicKeysResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Vec<EndpointPublicKey>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<NodeSigningKey>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
 }
 
 impl Shape for GetPublicKeysResponse {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NodeSigningKey {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
+impl Shape for NodeSigningKey {}
 
 structures! {
     EndpointPublicKey,
     GetPublicKeysRequest,
     GetPublicKeysResponse,
+    NodeSigningKey,
 }

@@ -14,6 +14,7 @@ pub(super) async fn get_public_keys(
             key_id: Some(key.id().to_string()),
             public_key: Some(key.to_base64()),
         }]),
+        ..GetPublicKeysResponse::default()
     })
 }
 
@@ -28,7 +29,10 @@ mod tests {
     #[tokio::test]
     async fn the_key_that_is_told_verifies_what_the_endpoint_signs() {
         let test = TestApp::new().await;
-        let told = test.call::<GetPublicKeys>(GetPublicKeysRequest {}).await.unwrap();
+        let told = test
+            .call::<GetPublicKeys>(GetPublicKeysRequest::default())
+            .await
+            .unwrap();
         let [key] = told.endpoint.unwrap().try_into().unwrap();
         let public = PublicKey::from_base64(&key.public_key.unwrap()).unwrap();
         assert_eq!(key.key_id, Some(public.id().to_string()));
