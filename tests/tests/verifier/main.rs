@@ -1,0 +1,9 @@
+//! Verification of transcripts: every alteration is found and named, by our verifier and by the one in Python that was
+//! written from docs/transcript-format.md alone.
+
+#[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod alterations;
+#[cfg(test)]
+mod recording;
