@@ -3,6 +3,10 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use super::{verify::Verdict, *};
 use crate::public_keys::{Keys, NodeKey, PublicKey};
 
+mod golden;
+mod properties;
+mod refusals;
+
 /// A key that is the same in every run.
 pub(super) struct Signer(Ed25519KeyPair);
 
