@@ -65,55 +65,15 @@ pub(crate) struct Recording {
 impl Recording {
     /// Four records, of which the endpoint countersigned 1, 2 and 4; if it is cut, with events behind them.
     pub(crate) fn new(id: &str, is_cut: bool) -> Self {
-        let (node, endpoint) = (Signer::new(1), Signer::new(2));
-        let id = RecordingId::parse(id).unwrap();
-        let mut sealer = Sealer::new(id.clone());
-        let mut receiver = Receiver::new(id.clone(), NODE.to_owned(), vec![node.public()]);
-        let mut countersigner = Countersigner::new(id.clone(), endpoint.public().id(), 0, None);
-        let mut recording = Vec::new();
-        let mut signatures = Vec::new();
-        for record in 1..=4 {
-            let mut lines = if record == 1 {
-                header(&id, &node)
-            } else {
-                String::new()
-            };
-            for event in 0..2 {
-                let time = Time::from_micros(record * 1_000_000 + event * 1000);
-                lines.push_str(&event_line(
-                    time,
-                    Code::Output,
-                    &format!("{id} {record}.{event}\r\n"),
-                ));
-            }
-            sealer.push(lines.as_bytes());
-            let time = Time::from_micros(record * 1_000_000 + 999_999);
-            let seal = sealer.seal(time, BEGAN + record * 1000, |text| node.sign(text));
-            lines.push_str(&seal.unwrap());
-            let mut taken = None;
-            receiver
-                .push(lines.as_bytes(), |position| taken = Some(position))
-                .unwrap();
-            recording.extend_from_slice(lines.as_bytes());
-            if record != 3 {
-                let millis = BEGAN + record * 1000 + 5;
-                signatures
-                    .push(countersigner.countersign(&taken.unwrap(), millis, |text| endpoint.sign(text)));
-            }
-        }
-        if is_cut {
-            let last = event_line(Time::from_micros(5_000_000), Code::Ours, r#"{"event":"gap"}"#);
-            receiver.push(last.as_bytes(), |_| ()).unwrap();
-            recording.extend_from_slice(last.as_bytes());
-        }
-        let ending = if is_cut { Ending::Cut } else { Ending::Complete };
-        let end = receiver.end().unwrap();
-        signatures.push(countersigner.close(&end, BEGAN + 9000, ending, |text| endpoint.sign(text)));
-        let mut export = Vec::new();
-        let mut weaver = Weaver::new(signatures);
-        weaver.push(&recording, &mut export);
-        weaver.finish(&mut export);
-        Self::of(&export)
+        let event = |record: u64, event: u64| {
+            let time = Time::from_micros(record * 1_000_000 + event * 1000);
+            event_line(time, Code::Output, &format!("{id} {record}.{event}\r\n"))
+        };
+        let records: Vec<Vec<String>> = (1..=4)
+            .map(|record| vec![event(record, 0), event(record, 1)])
+            .collect();
+        let last = event_line(Time::from_micros(5_000_000), Code::Ours, r#"{"event":"gap"}"#);
+        Self::of(&export(&header(id), &records, is_cut.then_some(&last)))
     }
 
     fn of(export: &[u8]) -> Self {
@@ -158,7 +118,57 @@ impl Recording {
     }
 }
 
-fn header(id: &RecordingId, node: &Signer) -> String {
+/// The export of these records, of which the third was not countersigned when it came; with a tail the node did not come
+/// back to seal it.
+pub(crate) fn export(header: &Header, records: &[Vec<String>], tail: Option<&String>) -> Vec<u8> {
+    let (node, endpoint) = (Signer::new(1), Signer::new(2));
+    let id = &header.origin.id;
+    let mut sealer = Sealer::new(id.clone());
+    let mut receiver = Receiver::new(id.clone(), NODE.to_owned(), vec![node.public()]);
+    let mut countersigner = Countersigner::new(id.clone(), endpoint.public().id(), 0, None);
+    let mut recording = Vec::new();
+    let mut signatures = Vec::new();
+    for (record, events) in (1..).zip(records) {
+        let header = if record == 1 {
+            header.to_line()
+        } else {
+            String::new()
+        };
+        let mut lines = header + &events.concat();
+        sealer.push(lines.as_bytes());
+        let time = Time::from_micros(record * 1_000_000 + 999_999);
+        let seal = sealer.seal(time, BEGAN + record * 1000, |text| node.sign(text));
+        lines.push_str(&seal.unwrap());
+        let mut taken = None;
+        receiver
+            .push(lines.as_bytes(), |position| taken = Some(position))
+            .unwrap();
+        recording.extend_from_slice(lines.as_bytes());
+        if record != 3 {
+            let millis = BEGAN + record * 1000 + 5;
+            signatures.push(countersigner.countersign(&taken.unwrap(), millis, |text| endpoint.sign(text)));
+        }
+    }
+    if let Some(tail) = tail {
+        receiver.push(tail.as_bytes(), |_| ()).unwrap();
+        recording.extend_from_slice(tail.as_bytes());
+    }
+    let ending = if tail.is_some() {
+        Ending::Cut
+    } else {
+        Ending::Complete
+    };
+    let end = receiver.end().unwrap();
+    signatures.push(countersigner.close(&end, BEGAN + 9000, ending, |text| endpoint.sign(text)));
+    let mut export = Vec::new();
+    let mut weaver = Weaver::new(signatures);
+    weaver.push(&recording, &mut export);
+    weaver.finish(&mut export);
+    export
+}
+
+/// The header of a recording of this name.
+pub(crate) fn header(id: &str) -> Header {
     Header {
         width: 80,
         height: 24,
@@ -166,9 +176,9 @@ fn header(id: &RecordingId, node: &Signer) -> String {
         title: None,
         command: None,
         origin: Origin {
-            id: id.clone(),
+            id: RecordingId::parse(id).unwrap(),
             node: NODE.to_owned(),
-            node_key: node.public().id(),
+            node_key: Signer::new(1).public().id(),
             kind: RecordingKind::StandardStream,
             document: None,
             operator: Some("alice".to_owned()),
@@ -178,5 +188,4 @@ fn header(id: &RecordingId, node: &Signer) -> String {
             encryption: None,
         },
     }
-    .to_line()
 }
