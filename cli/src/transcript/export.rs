@@ -83,8 +83,7 @@ async fn countersignatures(operator: &Operator, session: &str) -> Result<Vec<Str
         };
         let page = operator.call::<ListCountersignatures>(&request).await?;
         let more = page.lines.unwrap_or_default();
-        if more.is_empty() || page.complete == Some(true) {
-            lines.extend(more);
+        if more.is_empty() {
             return Ok(lines);
         }
         lines.extend(more);

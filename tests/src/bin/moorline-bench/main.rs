@@ -7,6 +7,7 @@ mod footprint;
 mod forward;
 mod report;
 mod session;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ async fn main() -> Result<ExitCode> {
     let only: Vec<String> = std::env::args().skip(1).collect();
     let mut report = Report::new(only);
     footprint::binary_size(&mut report)?;
+    verify::verify(&mut report).await?;
     {
         let mut endpoint = Endpoint::start().await?;
         let mut node = Node::register(&endpoint, &[]).await?;
