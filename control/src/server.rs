@@ -128,9 +128,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         metrics: Metrics::default(),
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
+        transcripts: state_dir.transcripts(Arc::clone(&signing_key))?,
         signing_key,
         store: store.clone(),
-        transcripts: state_dir.transcripts()?,
     });
     gateway.attach(&app);
     let service = Arc::new(Service::new(Arc::clone(&app), gateway, address));

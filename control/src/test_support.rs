@@ -106,6 +106,7 @@ impl TestApp {
         let now = Arc::new(AtomicU64::new(start));
         let step = Arc::new(AtomicI64::new(0));
         let (steady, wall_base, wall_step) = (Arc::clone(&now), Arc::clone(&now), Arc::clone(&step));
+        let signing_key = signing_key();
         let app = App {
             bodies: Bodies::default(),
             clock: Clock::from_fns(
@@ -117,9 +118,9 @@ impl TestApp {
             metrics: Metrics::default(),
             region: "us-east-1".to_owned(),
             routing: channels,
-            signing_key: signing_key(),
             store,
-            transcripts: transcripts(dir.path().join("transcripts")),
+            transcripts: transcripts(dir.path().join("transcripts"), &signing_key),
+            signing_key,
         };
         Self {
             app: Arc::new(app),
@@ -157,7 +158,10 @@ impl TestApp {
             routing: Arc::clone(&app.routing),
             signing_key: Arc::clone(&app.signing_key),
             store: app.store.clone(),
-            transcripts: TranscriptFiles::without_room(self.dir.path().join("transcripts")),
+            transcripts: TranscriptFiles::without_room(
+                self.dir.path().join("transcripts"),
+                Arc::clone(&app.signing_key),
+            ),
         });
     }
 
@@ -314,6 +318,6 @@ fn signing_key() -> Arc<EndpointSigningKey> {
     Arc::new(EndpointSigningKey::read(&file).expect("a new file holds a key"))
 }
 
-fn transcripts(dir: PathBuf) -> TranscriptFiles {
-    TranscriptFiles::new(dir)
+fn transcripts(dir: PathBuf, signer: &Arc<EndpointSigningKey>) -> TranscriptFiles {
+    TranscriptFiles::new(dir, Arc::clone(signer))
 }

@@ -1,6 +1,11 @@
 //! One session as the daemon sees it: a worker process from its start to its reported end.
 
-use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::ExitStatus,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moorline_protocol::{
@@ -107,6 +112,7 @@ impl Supervision {
             state_dir: std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.clone()),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
             learned: Learned::of(&self.context.registration),
+            seals: self.context.seals.load(Ordering::Relaxed),
             settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
         };

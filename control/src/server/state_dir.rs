@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rcgen::KeyPair;
@@ -159,14 +160,17 @@ impl StateDir {
         self.path.join("ca.pem")
     }
 
-    pub(super) fn transcripts(&self) -> Result<TranscriptFiles, StateDirError> {
+    pub(super) fn transcripts(
+        &self,
+        signer: Arc<EndpointSigningKey>,
+    ) -> Result<TranscriptFiles, StateDirError> {
         let path = self.path.join("transcripts");
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)
             .map_err(failed("make", &path))?;
-        Ok(TranscriptFiles::new(path))
+        Ok(TranscriptFiles::new(path, signer))
     }
 }
 

@@ -125,6 +125,12 @@ impl Receiver {
         Ok(())
     }
 
+    /// Bytes that are held of a line that is not whole yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.lines.partial().len()
+    }
+
     /// Where the recording ends as far as it has come, a last line that is not whole left out: what a close is written
     /// for. `None` before the header.
     #[must_use]

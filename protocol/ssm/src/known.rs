@@ -183,6 +183,7 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
             "ListCountersignatures",
             "ListOperators",
             "ListTranscripts",
+            "RegisterTranscriptKey",
             "TagOperator",
             "UntagOperator",
         ],

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Shape;
 use crate::macros::{operation, structures};
+use crate::{Path, Shape, Violations, constraint::Rules, rules};
 
 operation! {
     /// `Moorline.GetPublicKeys`.
@@ -13,6 +13,15 @@ operation! {
     [
         InternalServerError,
         InvalidNextToken,
+    ]
+}
+
+operation! {
+    /// `Moorline.RegisterTranscriptKey`.
+    RegisterTranscriptKey: "Moorline",
+    RegisterTranscriptKeyRequest => RegisterTranscriptKeyResponse,
+    [
+        InternalServerError,
     ]
 }
 
@@ -62,9 +71,41 @@ pub struct NodeSigningKey {
 
 impl Shape for NodeSigningKey {}
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RegisterTranscriptKeyRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
+impl Shape for RegisterTranscriptKeyRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "InstanceId",
+            self.instance_id.as_ref(),
+            &rules::INSTANCE_ID,
+            violations,
+        );
+        path.required("PublicKey", self.public_key.as_ref(), Rules::NONE, violations);
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RegisterTranscriptKeyResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+}
+
+impl Shape for RegisterTranscriptKeyResponse {}
+
 structures! {
     EndpointPublicKey,
     GetPublicKeysRequest,
     GetPublicKeysResponse,
     NodeSigningKey,
+    RegisterTranscriptKeyRequest,
+    RegisterTranscriptKeyResponse,
 }

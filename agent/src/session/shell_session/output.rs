@@ -16,7 +16,7 @@ impl ShellSession {
         self.progress_at = now.monotonic;
         let Parts { io, transcript, .. } = &mut self.parts;
         if let Some(transcript) = transcript {
-            transcript.output(now.monotonic, &io.for_recording(shown));
+            transcript.output(&io.for_recording(shown));
         }
         self.send_output(payload_type, shown);
         let at_risk = self.parts.channel.unacknowledged();

@@ -197,9 +197,8 @@ impl ShellSession {
             return;
         }
         self.size = size;
-        let at = self.started.elapsed();
         if let Some(transcript) = &mut self.parts.transcript {
-            transcript.resize(at, size);
+            transcript.resize(size);
         }
     }
 }
