@@ -5,5 +5,6 @@ mod control_channel;
 mod health;
 mod run;
 mod status;
+mod transcript_key;
 
 pub(crate) use arguments::main;

@@ -6,9 +6,11 @@ mod key;
 mod learned;
 mod register;
 mod registration;
+mod transcript_key;
 
 pub(crate) use credentials::keep_fresh;
 pub(crate) use key::{KeyError, NodeKey};
 pub(crate) use learned::{Learned, note, recall};
 pub(crate) use register::{Registrar, register};
 pub(crate) use registration::{Registration, RegistrationError, RoleCredentialsError};
+pub(crate) use transcript_key::TranscriptKey;

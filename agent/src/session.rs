@@ -61,6 +61,7 @@ impl SessionService {
     /// Begins to take session messages. `outgoing` goes to the control channel.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, messages) = mpsc::channel(MAILBOX_MESSAGES);
+        tokio::spawn(transcript::leftover::deliver(Arc::clone(&context)));
         tokio::spawn(Intake::new(context, outgoing).run(messages));
         Self { mailbox }
     }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::forward::Spec;
 
@@ -234,35 +235,87 @@ pub(crate) struct SessionsOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TranscriptCommand {
     /// List the transcripts, newest first
-    List {
-        /// Only those of this node
-        #[arg(long, value_name = "NODE")]
-        node: Option<String>,
-    },
-    /// Play a transcript as it happened
+    List(TranscriptFilter),
+    /// Play a transcript as it happened: blank pauses, the arrows jump 5 seconds, q ends it
     Play {
-        /// By default the newest
-        session: Option<String>,
+        #[command(flatten)]
+        recording: Recording,
         /// Times the real speed
         #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = parse_speed)]
         speed: f64,
         /// Shorten pauses to this many seconds
         #[arg(long, value_name = "S", value_parser = parse_seconds)]
         idle_limit: Option<Duration>,
+        /// Begin this many seconds after the begin
+        #[arg(long, value_name = "S", default_value = "0", value_parser = parse_position)]
+        start_at: Duration,
     },
-    /// Show a transcript as plain text
+    /// Show a transcript as plain text, each line with its time since the begin
     Text {
-        /// By default the newest
-        session: Option<String>,
+        #[command(flatten)]
+        recording: Recording,
+        /// Leave the times out
+        #[arg(long)]
+        no_time: bool,
     },
-    /// Write a transcript as asciicast v2
+    /// Write a transcript as asciicast v2, with all signatures
     Export {
         /// By default the newest
         session: Option<String>,
+        /// With keys, signatures, and all that an outsider needs to verify it: a tar archive
+        #[arg(long, requires = "out")]
+        bundle: bool,
         /// Where to; by default standard output
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
+    /// Write the public keys of the endpoint and of all nodes, to verify transcripts with
+    Keys {
+        /// Where to
+        #[arg(long, value_name = "KEYS")]
+        out: PathBuf,
+    },
+    /// Verify an exported transcript, without an endpoint: exit code 0 intact, 1 altered, 2 unreadable
+    Verify {
+        /// As `moorline transcript export` writes it
+        file: PathBuf,
+        /// As `moorline transcript keys` writes it
+        #[arg(long, value_name = "KEYS")]
+        keys: PathBuf,
+    },
+}
+
+/// Which transcripts are listed.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TranscriptFilter {
+    /// Only those of this node
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Only those of this operator: an ARN, or a user's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+    /// Only those that began at this time or later: a date, a time as 2026-11-26T08:00:00Z, or how long ago, as 24h
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only those that began before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only those of this document
+    #[arg(long, value_name = "NAME")]
+    pub(crate) document: Option<String>,
+}
+
+/// Which transcript is read.
+#[derive(Debug, Args)]
+pub(crate) struct Recording {
+    /// By default the newest
+    pub(crate) session: Option<String>,
+    /// A file as `moorline transcript export` writes it, in place of a session
+    #[arg(long, value_name = "FILE", conflicts_with = "session")]
+    pub(crate) file: Option<PathBuf>,
+    /// A file of age identities, which opens an encrypted transcript
+    #[arg(long, value_name = "AGE-KEY-FILE")]
+    pub(crate) identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -347,6 +400,27 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("it must be between 0 and 86400".to_owned())
     }
+}
+
+/// A place in a recording, which may be weeks long.
+fn parse_position(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "it must be at least 0".to_owned())
+}
+
+/// A point in time; one without a time zone is in UTC.
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let wrong = || "it must be a date, a time as 2026-11-26T08:00:00Z, or how long ago, as 24h".to_owned();
+    if let Ok(ago) = parse_duration(text) {
+        let ago = SignedDuration::try_from(ago).map_err(|_| wrong())?;
+        return Timestamp::now().checked_sub(ago).map_err(|_| wrong());
+    }
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let civil: DateTime = text.parse().map_err(|_| wrong())?;
+    let zoned = civil.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+    Ok(zoned.timestamp())
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::SshProxy(options) => forward::ssh_proxy(connect()?, &options).await,
         Command::Sessions(options) => sessions::execute(&connect()?, &options, json).await,
         Command::Tag { command } => tag::execute(&connect()?, command, json).await,
-        Command::Transcript { command } => transcript::execute(&connect()?, command, json).await,
+        Command::Transcript { command } => transcript::execute(connect, command, json).await,
         Command::InstallPlugin { directory } => install_plugin::execute(directory.as_deref(), json),
     }
 }

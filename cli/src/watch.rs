@@ -33,8 +33,8 @@ use crate::{
 
 /// Of what was there before: a few screens.
 const TAIL_BYTES: i32 = 64 * 1024;
-/// Enough for the size of the terminal, which stands at the begin.
-const HEAD_BYTES: i32 = 1024;
+/// Enough for the size of the terminal, which stands in the first line, with the parameters of its document.
+const HEAD_BYTES: i32 = 64 * 1024;
 /// A recording begins within a moment of its session, if there is one.
 const BEGIN_WAIT_MILLIS: i32 = 3000;
 /// The endpoint answers at once when there is something, and else after this time.
@@ -137,7 +137,10 @@ impl<'a> Watcher<'a> {
             has_ended: false,
         };
         // only the size of it: what was shown comes with the end
-        for line in watcher.cast.push(head.data.as_deref().unwrap_or_default()) {
+        for line in watcher
+            .cast
+            .push(head.data.as_deref().unwrap_or_default().as_bytes())
+        {
             if let Ok(Line::Size { width, height }) = line {
                 watcher.size = size(width, height);
             }
@@ -232,13 +235,16 @@ impl<'a> Watcher<'a> {
     fn take(&mut self, piece: &GetTranscriptResponse) -> Result<(), CliError> {
         self.offset = piece.next_offset.unwrap_or(self.offset);
         let mut shown = String::new();
-        for line in self.cast.push(piece.data.as_deref().unwrap_or_default()) {
+        for line in self
+            .cast
+            .push(piece.data.as_deref().unwrap_or_default().as_bytes())
+        {
             match line? {
                 Line::Output { data, .. } => shown.push_str(&data),
                 Line::Size { width, height } => {
                     self.size = size(width, height);
                 }
-                Line::Other => {}
+                Line::Event { .. } => {}
             }
         }
         if !shown.is_empty() {

@@ -14,6 +14,7 @@ mod message_delivery;
 mod node;
 mod operator;
 mod pagination;
+mod public_key;
 mod router;
 mod session;
 mod tag;
@@ -37,6 +38,7 @@ pub(crate) fn router() -> Router {
     let router = message_delivery::routes(router);
     let router = node::routes(router);
     let router = operator::routes(router);
+    let router = public_key::routes(router);
     let router = session::routes(router);
     let router = tag::routes(router);
     transcript::routes(router)

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use moorline_protocol::types::{InstanceId, SessionId};
 
 use crate::{
-    auth::{KmsKeys, MasterKey},
+    auth::{EndpointSigningKey, KmsKeys, MasterKey},
     server::{Bodies, Metrics},
     store::Store,
 };
@@ -95,6 +95,8 @@ pub(crate) struct App {
     /// Region that clients sign for; any is accepted, this one is told to nodes.
     pub(crate) region: String,
     pub(crate) routing: Arc<dyn Routing>,
+    /// What the endpoint signs its audit log and received transcripts with.
+    pub(crate) signing_key: Arc<EndpointSigningKey>,
     pub(crate) store: Store,
     /// Directory that holds recorded transcripts.
     pub(crate) transcripts: crate::store::TranscriptFiles,

@@ -7,6 +7,7 @@ mod keys;
 mod kms_keys;
 mod principal;
 mod role_credentials;
+mod signing_key;
 
 pub(crate) use authenticate::*;
 pub(crate) use authorize::*;
@@ -16,3 +17,4 @@ pub(crate) use kms_keys::*;
 pub(crate) use principal::*;
 #[cfg(test)]
 pub(crate) use role_credentials::ROLE_CREDENTIALS_LIFETIME_MILLIS;
+pub(crate) use signing_key::*;

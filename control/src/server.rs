@@ -102,6 +102,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let keys = state_dir.master_key()?;
     let kms_path = settings.kms_key_file.clone();
     let kms = kms_key_file::open(&kms_path.unwrap_or_else(|| state_dir.kms_key_path()))?;
+    let signing_key = Arc::new(state_dir.signing_key()?);
     let authority = state_dir.authority()?;
     let certificate = ServerCertificate::issue(authority, settings.names.clone(), &clock)?;
     let store = Store::open(state_dir.path())
@@ -127,8 +128,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         metrics: Metrics::default(),
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
+        transcripts: state_dir.transcripts(Arc::clone(&signing_key))?,
+        signing_key,
         store: store.clone(),
-        transcripts: state_dir.transcripts()?,
     });
     gateway.attach(&app);
     let service = Arc::new(Service::new(Arc::clone(&app), gateway, address));

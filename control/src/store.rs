@@ -11,6 +11,7 @@ mod operator;
 mod session;
 mod tag;
 mod transcript;
+mod transcript_key;
 
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
@@ -26,7 +27,8 @@ pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeRep
 pub(crate) use operator::OperatorRow;
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
-pub(crate) use transcript::{Appended, TranscriptFiles, TranscriptQuery};
+pub(crate) use transcript::{Appended, Chunk, Sender, TranscriptFiles, TranscriptQuery, TranscriptState};
+pub(crate) use transcript_key::TranscriptKeyRow;
 
 use std::{
     fs::OpenOptions,
@@ -54,7 +56,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -67,6 +69,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         9,
         "rate_control",
         include_str!("../migrations/0009_rate_control.sql"),
+    ),
+    (
+        10,
+        "transcript key",
+        include_str!("../migrations/0010_transcript_key.sql"),
     ),
 ];
 

@@ -16,7 +16,7 @@ use moorline_ssm::Operation;
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
-    auth::{KmsKeys, MasterKey, Principal, Purpose},
+    auth::{EndpointSigningKey, KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
     store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
 };
@@ -106,6 +106,7 @@ impl TestApp {
         let now = Arc::new(AtomicU64::new(start));
         let step = Arc::new(AtomicI64::new(0));
         let (steady, wall_base, wall_step) = (Arc::clone(&now), Arc::clone(&now), Arc::clone(&step));
+        let signing_key = signing_key();
         let app = App {
             bodies: Bodies::default(),
             clock: Clock::from_fns(
@@ -118,7 +119,8 @@ impl TestApp {
             region: "us-east-1".to_owned(),
             routing: channels,
             store,
-            transcripts: transcripts(dir.path().join("transcripts")),
+            transcripts: transcripts(dir.path().join("transcripts"), &signing_key),
+            signing_key,
         };
         Self {
             app: Arc::new(app),
@@ -154,8 +156,12 @@ impl TestApp {
             metrics: Metrics::default(),
             region: app.region.clone(),
             routing: Arc::clone(&app.routing),
+            signing_key: Arc::clone(&app.signing_key),
             store: app.store.clone(),
-            transcripts: TranscriptFiles::without_room(self.dir.path().join("transcripts")),
+            transcripts: TranscriptFiles::without_room(
+                self.dir.path().join("transcripts"),
+                Arc::clone(&app.signing_key),
+            ),
         });
     }
 
@@ -306,6 +312,12 @@ fn kms_keys() -> KmsKeys {
     KmsKeys::read(file).expect("a key of zeroes is a key")
 }
 
-fn transcripts(dir: PathBuf) -> TranscriptFiles {
-    TranscriptFiles::new(dir)
+/// Another one each time.
+fn signing_key() -> Arc<EndpointSigningKey> {
+    let file = EndpointSigningKey::new_file();
+    Arc::new(EndpointSigningKey::read(&file).expect("a new file holds a key"))
+}
+
+fn transcripts(dir: PathBuf, signer: &Arc<EndpointSigningKey>) -> TranscriptFiles {
+    TranscriptFiles::new(dir, Arc::clone(signer))
 }

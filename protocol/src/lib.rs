@@ -5,8 +5,11 @@
 
 pub mod channel;
 pub mod document;
+mod hex;
 pub mod message;
 pub mod mux;
+pub mod public_keys;
 pub mod sigv4;
 pub mod time;
+pub mod transcript;
 pub mod types;

@@ -145,7 +145,11 @@ impl Aws {
     }
 }
 
-fn python_program(name: &str) -> Result<PathBuf> {
+/// A program of the Python environment that `cargo xtask test` makes, or one in `PATH`.
+///
+/// # Errors
+/// It is in neither.
+pub fn python_program(name: &str) -> Result<PathBuf> {
     let directories: Vec<PathBuf> = match std::env::var_os(VENV) {
         Some(venv) => vec![Path::new(&venv).join("bin")],
         None => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),

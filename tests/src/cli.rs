@@ -21,6 +21,14 @@ impl Cli {
         }
     }
 
+    /// Somebody who has no endpoint, as an auditor with a file.
+    pub fn without_endpoint() -> Self {
+        let terminal = ("TERM".to_owned(), "xterm-256color".to_owned());
+        Self {
+            environment: BTreeMap::from([terminal]),
+        }
+    }
+
     /// The same operator, who reaches the endpoint at `url`, as through a cable.
     #[must_use]
     pub fn through(mut self, url: &str) -> Self {

@@ -16,8 +16,10 @@ use moorline_protocol::{
         StartSessionContent, TerminalSize,
     },
     mux::{Mux, MuxEvent, Side},
+    public_keys::Keys,
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
+    transcript::{Header, Receiver, RecordingId, Verdict, Verifier, Weaver},
 };
 use serde_json::Value;
 
@@ -25,13 +27,14 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("channel", channel),
     ("document", document),
     ("frame", frame),
     ("mux", mux),
     ("payload", payload),
     ("sigv4", sigv4),
+    ("transcript", transcript),
 ];
 
 /// `AgentMessage`: what decodes, encodes, and decodes to the same.
@@ -186,6 +189,43 @@ pub fn mux(data: &[u8]) {
             assert!(!mux.has_output());
         }
     }
+}
+
+/// A file that says it is a transcript: verified, received and exported, in two ways to cut it.
+pub fn transcript(data: &[u8]) {
+    let verify = |size: usize| {
+        let mut verifier = Verifier::new(Keys::default());
+        data.chunks(size).for_each(|piece| verifier.push(piece));
+        verifier.finish()
+    };
+    let outcome = verify(data.len().max(1));
+    assert_eq!(outcome, verify(7));
+    assert!(
+        !matches!(outcome.verdict, Verdict::Intact(_)),
+        "no key is known, so nothing is signed"
+    );
+    assert_eq!(
+        outcome.header.is_some(),
+        !matches!(outcome.verdict, Verdict::Unreadable(_))
+    );
+    if let Some(header) = outcome.header {
+        assert_eq!(Header::parse(header.to_line().as_bytes()), Ok(header));
+    }
+    let id = RecordingId::parse("alice-1").expect("a session's id");
+    let mut receiver = Receiver::new(id, "mi-0123456789abcdef0".to_owned(), Vec::new());
+    let refused = data.chunks(7).any(|piece| {
+        let taken = receiver.push(piece, |_| unreachable!("no key is known"));
+        taken.is_err()
+    });
+    assert!(
+        refused || !data.contains(&b'\n'),
+        "a header that names an unknown key"
+    );
+    let mut exported = Vec::new();
+    let mut weaver = Weaver::new([String::from_utf8_lossy(data).into_owned()]);
+    data.chunks(7).for_each(|piece| weaver.push(piece, &mut exported));
+    weaver.finish(&mut exported);
+    assert!(exported.starts_with(data), "an export keeps what was recorded");
 }
 
 #[cfg(test)]

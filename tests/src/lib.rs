@@ -27,7 +27,7 @@ mod terminal;
 mod wait;
 
 pub use api::Api;
-pub use aws::Aws;
+pub use aws::{Aws, python_program};
 pub use cable::Cable;
 pub use captured::{CapturedRequest, CapturedRun};
 pub use cli::Cli;

@@ -21,7 +21,10 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use uuid::Uuid;
 
-use super::status::{Channel, StatusWriter};
+use super::{
+    status::{Channel, StatusWriter},
+    transcript_key,
+};
 use crate::{
     command::CommandService,
     identity::note,
@@ -63,6 +66,7 @@ pub(super) async fn keep_connected(
             return;
         };
         let Some(role) = current else { continue };
+        transcript_key::register(&context, &role.credentials).await;
         let ended = match connect(&context, &role.credentials, &process_id).await {
             Ok(socket) => {
                 tracing::info!("control channel connected");

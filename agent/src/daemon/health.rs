@@ -7,6 +7,7 @@ use moorline_transport::CallError;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage, unistd::gethostname};
 use tokio::time::sleep;
 
+use super::transcript_key;
 use crate::runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32};
 
 /// Between pings; the stock agent's default.
@@ -31,6 +32,9 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
             .await
         {
             Ok(_) => {
+                if let Some(role) = &current {
+                    transcript_key::register(&context, &role.credentials).await;
+                }
                 backoff.reset();
                 INTERVAL
             }

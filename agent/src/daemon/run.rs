@@ -1,6 +1,10 @@
 //! `run`: one daemon per registration, until a signal ends it. Workers are left alone when it ends.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -59,6 +63,7 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
         credentials,
         credentials_rejected: Arc::clone(&credentials_rejected),
         platform: Platform::detect(),
+        seals: AtomicBool::new(false),
     });
     let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
     let commands = CommandService::start(Arc::clone(&context), outgoing.clone());

@@ -13,7 +13,7 @@ use moorline_transport::{ApiClient, HttpClient, Service};
 use nix::fcntl::Flock;
 
 use super::{
-    NodeKey,
+    NodeKey, TranscriptKey,
     fingerprint::fingerprint,
     registration::{Home, REGISTRATION_FORMAT, RegistrationFile, registration_path},
 };
@@ -95,6 +95,7 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         public_key: key.public_key,
     };
     set_journal_aside(&registrar.state_dir)?;
+    TranscriptKey::make(&registrar.state_dir).context("failed to make the key that seals transcripts")?;
     file.store(&registrar.state_dir)
         .with_context(|| format!("the endpoint registered {instance_id}, deregister it there"))?;
     Ok(instance_id)

@@ -1,6 +1,9 @@
 //! What the daemon knows about its node, shared by its capabilities.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use moorline_protocol::{sigv4::Credentials, types::InstanceId};
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,8 @@ pub(crate) struct NodeContext {
     /// Told when the endpoint did not take these credentials: they are renewed at once.
     pub(crate) credentials_rejected: Arc<Notify>,
     pub(crate) platform: Platform,
+    /// Whether the endpoint knows the key that seals transcripts: what it does not know it would refuse.
+    pub(crate) seals: AtomicBool,
 }
 
 impl NodeContext {

@@ -35,7 +35,7 @@ pub(super) enum Order {
 
 impl Order {
     /// What the user is told.
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Closed | Self::ClosedByEndpoint => None,
             Self::Failed(reason) | Self::Shutdown(reason) => Some(reason),

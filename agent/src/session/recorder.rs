@@ -1,17 +1,21 @@
-//! The recorder: what the terminal showed, as asciicast version 2, with the time at which each piece was read.
+//! The recorder: what the terminal showed, as asciicast version 2, with the time at which each piece was read, and sealed
+//! record by record (docs/transcript-format.md).
 //!
 //! Output is bytes and asciicast is text: a character that is not complete yet is held back to the next event, and
 //! bytes that are no UTF-8 become U+FFFD, so the concatenated events are exactly the lossy text of the output.
 
 use std::{io::Write, time::Duration};
 
-use serde_json::json;
+use moorline_protocol::transcript::{
+    Code, Header, Origin, RecordingId, RecordingKind, Sealer, Time, event_line,
+};
+use serde_json::{Map, Value, json};
 
-/// The recording can be this many times as long as what it records, plus [`EVENT_OVERHEAD_BYTES`] an event: a
-/// control character takes the six bytes of `\u0001`.
-pub(super) const LARGEST_EXPANSION: usize = 6;
-/// `[86400.000000,"o",""]`, a newline, and a held-back character.
-pub(super) const EVENT_OVERHEAD_BYTES: usize = 64;
+use crate::identity::TranscriptKey;
+
+/// A record is closed after this much activity at the latest, and at this length.
+const RECORD_TIME: Duration = Duration::from_secs(1);
+const RECORD_BYTES: u64 = 256 * 1024;
 
 /// Terminal size in columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,43 +30,70 @@ impl Default for Size {
     }
 }
 
+/// What the first line says of the session.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) id: RecordingId,
+    pub(super) node: String,
+    pub(super) kind: RecordingKind,
+    pub(super) document: String,
+    pub(super) operator: String,
+    pub(super) reason: Option<String>,
+    /// `None`: nobody's, as of a port session.
+    pub(super) user: Option<String>,
+    pub(super) parameters: Map<String, Value>,
+    /// What runs.
+    pub(super) command: String,
+    pub(super) unix_secs: u64,
+}
+
 /// Writes one recording into `written`, from where it is taken.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    header: Option<Header>,
+    /// Until it is written.
+    about: Option<About>,
+    seal: Option<Seal>,
     size: Size,
     /// Begin of a character whose end has not been read; at most 3 bytes.
     tail: Vec<u8>,
+    /// Bytes of output that there was no room for, since the last event.
+    gap: u64,
     pub(super) written: Vec<u8>,
 }
 
+/// What closes records.
 #[derive(Debug)]
-struct Header {
-    title: String,
-    command: String,
-    unix_secs: u64,
+struct Seal {
+    sealer: Sealer,
+    key: TranscriptKey,
+    /// When the open record began.
+    begun: Option<Duration>,
 }
 
 impl Recorder {
     /// The header is written with the first event, so that it has the size the client asked for in the meantime.
-    pub(super) fn new(title: String, command: String, unix_secs: u64) -> Self {
+    /// Without a key nothing is sealed, and the recording says nothing of the session.
+    pub(super) fn new(about: About, key: Option<TranscriptKey>) -> Self {
         Self {
-            header: Some(Header {
-                title,
-                command,
-                unix_secs,
+            seal: key.map(|key| Seal {
+                sealer: Sealer::new(about.id.clone()),
+                key,
+                begun: None,
             }),
+            about: Some(about),
             size: Size::default(),
             tail: Vec::new(),
+            gap: 0,
             written: Vec::new(),
         }
     }
 
     /// Records output that was read `at` this time after the begin.
     pub(super) fn output(&mut self, at: Duration, bytes: &[u8]) {
+        self.close_gap(at);
         if self.tail.is_empty() {
             let complete = complete_length(bytes);
-            self.event(at, bytes.get(..complete).unwrap_or(bytes));
+            self.shown(at, bytes.get(..complete).unwrap_or(bytes));
             self.tail
                 .extend_from_slice(bytes.get(complete..).unwrap_or_default());
         } else {
@@ -70,8 +101,13 @@ impl Recorder {
             joined.extend_from_slice(bytes);
             let complete = complete_length(&joined);
             self.tail = joined.split_off(complete);
-            self.event(at, &joined);
+            self.shown(at, &joined);
         }
+    }
+
+    /// There is no room for so much output; the next event is preceded by one that says so.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.gap = self.gap.saturating_add(bytes as u64);
     }
 
     /// Records a new terminal size.
@@ -80,24 +116,77 @@ impl Recorder {
             return;
         }
         self.size = size;
-        if self.header.is_none() {
-            let line = format!("[{},\"r\",\"{}x{}\"]\n", Seconds(at), size.cols, size.rows);
-            self.written.extend_from_slice(line.as_bytes());
+        if self.about.is_none() {
+            self.event(at, Code::Resize, &format!("{}x{}", size.cols, size.rows));
         }
     }
 
-    /// Nothing follows: what was held back is no character.
-    pub(super) fn finish(&mut self, at: Duration) {
-        let tail = std::mem::take(&mut self.tail);
-        self.event(at, &tail);
-        self.begin();
+    /// Records something that a terminal does not show.
+    pub(super) fn note(&mut self, at: Duration, event: &Value) {
+        self.close_gap(at);
+        self.begin(at);
+        self.event(at, Code::Ours, &event.to_string());
     }
 
-    fn event(&mut self, at: Duration, bytes: &[u8]) {
+    /// Nothing follows: what was held back is no character. The last record is closed.
+    pub(super) fn finish(
+        &mut self,
+        at: Duration,
+        exit_code: Option<i32>,
+        reason: Option<&str>,
+        unix_millis: u64,
+    ) {
+        self.close_gap(at);
+        let tail = std::mem::take(&mut self.tail);
+        self.shown(at, &tail);
+        self.begin(at);
+        if let Some(exit_code) = exit_code {
+            self.event(at, Code::Exit, &exit_code.to_string());
+        }
+        if let Some(reason) = reason {
+            self.note(at, &json!({"event": "end", "reason": reason}));
+        }
+        self.close_record(at, unix_millis);
+    }
+
+    /// When the open record must be closed.
+    pub(super) fn seal_due(&self) -> Option<Duration> {
+        let begun = self.seal.as_ref()?.begun?;
+        Some(begun + RECORD_TIME)
+    }
+
+    /// Closes the open record if it is time.
+    pub(super) fn seal_if_due(&mut self, at: Duration, unix_millis: u64) {
+        let is_long = |seal: &Seal| seal.sealer.open_bytes() >= RECORD_BYTES;
+        if self.seal_due().is_some_and(|due| due <= at) || self.seal.as_ref().is_some_and(is_long) {
+            self.close_record(at, unix_millis);
+        }
+    }
+
+    fn close_record(&mut self, at: Duration, unix_millis: u64) {
+        let Some(seal) = &mut self.seal else { return };
+        let key = &seal.key;
+        if let Some(line) = seal.sealer.seal(time(at), unix_millis, |text| key.sign(text)) {
+            self.written.extend_from_slice(line.as_bytes());
+        }
+        seal.begun = None;
+    }
+
+    fn close_gap(&mut self, at: Duration) {
+        let bytes = std::mem::take(&mut self.gap);
+        if bytes > 0 {
+            let gap = json!({"event": "gap", "bytes": bytes, "reason": "the endpoint was away and there was no room"});
+            self.note(at, &gap);
+        }
+    }
+
+    /// The bulk of every recording, hence without the detour over a text.
+    fn shown(&mut self, at: Duration, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        self.begin();
+        self.begin(at);
+        let from = self.written.len();
         // Writing into a Vec cannot fail.
         write!(self.written, "[{},\"o\",\"", Seconds(at)).unwrap_or_default();
         for chunk in bytes.utf8_chunks() {
@@ -107,23 +196,72 @@ impl Recorder {
             }
         }
         self.written.extend_from_slice(b"\"]\n");
+        self.chain(at, from);
     }
 
-    fn begin(&mut self) {
-        let Some(header) = self.header.take() else {
+    fn event(&mut self, at: Duration, code: Code, text: &str) {
+        let from = self.written.len();
+        let line = event_line(time(at), code, text);
+        self.written.extend_from_slice(line.as_bytes());
+        self.chain(at, from);
+    }
+
+    fn begin(&mut self, at: Duration) {
+        let Some(about) = self.about.take() else {
             return;
         };
-        let line = json!({
-            "version": 2,
-            "width": self.size.cols,
-            "height": self.size.rows,
-            "timestamp": header.unix_secs,
-            "command": header.command,
-            "title": header.title,
-        });
-        self.written.extend_from_slice(line.to_string().as_bytes());
-        self.written.push(b'\n');
+        let from = self.written.len();
+        let line = header(about, self.size, self.seal.as_ref().map(|seal| &seal.key));
+        self.written.extend_from_slice(line.as_bytes());
+        self.chain(at, from);
     }
+
+    /// What was written from there on is in the open record.
+    fn chain(&mut self, at: Duration, from: usize) {
+        if let Some(seal) = &mut self.seal {
+            seal.sealer.push(self.written.get(from..).unwrap_or_default());
+            seal.begun.get_or_insert(at);
+        }
+    }
+}
+
+fn header(about: About, size: Size, key: Option<&TranscriptKey>) -> String {
+    let (width, height) = (u32::from(size.cols), u32::from(size.rows));
+    let Some(key) = key else {
+        let plain = json!({
+            "version": 2,
+            "width": width,
+            "height": height,
+            "timestamp": about.unix_secs,
+            "command": about.command,
+            "title": about.id.as_str(),
+        });
+        return format!("{plain}\n");
+    };
+    Header {
+        width,
+        height,
+        timestamp: Some(about.unix_secs),
+        title: Some(about.id.as_str().to_owned()),
+        command: Some(about.command),
+        origin: Origin {
+            id: about.id,
+            node: about.node,
+            node_key: key.public().id(),
+            kind: about.kind,
+            document: Some(about.document),
+            operator: Some(about.operator),
+            reason: about.reason,
+            user: about.user,
+            parameters: Some(about.parameters).filter(|parameters| !parameters.is_empty()),
+            encryption: None,
+        },
+    }
+    .to_line()
+}
+
+fn time(at: Duration) -> Time {
+    Time::from_micros(u64::try_from(at.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Seconds with microseconds, without going through a float.

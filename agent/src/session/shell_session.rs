@@ -258,12 +258,6 @@ impl ShellSession {
         if self.output_ended || !self.ending.reads_output() {
             return 0;
         }
-        let transcript = self
-            .parts
-            .transcript
-            .as_ref()
-            .filter(|transcript| !transcript.is_over());
-        let recording = transcript.map_or(READ_BYTES, Transcript::room);
         // After an order nobody sees the output any more, but programs must be able to write their last words.
         let window = match self.attachment.order() {
             // the channel is writable as long as it does not know that there will be a handshake
@@ -272,9 +266,8 @@ impl ShellSession {
             Some(_) => READ_BYTES,
         };
         let (limit, growth) = self.parts.io.read_limit();
-        let room = recording.min(window).min(READ_BYTES).saturating_sub(growth);
-        let frees_itself = self.attachment.unacknowledged() > 0 || recording < LEAST_READ_BYTES;
-        if room < LEAST_READ_BYTES && frees_itself {
+        let room = window.min(READ_BYTES).saturating_sub(growth);
+        if room < LEAST_READ_BYTES && self.attachment.unacknowledged() > 0 {
             return 0;
         }
         room.min(limit)
@@ -353,9 +346,9 @@ impl ShellSession {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
                 self.log_out();
-                let at = self.attachment.elapsed();
+                let reason = self.attachment.order().and_then(Order::reason);
                 if let Some(transcript) = &mut self.parts.transcript {
-                    transcript.finish(at);
+                    transcript.finish(self.exit_code, reason);
                 }
             }
             Action::Announce => {

@@ -1,6 +1,10 @@
 //! One session as the daemon sees it: a worker process from its start to its reported end.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moorline_protocol::{
@@ -119,6 +123,7 @@ impl Supervision {
             state_dir: state_dir.clone(),
             credentials: self.context.credentials.borrow().clone().map(Into::into),
             learned: Learned::of(&self.context.registration),
+            seals: self.context.seals.load(Ordering::Relaxed),
             settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
         };

@@ -21,6 +21,8 @@ pub(super) struct SessionTask {
     pub(super) learned: Learned,
     /// What the node's owner says about sessions.
     pub(super) settings: SessionConfig,
+    /// Whether the endpoint knows the key that seals transcripts.
+    pub(super) seals: bool,
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
 }

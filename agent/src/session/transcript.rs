@@ -1,21 +1,28 @@
 //! The transcript on its way to the endpoint, while the session runs: chunks of the recording, strictly in order by
 //! offset, each kept until the endpoint says that it has it (docs/deviations.md).
 //!
-//! What has not been taken is held in memory up to a bound; at the bound the terminal is not read any more, so that
-//! nothing is shown that is not recorded.
+//! What has not been taken is in memory, a little of it, and in a file when the endpoint is away or slower than the
+//! session. Where neither has room the recording has a gap, and says so: the session never waits for it.
 
+pub(super) mod leftover;
 mod shipment;
+mod spool;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, path::Path, pin::Pin, sync::Arc};
 
+use moorline_protocol::types::SessionId;
 use moorline_transport::{HttpClient, HttpError, Response, Service};
+use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep_until};
 
 pub(super) use self::shipment::TranscriptError;
-use self::shipment::{Chunk, Shipment, Verdict};
+use self::{
+    shipment::{Chunk, MAX_CHUNK_BYTES, Shipment, Verdict},
+    spool::Spool,
+};
 use super::{
-    recorder::{EVENT_OVERHEAD_BYTES, LARGEST_EXPANSION, Recorder, Size},
-    role_credentials::CredentialSupply,
+    recorder::{Recorder, Size},
+    role_credentials::{CredentialSupply, unix_millis},
 };
 use crate::{
     identity::{Registration, RoleCredentialsError},
@@ -23,11 +30,15 @@ use crate::{
 };
 
 /// This much is sent at once.
-const FULL_CHUNK_BYTES: usize = 256 * 1024;
+const FULL_CHUNK_BYTES: usize = 64 * 1024;
 /// Less than that waits this long for more: each request costs the endpoint a write.
 const GATHER: Duration = Duration::from_millis(100);
-/// And this long after the last request.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// And this long after the last request. A power cut takes no more than that with it.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// What waits in memory beyond this goes to the disk: the endpoint is slower than the session.
+const SPOOLED_BYTES: usize = 512 * 1024;
+/// Where the disk takes nothing, output beyond this is not recorded.
+const MOST_HELD_BYTES: usize = 1536 * 1024;
 /// Pauses after a failure: the first is below this, later ones double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -96,53 +107,85 @@ pub(super) struct Transcript {
     place: Arc<TranscriptPlace>,
     recorder: Recorder,
     shipment: Shipment,
+    spool: Spool,
     sending: Option<Sending>,
     /// When the next request goes out.
     send_at: Option<Instant>,
     sent_at: Option<Instant>,
+    /// When what is in memory goes to the disk: the endpoint is away.
+    spool_at: Option<Instant>,
+    /// The last request was not taken.
+    is_away: bool,
     backoff: Backoff,
+    begun: Instant,
     finished: bool,
 }
 
 impl Transcript {
-    pub(super) fn new(place: Arc<TranscriptPlace>, recorder: Recorder) -> Self {
+    /// `begun`: what the times of the recording count from.
+    pub(super) fn new(
+        place: Arc<TranscriptPlace>,
+        recorder: Recorder,
+        (state_dir, session): (&Path, SessionId),
+        begun: Instant,
+    ) -> Self {
         Self {
+            spool: Spool::new(state_dir, session, place.path.clone()),
             place,
             recorder,
             shipment: Shipment::new(),
             sending: None,
             send_at: None,
             sent_at: None,
+            spool_at: None,
+            is_away: false,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            begun,
             finished: false,
         }
     }
 
-    /// Output that can be recorded now without going over the bound, in bytes.
-    pub(super) fn room(&self) -> usize {
-        let room = self.shipment.room(&self.recorder.written);
-        room.saturating_sub(EVENT_OVERHEAD_BYTES) / LARGEST_EXPANSION
+    pub(super) fn output(&mut self, bytes: &[u8]) {
+        if self.is_over() {
+            return;
+        }
+        if self.recorder.written.len() > SPOOLED_BYTES {
+            self.spool();
+        }
+        let held = self.recorder.written.len() + self.shipment.unconfirmed().len();
+        if held > MOST_HELD_BYTES {
+            return self.recorder.skip(bytes.len());
+        }
+        let at = self.begun.elapsed();
+        self.recorder.output(at, bytes);
+        self.recorder.seal_if_due(at, unix_millis());
+        self.schedule();
     }
 
-    pub(super) fn output(&mut self, at: Duration, bytes: &[u8]) {
+    pub(super) fn resize(&mut self, size: Size) {
         if !self.is_over() {
-            self.recorder.output(at, bytes);
+            self.recorder.resize(self.begun.elapsed(), size);
             self.schedule();
         }
     }
 
-    pub(super) fn resize(&mut self, at: Duration, size: Size) {
+    /// Records what a terminal does not show.
+    pub(super) fn note(&mut self, event: &Value) {
         if !self.is_over() {
-            self.recorder.resize(at, size);
+            self.recorder.note(self.begun.elapsed(), event);
             self.schedule();
         }
     }
 
     /// Nothing will follow; the rest is sent at once.
-    pub(super) fn finish(&mut self, at: Duration) {
-        if !self.is_over() {
-            self.recorder.finish(at);
+    pub(super) fn finish(&mut self, exit_code: Option<i32>, reason: Option<&str>) {
+        if !self.is_over() && !self.finished {
+            let at = self.begun.elapsed();
+            self.recorder.finish(at, exit_code, reason, unix_millis());
             self.finished = true;
+            if self.is_away {
+                self.spool();
+            }
             self.schedule();
         }
     }
@@ -156,33 +199,45 @@ impl Transcript {
         self.shipment.failure()
     }
 
-    /// Sends what is due. Returns when the endpoint took or refused something; nothing is lost when the future is
-    /// dropped.
+    /// Does what is due: sends, seals, keeps. Returns when the endpoint took or refused something; nothing is lost when
+    /// the future is dropped.
     pub(super) async fn progress(&mut self) {
         loop {
-            if let Some(sending) = &mut self.sending {
-                let answer = sending.await;
-                self.sending = None;
-                self.answered(answer);
-                return;
+            let seal_at = self.recorder.seal_due().map(|due| self.begun + due);
+            let (send_at, spool_at) = (self.send_at, self.spool_at);
+            tokio::select! {
+                biased;
+                answer = answer(&mut self.sending) => {
+                    self.sending = None;
+                    self.answered(answer);
+                    return;
+                }
+                () = until(seal_at) => {
+                    self.recorder.seal_if_due(self.begun.elapsed(), unix_millis());
+                    self.schedule();
+                }
+                () = until(spool_at) => self.spool(),
+                () = until(send_at), if self.sending.is_none() => self.begin(),
             }
-            let Some(send_at) = self.send_at else {
-                return std::future::pending().await;
-            };
-            sleep_until(send_at).await;
-            self.begin();
         }
     }
 
-    /// Decides when the next request goes out, if none is under way.
+    /// Decides when the next request goes out, if none is under way, and when what waits must be safe.
     fn schedule(&mut self) {
+        let now = Instant::now();
+        let waiting = self.recorder.written.len();
+        if self.is_away && waiting > 0 {
+            self.spool_at.get_or_insert(now + GATHER);
+        }
         // What is repeated has its time already.
         if self.sending.is_some() || (self.shipment.repeats() && self.send_at.is_some()) {
             return;
         }
-        let now = Instant::now();
-        let waiting = self.recorder.written.len();
-        if self.finished || self.shipment.repeats() || waiting >= FULL_CHUNK_BYTES {
+        let is_behind = self
+            .spool
+            .end()
+            .is_some_and(|end| end > self.shipment.next_offset());
+        if self.finished || self.shipment.repeats() || is_behind || waiting >= FULL_CHUNK_BYTES {
             self.send_at = Some(now);
         } else if waiting > 0 && self.send_at.is_none() {
             let after_last = self.sent_at.map_or(now, |sent_at| sent_at + INTERVAL);
@@ -191,13 +246,54 @@ impl Transcript {
     }
 
     fn begin(&mut self) {
-        let chunk = self
-            .shipment
-            .next_chunk(&mut self.recorder.written, self.finished);
-        let place = Arc::clone(&self.place);
         self.send_at = None;
+        if !self.shipment.repeats() {
+            let bytes = match self.take_next() {
+                Ok(bytes) => bytes,
+                Err(error) => return self.shipment.give_up(TranscriptError::Spool(error.to_string())),
+            };
+            self.shipment.load(bytes);
+        }
+        let next = self.shipment.next_offset();
+        let is_drained = self.spool.end().is_none_or(|end| end <= next);
+        let is_last = self.finished && is_drained && self.recorder.written.is_empty();
+        let chunk = self.shipment.next_chunk(is_last);
+        let place = Arc::clone(&self.place);
         self.sent_at = Some(Instant::now());
         self.sending = Some(Box::pin(async move { place.send(chunk).await }));
+    }
+
+    /// First what is on the disk, then what is in memory: that is the order of the recording.
+    fn take_next(&mut self) -> std::io::Result<Vec<u8>> {
+        let next = self.shipment.next_offset();
+        if self.spool.end().is_some_and(|end| end > next) {
+            return self.spool.read(next, MAX_CHUNK_BYTES);
+        }
+        let written = &mut self.recorder.written;
+        let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
+        Ok(std::mem::replace(written, rest))
+    }
+
+    /// Puts on the disk what is only in memory, if the disk takes it.
+    fn spool(&mut self) {
+        self.spool_at = None;
+        let confirmed = self.shipment.confirmed();
+        let from = self.spool.end().unwrap_or(confirmed).max(confirmed);
+        let sent = self.shipment.unconfirmed();
+        let kept = usize::try_from(from - confirmed).unwrap_or(usize::MAX);
+        let sent = sent.get(kept..).unwrap_or_default();
+        if sent.is_empty() && self.recorder.written.is_empty() {
+            return;
+        }
+        match self.spool.append(from, &[sent, &self.recorder.written]) {
+            Ok(()) => self.recorder.written = Vec::new(),
+            Err(error) => {
+                tracing::debug!(%error, "the transcript is kept in memory");
+                if self.is_away {
+                    self.spool_at = Some(Instant::now() + LONGEST_PAUSE);
+                }
+            }
+        }
     }
 
     fn answered(&mut self, answer: Result<Response, SendError>) {
@@ -206,16 +302,57 @@ impl Transcript {
             Err(error) => Verdict::Later(format!("{:#}", anyhow::Error::from(error))),
         };
         match verdict {
-            Verdict::GoOn if self.is_over() => {}
             Verdict::GoOn => {
-                self.backoff.reset();
-                self.schedule();
+                if self.is_away {
+                    tracing::info!("the transcript is taken again");
+                }
+                self.is_away = false;
+                if self
+                    .spool
+                    .end()
+                    .is_some_and(|end| end <= self.shipment.confirmed())
+                {
+                    self.spool.clear();
+                }
+                if !self.is_over() {
+                    self.backoff.reset();
+                    self.schedule();
+                }
             }
             Verdict::Later(reason) => {
                 let pause = self.backoff.next(random_u32()).max(SHORTEST_PAUSE);
                 tracing::info!("the transcript was not taken, next attempt in {pause:.1?}: {reason}");
+                self.is_away = true;
                 self.send_at = Some(Instant::now() + pause);
+                self.spool();
             }
         }
+    }
+}
+
+impl Drop for Transcript {
+    /// What the endpoint does not have goes to the daemon.
+    fn drop(&mut self) {
+        if self.is_over() {
+            return self.spool.clear();
+        }
+        self.spool();
+        if self.finished && self.recorder.written.is_empty() {
+            self.spool.mark_whole();
+        }
+    }
+}
+
+async fn answer(sending: &mut Option<Sending>) -> Result<Response, SendError> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }

@@ -10,11 +10,14 @@ use std::{
 use moorline_protocol::{
     channel::{DataChannel, HandshakeOffer, NEWEST_MUX_VERSION, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
+    message::StartSessionContent,
+    transcript::{HeaderError, RecordingId, RecordingKind},
     types::{InvalidId, SessionId},
 };
 use moorline_transport::Service;
 use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
 
 use super::{
     attachment::Attachment,
@@ -33,7 +36,7 @@ use super::{
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
     pty::PtyError,
-    recorder::Recorder,
+    recorder::{About, Recorder},
     role_credentials::{CredentialSupply, unix_millis},
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
@@ -43,7 +46,7 @@ use super::{
 };
 use crate::{
     config::{ConfigError, ForwardConfig},
-    identity::{Registration, RegistrationError},
+    identity::{Registration, RegistrationError, TranscriptKey},
     runtime::{AGENT_VERSION, RoleCredentials, user_database},
 };
 
@@ -81,6 +84,8 @@ enum StartError {
     Pty(#[from] PtyError),
     #[error("failed to make pipes for the program's output")]
     Pipes(#[source] io::Error),
+    #[error("the session's id cannot name a recording")]
+    RecordingId(#[source] HeaderError),
     #[error(transparent)]
     Settings(#[from] ConfigError),
     #[error(transparent)]
@@ -174,7 +179,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         return Ok(Started::Port(Box::new(parts)));
     };
     let condition = look_around(&registration, &task.state_dir).await;
-    let transcript_path = transcript_path(content.moorline_transcript_path, &registration)?;
+    let transcript_path = transcript_path(content.moorline_transcript_path.clone(), &registration)?;
     let request = UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
@@ -215,10 +220,17 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         "session started"
     );
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
+    let about = about(
+        &content,
+        &plan,
+        (&session_id, &registration),
+        (Some(user_name), shown),
+    )?;
     let transcript = transcript_path.map(|path| {
         let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
-        let recorder = Recorder::new(session_id.to_string(), shown, unix_millis() / 1000);
-        Transcript::new(Arc::new(place), recorder)
+        let recorder = Recorder::new(about, sealing_key(task.seals, &task.state_dir));
+        let session = (task.state_dir.as_path(), session_id.clone());
+        Transcript::new(Arc::new(place), recorder, session, Instant::now())
     });
     let is_moorline = registration.is_moorline;
     let key_service = Arc::new(KeyService {
@@ -358,6 +370,46 @@ fn lock(registration: &Registration, session_id: &SessionId) -> Result<Option<Se
         Err(error) => {
             tracing::warn!(%error, "the session cannot be kept from being served twice");
             Ok(None)
+        }
+    }
+}
+
+/// What the recording says of the session.
+fn about(
+    content: &StartSessionContent,
+    plan: &SessionPlan,
+    (session_id, registration): (&SessionId, &Registration),
+    (user, command): (Option<String>, String),
+) -> Result<About, StartError> {
+    Ok(About {
+        id: RecordingId::parse(session_id.as_str()).map_err(StartError::RecordingId)?,
+        node: registration.instance_id.to_string(),
+        kind: match plan.session_type {
+            SessionType::StandardStream => RecordingKind::StandardStream,
+            SessionType::InteractiveCommands => RecordingKind::InteractiveCommands,
+            SessionType::NonInteractiveCommands => RecordingKind::NonInteractiveCommands,
+            SessionType::Port => RecordingKind::Port,
+        },
+        document: content.document_name.clone(),
+        operator: content.session_owner.clone(),
+        reason: content.moorline_reason.clone(),
+        user,
+        parameters: content.parameters.clone(),
+        command,
+        unix_secs: unix_millis() / 1000,
+    })
+}
+
+/// A key that cannot be read costs the seals and not the session.
+fn sealing_key(seals: bool, state_dir: &Path) -> Option<TranscriptKey> {
+    if !seals {
+        return None;
+    }
+    match TranscriptKey::load(state_dir) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::warn!(%error, "the transcript is not sealed");
+            None
         }
     }
 }

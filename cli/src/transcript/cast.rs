@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use moorline_protocol::transcript::{Header, MAX_LINE_BYTES};
 use serde_json::Value;
 
 use crate::error::CliError;
-
-/// One line holds one write of a session; a longer one is no transcript of ours.
-const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,35 +17,40 @@ pub(crate) enum Line {
         at: Duration,
         data: String,
     },
-    /// Input and markers: not shown.
-    Other,
+    /// Anything else, by its code. Who does not know the code skips it.
+    Event { at: Duration, code: char, data: String },
 }
 
 /// Puts lines together.
 #[derive(Debug, Default)]
 pub(crate) struct Cast {
-    partial: String,
+    partial: Vec<u8>,
     lines: u64,
+    header: Option<Header>,
 }
 
 impl Cast {
     /// The lines that this piece completes.
-    pub(crate) fn push(&mut self, piece: &str) -> Vec<Result<Line, CliError>> {
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Result<Line, CliError>> {
         let mut lines = Vec::new();
-        let mut rest = piece;
-        while let Some((head, after)) = rest.split_once('\n') {
-            self.partial.push_str(head);
-            rest = after;
-            let line = std::mem::take(&mut self.partial);
-            if !line.trim().is_empty() {
-                self.lines += 1;
-                lines.push(self.parse(&line));
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            if self.partial.len() + part.len() > MAX_LINE_BYTES {
+                self.partial.clear();
+                lines.push(Err(self.broken()));
+                return lines;
             }
-        }
-        self.partial.push_str(rest);
-        if self.partial.len() > MAX_LINE_BYTES {
-            self.partial.clear();
-            lines.push(Err(self.broken()));
+            self.partial.extend_from_slice(part);
+            if !part.ends_with(b"\n") {
+                continue;
+            }
+            let line = std::mem::take(&mut self.partial);
+            if !line.trim_ascii().is_empty() {
+                self.lines += 1;
+                lines.push(match self.lines {
+                    1 => self.first(&line),
+                    _ => self.event(&line),
+                });
+            }
         }
         lines
     }
@@ -57,32 +60,35 @@ impl Cast {
         self.partial.clear();
     }
 
-    fn parse(&self, line: &str) -> Result<Line, CliError> {
-        let value: Value = serde_json::from_str(line).map_err(|_| self.broken())?;
-        if self.lines == 1 {
-            let number = |name| value.get(name).and_then(Value::as_u64);
-            return match (number("version"), number("width"), number("height")) {
-                (Some(2), Some(width), Some(height)) => Ok(Line::Size { width, height }),
-                _ => Err(self.broken()),
-            };
+    /// The header, where it is one of ours. Recordings of other programs have none.
+    pub(crate) fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    fn first(&mut self, line: &[u8]) -> Result<Line, CliError> {
+        let value: Value = serde_json::from_slice(line).map_err(|_| self.broken())?;
+        self.header = Header::parse(line).ok();
+        let number = |name| value.get(name).and_then(Value::as_u64);
+        match (number("version"), number("width"), number("height")) {
+            (Some(2), Some(width), Some(height)) => Ok(Line::Size { width, height }),
+            _ => Err(self.broken()),
         }
-        let member = |index: usize| value.get(index).ok_or_else(|| self.broken());
-        let at = member(0)?.as_f64().unwrap_or(-1.0);
+    }
+
+    /// One line behind the first.
+    pub(crate) fn event(&self, line: &[u8]) -> Result<Line, CliError> {
+        let (at, code, data): (f64, char, String) =
+            serde_json::from_slice(line).map_err(|_| self.broken())?;
         let at = Duration::try_from_secs_f64(at).map_err(|_| self.broken())?;
-        let kind = member(1)?.as_str().ok_or_else(|| self.broken())?;
-        let data = member(2)?.as_str().ok_or_else(|| self.broken())?;
-        match kind {
-            "o" => Ok(Line::Output {
-                at,
-                data: data.to_owned(),
-            }),
-            "r" => {
+        match code {
+            'o' => Ok(Line::Output { at, data }),
+            'r' => {
                 let size = data.split_once('x');
                 let size = size.and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
                 let (width, height) = size.ok_or_else(|| self.broken())?;
                 Ok(Line::Size { width, height })
             }
-            _ => Ok(Line::Other),
+            _ => Ok(Line::Event { at, code, data }),
         }
     }
 
@@ -99,16 +105,16 @@ mod tests {
     use super::*;
 
     const CAST: &str = "{\"version\":2,\"width\":80,\"height\":24}\n[0.5,\"o\",\"h\u{e9}\\r\\n\"]\n\
-                        [0.75,\"r\",\"100x50\"]\n[1.0,\"o\",\"x\"]\n";
+                        [0.75,\"r\",\"100x50\"]\n[1.0,\"q\",\"x\"]\n";
 
     #[test]
     fn lines_are_found_however_the_pieces_are_cut() {
-        for size in 1..CAST.chars().count() {
-            let chars: Vec<char> = CAST.chars().collect();
+        for size in 1..CAST.len() {
             let mut cast = Cast::default();
-            let lines: Vec<Line> = chars
+            let lines: Vec<Line> = CAST
+                .as_bytes()
                 .chunks(size)
-                .flat_map(|piece| cast.push(&piece.iter().collect::<String>()))
+                .flat_map(|piece| cast.push(piece))
                 .map(Result::unwrap)
                 .collect();
             assert_eq!(lines.len(), 4, "by {size}");
@@ -120,6 +126,12 @@ mod tests {
             };
             assert_eq!(lines[1], output);
             assert_eq!(lines[2], size(100, 50));
+            let unknown = Line::Event {
+                at: Duration::from_secs(1),
+                code: 'q',
+                data: "x".to_owned(),
+            };
+            assert_eq!(lines[3], unknown);
         }
     }
 
@@ -133,8 +145,16 @@ mod tests {
             "{\"version\":2,\"width\":1,\"height\":1}\n[1e300,\"o\",\"x\"]\n",
             "{\"version\":2,\"width\":1,\"height\":1}\n[1,\"o\"]\n",
         ] {
-            let lines = Cast::default().push(bad);
+            let lines = Cast::default().push(bad.as_bytes());
             assert!(lines.into_iter().any(|line| line.is_err()), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_line_without_end_is_an_error_and_not_kept() {
+        let mut cast = Cast::default();
+        let piece = vec![b' '; 1024 * 1024];
+        let broken = (0..10).any(|_| cast.push(&piece).iter().any(Result::is_err));
+        assert!(broken && cast.partial.len() <= MAX_LINE_BYTES);
     }
 }

@@ -57,7 +57,7 @@ fn node(id: Option<&String>) -> Resource {
 }
 
 /// The id in a request, which may be well-formed for AWS and still name no node of ours (`i-…`).
-pub(super) fn instance_id(id: Option<&str>) -> ApiResult<InstanceId> {
+pub(in crate::api) fn instance_id(id: Option<&str>) -> ApiResult<InstanceId> {
     let id = id.unwrap_or_default();
     id.parse().map_err(|_| no_such_node(id))
 }

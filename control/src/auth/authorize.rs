@@ -54,7 +54,9 @@ pub(crate) struct Denied {
 pub(crate) fn authorize(principal: &Principal, action: &str, resource: &Resource) -> Result<(), Denied> {
     let allowed = match principal {
         Principal::Administrator { .. } => {
-            !belongs_to_node_key(action) && !matches!(resource, Resource::SessionKey { .. })
+            !belongs_to_node_key(action)
+                && !belongs_to_node(action)
+                && !matches!(resource, Resource::SessionKey { .. })
         }
         Principal::Anonymous => action == "ssm:RegisterManagedInstance",
         Principal::Node(id) => node_may(id, action, resource),
@@ -78,6 +80,11 @@ fn belongs_to_node_key(action: &str) -> bool {
     )
 }
 
+/// What a node says of itself, and nobody else can say in its name.
+fn belongs_to_node(action: &str) -> bool {
+    action == "moorline:RegisterTranscriptKey"
+}
+
 /// Role credentials: a node acts on itself, reads documents, and serves the sessions that were started on it.
 fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
     match (action, resource) {
@@ -93,7 +100,8 @@ fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
             // The caller looks up whose session it is and asks about that node.
             | "ssmmessages:CreateDataChannel"
             | "ssmmessages:OpenDataChannel"
-            | "moorline:PutTranscript",
+            | "moorline:PutTranscript"
+            | "moorline:RegisterTranscriptKey",
             Resource::Node(node),
         ) => node == id.as_str(),
         // It asks as well whether the session is the caller's.

@@ -15,7 +15,7 @@ use crate::{
     app::App,
     auth::{ChannelGrant, Principal, Resource, authenticate, authorize},
     server::MOST_BODY_BYTES,
-    store::{Appended, SessionRow},
+    store::{Appended, Chunk, Sender, SessionRow, TranscriptState},
 };
 
 /// A request for a channel is a few dozen bytes.
@@ -23,7 +23,7 @@ const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The largest chunk of a transcript (docs/deviations.md).
 const MAX_CHUNK_BYTES: usize = MOST_BODY_BYTES;
 /// How long after the end of its session a recording may still arrive: its node may have been away.
-const LATE_MILLIS: u64 = 60 * 60 * 1000;
+pub(super) const LATE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 pub(super) async fn answer(
     app: &Arc<App>,
@@ -94,21 +94,26 @@ async fn store_chunk(
     chunk: Bytes,
 ) -> Result<Answer, Refusal> {
     let session = &row.session_id;
-    let (offset, complete) = chunk_position(parts.uri.query().unwrap_or_default())?;
+    let chunk = chunk_of(parts.uri.query().unwrap_or_default(), chunk)?;
+    let is_last = chunk.is_last;
     let now = app.clock.unix_millis();
     let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
-    let is_closed = row.ended_at.is_some_and(late) || app.store.transcript_is_complete(session).await?;
-    if offset == 0 && !is_closed {
+    let is_closed = row.ended_at.is_some_and(late) || app.store.transcript_is_closed(session).await?;
+    if chunk.offset == 0 && !is_closed {
         app.store.transcript_started(session, node, now).await?;
     }
+    let sender = Sender {
+        node: node.to_string(),
+        keys: app.store.transcript_keys(node).await?,
+    };
     match app
         .transcripts
-        .append(session, offset, chunk, (complete, is_closed))
+        .append(session, sender, chunk, (is_closed, now))
         .await?
     {
-        Appended::Stored(length) => {
-            if complete {
-                app.store.transcript_completed(session, now).await?;
+        Appended::Stored(length, state) => {
+            if is_last {
+                app.store.transcript_closed(session, state, now).await?;
             }
             app.transcripts.has_changed();
             Ok(answer::length(StatusCode::OK, length))
@@ -124,6 +129,18 @@ async fn store_chunk(
                 "the transcript of session {session} is closed with {length} bytes; nothing is added to it"
             ),
         )),
+        Appended::Broken(reason) => {
+            tracing::error!(%session, %node, reason, "a transcript is not as its node sealed it; it was closed");
+            let broken = "moorline_transcripts_broken_total";
+            app.metrics.counter(broken, &[]).increment();
+            app.store
+                .transcript_closed(session, TranscriptState::Cut, now)
+                .await?;
+            app.transcripts.has_changed();
+            Err(Refusal::bad_request(format!(
+                "the transcript of session {session} is refused and was closed: {reason}"
+            )))
+        }
         Appended::NoRoom => {
             tracing::warn!(%session, "the disk is nearly full; a chunk of a transcript was refused");
             let refused = "moorline_transcript_chunks_without_room_total";
@@ -137,17 +154,23 @@ async fn store_chunk(
     }
 }
 
-/// `offset=N[&complete=true]`.
-fn chunk_position(query: &str) -> Result<(u64, bool), Refusal> {
+/// `offset=N[&complete=true][&durable=true]`.
+fn chunk_of(query: &str, bytes: Bytes) -> Result<Chunk, Refusal> {
     let mut offset = None;
-    let mut complete = false;
+    let (mut is_last, mut is_durable) = (false, false);
     for pair in query.split('&') {
         match pair.split_once('=') {
             Some(("offset", value)) => offset = value.parse().ok(),
-            Some(("complete", value)) => complete = value == "true",
+            Some(("complete", value)) => is_last = value == "true",
+            Some(("durable", value)) => is_durable = value == "true",
             _ => {}
         }
     }
     let offset = offset.ok_or_else(|| Refusal::bad_request("offset is missing or not a number"))?;
-    Ok((offset, complete))
+    Ok(Chunk {
+        offset,
+        bytes,
+        is_last,
+        is_durable,
+    })
 }

@@ -12,10 +12,11 @@ use super::{
     clock_watch::{Age, ClockStep, ClockWatch},
     command_delivery,
     relay::Ending,
+    rest::LATE_MILLIS,
 };
 use crate::{
     app::{App, Routing as _},
-    store::{SessionRow, SessionStatus, StoreError},
+    store::{Sender, SessionRow, SessionStatus, StoreError},
 };
 
 /// Transcripts are synced, and commands looked after, this often.
@@ -43,7 +44,10 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
             return;
         };
         count += 1;
-        report("sync transcripts", app.transcripts.sync().await);
+        report(
+            "sync transcripts",
+            app.transcripts.sync(app.clock.unix_millis()).await,
+        );
         let watch = watch.get_or_insert_with(|| ClockWatch::new(&app.clock));
         if let Some(step) = watch.look(&app.clock) {
             let settled = settle(&app, &gateway, step).await;
@@ -57,6 +61,10 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         report("look after commands", command_delivery::sweep(&app).await);
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after sessions", look_after_sessions(&app, &gateway).await);
+            report(
+                "close transcripts that were left open",
+                close_transcripts(&app).await,
+            );
             if undisturbed_since.elapsed() >= UNDISTURBED {
                 report("delete old sessions", forget_sessions(&app).await);
             }
@@ -71,6 +79,21 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
             "failed to {doing}; it is tried again"
         );
     }
+}
+
+/// Recordings whose node did not come back in time to say that they are whole.
+pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    let cutoff = now.saturating_sub(LATE_MILLIS);
+    for (session, node) in app.store.transcripts_left_open(cutoff).await? {
+        let sender = Sender {
+            node: node.to_string(),
+            keys: app.store.transcript_keys(&node).await?,
+        };
+        let state = app.transcripts.give_up(&session, sender, now).await?;
+        app.store.transcript_closed(&session, state, now).await?;
+    }
+    Ok(())
 }
 
 /// A bounded part at a time. The recording goes first: a row without one can be deleted later, a file without a row

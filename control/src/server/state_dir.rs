@@ -5,13 +5,14 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rcgen::KeyPair;
 
 use super::certificate::{Authority, CertificateError};
 use crate::{
-    auth::{MasterKey, random},
+    auth::{EndpointSigningKey, MasterKey, random},
     store::TranscriptFiles,
 };
 
@@ -48,6 +49,10 @@ pub(super) enum StateDirError {
         MasterKey::LENGTH
     )]
     NoMasterKey { path: PathBuf },
+    #[error(
+        "{path} does not hold a signing key; restore it from a backup, or nobody can tell the audit log's later part from a forgery"
+    )]
+    NoSigningKey { path: PathBuf },
 }
 
 /// The directory, locked for as long as this value lives.
@@ -101,6 +106,20 @@ impl StateDir {
         Ok(MasterKey::from_bytes(&bytes))
     }
 
+    /// What the endpoint signs its audit log and received transcripts with.
+    pub(super) fn signing_key(&self) -> Result<EndpointSigningKey, StateDirError> {
+        let path = self.path.join("signing.key");
+        let bytes = match read(&path)? {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = EndpointSigningKey::new_file();
+                replace(&path, SECRET, &bytes)?;
+                bytes
+            }
+        };
+        EndpointSigningKey::read(&bytes).ok_or(StateDirError::NoSigningKey { path })
+    }
+
     /// The certificate authority; the first start makes its key and certificate.
     pub(super) fn authority(&self) -> Result<Authority, StateDirError> {
         let (key_path, certificate_path) = (self.path.join("ca.key"), self.path.join("ca.pem"));
@@ -141,14 +160,17 @@ impl StateDir {
         self.path.join("ca.pem")
     }
 
-    pub(super) fn transcripts(&self) -> Result<TranscriptFiles, StateDirError> {
+    pub(super) fn transcripts(
+        &self,
+        signer: Arc<EndpointSigningKey>,
+    ) -> Result<TranscriptFiles, StateDirError> {
         let path = self.path.join("transcripts");
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)
             .map_err(failed("make", &path))?;
-        Ok(TranscriptFiles::new(path))
+        Ok(TranscriptFiles::new(path, signer))
     }
 }
 
@@ -212,14 +234,16 @@ mod tests {
         let first = StateDir::open(&path).unwrap();
         let tag = first.master_key().unwrap().mac(Purpose::NextToken, b"x");
         first.authority().unwrap();
+        let signing_key = first.signing_key().unwrap().id();
         let pem = fs::read(first.authority_certificate_path()).unwrap();
         assert_eq!(mode(&path), 0o700);
-        for name in ["master.key", "ca.key", "control.lock"] {
+        for name in ["master.key", "signing.key", "ca.key", "control.lock"] {
             assert_eq!(mode(&path.join(name)), 0o600, "{name}");
         }
         drop(first);
         let second = StateDir::open(&path).unwrap();
         assert_eq!(second.master_key().unwrap().mac(Purpose::NextToken, b"x"), tag);
+        assert_eq!(second.signing_key().unwrap().id(), signing_key);
         second.authority().unwrap();
         assert_eq!(fs::read(second.authority_certificate_path()).unwrap(), pem);
     }
@@ -261,13 +285,18 @@ mod tests {
     }
 
     #[test]
-    fn a_master_key_of_another_length_is_refused_not_replaced() {
+    fn a_key_file_that_holds_something_else_is_refused_not_replaced() {
         let temporary = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(temporary.path()).unwrap();
         fs::write(temporary.path().join("master.key"), b"short").unwrap();
         assert!(matches!(
             state_dir.master_key(),
             Err(StateDirError::NoMasterKey { .. })
+        ));
+        fs::write(temporary.path().join("signing.key"), b"short").unwrap();
+        assert!(matches!(
+            state_dir.signing_key(),
+            Err(StateDirError::NoSigningKey { .. })
         ));
     }
 }

@@ -1,42 +1,89 @@
 //! Recorded transcripts: one asciicast file per session, and a row that says whether it is complete.
 
+mod chain;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, BufRead as _, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::{
+    transcript::{Ending, RecordingId, Refusal},
+    types::{InstanceId, SessionId},
+};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use tokio::sync::{Notify, futures::Notified};
 
+use self::chain::Chain;
+pub(crate) use self::chain::Sender;
 use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
+use crate::auth::EndpointSigningKey;
 
 /// The largest recording that is kept, in bytes.
 pub(crate) const MAX_TRANSCRIPT_BYTES: u64 = 1024 * 1024 * 1024;
 /// What recordings leave free on their file system, which the database shares: so much, or a twentieth of a small one.
 const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
 const RESERVED_PART: u64 = 20;
+/// Chains that are held in memory; more recordings than that at once are read again from the disk.
+const MAX_CHAINS: usize = 4096;
 /// Appends are serialised by session, over this many locks.
 const LOCKS: usize = 64;
 
+/// A piece of a recording, and where it belongs.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    /// Nothing follows.
+    pub(crate) is_last: bool,
+    /// It is answered when it is on the disk for good.
+    pub(crate) is_durable: bool,
+}
+
 /// What became of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Appended {
     /// It is stored; this many bytes are now.
-    Stored(u64),
+    Stored(u64, TranscriptState),
     /// It does not begin where the recording ends.
     WrongOffset(u64),
     /// The recording would pass [`MAX_TRANSCRIPT_BYTES`].
     TooLong(u64),
     /// It would add to a recording that is closed.
     Closed(u64),
+    /// Its chain is broken, and why. What was good is kept, and the recording is closed.
+    Broken(String),
     /// The file system is nearly full.
     NoRoom,
+}
+
+/// How far a recording is vouched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TranscriptState {
+    /// More may come.
+    Open,
+    /// Of an agent that does not seal.
+    Plain,
+    /// It is whole, and signed so.
+    Complete,
+    /// Its end did not come, or what came last was not as it should be; signed so.
+    Cut,
+}
+
+impl TranscriptState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Plain => "plain",
+            Self::Complete => "complete",
+            Self::Cut => "cut",
+        }
+    }
 }
 
 /// Of a file system, in bytes.
@@ -69,6 +116,9 @@ pub(crate) struct TranscriptFiles {
     locks: Arc<[Mutex<()>; LOCKS]>,
     /// Recordings written since the last [`Self::sync`].
     unsynced: Arc<Mutex<BTreeSet<SessionId>>>,
+    signer: Arc<EndpointSigningKey>,
+    /// Of recordings that something was added to lately.
+    chains: Arc<Mutex<BTreeMap<SessionId, Chain>>>,
     /// A function, so that tests can fill the disk.
     space: fn(&File) -> io::Result<Space>,
     /// For those who wait for more of a recording. They are few, so one for all.
@@ -77,9 +127,11 @@ pub(crate) struct TranscriptFiles {
 
 impl TranscriptFiles {
     /// The directory is made with the first recording.
-    pub(crate) fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf, signer: Arc<EndpointSigningKey>) -> Self {
         Self {
             dir,
+            signer,
+            chains: Arc::default(),
             locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
             unsynced: Arc::default(),
             space: Space::around,
@@ -89,7 +141,7 @@ impl TranscriptFiles {
 
     /// On a disk that is nearly full.
     #[cfg(test)]
-    pub(crate) fn without_room(dir: PathBuf) -> Self {
+    pub(crate) fn without_room(dir: PathBuf, signer: Arc<EndpointSigningKey>) -> Self {
         Self {
             space: |_| {
                 Ok(Space {
@@ -97,7 +149,7 @@ impl TranscriptFiles {
                     total: u64::MAX,
                 })
             },
-            ..Self::new(dir)
+            ..Self::new(dir, signer)
         }
     }
 
@@ -116,16 +168,16 @@ impl TranscriptFiles {
     pub(crate) async fn append(
         &self,
         session: &SessionId,
-        offset: u64,
-        chunk: Bytes,
-        (complete, is_closed): (bool, bool),
+        sender: Sender,
+        chunk: Chunk,
+        (is_closed, now): (bool, u64),
     ) -> Result<Appended, StoreError> {
         let files = self.clone();
         let session = session.clone();
         blocking(move || {
             let path = files.path(&session);
             files
-                .append_now(&session, &path, offset, &chunk, (complete, is_closed))
+                .append_now(&session, &sender, &chunk, (is_closed, now))
                 .map_err(file_error("append to the transcript", &path))
         })
         .await
@@ -134,48 +186,182 @@ impl TranscriptFiles {
     fn append_now(
         &self,
         session: &SessionId,
-        path: &Path,
-        offset: u64,
-        chunk: &[u8],
-        (complete, is_closed): (bool, bool),
+        sender: &Sender,
+        chunk: &Chunk,
+        (is_closed, now): (bool, u64),
     ) -> io::Result<Appended> {
+        let path = self.path(session);
         let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
         if is_closed && !path.try_exists()? {
             return Ok(Appended::Closed(0));
         }
-        let file = self.open_for_append(path)?;
+        let file = self.open_for_append(&path)?;
         let length = file.metadata()?.len();
-        if offset != length {
+        if chunk.offset != length {
             return Ok(Appended::WrongOffset(length));
         }
-        let added = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let added = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
         let longer = length.saturating_add(added);
         if longer > MAX_TRANSCRIPT_BYTES {
             return Ok(Appended::TooLong(length));
         }
-        if added > 0 && is_closed {
+        // what is in memory stays there only if all goes well: the files can always tell
+        let known = self.chains().remove(session);
+        let (mut chain, mut taken) = match known {
+            Some(chain) => (chain, Ok(())),
+            None => self.load(session, sender, &file)?,
+        };
+        let has_ended = is_closed || matches!(&chain, Chain::Sealed(sealed) if sealed.is_closed());
+        if added > 0 && has_ended {
             return Ok(Appended::Closed(length));
         }
         if added > 0 && !(self.space)(&file)?.has_room_for(added) {
             return Ok(Appended::NoRoom);
         }
-        if let Err(error) = file.write_all_at(chunk, length) {
-            // half a chunk would be taken for a whole one when the node asks how much is here
-            file.set_len(length)?;
-            return Err(error);
+        if let (Chain::Sealed(sealed), Ok(())) = (&mut chain, &taken) {
+            taken = sealed.push(&chunk.bytes);
         }
-        if complete {
+        if taken.is_ok() {
+            if let Err(error) = file.write_all_at(&chunk.bytes, length) {
+                // half a chunk would be taken for a whole one when the node asks how much is here
+                file.set_len(length)?;
+                return Err(error);
+            }
+            if matches!(chain, Chain::Undecided) {
+                (chain, taken) = self.load(session, sender, &file)?;
+            }
+        }
+        if let Err(refusal) = taken {
+            return self.break_off(session, (&file, &chunk.bytes), chain, (refusal, now));
+        }
+        let state = self.settle(session, &file, &mut chain, (chunk, now))?;
+        self.keep(session, chain);
+        Ok(Appended::Stored(longer, state))
+    }
+
+    /// What a chunk that was taken asks for beside.
+    fn settle(
+        &self,
+        session: &SessionId,
+        file: &File,
+        chain: &mut Chain,
+        (chunk, now): (&Chunk, u64),
+    ) -> io::Result<TranscriptState> {
+        if chunk.is_last || chunk.is_durable {
             file.sync_data()?;
             File::open(&self.dir)?.sync_all()?;
         } else {
             self.unsynced().insert(session.clone());
         }
-        Ok(Appended::Stored(longer))
+        match chain {
+            Chain::Sealed(sealed) if chunk.is_last => {
+                sealed.close(
+                    &self.signatures_path(session),
+                    &self.signer,
+                    (now, Ending::Complete),
+                )?;
+                Ok(TranscriptState::Complete)
+            }
+            Chain::Undecided | Chain::Plain if chunk.is_last => Ok(TranscriptState::Plain),
+            Chain::Undecided | Chain::Plain | Chain::Sealed(_) => Ok(TranscriptState::Open),
+        }
+    }
+
+    /// The node sent something that is not as it should be. What stands before it is kept, and is all there will be.
+    fn break_off(
+        &self,
+        session: &SessionId,
+        (file, chunk): (&File, &[u8]),
+        mut chain: Chain,
+        (refusal, now): (Refusal, u64),
+    ) -> io::Result<Appended> {
+        let length = file.metadata()?.len();
+        let good = refusal.offset.saturating_sub(length);
+        let good = chunk
+            .get(..usize::try_from(good).unwrap_or(usize::MAX))
+            .unwrap_or_default();
+        file.write_all_at(good, length)?;
+        file.set_len(refusal.offset)?;
+        file.sync_data()?;
+        if let Chain::Sealed(sealed) = &mut chain {
+            sealed.close(&self.signatures_path(session), &self.signer, (now, Ending::Cut))?;
+        }
+        self.keep(session, chain);
+        Ok(Appended::Broken(refusal.to_string()))
+    }
+
+    /// The session ended long ago, and its node did not say that the recording is whole.
+    pub(crate) async fn give_up(
+        &self,
+        session: &SessionId,
+        sender: Sender,
+        now: u64,
+    ) -> Result<TranscriptState, StoreError> {
+        let files = self.clone();
+        let session = session.clone();
+        blocking(move || {
+            let path = files.path(&session);
+            files
+                .give_up_now(&session, &sender, now)
+                .map_err(file_error("close the transcript", &path))
+        })
+        .await
+    }
+
+    fn give_up_now(&self, session: &SessionId, sender: &Sender, now: u64) -> io::Result<TranscriptState> {
+        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match OpenOptions::new().read(true).write(true).open(self.path(session)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TranscriptState::Plain),
+            Err(error) => return Err(error),
+        };
+        self.chains().remove(session);
+        let (mut chain, _) = self.load(session, sender, &file)?;
+        let Chain::Sealed(sealed) = &mut chain else {
+            return Ok(TranscriptState::Plain);
+        };
+        if let Some(whole) = sealed.whole_bytes().filter(|_| !sealed.is_closed()) {
+            file.set_len(whole)?;
+            file.sync_data()?;
+        }
+        sealed.close(&self.signatures_path(session), &self.signer, (now, Ending::Cut))?;
+        Ok(TranscriptState::Cut)
+    }
+
+    fn load(
+        &self,
+        session: &SessionId,
+        sender: &Sender,
+        file: &File,
+    ) -> io::Result<(Chain, Result<(), Refusal>)> {
+        let id = RecordingId::parse(session.as_str()).map_err(io::Error::other)?;
+        Chain::load(&id, sender, (file, &self.signatures_path(session)), &self.signer)
+    }
+
+    fn keep(&self, session: &SessionId, chain: Chain) {
+        let is_worth_it = matches!(&chain, Chain::Sealed(sealed) if sealed.is_light() && !sealed.is_closed());
+        let mut chains = self.chains();
+        if is_worth_it {
+            if chains.len() >= MAX_CHAINS {
+                // any: each is made anew from its files
+                chains.pop_first();
+            }
+            chains.insert(session.clone(), chain);
+        }
+    }
+
+    fn chains(&self) -> MutexGuard<'_, BTreeMap<SessionId, Chain>> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_for_append(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(false).mode(0o600);
+        options
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600);
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -185,9 +371,9 @@ impl TranscriptFiles {
         }
     }
 
-    /// Makes what was written last survive a power cut; called every second, so that one costs no more than that.
-    /// What cannot be synced now is tried again at the next call.
-    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+    /// Makes what was written last survive a power cut, and countersigns it; called every second, so that a power cut
+    /// costs no more than that. What cannot be synced now is tried again at the next call.
+    pub(crate) async fn sync(&self, now: u64) -> Result<(), StoreError> {
         let unsynced = std::mem::take(&mut *self.unsynced());
         if unsynced.is_empty() {
             return Ok(());
@@ -196,12 +382,48 @@ impl TranscriptFiles {
         blocking(move || {
             let mut result = sync_path(&files.dir);
             for session in unsynced {
-                if let Err(error) = sync_path(&files.path(&session)) {
+                if let Err(error) = files.sync_one(&session, now) {
                     files.unsynced().insert(session);
                     result = Err(error);
                 }
             }
             result
+        })
+        .await
+    }
+
+    fn sync_one(&self, session: &SessionId, now: u64) -> Result<(), StoreError> {
+        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        sync_path(&self.path(session))?;
+        let path = self.signatures_path(session);
+        // out of the map, so that nobody waits for the disk behind the lock of all
+        let chain = self.chains().remove(session);
+        let Some(Chain::Sealed(mut sealed)) = chain else {
+            return Ok(());
+        };
+        let signed = sealed.countersign(&path, &self.signer, now);
+        self.keep(session, Chain::Sealed(sealed));
+        signed.map_err(file_error("countersign the transcript", &path))
+    }
+
+    /// The endpoint's lines from this one on (the first is 0), at most `limit`.
+    pub(crate) async fn signatures(
+        &self,
+        session: &SessionId,
+        from: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let path = self.signatures_path(session);
+        blocking(move || {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(file_error("read the signatures on the transcript", &path)(error)),
+            };
+            let lines = io::BufReader::new(file).lines().skip(from).take(limit);
+            lines
+                .collect::<io::Result<_>>()
+                .map_err(file_error("read the signatures on the transcript", &path))
         })
         .await
     }
@@ -212,12 +434,18 @@ impl TranscriptFiles {
 
     /// Removes a recording, if there is one.
     pub(crate) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
-        let path = self.path(session);
-        blocking(move || match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(file_error("remove the transcript", &path)(error))
+        self.chains().remove(session);
+        let paths = [self.path(session), self.signatures_path(session)];
+        blocking(move || {
+            for path in &paths {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(file_error("remove the transcript", path)(error));
+                    }
+                    _ => {}
+                }
             }
-            _ => Ok(()),
+            Ok(())
         })
         .await
     }
@@ -257,6 +485,10 @@ impl TranscriptFiles {
     /// A session id is a file name: its grammar has no separators and no leading dot.
     fn path(&self, session: &SessionId) -> PathBuf {
         self.dir.join(format!("{session}.cast"))
+    }
+
+    fn signatures_path(&self, session: &SessionId) -> PathBuf {
+        self.dir.join(format!("{session}.signatures"))
     }
 
     fn lock(&self, session: &SessionId) -> &Mutex<()> {
@@ -302,7 +534,10 @@ pub(crate) struct TranscriptRow {
     pub(crate) session_id: SessionId,
     pub(crate) node: String,
     pub(crate) started_at: u64,
+    /// When it was closed.
     pub(crate) completed_at: Option<u64>,
+    /// Closed without its end.
+    pub(crate) is_cut: bool,
     /// Of the session, if it is still known.
     pub(crate) owner: Option<String>,
     pub(crate) document_name: Option<String>,
@@ -340,8 +575,36 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the node said that nothing follows.
-    pub(crate) async fn transcript_is_complete(&self, session: &SessionId) -> Result<bool, StoreError> {
+    /// Recordings of sessions that ended before `cutoff` and that nobody closed, a bounded number.
+    pub(crate) async fn transcripts_left_open(
+        &self,
+        cutoff: u64,
+    ) -> Result<Vec<(SessionId, InstanceId)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.session_id, t.instance_id FROM transcript t JOIN session s ON s.session_id = t.session_id \
+             WHERE t.completed_at IS NULL AND s.ended_at < $1 ORDER BY s.ended_at LIMIT 100",
+        )
+        .bind(column_millis(cutoff))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for transcripts that were left open"))?;
+        let ids = |row: &SqliteRow| {
+            let (session, node): (String, String) = (column(row, "session_id")?, column(row, "instance_id")?);
+            let corrupt = |column, row: &str| StoreError::Corrupt {
+                table: "transcript",
+                column,
+                row: row.to_owned(),
+            };
+            Ok((
+                session.parse().map_err(|_| corrupt("session_id", &session))?,
+                node.parse().map_err(|_| corrupt("instance_id", &session))?,
+            ))
+        };
+        rows.iter().map(ids).collect()
+    }
+
+    /// Whether nothing is added any more.
+    pub(crate) async fn transcript_is_closed(&self, session: &SessionId) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT 1 FROM transcript WHERE session_id = $1 AND completed_at IS NOT NULL")
             .bind(session.as_str())
             .fetch_optional(&self.readers)
@@ -350,10 +613,19 @@ impl Store {
         Ok(row.is_some())
     }
 
-    pub(crate) async fn transcript_completed(&self, session: &SessionId, now: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE transcript SET completed_at = $2 WHERE session_id = $1 AND completed_at IS NULL")
+    /// Nothing is added any more.
+    pub(crate) async fn transcript_closed(
+        &self,
+        session: &SessionId,
+        state: TranscriptState,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE transcript SET completed_at = $2, chain = $3 WHERE session_id = $1 AND completed_at IS NULL",
+        )
             .bind(session.as_str())
             .bind(column_millis(now))
+            .bind(state.as_str())
             .execute(&self.writer)
             .await
             .map_err(failed_to("complete a transcript"))?;
@@ -366,7 +638,7 @@ impl Store {
         query: &TranscriptQuery,
     ) -> Result<Vec<TranscriptRow>, StoreError> {
         let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT t.session_id, t.instance_id, t.started_at, t.completed_at, s.owner, s.document_name, \
+            "SELECT t.session_id, t.instance_id, t.started_at, t.completed_at, t.chain, s.owner, s.document_name, \
              s.ended_at \
              FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id WHERE 1 = 1",
         );
@@ -404,6 +676,7 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
         node: column(row, "instance_id")?,
         started_at: millis_of(column(row, "started_at")?),
         completed_at: column::<Option<i64>>(row, "completed_at")?.map(millis_of),
+        is_cut: column::<String>(row, "chain")? == TranscriptState::Cut.as_str(),
         owner: column(row, "owner")?,
         document_name: column(row, "document_name")?,
         ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),

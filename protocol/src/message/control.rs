@@ -306,6 +306,9 @@ pub struct StartSessionContent {
     pub run_as_user: String,
     #[serde(default)]
     pub session_owner: String,
+    /// Ours: what the session is for, as its operator said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_reason: Option<String>,
     /// Ours: where the recording goes. Absent: the endpoint takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_transcript_path: Option<String>,

@@ -178,9 +178,12 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
     (
         "Moorline",
         &[
+            "GetPublicKeys",
             "GetTranscript",
+            "ListCountersignatures",
             "ListOperators",
             "ListTranscripts",
+            "RegisterTranscriptKey",
             "TagOperator",
             "UntagOperator",
         ],

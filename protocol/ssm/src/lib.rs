@@ -26,6 +26,7 @@ mod known;
 pub mod message_delivery;
 pub mod node;
 pub mod operator;
+pub mod public_key;
 mod rules;
 pub mod session;
 pub mod shared;

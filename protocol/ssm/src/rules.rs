@@ -210,6 +210,11 @@ pub(crate) static COMPLIANCE_UPLOAD_TYPE: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static COUNTERSIGNATURE_INDEX: Rules = Rules {
+    list: &[Rule::MinValue(0)],
+    sensitive: false,
+};
+
 pub(crate) static DATA_KEY_SPEC: Rules = Rules {
     list: &[Rule::Enum(crate::kms::DataKeySpec::VALUES)],
     sensitive: false,

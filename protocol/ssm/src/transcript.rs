@@ -19,6 +19,16 @@ operation! {
 }
 
 operation! {
+    /// `Moorline.ListCountersignatures`.
+    ListCountersignatures: "Moorline",
+    ListCountersignaturesRequest => ListCountersignaturesResponse,
+    [
+        DoesNotExistException,
+        InternalServerError,
+    ]
+}
+
+operation! {
     /// `Moorline.ListTranscripts`.
     ListTranscripts: "Moorline",
     ListTranscriptsRequest => ListTranscriptsResponse,
@@ -109,6 +119,45 @@ impl Shape for GetTranscriptResponse {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct ListCountersignaturesRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_index: Option<i32>,
+}
+
+impl Shape for ListCountersignaturesRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "SessionId",
+            self.session_id.as_ref(),
+            &rules::SESSION_ID,
+            violations,
+        );
+        path.optional(
+            "StartIndex",
+            self.start_index.as_ref(),
+            &rules::COUNTERSIGNATURE_INDEX,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListCountersignaturesResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+impl Shape for ListCountersignaturesResponse {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListTranscriptsRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -167,6 +216,8 @@ impl Shape for Transcript {}
 structures! {
     GetTranscriptRequest,
     GetTranscriptResponse,
+    ListCountersignaturesRequest,
+    ListCountersignaturesResponse,
     ListTranscriptsRequest,
     ListTranscriptsResponse,
     Transcript,

@@ -220,7 +220,7 @@ async fn the_two_outputs_stay_apart_or_keep_their_order() -> Result<()> {
             .unwrap_or_default();
         for session in sessions {
             let id = session["SessionId"].as_str().context("a session without an id")?;
-            let text = site.cli().run(&["transcript", "text", id]).await?;
+            let text = site.cli().run(&["transcript", "text", "--no-time", id]).await?;
             if text.stdout.contains("out1\nerr1\nout2\nerr2\nout3\nerr3\n") {
                 return Ok(true);
             }

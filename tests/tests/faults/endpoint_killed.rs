@@ -134,7 +134,11 @@ async fn a_transcript_is_whole_after_the_endpoint_was_killed() -> Result<()> {
     terminal.wait().await?;
     let expected: Vec<String> = (1..=COUNTED_LINES).map(|number| number.to_string()).collect();
     wait_until("the whole transcript", async || {
-        let text = cli.run(&["transcript", "text"]).await?.success()?.stdout;
+        let text = cli
+            .run(&["transcript", "text", "--no-time"])
+            .await?
+            .success()?
+            .stdout;
         let counted: Vec<&str> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
         ensure!(
             counted == expected,

@@ -1,10 +1,26 @@
+use moorline_protocol::transcript::{Position, Receiver};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 
+fn about() -> About {
+    About {
+        id: RecordingId::parse("s-1").unwrap(),
+        node: "mi-0123456789abcdef0".to_owned(),
+        kind: RecordingKind::StandardStream,
+        document: "SSM-SessionManagerRunShell".to_owned(),
+        operator: "arn:moorline:iam:::user/alice".to_owned(),
+        reason: Some("ticket 4711".to_owned()),
+        user: Some("app".to_owned()),
+        parameters: Map::new(),
+        command: "/bin/sh".to_owned(),
+        unix_secs: 1_700_000_000,
+    }
+}
+
 fn recorder() -> Recorder {
-    Recorder::new("s-1".to_owned(), "/bin/sh".to_owned(), 1_700_000_000)
+    Recorder::new(about(), None)
 }
 
 fn lines(recorder: &Recorder) -> Vec<Value> {
@@ -45,7 +61,7 @@ fn the_header_has_the_size_that_was_set_before_the_first_output() {
 #[test]
 fn a_recording_without_output_still_has_its_header() {
     let mut recorder = recorder();
-    recorder.finish(Duration::ZERO);
+    recorder.finish(Duration::ZERO, None, None, 0);
     assert_eq!(lines(&recorder).len(), 1);
 }
 
@@ -69,7 +85,7 @@ fn a_character_that_never_ends_is_replaced_when_the_session_ends() {
     let mut recorder = recorder();
     recorder.output(Duration::ZERO, b"x\xe2\x82");
     assert_eq!(shown(&recorder), "x");
-    recorder.finish(Duration::from_secs(1));
+    recorder.finish(Duration::from_secs(1), None, None, 0);
     assert_eq!(shown(&recorder), "x\u{fffd}");
 }
 
@@ -90,7 +106,7 @@ fn an_event_never_grows_beyond_its_stated_bound() {
         recorder.output(Duration::from_secs(86_400), &bytes);
         let grown = recorder.written.len() - before;
         assert!(
-            grown <= LARGEST_EXPANSION * bytes.len() + EVENT_OVERHEAD_BYTES,
+            grown <= 6 * bytes.len() + 64,
             "{grown}"
         );
     }
@@ -120,7 +136,127 @@ proptest! {
             rest = later;
         }
         recorder.output(Duration::ZERO, rest);
-        recorder.finish(Duration::ZERO);
+        recorder.finish(Duration::ZERO, None, None, 0);
         prop_assert_eq!(shown(&recorder), String::from_utf8_lossy(&bytes));
+    }
+}
+
+/// A key, and a recorder that seals with it.
+fn sealing() -> (tempfile::TempDir, Recorder) {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TranscriptKey::make(dir.path()).unwrap();
+    (dir, Recorder::new(about(), Some(key)))
+}
+
+/// What the endpoint says to a recording.
+fn receive(dir: &tempfile::TempDir, recorder: &Recorder) -> Vec<Position> {
+    let key = TranscriptKey::load(dir.path()).unwrap().unwrap().public();
+    let mut receiver = Receiver::new(about().id, about().node, vec![key]);
+    let mut seals = Vec::new();
+    receiver.push(&recorder.written, |seal| seals.push(seal)).unwrap();
+    seals
+}
+
+#[test]
+fn a_record_is_closed_after_a_second_of_activity_and_there_is_none_at_rest() {
+    let (dir, mut recorder) = sealing();
+    assert_eq!(recorder.seal_due(), None);
+    let at = Duration::from_millis;
+    recorder.output(at(300), b"$ ");
+    recorder.output(at(900), b"l");
+    assert_eq!(recorder.seal_due(), Some(at(1300)));
+    recorder.seal_if_due(at(1299), 1);
+    assert!(receive(&dir, &recorder).is_empty());
+    recorder.seal_if_due(at(1300), 2);
+    assert_eq!(recorder.seal_due(), None);
+    recorder.seal_if_due(at(86_400_000), 3);
+    assert_eq!(receive(&dir, &recorder).len(), 1);
+    recorder.finish(at(86_400_001), Some(0), None, 4);
+    let seals = receive(&dir, &recorder);
+    assert_eq!(seals.last().unwrap().length, recorder.written.len() as u64);
+    assert!(
+        recorder.written.len() < 2_000,
+        "a day at rest: {}",
+        recorder.written.len()
+    );
+}
+
+#[test]
+fn a_record_is_closed_when_it_is_long() {
+    let (dir, mut recorder) = sealing();
+    for _ in 0..64 {
+        recorder.output(Duration::from_millis(1), &[b'x'; 32 * 1024]);
+        recorder.seal_if_due(Duration::from_millis(1), 1);
+    }
+    recorder.finish(Duration::from_millis(2), None, None, 1);
+    let seals = receive(&dir, &recorder);
+    assert!((7..=9).contains(&seals.len()), "{}", seals.len());
+}
+
+#[test]
+fn the_header_tells_who_did_what_where_and_why() {
+    let (dir, mut recorder) = sealing();
+    recorder.resize(Duration::ZERO, Size { cols: 120, rows: 40 });
+    recorder.finish(Duration::ZERO, Some(3), Some("the node is shutting down"), 1);
+    let key = TranscriptKey::load(dir.path()).unwrap().unwrap().public().id();
+    let header = &lines(&recorder)[0];
+    let expected = serde_json::json!({
+        "format": 1, "id": "s-1", "node": "mi-0123456789abcdef0", "node_key": key.to_string(),
+        "kind": "Standard_Stream", "document": "SSM-SessionManagerRunShell",
+        "operator": "arn:moorline:iam:::user/alice", "reason": "ticket 4711", "user": "app",
+    });
+    assert_eq!(header["moorline"], expected);
+    assert_eq!(
+        (header["width"].clone(), header["height"].clone()),
+        (120.into(), 40.into())
+    );
+    let events: Vec<Value> = lines(&recorder)[1..3]
+        .iter()
+        .map(|line| line[2].clone())
+        .collect();
+    assert_eq!(
+        events,
+        ["3", r#"{"event":"end","reason":"the node is shutting down"}"#]
+    );
+}
+
+#[test]
+fn what_there_was_no_room_for_is_a_sealed_gap_that_says_how_much() {
+    let (dir, mut recorder) = sealing();
+    recorder.output(Duration::ZERO, b"before");
+    recorder.skip(100);
+    recorder.skip(23);
+    recorder.output(Duration::from_secs(1), b"after");
+    recorder.skip(7);
+    recorder.finish(Duration::from_secs(2), None, None, 1);
+    assert_eq!(receive(&dir, &recorder).len(), 1);
+    let gaps: Vec<u64> = lines(&recorder)
+        .iter()
+        .filter(|line| line[1] == "e")
+        .map(|line| {
+            let event: Value = serde_json::from_str(line[2].as_str().unwrap()).unwrap();
+            assert_eq!(event["event"], "gap");
+            event["bytes"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(gaps, [123, 7]);
+    assert_eq!(shown(&recorder), "beforeafter");
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_shown_the_endpoint_takes_every_record(
+        pieces in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0_u64..1_500), 0..40)
+    ) {
+        let (dir, mut recorder) = sealing();
+        let mut at = Duration::ZERO;
+        for (piece, pause) in pieces {
+            recorder.output(at, &piece);
+            at += Duration::from_millis(pause);
+            recorder.seal_if_due(at, 1);
+        }
+        recorder.finish(at, Some(0), None, 1);
+        let seals = receive(&dir, &recorder);
+        prop_assert_eq!(seals.last().unwrap().length, recorder.written.len() as u64);
     }
 }

@@ -13,11 +13,10 @@ impl ShellSession {
 
     /// Records it, and sends it unless nobody sees it any more.
     pub(super) fn show(&mut self, payload_type: PayloadType, shown: &[u8]) {
-        let at = self.attachment.elapsed();
         self.attachment.note_progress();
         let Parts { io, transcript, .. } = &mut self.parts;
         if let Some(transcript) = transcript {
-            transcript.output(at, &io.for_recording(shown));
+            transcript.output(&io.for_recording(shown));
         }
         self.send_output(payload_type, shown);
         let at_risk = self.attachment.channel.unacknowledged();

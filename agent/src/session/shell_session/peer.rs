@@ -104,9 +104,8 @@ impl ShellSession {
             return;
         }
         self.size = size;
-        let at = self.attachment.elapsed();
         if let Some(transcript) = &mut self.parts.transcript {
-            transcript.resize(at, size);
+            transcript.resize(size);
         }
     }
 }

@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-/// What is held at most: recorded and not yet with the endpoint.
-const MAX_HELD_BYTES: usize = 2 * 1024 * 1024;
 /// The largest request.
-const MAX_CHUNK_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_CHUNK_BYTES: usize = 512 * 1024;
 /// An endpoint that refuses a transcript so often will not take it.
 const MAX_REFUSALS: u32 = 6;
 
@@ -17,6 +15,8 @@ pub(in crate::session) enum TranscriptError {
     Refused { status: u16, text: String },
     #[error("the endpoint holds {theirs} bytes of the transcript, and {ours} are right")]
     Diverged { ours: u64, theirs: u64 },
+    #[error("what was kept of the transcript on the disk cannot be read: {0}")]
+    Spool(String),
 }
 
 /// One request: these bytes belong at this offset.
@@ -74,10 +74,19 @@ impl Shipment {
         }
     }
 
-    /// Bytes that the recording may grow by.
-    pub(super) fn room(&self, written: &[u8]) -> usize {
-        let held = written.len().saturating_add(self.chunk.len());
-        MAX_HELD_BYTES.saturating_sub(held)
+    /// What was sent and is not confirmed.
+    pub(super) fn unconfirmed(&self) -> &Bytes {
+        &self.chunk
+    }
+
+    /// Up to here the endpoint has the recording.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where what was not sent yet begins.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.offset.saturating_add(self.chunk.len() as u64)
     }
 
     /// Whether bytes wait that were sent before.
@@ -96,13 +105,16 @@ impl Shipment {
         }
     }
 
-    /// The next request: what was not confirmed, else the begin of what was written since.
-    pub(super) fn next_chunk(&mut self, written: &mut Vec<u8>, finished: bool) -> Chunk {
+    /// Gives it what to send next; only when nothing waits for a repetition.
+    pub(super) fn load(&mut self, bytes: Vec<u8>) {
         if self.chunk.is_empty() {
-            let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
-            self.chunk = Bytes::from(std::mem::replace(written, rest));
+            self.chunk = Bytes::from(bytes);
         }
-        self.last_under_way = finished && written.is_empty();
+    }
+
+    /// The next request. `is_last`: nothing follows it.
+    pub(super) fn next_chunk(&mut self, is_last: bool) -> Chunk {
+        self.last_under_way = is_last;
         Chunk {
             offset: self.offset,
             bytes: self.chunk.clone(),
@@ -158,6 +170,11 @@ impl Shipment {
             return self.fail(TranscriptError::Refused { status, text });
         }
         Verdict::Later(format!("HTTP status {status}: {text}"))
+    }
+
+    /// The recording cannot go on.
+    pub(super) fn give_up(&mut self, error: TranscriptError) {
+        self.fail(error);
     }
 
     fn fail(&mut self, error: TranscriptError) -> Verdict {
@@ -224,7 +241,10 @@ mod tests {
             for _ in 0..200 {
                 let piece = pieces_left.next();
                 written.extend_from_slice(piece.map_or(&[], Vec::as_slice));
-                let chunk = shipment.next_chunk(&mut written, piece.is_none());
+                if !shipment.repeats() {
+                    shipment.load(std::mem::take(&mut written));
+                }
+                let chunk = shipment.next_chunk(piece.is_none() && written.is_empty());
                 match fates.next().unwrap_or(Fate::Answered) {
                     Fate::Answered => {
                         let (status, body) = endpoint.post(&chunk);
@@ -248,27 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_never_larger_than_agreed_and_the_bound_counts_everything_held() {
-        let mut shipment = Shipment::new();
-        let mut written = vec![b'x'; MAX_CHUNK_BYTES + 10];
-        let chunk = shipment.next_chunk(&mut written, true);
-        assert_eq!((chunk.bytes.len(), chunk.is_last), (MAX_CHUNK_BYTES, false));
-        assert_eq!(shipment.room(&written), MAX_HELD_BYTES - MAX_CHUNK_BYTES - 10);
-        shipment.answered(200, format!("{{\"Length\":{MAX_CHUNK_BYTES}}}").as_bytes());
-        let chunk = shipment.next_chunk(&mut written, true);
-        assert_eq!(
-            (chunk.offset, chunk.bytes.len(), chunk.is_last),
-            (MAX_CHUNK_BYTES as u64, 10, true)
-        );
-    }
-
-    #[test]
     fn an_endpoint_that_has_lost_or_invented_bytes_ends_the_transfer() {
         for theirs in [3_u64, 500] {
             let mut shipment = Shipment::new();
-            shipment.next_chunk(&mut b"0123456789".to_vec(), false);
+            shipment.load(b"0123456789".to_vec());
+            shipment.next_chunk(false);
             shipment.answered(200, br#"{"Length":10}"#);
-            shipment.next_chunk(&mut b"more".to_vec(), false);
+            shipment.load(b"more".to_vec());
+            shipment.next_chunk(false);
             shipment.answered(409, format!("{{\"Length\":{theirs}}}").as_bytes());
             assert!(matches!(
                 shipment.failure(),
@@ -280,7 +287,8 @@ mod tests {
     #[test]
     fn a_refusal_is_tried_again_a_few_times_and_an_outage_for_ever() {
         let mut shipment = Shipment::new();
-        shipment.next_chunk(&mut b"x".to_vec(), false);
+        shipment.load(b"x".to_vec());
+        shipment.next_chunk(false);
         for _ in 0..100 {
             assert!(matches!(shipment.answered(503, b""), Verdict::Later(_)));
         }
@@ -301,7 +309,8 @@ mod tests {
     #[test]
     fn an_endpoint_that_asks_for_the_same_again_and_again_is_no_tight_loop() {
         let mut shipment = Shipment::new();
-        shipment.next_chunk(&mut b"x".to_vec(), false);
+        shipment.load(b"x".to_vec());
+        shipment.next_chunk(false);
         assert!(matches!(
             shipment.answered(409, br#"{"Length":0}"#),
             Verdict::Later(_)

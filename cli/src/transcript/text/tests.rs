@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn shown(output: &str) -> String {
@@ -78,4 +80,19 @@ fn hostile_output_costs_no_memory() {
     assert!(text.line.len() <= MAX_LINE_CHARS && text.parameters.len() <= MAX_PARAMETER_BYTES);
     text.set_width(0);
     text.write("a\r\n");
+}
+
+proptest! {
+    #[test]
+    fn no_control_character_is_text(
+        output in prop::collection::vec(prop_oneof![any::<String>(), "[\\x1b\\[\\]PX^_;0-9?hlmK\\x00-\\x1f\\x7f-\\x9f]{0,20}"], 0..8),
+        width in 0..200_usize,
+    ) {
+        let mut text = PlainText::default();
+        text.set_width(width);
+        output.iter().for_each(|part| text.write(part));
+        text.finish();
+        let shown = text.take();
+        prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    }
 }

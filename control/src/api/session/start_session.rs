@@ -132,6 +132,7 @@ impl Prepared {
             parameters: self.parameters,
             run_as_user: self.run_as_user,
             session_owner: owner.clone(),
+            moorline_reason: reason.clone(),
             moorline_transcript_path: Some(format!("/v1/transcript/{session_id}")),
         };
         let minutes = |minutes: u32| u64::from(minutes) * MILLIS_PER_MINUTE;

@@ -44,7 +44,7 @@ pub(super) async fn list_transcripts(
             start_date: Some(EpochSeconds::from_millis(row.started_at)),
             end_date: row.ended_at.map(EpochSeconds::from_millis),
             length_bytes: Some(i64::try_from(length).unwrap_or(i64::MAX)),
-            complete: Some(row.completed_at.is_some()),
+            complete: Some(row.completed_at.is_some() && !row.is_cut),
         });
     }
     Ok(ListTranscriptsResponse {

@@ -92,7 +92,13 @@ async fn a_repeated_chunk_is_stored_once() {
         ..GetTranscriptRequest::default()
     };
     endpoint.test.refuse::<GetTranscript>(refused).await;
-    endpoint.test.app.transcripts.sync().await.unwrap();
+    endpoint
+        .test
+        .app
+        .transcripts
+        .sync(endpoint.test.now())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -171,7 +177,7 @@ async fn nothing_is_added_to_a_recording_that_is_complete() {
 }
 
 #[tokio::test]
-async fn a_recording_may_follow_its_session_for_an_hour() {
+async fn a_recording_may_follow_its_session_for_a_week() {
     let endpoint = with_session().await;
     let store = &endpoint.test.app.store;
     let status = crate::store::SessionStatus::Terminated;
@@ -180,7 +186,7 @@ async fn a_recording_may_follow_its_session_for_an_hour() {
         .end_session(&id, status, "", None, endpoint.test.now())
         .await;
     assert!(ended.unwrap());
-    endpoint.test.advance_millis(59 * 60_000);
+    endpoint.test.advance_millis(7 * 86_400_000 - 60_000);
     assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
     endpoint.test.advance_millis(2 * 60_000);
     assert_eq!(put(&endpoint, "offset=3", b"[1]\n").await.0, 410);
@@ -221,6 +227,6 @@ async fn an_ended_session_is_forgotten_with_its_recording_after_ninety_days() {
     endpoint.test.advance_millis(2 * DAY_MILLIS);
     forget_sessions(app).await.unwrap();
     assert!(!is_known().await);
-    assert!(!app.store.transcript_is_complete(&id).await.unwrap());
+    assert!(!app.store.transcript_is_closed(&id).await.unwrap());
     assert_eq!(app.transcripts.length(&id).await.unwrap(), None);
 }

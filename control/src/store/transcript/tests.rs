@@ -4,15 +4,38 @@ fn session(id: &str) -> SessionId {
     id.parse().unwrap()
 }
 
-fn files() -> (TranscriptFiles, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    (TranscriptFiles::new(dir.path().join("transcripts")), dir)
+fn signer() -> Arc<EndpointSigningKey> {
+    let file = EndpointSigningKey::new_file();
+    Arc::new(EndpointSigningKey::read(&file).unwrap())
 }
 
-async fn append(files: &TranscriptFiles, id: &str, offset: u64, chunk: &'static [u8]) -> Appended {
-    let chunk = Bytes::from_static(chunk);
+fn files() -> (TranscriptFiles, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (
+        TranscriptFiles::new(dir.path().join("transcripts"), signer()),
+        dir,
+    )
+}
+
+fn sender() -> Sender {
+    Sender {
+        node: "mi-0123456789abcdef0".to_owned(),
+        keys: Vec::new(),
+    }
+}
+
+fn chunk(offset: u64, bytes: &'static [u8]) -> Chunk {
+    Chunk {
+        offset,
+        bytes: Bytes::from_static(bytes),
+        is_last: false,
+        is_durable: false,
+    }
+}
+
+async fn append(files: &TranscriptFiles, id: &str, offset: u64, bytes: &'static [u8]) -> Appended {
     files
-        .append(&session(id), offset, chunk, (false, false))
+        .append(&session(id), sender(), chunk(offset, bytes), (false, 0))
         .await
         .unwrap()
 }
@@ -21,17 +44,20 @@ async fn append(files: &TranscriptFiles, id: &str, offset: u64, chunk: &'static 
 async fn a_recording_that_cannot_be_synced_is_tried_again_and_a_removed_one_is_done() {
     let (files, _dir) = files();
     for id in ["a", "b", "c"] {
-        assert_eq!(append(&files, id, 0, b"x").await, Appended::Stored(1));
+        assert_eq!(
+            append(&files, id, 0, b"x").await,
+            Appended::Stored(1, TranscriptState::Open)
+        );
     }
     std::fs::remove_file(files.path(&session("a"))).unwrap();
     // a loop of links stands for a file that cannot be opened
     let broken = files.path(&session("b"));
     std::fs::remove_file(&broken).unwrap();
     std::os::unix::fs::symlink(&broken, &broken).unwrap();
-    files.sync().await.unwrap_err();
+    files.sync(0).await.unwrap_err();
     assert_eq!(*files.unsynced(), BTreeSet::from([session("b")]));
     std::fs::remove_file(&broken).unwrap();
-    files.sync().await.unwrap();
+    files.sync(0).await.unwrap();
     assert!(files.unsynced().is_empty());
 }
 
@@ -57,8 +83,305 @@ fn a_recording_leaves_room_for_the_database() {
 #[tokio::test]
 async fn a_disk_that_is_nearly_full_takes_no_more_of_a_recording_but_its_end() {
     let dir = tempfile::tempdir().unwrap();
-    let files = TranscriptFiles::without_room(dir.path().to_owned());
+    let files = TranscriptFiles::without_room(dir.path().to_owned(), signer());
     assert_eq!(append(&files, "a", 0, b"x").await, Appended::NoRoom);
-    let end = files.append(&session("a"), 0, Bytes::new(), (true, false)).await;
-    assert_eq!(end.unwrap(), Appended::Stored(0));
+    let last = Chunk {
+        is_last: true,
+        ..chunk(0, b"")
+    };
+    let end = files.append(&session("a"), sender(), last, (false, 0)).await;
+    assert_eq!(end.unwrap(), Appended::Stored(0, TranscriptState::Plain));
+}
+
+mod chained {
+    use moorline_protocol::{
+        public_keys::{Keys, NodeKey},
+        transcript::{
+            Code, Header, Origin, RecordingKind, Sealer, Time, Verdict, Verifier, Weaver, event_line,
+        },
+    };
+    use proptest::prelude::*;
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+    use super::*;
+    use moorline_protocol::public_keys::PublicKey;
+
+    const NODE: &str = "mi-0123456789abcdef0";
+    const ID: &str = "admin-0123456789abcdef0";
+
+    /// A node's key: the same for the same number.
+    struct Key(Ed25519KeyPair);
+
+    impl Key {
+        fn new(seed: u8) -> Self {
+            Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+        }
+
+        fn public(&self) -> PublicKey {
+            PublicKey(self.0.public_key().as_ref().try_into().unwrap())
+        }
+
+        fn sign(&self, text: &[u8]) -> [u8; 64] {
+            self.0.sign(text).as_ref().try_into().unwrap()
+        }
+    }
+
+    /// A recording of so many records, sealed with `key`; without its last seal if `is_cut`.
+    fn recording(key: &Key, records: u64, is_cut: bool) -> Vec<u8> {
+        let id = RecordingId::parse(ID).unwrap();
+        let header = Header {
+            width: 80,
+            height: 24,
+            timestamp: Some(1),
+            title: None,
+            command: None,
+            origin: Origin {
+                id: id.clone(),
+                node: NODE.to_owned(),
+                node_key: key.public().id(),
+                kind: RecordingKind::StandardStream,
+                document: None,
+                operator: None,
+                reason: None,
+                user: None,
+                parameters: None,
+                encryption: None,
+            },
+        };
+        let mut sealer = Sealer::new(id);
+        let mut bytes = header.to_line().into_bytes();
+        sealer.push(&bytes);
+        for record in 1..=records {
+            let time = Time::from_micros(record * 1_000_000);
+            for text in ["one\r\n", "two é\r\n"] {
+                let line = event_line(time, Code::Output, text);
+                sealer.push(line.as_bytes());
+                bytes.extend_from_slice(line.as_bytes());
+            }
+            if record < records || !is_cut {
+                let seal = sealer.seal(time, record * 1000, |text| key.sign(text)).unwrap();
+                bytes.extend_from_slice(seal.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    struct Endpoint {
+        files: TranscriptFiles,
+        signer: Arc<EndpointSigningKey>,
+        dir: tempfile::TempDir,
+        keys: Vec<PublicKey>,
+    }
+
+    impl Endpoint {
+        fn new(keys: &[&Key]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let signer = signer();
+            Self {
+                files: TranscriptFiles::new(dir.path().join("transcripts"), Arc::clone(&signer)),
+                signer,
+                dir,
+                keys: keys.iter().map(|key| key.public()).collect(),
+            }
+        }
+
+        /// Another process, with what is on the disk.
+        fn restart(&mut self) {
+            self.files = TranscriptFiles::new(self.dir.path().join("transcripts"), Arc::clone(&self.signer));
+        }
+
+        fn sender(&self) -> Sender {
+            Sender {
+                node: NODE.to_owned(),
+                keys: self.keys.clone(),
+            }
+        }
+
+        fn put(&self, offset: usize, bytes: &[u8], is_last: bool) -> Appended {
+            let chunk = Chunk {
+                offset: offset as u64,
+                bytes: Bytes::copy_from_slice(bytes),
+                is_last,
+                is_durable: false,
+            };
+            self.files
+                .append_now(&session(ID), &self.sender(), &chunk, (false, 7))
+                .unwrap()
+        }
+
+        /// What an export gives, and what an auditor says to it.
+        fn exported(&self) -> (Vec<u8>, Verdict) {
+            let path = self.files.path(&session(ID));
+            let signatures = std::fs::read_to_string(self.files.signatures_path(&session(ID)));
+            let lines = signatures.unwrap_or_default();
+            let mut weaver = Weaver::new(lines.lines().map(|line| format!("{line}\n")));
+            let mut woven = Vec::new();
+            weaver.push(&std::fs::read(path).unwrap(), &mut woven);
+            weaver.finish(&mut woven);
+            let mut verifier = Verifier::new(Keys {
+                endpoint: vec![self.signer.public()],
+                nodes: self
+                    .keys
+                    .iter()
+                    .map(|key| NodeKey {
+                        node: NODE.parse().unwrap(),
+                        key: *key,
+                    })
+                    .collect(),
+            });
+            verifier.push(&woven);
+            (woven, verifier.finish().verdict)
+        }
+    }
+
+    #[test]
+    fn a_sealed_recording_is_countersigned_when_it_is_on_the_disk_and_closed_at_its_end() {
+        let key = Key::new(1);
+        let endpoint = Endpoint::new(&[&key]);
+        let bytes = recording(&key, 3, false);
+        assert!(matches!(
+            endpoint.put(0, &bytes, false),
+            Appended::Stored(_, TranscriptState::Open)
+        ));
+        assert!(
+            !endpoint.files.signatures_path(&session(ID)).exists(),
+            "not before it is synced"
+        );
+        endpoint.files.sync_one(&session(ID), 9).unwrap();
+        let (_, verdict) = endpoint.exported();
+        assert_eq!(verdict, Verdict::Altered, "it may go on");
+        let length = bytes.len() as u64;
+        assert_eq!(
+            endpoint.put(bytes.len(), b"", true),
+            Appended::Stored(length, TranscriptState::Complete)
+        );
+        let (woven, verdict) = endpoint.exported();
+        assert_eq!(verdict, Verdict::Intact(Ending::Complete));
+        let text = String::from_utf8(woven).unwrap();
+        assert_eq!(text.matches("\"countersign ").count(), 1, "{text}");
+        assert!(text.lines().last().unwrap().contains("\"close 2 3 "), "{text}");
+        assert_eq!(endpoint.put(bytes.len(), b"x", false), Appended::Closed(length));
+    }
+
+    #[test]
+    fn a_recording_whose_end_never_comes_is_closed_as_cut_and_verifies() {
+        let key = Key::new(1);
+        let mut endpoint = Endpoint::new(&[&key]);
+        let mut bytes = recording(&key, 3, true);
+        let whole = bytes.len();
+        bytes.extend_from_slice(b"[4.000000,\"o\",\"ha");
+        assert!(matches!(endpoint.put(0, &bytes, false), Appended::Stored(..)));
+        endpoint.restart();
+        let state = endpoint.files.give_up_now(&session(ID), &endpoint.sender(), 11);
+        assert_eq!(state.unwrap(), TranscriptState::Cut);
+        let (woven, verdict) = endpoint.exported();
+        assert_eq!(verdict, Verdict::Intact(Ending::Cut));
+        assert!(String::from_utf8(woven).unwrap().contains(" cut "));
+        assert_eq!(
+            std::fs::metadata(endpoint.files.path(&session(ID)))
+                .unwrap()
+                .len(),
+            whole as u64
+        );
+        let again = endpoint.files.give_up_now(&session(ID), &endpoint.sender(), 12);
+        assert_eq!(again.unwrap(), TranscriptState::Cut);
+        assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Cut), "closed once");
+    }
+
+    #[test]
+    fn what_a_node_alters_is_refused_and_what_stands_before_it_stays_and_verifies() {
+        let key = Key::new(1);
+        let good = recording(&key, 3, false);
+        let seal_of_two = good.windows(8).position(|window| window == b"\"seal 2 ").unwrap();
+        let mut flipped = good.clone();
+        flipped[seal_of_two - 60] ^= 1;
+        let forged = recording(&Key::new(2), 3, false);
+        let mut forked = good.clone();
+        forked.extend_from_slice(&good[good.len() - 400..]);
+        let table: [(&str, &[u8], &[&Key]); 4] = [
+            ("an event that was changed", &flipped, &[&key]),
+            ("a key that is not registered", &forged, &[&key]),
+            ("another's seals under this key's name", &good, &[]),
+            ("a record once more", &forked, &[&key]),
+        ];
+        for (what, bytes, keys) in table {
+            for size in [bytes.len(), 97] {
+                let mut endpoint = Endpoint::new(keys);
+                let mut at = 0;
+                let mut broken = None;
+                while at < bytes.len() && broken.is_none() {
+                    let piece = &bytes[at..bytes.len().min(at + size)];
+                    match endpoint.put(at, piece, false) {
+                        Appended::Stored(length, _) => at = usize::try_from(length).unwrap(),
+                        Appended::Broken(reason) => broken = Some(reason),
+                        other => panic!("{what}: {other:?}"),
+                    }
+                }
+                assert!(broken.is_some(), "{what}");
+                let length = std::fs::metadata(endpoint.files.path(&session(ID)))
+                    .unwrap()
+                    .len();
+                if length > 0 {
+                    let (_, verdict) = endpoint.exported();
+                    assert_eq!(verdict, Verdict::Intact(Ending::Cut), "{what}: what stood before");
+                    endpoint.restart();
+                    let length = usize::try_from(length).unwrap();
+                    assert!(
+                        matches!(endpoint.put(length, b"x", false), Appended::Closed(_)),
+                        "{what}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_without_seals_is_kept_and_nobody_vouches_for_it() {
+        let endpoint = Endpoint::new(&[]);
+        let cast = b"{\"version\":2,\"width\":80,\"height\":24}\n[0.5,\"o\",\"x\"]\n";
+        assert!(matches!(
+            endpoint.put(0, &cast[..10], false),
+            Appended::Stored(10, TranscriptState::Open)
+        ));
+        assert_eq!(
+            endpoint.put(10, &cast[10..], true),
+            Appended::Stored(cast.len() as u64, TranscriptState::Plain)
+        );
+        assert!(!endpoint.files.signatures_path(&session(ID)).exists());
+    }
+
+    proptest! {
+        // each case waits for the disk some dozens of times
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Chunks cut anywhere, syncs and deaths between them, and a signature that a power cut tore.
+        #[test]
+        fn it_verifies_whatever_is_killed_between_any_chunks(
+            cuts in prop::collection::vec((1_usize..700, any::<bool>(), any::<bool>(), any::<bool>()), 1..40)
+        ) {
+            let key = Key::new(1);
+            let mut endpoint = Endpoint::new(&[&key]);
+            let bytes = recording(&key, 6, false);
+            let mut at = 0;
+            for (size, sync, kill, tear) in cuts {
+                let piece = &bytes[at..bytes.len().min(at + size)];
+                let appended = endpoint.put(at, piece, false);
+                prop_assert!(matches!(appended, Appended::Stored(_, TranscriptState::Open)), "{appended:?}");
+                at += piece.len();
+                if sync {
+                    endpoint.files.sync_one(&session(ID), 9).unwrap();
+                }
+                if kill {
+                    endpoint.restart();
+                    if tear {
+                        let path = endpoint.files.signatures_path(&session(ID));
+                        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+                        std::io::Write::write_all(&mut file, b"[1.0000").unwrap();
+                    }
+                }
+            }
+            endpoint.put(at, &bytes[at..], true);
+            prop_assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+        }
+    }
 }

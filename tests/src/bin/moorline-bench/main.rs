@@ -8,6 +8,7 @@ mod forward;
 mod report;
 mod session;
 mod tls_relay;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ async fn main() -> Result<ExitCode> {
     let only: Vec<String> = std::env::args().skip(1).collect();
     let mut report = Report::new(only);
     footprint::binary_size(&mut report)?;
+    verify::verify(&mut report).await?;
     {
         let mut endpoint = Endpoint::start().await?;
         let mut node = Node::register(&endpoint, &[]).await?;

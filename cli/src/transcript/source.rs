@@ -1,0 +1,114 @@
+//! Where a transcript comes from: the endpoint, in pieces as they are used, or a file.
+
+use std::{
+    fs::File,
+    io::{Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest};
+
+use super::list;
+use crate::{error::CliError, operator::Operator};
+
+/// What is asked for at once, in bytes: the answer has it as JSON text, which may be several times as long.
+const PIECE_BYTES: i32 = 512 * 1024;
+/// What is read of a file at once.
+const FILE_PIECE_BYTES: u64 = 256 * 1024;
+
+/// One transcript, piece by piece.
+#[derive(Debug)]
+pub(super) enum Source<'a> {
+    Endpoint {
+        operator: &'a Operator,
+        session_id: String,
+        offset: i64,
+        is_at_end: bool,
+    },
+    File {
+        path: PathBuf,
+        file: File,
+    },
+}
+
+impl<'a> Source<'a> {
+    /// Of a session.
+    pub(super) fn of_session(operator: &'a Operator, session_id: String) -> Self {
+        Self::Endpoint {
+            operator,
+            session_id,
+            offset: 0,
+            is_at_end: false,
+        }
+    }
+
+    /// Of the newest session, or of this one.
+    pub(super) async fn of_newest(operator: &'a Operator, session: Option<String>) -> Result<Self, CliError> {
+        let session = match session {
+            Some(session) => session,
+            None => list::newest(operator).await?,
+        };
+        Ok(Self::of_session(operator, session))
+    }
+
+    /// A file.
+    pub(super) fn of_file(path: &Path) -> Result<Self, CliError> {
+        let file =
+            File::open(path).map_err(|source| CliError::io(format!("open {}", path.display()), source))?;
+        Ok(Self::File {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// The next piece; empty at the end of what there is.
+    pub(super) async fn piece(&mut self) -> Result<Vec<u8>, CliError> {
+        match self {
+            Self::Endpoint {
+                operator,
+                session_id,
+                offset,
+                is_at_end,
+            } => {
+                if *is_at_end {
+                    return Ok(Vec::new());
+                }
+                let request = GetTranscriptRequest {
+                    session_id: Some(session_id.clone()),
+                    offset: Some(*offset),
+                    max_bytes: Some(PIECE_BYTES),
+                    ..GetTranscriptRequest::default()
+                };
+                let response = operator.call::<GetTranscript>(&request).await?;
+                let data = response.data.unwrap_or_default();
+                let next = response.next_offset.unwrap_or(*offset);
+                *is_at_end = data.is_empty() || next <= *offset;
+                *offset = next.max(*offset);
+                Ok(data.into_bytes())
+            }
+            Self::File { path, file } => {
+                let mut piece = Vec::new();
+                file.take(FILE_PIECE_BYTES)
+                    .read_to_end(&mut piece)
+                    .map_err(|source| CliError::io(format!("read {}", path.display()), source))?;
+                Ok(piece)
+            }
+        }
+    }
+
+    /// Back to the begin.
+    pub(super) fn rewind(&mut self) -> Result<(), CliError> {
+        match self {
+            Self::Endpoint {
+                offset, is_at_end, ..
+            } => {
+                *offset = 0;
+                *is_at_end = false;
+                Ok(())
+            }
+            Self::File { path, file } => file
+                .rewind()
+                .map_err(|source| CliError::io(format!("read {}", path.display()), source)),
+        }
+    }
+}

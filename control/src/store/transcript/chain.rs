@@ -1,0 +1,248 @@
+//! The chain of one recording as it arrives: each seal is verified, and what is on the disk for good is countersigned
+//! (docs/transcript-format.md). The endpoint's lines stand in a file beside the recording.
+//!
+//! What is in memory can be lost at any moment: it is made anew from both files.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use moorline_protocol::public_keys::PublicKey;
+use moorline_protocol::transcript::{
+    Countersigner, Ending, EndpointLine, Header, Line, Position, Receiver, RecordingId, Refusal,
+};
+
+use crate::auth::EndpointSigningKey;
+
+/// The first line of a recording of ours is a few hundred bytes, and its document's parameters.
+const MAX_HEADER_BYTES: u64 = 8 * 1024 * 1024;
+const PIECE_BYTES: u64 = 256 * 1024;
+/// More than a line of the endpoint has.
+const LAST_LINE_BYTES: u64 = 4096;
+
+/// Who sends a recording, and the keys that may have sealed it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sender {
+    pub(crate) node: String,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// What is known of a recording's chain.
+#[derive(Debug)]
+pub(super) enum Chain {
+    /// Its first line has not come whole.
+    Undecided,
+    /// An agent that does not seal: it is kept, and nobody vouches for it.
+    Plain,
+    Sealed(Box<Sealed>),
+}
+
+/// A recording that is sealed.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    receiver: Receiver,
+    countersigner: Countersigner,
+    /// The last seal that was verified and is not countersigned.
+    fresh: Option<Position>,
+    is_closed: bool,
+}
+
+impl Chain {
+    /// Reads what is there of a recording. `cast` is the recording, `signatures` the path of the endpoint's lines.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn load(
+        id: &RecordingId,
+        sender: &Sender,
+        (cast, signatures): (&File, &Path),
+        signer: &EndpointSigningKey,
+    ) -> io::Result<(Self, Result<(), Refusal>)> {
+        let Some(first) = first_line(cast)? else {
+            return Ok((Self::Undecided, Ok(())));
+        };
+        if !is_ours(&first) {
+            return Ok((Self::Plain, Ok(())));
+        }
+        let Sender { node, keys } = sender.clone();
+        let last = last_line(signatures)?;
+        let parsed = last.as_deref().and_then(endpoint_line);
+        let header = Header::parse(&first).ok();
+        let place = parsed.as_ref().zip(header).map(|(line, header)| Position {
+            time: line.time,
+            record: line.record,
+            hash: line.hash,
+            length: line.length,
+            node_key: header.origin.node_key,
+        });
+        let receiver = match &place {
+            Some(place) => Receiver::resume(id.clone(), node, keys, place),
+            None => Receiver::new(id.clone(), node, keys),
+        };
+        let number = parsed.as_ref().map_or(0, |line| line.number);
+        let mut sealed = Sealed {
+            receiver,
+            countersigner: Countersigner::new(id.clone(), signer.id(), number, last.as_deref()),
+            fresh: None,
+            is_closed: parsed.is_some_and(|line| line.ending.is_some()),
+        };
+        let taken = match sealed.is_closed {
+            true => Ok(()),
+            false => sealed.catch_up(cast, place.map_or(0, |place| place.length))?,
+        };
+        Ok((Self::Sealed(Box::new(sealed)), taken))
+    }
+}
+
+impl Sealed {
+    fn catch_up(&mut self, mut cast: &File, from: u64) -> io::Result<Result<(), Refusal>> {
+        cast.seek(SeekFrom::Start(from))?;
+        loop {
+            let mut piece = Vec::new();
+            cast.take(PIECE_BYTES).read_to_end(&mut piece)?;
+            if piece.is_empty() {
+                return Ok(Ok(()));
+            }
+            if let Err(refusal) = self.push(&piece) {
+                return Ok(Err(refusal));
+            }
+        }
+    }
+
+    /// Takes what follows what it has.
+    ///
+    /// # Errors
+    /// The first place that is wrong; nothing behind it may be kept.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let fresh = &mut self.fresh;
+        self.receiver.push(bytes, |position| *fresh = Some(position))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Whether it is worth its place in memory: a line that grows for ever is read again from the disk instead.
+    pub(super) fn is_light(&self) -> bool {
+        self.receiver.held_bytes() <= usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)
+    }
+
+    /// Signs what was verified. Call it only when the recording is on the disk for good: the signature says so.
+    ///
+    /// # Errors
+    /// The file cannot be written; the line is written another time then.
+    pub(super) fn countersign(
+        &mut self,
+        path: &Path,
+        signer: &EndpointSigningKey,
+        now: u64,
+    ) -> io::Result<()> {
+        let Some(position) = self.fresh else {
+            return Ok(());
+        };
+        let mut next = self.countersigner.clone();
+        let line = next.countersign(&position, now, |text| signer.sign(text));
+        append_line(path, &line)?;
+        self.countersigner = next;
+        self.fresh = None;
+        Ok(())
+    }
+
+    /// Writes the last line. The recording must be on the disk for good.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn close(
+        &mut self,
+        path: &Path,
+        signer: &EndpointSigningKey,
+        (now, ending): (u64, Ending),
+    ) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        self.countersign(path, signer, now)?;
+        if let Some(end) = self.receiver.end() {
+            let line = self
+                .countersigner
+                .close(&end, now, ending, |text| signer.sign(text));
+            append_line(path, &line)?;
+        }
+        self.is_closed = true;
+        Ok(())
+    }
+
+    /// Bytes of whole lines: what a closed recording has.
+    pub(super) fn whole_bytes(&self) -> Option<u64> {
+        self.receiver.end().map(|end| end.length)
+    }
+}
+
+fn endpoint_line(line: &str) -> Option<EndpointLine> {
+    match Line::parse(line.as_bytes()) {
+        Ok(Line::Endpoint(line)) => Some(line),
+        _ => None,
+    }
+}
+
+/// The first line with its line feed; `None`: it has not come whole.
+fn first_line(mut cast: &File) -> io::Result<Option<Vec<u8>>> {
+    cast.seek(SeekFrom::Start(0))?;
+    let mut line = Vec::new();
+    let mut reader = io::BufReader::new(cast.take(MAX_HEADER_BYTES));
+    io::BufRead::read_until(&mut reader, b'\n', &mut line)?;
+    let is_whole = line.ends_with(b"\n") || line.len() as u64 == MAX_HEADER_BYTES;
+    Ok(is_whole.then_some(line))
+}
+
+/// Whether the agent says that it seals.
+fn is_ours(first: &[u8]) -> bool {
+    let header: Result<serde_json::Value, _> = serde_json::from_slice(first);
+    header.is_ok_and(|header| header.get("moorline").is_some())
+}
+
+/// The endpoint's last line, with its line feed. What a power cut left of a line behind it is removed.
+fn last_line(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(2 * LAST_LINE_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    (&file).take(2 * LAST_LINE_BYTES).read_to_end(&mut tail)?;
+    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+        file.set_len(from)?;
+        return Ok(None);
+    };
+    let whole = tail.get(..end).unwrap_or_default();
+    let begin = whole
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if end + 1 < tail.len() {
+        file.set_len(from + end as u64 + 1)?;
+    }
+    let line = tail.get(begin..=end).unwrap_or_default();
+    Ok(String::from_utf8(line.to_vec()).ok())
+}
+
+/// A line that a crash cut short is no line: see [`last_line`].
+fn append_line(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    let length = file.metadata()?.len();
+    if let Err(error) = file.write_all(line.as_bytes()).and_then(|()| file.sync_data()) {
+        file.set_len(length)?;
+        return Err(error);
+    }
+    Ok(())
+}

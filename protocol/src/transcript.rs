@@ -1,0 +1,37 @@
+//! Transcripts: recordings that say themselves whether they were altered (docs/transcript-format.md).
+//!
+//! The node writes event lines and has them sealed, record by record ([`Sealer`]). The endpoint verifies each seal as
+//! it arrives ([`Receiver`]) and signs what it took ([`Countersigner`]); an export has both ([`Weaver`]). An auditor
+//! verifies that with public keys only ([`Verifier`]). Bytes in, bytes out: clocks, keys that sign and files are the
+//! caller's, and nothing here holds a recording as a whole.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod chain;
+mod countersign;
+mod encryption;
+mod header;
+mod line;
+mod lines;
+mod receive;
+mod seal;
+mod verify;
+mod weave;
+mod word;
+
+pub use self::{
+    chain::Fault,
+    countersign::{Countersigner, Ending},
+    encryption::{DataKey, Decryptor, Encryptor, NotDecrypted},
+    header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},
+    line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line},
+    lines::MAX_LINE_BYTES,
+    receive::{Position, Receiver, Refusal},
+    seal::Sealer,
+    verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},
+    weave::Weaver,
+    word::{Digest, Signature, Time},
+};
+
+#[cfg(test)]
+mod tests;
