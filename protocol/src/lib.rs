@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number; time and randomness are arguments. So the
 //! same state machines run in the agent, the control endpoint, the CLI and in tests under virtual time.
 
+pub mod audit;
 pub mod channel;
 pub mod document;
 mod hex;
