@@ -2,6 +2,7 @@
 
 mod activation;
 mod association;
+mod audit;
 mod command;
 mod compliance;
 mod context;
@@ -30,6 +31,7 @@ pub(crate) fn router() -> Router {
     let router = Router::default();
     let router = activation::routes(router);
     let router = association::routes(router);
+    let router = audit::routes(router);
     let router = command::routes(router);
     let router = compliance::routes(router);
     let router = document::routes(router);

@@ -6,9 +6,10 @@ use futures_util::future::BoxFuture;
 use moorline_protocol::types::{InstanceId, SessionId};
 
 use crate::{
+    audit::{self, AuditLog},
     auth::{EndpointSigningKey, KmsKeys, MasterKey},
     server::{Bodies, Metrics},
-    store::Store,
+    store::{SessionStatus, Store, StoreError},
 };
 
 /// What time it is; functions, so that tests can move time.
@@ -87,6 +88,7 @@ pub(crate) trait Routing: Send + Sync + fmt::Debug {
 /// Shared by everything; cheap to clone behind its `Arc`.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) audit: AuditLog,
     pub(crate) bodies: Bodies,
     pub(crate) clock: Clock,
     pub(crate) keys: MasterKey,
@@ -100,4 +102,28 @@ pub(crate) struct App {
     pub(crate) store: Store,
     /// Directory that holds recorded transcripts.
     pub(crate) transcripts: crate::store::TranscriptFiles,
+}
+
+impl App {
+    /// Ends a session in the store, with its record in the audit log. `false`: it had ended before, or never was.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn end_session(
+        &self,
+        session: &SessionId,
+        status: SessionStatus,
+        details: &str,
+        exit_code: Option<i32>,
+    ) -> Result<bool, StoreError> {
+        let now = self.clock.unix_millis();
+        let has_ended = self
+            .store
+            .end_session(session, status, details, exit_code, now)
+            .await?;
+        if has_ended {
+            audit::session_ended(self, session).await;
+        }
+        Ok(has_ended)
+    }
 }

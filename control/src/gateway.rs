@@ -44,7 +44,10 @@ use self::{
     socket::CLOSE_POLICY,
     token::UsedTokens,
 };
-use crate::app::{App, Routing};
+use crate::{
+    app::{App, Routing},
+    auth::claimed_key,
+};
 
 /// What every answer of the gateway is.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -149,6 +152,8 @@ pub(crate) async fn handle(
     let Some(route) = Route::parse(request.uri().path()) else {
         return Refusal::no_such_path().into_answer();
     };
+    let path = request.uri().path().to_owned();
+    let claimed_key = claimed_key(request.headers()).map(str::to_owned);
     let answer = match (request.method(), route) {
         (&Method::POST, route) => rest::answer(app, route, request, peer).await,
         (&Method::GET, Route::ControlChannel(node)) => {
@@ -159,7 +164,13 @@ pub(crate) async fn handle(
         }
         _ => Err(Refusal::method_not_allowed()),
     };
-    answer.unwrap_or_else(Refusal::into_answer)
+    answer.unwrap_or_else(|refusal| {
+        if let Some((code, message)) = refusal.denial() {
+            app.audit
+                .channel_refused(peer, &path, claimed_key.as_deref(), code, message);
+        }
+        refusal.into_answer()
+    })
 }
 
 /// A time as the stock peers write it: ISO-8601 UTC with milliseconds.

@@ -1,10 +1,11 @@
 //! The control endpoint: one binary, one TLS port.
 //!
 //! `api` holds the SSM operations, `gateway` the channels of nodes and sessions, `engine` decisions without HTTP or
-//! SQL, `store` what is kept, `auth` who may do what, `server` the listener and the first start.
+//! SQL, `store` what is kept, `auth` who may do what, `audit` who did what, `server` the listener and the first start.
 
 mod api;
 mod app;
+mod audit;
 mod auth;
 mod engine;
 mod gateway;

@@ -13,7 +13,7 @@ mod socket;
 mod state_dir;
 
 pub(crate) use body::{Bodies, BodyError, MOST_BODY_BYTES};
-pub(crate) use metrics::{Gauge, Held, Metrics};
+pub(crate) use metrics::{Counter, Gauge, Held, Metrics};
 pub(crate) use peer_share::Newcomer;
 
 use std::{
@@ -34,6 +34,7 @@ use tokio::{
 use crate::{
     api,
     app::{App, Clock, Routing},
+    audit::AuditLog,
     gateway::Gateway,
     server::{
         certificate::ServerCertificate, listener::Listener, request::Service, settings::Settings,
@@ -103,6 +104,14 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let kms_path = settings.kms_key_file.clone();
     let kms = kms_key_file::open(&kms_path.unwrap_or_else(|| state_dir.kms_key_path()))?;
     let signing_key = Arc::new(state_dir.signing_key()?);
+    let metrics = Metrics::default();
+    let audit = AuditLog::open(
+        &state_dir.audit_path(),
+        Arc::clone(&signing_key),
+        clock.clone(),
+        metrics.counter("moorline_audit_failures_total", &[]),
+    )
+    .context("failed to open the audit log")?;
     let authority = state_dir.authority()?;
     let certificate = ServerCertificate::issue(authority, settings.names.clone(), &clock)?;
     let store = Store::open(state_dir.path())
@@ -121,11 +130,12 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 
     let gateway = Arc::new(Gateway::new());
     let app = Arc::new(App {
+        audit,
         bodies: Bodies::default(),
         clock,
         keys,
         kms,
-        metrics: Metrics::default(),
+        metrics,
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
         transcripts: state_dir.transcripts(Arc::clone(&signing_key))?,

@@ -16,8 +16,8 @@ mod transcript_key;
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
 pub(crate) use command::{
-    CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, InvocationCursor, InvocationQuery,
-    InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
+    CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Forgotten, InvocationCursor,
+    InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
 };
 pub(crate) use document::{
     BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, Update, UpdateRefusal, VersionChoice,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -16,6 +16,7 @@ use moorline_ssm::Operation;
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
     app::{App, Clock, Routing},
+    audit::{AuditLog, CallRecord, Source},
     auth::{EndpointSigningKey, KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
     store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
@@ -106,16 +107,25 @@ impl TestApp {
         let now = Arc::new(AtomicU64::new(start));
         let step = Arc::new(AtomicI64::new(0));
         let (steady, wall_base, wall_step) = (Arc::clone(&now), Arc::clone(&now), Arc::clone(&step));
-        let signing_key = signing_key();
+        let clock = Clock::from_fns(
+            move || wall_time(&wall_base, &wall_step),
+            move || steady.load(Ordering::SeqCst),
+        );
+        let metrics = Metrics::default();
+        let signing_key = signing_key(dir.path());
+        let audit = AuditLog::open(
+            &dir.path().join("audit"),
+            Arc::clone(&signing_key),
+            clock.clone(),
+            metrics.counter("moorline_audit_failures_total", &[]),
+        );
         let app = App {
+            audit: audit.expect("the audit log opens"),
             bodies: Bodies::default(),
-            clock: Clock::from_fns(
-                move || wall_time(&wall_base, &wall_step),
-                move || steady.load(Ordering::SeqCst),
-            ),
+            clock,
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
             kms: kms_keys(),
-            metrics: Metrics::default(),
+            metrics,
             region: "us-east-1".to_owned(),
             routing: channels,
             store,
@@ -130,6 +140,11 @@ impl TestApp {
             step,
             dir,
         }
+    }
+
+    /// The endpoint ends; its directory stays as long as what is returned.
+    pub(crate) fn close(self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
     }
 
     /// Another process takes this one's store and transcripts over.
@@ -149,6 +164,7 @@ impl TestApp {
     pub(crate) fn fill_disk(&mut self) {
         let app = &self.app;
         self.app = Arc::new(App {
+            audit: app.audit.clone(),
             bodies: Bodies::default(),
             clock: app.clock.clone(),
             keys: MasterKey::from_bytes(&[7; MasterKey::LENGTH]),
@@ -195,6 +211,17 @@ impl TestApp {
         self.app.store.insert_access_key(&key, self.now()).await.unwrap();
     }
 
+    fn call_record(&self) -> Arc<CallRecord> {
+        let source = Source {
+            peer: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            user_agent: Some("test".to_owned()),
+            claimed_key: None,
+            request_id: "test".to_owned(),
+            target: String::new(),
+        };
+        Arc::new(CallRecord::new(self.app.audit.clone(), source))
+    }
+
     /// A request's context, as the server makes it.
     pub(crate) fn context(&self, principal: Principal) -> RequestContext {
         RequestContext {
@@ -202,6 +229,7 @@ impl TestApp {
             principal,
             host: HOST.to_owned(),
             now: self.now(),
+            record: self.call_record(),
             request_id: "test".to_owned(),
             peer: Some(std::net::Ipv4Addr::LOCALHOST.into()),
         }
@@ -215,11 +243,12 @@ impl TestApp {
     ) -> ApiResult<O::Output> {
         let target = format!("{}.{}", O::PREFIX, O::NAME);
         let body = O::encode_input(&input);
-        let reply = self
-            .router
-            .call(self.context(principal), &target, body.into())
-            .await?;
-        Ok(O::decode_output(&reply).expect("our own reply can be read"))
+        let cx = self.context(principal);
+        let record = Arc::clone(&cx.record);
+        record.is_by(&cx.principal);
+        let reply = self.router.call(cx, &target, body.into()).await;
+        record.finish(&reply).await;
+        Ok(O::decode_output(&reply?).expect("our own reply can be read"))
     }
 
     /// As an administrator.
@@ -312,9 +341,11 @@ fn kms_keys() -> KmsKeys {
     KmsKeys::read(file).expect("a key of zeroes is a key")
 }
 
-/// Another one each time.
-fn signing_key() -> Arc<EndpointSigningKey> {
-    let file = EndpointSigningKey::new_file();
+/// Of the endpoint in this directory.
+fn signing_key(dir: &Path) -> Arc<EndpointSigningKey> {
+    let path = dir.join("signing.key");
+    let file = std::fs::read(&path).unwrap_or_else(|_| EndpointSigningKey::new_file());
+    std::fs::write(&path, &file).expect("the directory can be written");
     Arc::new(EndpointSigningKey::read(&file).expect("a new file holds a key"))
 }
 

@@ -6,7 +6,7 @@ use moorline_protocol::types::InstanceId;
 use moorline_ssm::ErrorCode;
 
 use super::{ApiError, ApiResult};
-use crate::{app::App, auth::Principal};
+use crate::{app::App, audit::CallRecord, auth::Principal};
 
 /// One request, authenticated and authorized.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub(crate) struct RequestContext {
     pub(crate) host: String,
     /// Milliseconds since the Unix epoch, read once.
     pub(crate) now: u64,
+    /// What the audit log will have of this request.
+    pub(crate) record: Arc<CallRecord>,
     pub(crate) request_id: String,
     /// The peer's address, for the record of registrations.
     pub(crate) peer: Option<std::net::IpAddr>,

@@ -43,8 +43,11 @@ impl Router {
             let (handler, action) = (Arc::clone(&handler), Arc::clone(&action));
             Box::pin(async move {
                 let input = O::decode_input(&body).map_err(|source| malformed(&source))?;
-                authorize(&cx.principal, &action, &resource(&input))?;
+                let resource = resource(&input);
+                cx.record.is_call_of::<O>(&action, &input, &resource);
+                authorize(&cx.principal, &action, &resource)?;
                 moorline_ssm::validate(&input)?;
+                cx.record.accept().await?;
                 let result = handler(cx, input).await;
                 if let Err(error) = &result {
                     debug_assert!(error.is_one_of(O::ERRORS), "{} does not answer {error}", O::NAME);

@@ -97,6 +97,13 @@ fn amz_date(unix_millis: u64) -> String {
     text
 }
 
+/// The access key that a request names in its header, whether or not it has its secret.
+pub(crate) fn claimed_key(headers: &http::HeaderMap) -> Option<&str> {
+    let signature = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (_, scope) = signature.split_once("Credential=")?;
+    scope.split('/').next()
+}
+
 /// Proves who sent a request. The body must be complete: it is part of what was signed.
 pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
     let principal = prove(app, parts, body).await?;

@@ -11,6 +11,8 @@ pub(crate) enum Resource {
     /// Nothing in particular, or many things: lists, creations.
     Any,
     Activation(String),
+    /// The endpoint's audit log: for administrators only.
+    AuditLog,
     Command(String),
     Document(String),
     /// A key of our KMS.
@@ -29,6 +31,7 @@ impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Any => f.write_str("resource: *"),
+            Self::AuditLog => f.write_str("resource: audit log"),
             Self::Activation(id) => write!(f, "activation: {}", shown(id)),
             Self::Command(id) => write!(f, "command: {}", shown(id)),
             Self::Document(name) => write!(f, "document: {}", shown(name)),

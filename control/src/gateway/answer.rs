@@ -72,6 +72,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
     }
 
+    /// Who asked may not, or did not prove who it is: code and message.
+    pub(super) fn denial(&self) -> Option<(&'static str, &str)> {
+        (self.status == StatusCode::FORBIDDEN).then_some((self.code, self.message.as_str()))
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         let Self {
             status,

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     app::App,
     engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
-    store::{DUE_JOBS, DueJob, DueJobKind, StoreError},
+    store::{DUE_JOBS, DueJob, DueJobKind, Forgotten, StoreError},
 };
 
 /// Commands are kept this long after they were requested, in milliseconds: 30 days.
@@ -169,9 +169,14 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     {
         app.routing.nudge(&node);
     }
-    app.store
-        .forget_commands(now.saturating_sub(RETENTION_MILLIS))
+    let forgotten = app
+        .store
+        .forget_command(now.saturating_sub(RETENTION_MILLIS))
         .await?;
+    if let Forgotten::Whole(command) = forgotten {
+        app.audit
+            .command_deleted(&command, "it was sent more than 30 days ago");
+    }
     Ok(())
 }
 

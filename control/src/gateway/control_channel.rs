@@ -45,6 +45,9 @@ pub(super) async fn serve(
         Ok(channel) => channel,
         Err(NotOpened { code, reason }) => {
             tracing::info!(%node, %peer, code, reason, "control channel refused");
+            let path = format!("/v1/control-channel/{node}");
+            app.audit
+                .channel_refused(peer, &path, None, "AccessDeniedException", &reason);
             socket::close(socket, code, &reason).await;
             return;
         }

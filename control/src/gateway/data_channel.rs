@@ -33,6 +33,9 @@ pub(super) async fn serve(
         Ok(opened) => opened,
         Err(reason) => {
             tracing::info!(%session, %peer, reason, "data channel refused");
+            let path = format!("/v1/data-channel/{session}");
+            app.audit
+                .channel_refused(peer, &path, None, "AccessDeniedException", &reason);
             socket::close(socket, CLOSE_POLICY, &reason).await;
             return;
         }
@@ -44,7 +47,13 @@ pub(super) async fn serve(
             end_left_over(&app, &row).await;
             tell_end(&app, &row, side, socket).await;
         }
-        Ok(Some(row)) if row.ended_at.is_none() => attach(&app, &gateway, row, side, who, socket).await,
+        Ok(Some(row)) if row.ended_at.is_none() => {
+            if side == Side::Client {
+                app.audit
+                    .session_joined(&session, row.node.as_str(), &who.operator, peer);
+            }
+            attach(&app, &gateway, row, side, who, socket).await;
+        }
         Ok(Some(row)) => tell_end(&app, &row, side, socket).await,
         Ok(None) => socket::close(socket, CLOSE_POLICY, "there is no such session").await,
         Err(error) => {
@@ -66,10 +75,8 @@ async fn tell_end(app: &App, row: &SessionRow, side: Side, socket: Socket) {
 }
 
 async fn end_left_over(app: &App, row: &SessionRow) {
-    let now = app.clock.unix_millis();
     let ended = app
-        .store
-        .end_session(&row.session_id, SessionStatus::Terminated, "", None, now)
+        .end_session(&row.session_id, SessionStatus::Terminated, "", None)
         .await;
     if let Err(error) = ended {
         tracing::error!(session = %row.session_id, error = &error as &dyn std::error::Error, "failed to end a session");
@@ -165,6 +172,7 @@ fn relay_of(app: &Arc<App>, gateway: &Arc<Gateway>, row: SessionRow) -> RelayHan
         Entry::Occupied(present) => return present.get().clone(),
         Entry::Vacant(vacant) => vacant,
     };
+    let node = row.node.clone();
     let known = RelaySession {
         session_id: session.to_string(),
         node: row.node.to_string(),
@@ -172,7 +180,7 @@ fn relay_of(app: &Arc<App>, gateway: &Arc<Gateway>, row: SessionRow) -> RelayHan
         resumed: row.agent_attached && row.status != SessionStatus::Connecting,
         client_id: row.client_id,
     };
-    let state = SessionState::new(Arc::clone(app), session.clone());
+    let state = SessionState::new(Arc::clone(app), session.clone(), node);
     let (handle, task) = relay::new(app.clock.clone(), known, state);
     vacant.insert(handle.clone());
     drop(relays);

@@ -130,9 +130,7 @@ async fn end_session(
     {
         return Ok(());
     }
-    let now = app.clock.unix_millis();
-    app.store
-        .end_session(session, end.status, &end.details, end.exit_code, now)
+    app.end_session(session, end.status, &end.details, end.exit_code)
         .await?;
     // its client may have come while this was written, and have found nothing of it
     gateway.end_relay(session, ending).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::{InstanceId, SessionId};
 
 use super::relay::{Ending, RelayEvent};
 use crate::{
@@ -18,16 +18,18 @@ use crate::{
 pub(super) struct SessionState {
     app: Arc<App>,
     session: SessionId,
+    node: InstanceId,
     client_id: Option<String>,
     next: Option<SessionStatus>,
     writing: Option<BoxFuture<'static, Result<(), StoreError>>>,
 }
 
 impl SessionState {
-    pub(super) fn new(app: Arc<App>, session: SessionId) -> Self {
+    pub(super) fn new(app: Arc<App>, session: SessionId, node: InstanceId) -> Self {
         Self {
             app,
             session,
+            node,
             client_id: None,
             next: None,
             writing: None,
@@ -40,6 +42,9 @@ impl SessionState {
 
     pub(super) fn taken_over_by(&self, operator: &str) {
         tracing::warn!(session = %self.session, by = operator, "a session was taken over by another client");
+        self.app
+            .audit
+            .session_taken_over(&self.session, self.node.as_str(), operator);
     }
 
     pub(super) fn count_malformed(&self) {
@@ -95,11 +100,9 @@ impl SessionState {
         } else {
             SessionStatus::Terminated
         };
-        let now = self.app.clock.unix_millis();
         let ended = self
             .app
-            .store
-            .end_session(&self.session, status, &ending.reason, ending.exit_code, now)
+            .end_session(&self.session, status, &ending.reason, ending.exit_code)
             .await;
         // those who watch it are told of its end with its recording
         self.app.transcripts.has_changed();

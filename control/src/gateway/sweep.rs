@@ -103,6 +103,8 @@ pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
     for session in app.store.sessions_ended_before(cutoff).await? {
         app.transcripts.remove(&session).await?;
         app.store.forget_session(&session).await?;
+        app.audit
+            .session_deleted(&session, "it ended more than 90 days ago");
     }
     Ok(())
 }
@@ -193,9 +195,7 @@ async fn end_session(
     session: &SessionRow,
     (status, reason): (SessionStatus, String),
 ) -> Result<(), StoreError> {
-    let now = app.clock.unix_millis();
-    app.store
-        .end_session(&session.session_id, status, &reason, None, now)
+    app.end_session(&session.session_id, status, &reason, None)
         .await?;
     let failed = status == SessionStatus::Failed;
     gateway

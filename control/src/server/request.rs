@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use crate::{
     api::{self, ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
-    auth::{Principal, authenticate},
+    audit::{CallRecord, Source},
+    auth::{Principal, authenticate, claimed_key},
     gateway::{self, Gateway},
     log_lines::{Pace, shown_line},
     server::{BodyError, MOST_BODY_BYTES},
@@ -126,14 +127,24 @@ impl Service {
             .chars()
             .take(MOST_TARGET_CHARACTERS)
             .collect();
-        let answered = timeout(OPERATION_TIMEOUT, self.call(request, peer, request_id, &target)).await;
+        let record = Arc::new(CallRecord::new(
+            self.app.audit.clone(),
+            source(request.headers(), peer, request_id, &target),
+        ));
+        let answered = timeout(
+            OPERATION_TIMEOUT,
+            self.call(request, peer, (request_id, &target), &record),
+        )
+        .await;
         let too_long = || {
             Err(ApiError::new(
                 ErrorCode::ServiceUnavailable,
                 "the operation took too long; try again",
             ))
         };
-        match answered.unwrap_or_else(|_| too_long()) {
+        let result = answered.unwrap_or_else(|_| too_long());
+        record.finish(&result).await;
+        match result {
             Ok(body) => {
                 let mut response = Response::new(Full::from(body));
                 response
@@ -169,8 +180,8 @@ impl Service {
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
-        request_id: &str,
-        target: &str,
+        (request_id, target): (&str, &str),
+        record: &Arc<CallRecord>,
     ) -> Result<Vec<u8>, ApiError> {
         let (parts, body) = request.into_parts();
         let body = self.app.bodies.read(body, MOST_BODY_BYTES, peer).await?;
@@ -181,15 +192,33 @@ impl Service {
             ));
         }
         let principal = authenticate(&self.app, &parts, &body.bytes).await?;
+        record.is_by(&principal);
         let cx = RequestContext {
             app: Arc::clone(&self.app),
             principal,
             host: host(&parts.headers).unwrap_or_else(|| self.address.to_string()),
             now: self.app.clock.unix_millis(),
+            record: Arc::clone(record),
             request_id: request_id.to_owned(),
             peer: Some(peer),
         };
         self.router.call(cx, target, body.bytes.clone()).await
+    }
+}
+
+/// What the headers say about where a request comes from.
+fn source(headers: &http::HeaderMap, peer: IpAddr, request_id: &str, target: &str) -> Source {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    Source {
+        peer: Some(peer),
+        user_agent: text(header::USER_AGENT).map(str::to_owned),
+        claimed_key: claimed_key(headers).map(str::to_owned),
+        request_id: request_id.to_owned(),
+        target: target.to_owned(),
     }
 }
 

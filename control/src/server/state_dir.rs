@@ -156,6 +156,11 @@ impl StateDir {
         self.path.join("kms.key")
     }
 
+    /// Where the audit log is; it makes the directory itself, with its first record.
+    pub(super) fn audit_path(&self) -> PathBuf {
+        self.path.join("audit")
+    }
+
     pub(super) fn authority_certificate_path(&self) -> PathBuf {
         self.path.join("ca.pem")
     }

@@ -10,7 +10,7 @@ mod step;
 mod tests;
 
 pub(super) use change::end_invocations_of_node;
-pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind};
+pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, Forgotten};
 pub(crate) use list::{CommandQuery, InvocationCursor, InvocationQuery, ListFilters};
 pub(crate) use row::{CommandHead, CommandRow, InvocationRow, StepRow};
 

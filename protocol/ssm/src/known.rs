@@ -180,6 +180,7 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
         &[
             "GetPublicKeys",
             "GetTranscript",
+            "ListAuditRecords",
             "ListCountersignatures",
             "ListOperators",
             "ListTranscripts",

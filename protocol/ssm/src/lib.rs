@@ -16,6 +16,7 @@ mod tests;
 
 pub mod activation;
 pub mod association;
+pub mod audit;
 pub mod command;
 pub mod compliance;
 pub mod document;
@@ -25,6 +26,7 @@ pub mod kms;
 mod known;
 pub mod message_delivery;
 pub mod node;
+mod operation_id;
 pub mod operator;
 pub mod public_key;
 mod rules;
@@ -36,6 +38,7 @@ pub mod transcript;
 pub use constraint::{Path, Violations};
 pub use error_code::ErrorCode;
 pub use known::KNOWN_OPERATIONS;
+pub use operation_id::OperationId;
 pub use scalar::{Blob, EpochSeconds};
 
 /// One call of the API, as a type: `SendCommand` rather than `"SendCommand"`.
@@ -47,6 +50,8 @@ pub trait Operation: 'static {
     const PREFIX: &'static str;
     /// What stands after it.
     const NAME: &'static str;
+    /// The same as a value.
+    const ID: OperationId;
     /// The errors that the model names for this operation; the common ones may come as well.
     const ERRORS: &'static [ErrorCode];
 

@@ -12,6 +12,7 @@ macro_rules! operation {
         impl $crate::Operation for $name {
             const PREFIX: &'static str = $prefix;
             const NAME: &'static str = stringify!($name);
+            const ID: $crate::OperationId = $crate::OperationId::$name;
             const ERRORS: &'static [$crate::ErrorCode] = &[$($crate::ErrorCode::$error),*];
             type Input = $input;
             type Output = $output;

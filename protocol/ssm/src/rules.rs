@@ -98,6 +98,21 @@ pub(crate) static ATTRIBUTE_VALUE: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static AUDIT_FILTER_VALUE: Rules = Rules {
+    list: &[Rule::MaxLength(256), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static AUDIT_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(1000), Rule::MinValue(1)],
+    sensitive: false,
+};
+
+pub(crate) static AUDIT_WAIT_MILLIS: Rules = Rules {
+    list: &[Rule::MaxValue(20000), Rule::MinValue(0)],
+    sensitive: false,
+};
+
 pub(crate) static CIPHERTEXT_TYPE: Rules = Rules {
     list: &[Rule::MaxLength(6144), Rule::MinLength(1)],
     sensitive: false,

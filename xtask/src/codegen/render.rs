@@ -16,6 +16,7 @@ pub(crate) fn files(model: &Model, plan: &Plan) -> Result<BTreeMap<String, Strin
     let mut files = BTreeMap::new();
     files.insert("error_code".to_owned(), error_codes(plan)?);
     files.insert("known".to_owned(), known_operations(model)?);
+    files.insert("operation_id".to_owned(), operation_ids(model)?);
     files.insert("rules".to_owned(), rules(model, plan)?);
     files.insert(
         SHARED.to_owned(),
@@ -319,4 +320,19 @@ fn known_operations(model: &Model) -> Result<String> {
         writeln!(text, "    ]),")?;
     }
     Ok(text + "];\n")
+}
+
+fn operation_ids(model: &Model) -> Result<String> {
+    let mut text = String::from(
+        "//! The generated operations as values.\n\n\
+         /// An operation that this workspace has, so that a rule over all of them is complete or does not compile.\n\
+         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]\n\
+         pub enum OperationId {\n",
+    );
+    let mut wanted: Vec<_> = model.wanted.iter().collect();
+    wanted.sort();
+    for (prefix, name, _) in wanted {
+        writeln!(text, "    /// `{prefix}.{name}`.\n    {name},")?;
+    }
+    Ok(text + "}\n")
 }

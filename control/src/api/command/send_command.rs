@@ -40,6 +40,8 @@ pub(super) async fn send_command(
 ) -> ApiResult<SendCommandResult> {
     let document = Prepared::new(&cx, &input).await?;
     let nodes = nodes(&cx, &input).await?;
+    cx.record
+        .is_about_nodes(nodes.iter().map(|node| node.instance_id.as_str()));
     let max_errors = limit("MaxErrors", input.max_errors.as_deref(), Limit::DEFAULT_ERRORS)?;
     let max_concurrency = limit(
         "MaxConcurrency",

@@ -6,7 +6,10 @@
 use moorline_ssm::node::{DeregisterManagedInstanceRequest, DeregisterManagedInstanceResult};
 
 use super::{instance_id, no_such_node};
-use crate::api::{ApiResult, RequestContext};
+use crate::{
+    api::{ApiResult, RequestContext},
+    audit,
+};
 
 /// Shown to the clients of the node's sessions, and to the node.
 const REASON: &str = "the node was deregistered";
@@ -22,6 +25,7 @@ pub(super) async fn deregister_managed_instance(
     };
     tracing::info!(node = %id, by = cx.principal.arn(), "node deregistered");
     for session in &sessions {
+        audit::session_ended(&cx.app, session).await;
         cx.app.routing.end_session(session, REASON).await;
     }
     cx.app.routing.disconnect(&id, REASON).await;

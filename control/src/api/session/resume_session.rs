@@ -20,6 +20,7 @@ pub(super) async fn resume_session(
         let message = format!("there is no session {}", id.unwrap_or_default());
         return Err(ApiError::new(ErrorCode::DoesNotExistException, message));
     };
+    cx.record.is_about_nodes([session.node.as_str()]);
     let by = cx.principal.arn();
     if by != session.owner && session.ended_at.is_none() {
         tracing::warn!(

@@ -23,10 +23,10 @@ pub(super) async fn terminate_session(
     let by = cx.principal.arn();
     // a client that ends its own session is not waiting for the reason
     let reason = format!("terminated by {}", cx.principal.name());
+    cx.record.is_about_nodes([session.node.as_str()]);
     if cx
         .app
-        .store
-        .end_session(&id, SessionStatus::Terminated, &reason, None, cx.now)
+        .end_session(&id, SessionStatus::Terminated, &reason, None)
         .await?
     {
         cx.app.routing.end_session(&id, &reason).await;

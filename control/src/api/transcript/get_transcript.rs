@@ -31,9 +31,6 @@ pub(super) async fn get_transcript(
 ) -> ApiResult<GetTranscriptResponse> {
     let given = input.session_id.clone().unwrap_or_default();
     let session: SessionId = given.parse().map_err(|_| missing(&given))?;
-    if input.tail_bytes.is_some() && input.wait_millis.is_some() {
-        tracing::info!(%session, by = cx.principal.arn(), "a session is watched");
-    }
     let wait = input.wait_millis.and_then(|millis| u64::try_from(millis).ok());
     let until = Instant::now() + Duration::from_millis(wait.unwrap_or(0));
     loop {
@@ -77,6 +74,7 @@ async fn look(
     };
     let row = cx.app.store.transcripts(&query).await?.pop();
     let row = row.ok_or_else(|| missing(session.as_str()))?;
+    cx.record.is_about_nodes([row.node.as_str()]);
     let length = cx.app.transcripts.length(session).await?;
     let length = length.ok_or_else(|| missing(session.as_str()))?;
     let offset = match input.tail_bytes.and_then(|tail| u64::try_from(tail).ok()) {

@@ -220,9 +220,8 @@ impl Store {
         tx.commit().await.map_err(failed_to(DOING))
     }
 
-    /// Deletes commands that were requested before `cutoff` and have ended, a bounded part at a time. `false`: there
-    /// are none.
-    pub(crate) async fn forget_commands(&self, cutoff: u64) -> Result<bool, StoreError> {
+    /// Deletes the oldest command that was requested before `cutoff` and has ended, a bounded part at a time.
+    pub(crate) async fn forget_command(&self, cutoff: u64) -> Result<Forgotten, StoreError> {
         const DOING: &str = "delete old commands";
         const OLD: &str = "SELECT command_id FROM command WHERE requested_at < $1 \
              AND status IN ('Success', 'Cancelled', 'Failed', 'TimedOut') ORDER BY requested_at LIMIT 1";
@@ -231,7 +230,9 @@ impl Store {
             .fetch_optional(&self.readers)
             .await
             .map_err(failed_to(DOING))?;
-        let Some(oldest) = oldest else { return Ok(false) };
+        let Some(oldest) = oldest else {
+            return Ok(Forgotten::Nothing);
+        };
         let id: String = column(&oldest, "command_id")?;
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         let invocations = sqlx::query(
@@ -243,7 +244,8 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(failed_to(DOING))?;
-        if invocations.rows_affected() < FORGET_ROWS.unsigned_abs() {
+        let is_last_part = invocations.rows_affected() < FORGET_ROWS.unsigned_abs();
+        if is_last_part {
             sqlx::query("DELETE FROM command WHERE command_id = $1")
                 .bind(&id)
                 .execute(&mut *tx)
@@ -251,8 +253,22 @@ impl Store {
                 .map_err(failed_to(DOING))?;
         }
         tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(true)
+        Ok(if is_last_part {
+            Forgotten::Whole(id)
+        } else {
+            Forgotten::Part
+        })
     }
+}
+
+/// What one look for old commands deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    Nothing,
+    /// Some invocations of a command that has many.
+    Part,
+    /// The last of this command.
+    Whole(String),
 }
 
 async fn note_sent(

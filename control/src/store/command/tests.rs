@@ -12,7 +12,7 @@ use crate::{
         rate_control::Limit,
         reply::Reply,
     },
-    store::Store,
+    store::{Forgotten, Store},
 };
 
 const START: u64 = 1_795_305_600_000;
@@ -311,10 +311,13 @@ async fn a_large_old_command_is_forgotten_in_parts() {
         store.command(&id).await.unwrap().unwrap().status().details,
         "DeliveryTimedOut"
     );
-    assert!(store.forget_commands(START + 1).await.unwrap());
+    let forgotten = store.forget_command(START + 1).await.unwrap();
+    assert_eq!(forgotten, Forgotten::Part);
     assert_eq!(store.nodes_of_command(&id).await.unwrap().len(), 100);
-    assert!(store.forget_commands(START + 1).await.unwrap());
-    assert!(!store.forget_commands(START + 1).await.unwrap());
+    let forgotten = store.forget_command(START + 1).await.unwrap();
+    assert_eq!(forgotten, Forgotten::Whole(id.to_string()));
+    let forgotten = store.forget_command(START + 1).await.unwrap();
+    assert_eq!(forgotten, Forgotten::Nothing);
     let query = CommandQuery {
         limit: 10,
         ..CommandQuery::default()

@@ -100,6 +100,8 @@ mod chained {
             Code, Header, Origin, RecordingKind, Sealer, Time, Verdict, Verifier, Weaver, event_line,
         },
     };
+    use std::io::Write as _;
+
     use proptest::prelude::*;
     use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
@@ -376,7 +378,7 @@ mod chained {
                     if tear {
                         let path = endpoint.files.signatures_path(&session(ID));
                         let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
-                        std::io::Write::write_all(&mut file, b"[1.0000").unwrap();
+                        file.write_all(b"[1.0000").unwrap();
                     }
                 }
             }

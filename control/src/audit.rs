@@ -1,0 +1,23 @@
+//! The audit log: who did what, from where, on which node, and how it went (docs/audit-log.md).
+//!
+//! [`CallRecord`] follows one request and says at its end what it was; [`rule`] decides per operation what is recorded
+//! and what waits for it. [`AuditLog`] takes records from everywhere; one thread writes and signs them.
+
+mod call;
+mod log;
+mod mask;
+mod occurrence;
+mod query;
+mod repeats;
+mod rule;
+mod segments;
+mod writer;
+
+pub(crate) use call::{CallRecord, Source};
+pub(crate) use log::{AuditLog, NotRecorded};
+pub(crate) use occurrence::session_ended;
+pub(crate) use query::{AuditFilter, AuditPage, Position};
+pub(crate) use segments::SegmentError;
+
+#[cfg(test)]
+mod tests;
