@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::forward::Spec;
+use crate::{audit::AuditOptions, forward::Spec};
 
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
 ///
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     },
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),
+    /// Show the audit log: who did what, from where, on which node, and how it went
+    ///
+    /// Repeated reads and refusals are counted: one record at first, and one a minute with their number.
+    Audit(AuditOptions),
     /// Read the recordings of sessions
     Transcript {
         #[command(subcommand)]
@@ -365,7 +369,7 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// A number and a unit.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "it must be a number and one of s, m, h, d, w, such as 24h".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {

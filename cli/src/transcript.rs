@@ -6,7 +6,7 @@
 
 mod bundle;
 pub(crate) mod cast;
-mod export;
+pub(crate) mod export;
 mod identity;
 mod keys;
 mod list;

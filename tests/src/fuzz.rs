@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use moorline_protocol::{
+    audit,
     channel::{DataChannel, Role},
     document::{CommandDocument, Platform, SessionDocument},
     message::{
@@ -27,7 +28,8 @@ use serde_json::Value;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
+    ("audit", audit_log),
     ("channel", channel),
     ("document", document),
     ("frame", frame),
@@ -36,6 +38,34 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("sigv4", sigv4),
     ("transcript", transcript),
 ];
+
+/// A file that says it is an audit log, in two ways to cut it, and a key file.
+pub fn audit_log(data: &[u8]) {
+    let keys = Keys::default();
+    let verify = |size: usize| {
+        let mut verifier = audit::Verifier::new(&keys);
+        data.chunks(size).for_each(|piece| verifier.push(piece));
+        verifier.finish()
+    };
+    let outcome = verify(data.len().max(1));
+    assert_eq!(outcome, verify(7));
+    assert!(!outcome.is_intact(), "no key is known, so nothing is signed");
+    for line in data.split_inclusive(|byte| *byte == b'\n') {
+        let Ok(parsed) = audit::Line::parse(line) else {
+            continue;
+        };
+        let chain = audit::Chain::behind(line).expect("a line can be followed");
+        assert_eq!(chain.index(), parsed.index);
+        if let audit::Body::Event(event) = parsed.body {
+            let again = audit::Chain::new().append(parsed.time.unix_millis(), &event);
+            let again = audit::Line::parse(again.as_bytes()).expect("what is written can be read");
+            assert_eq!(again.body, audit::Body::Event(event));
+        }
+    }
+    if let Ok(keys) = Keys::parse(data) {
+        assert_eq!(Keys::parse(keys.to_file().as_bytes()).ok(), Some(keys));
+    }
+}
 
 /// `AgentMessage`: what decodes, encodes, and decodes to the same.
 pub fn frame(data: &[u8]) {

@@ -9,6 +9,7 @@
 //! Tests wait for conditions, with [`wait_for`], never for time to pass.
 
 mod api;
+mod audit;
 mod aws;
 mod cable;
 mod captured;
@@ -27,6 +28,7 @@ mod terminal;
 mod wait;
 
 pub use api::Api;
+pub use audit::{audit_keys, audit_records};
 pub use aws::{Aws, python_program};
 pub use cable::Cable;
 pub use captured::{CapturedRequest, CapturedRun};

@@ -91,7 +91,7 @@ async fn countersignatures(operator: &Operator, session: &str) -> Result<Vec<Str
 }
 
 /// Makes or empties a file. A new one is for its owner only: what was typed and shown in a session is nobody else's.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -244,6 +244,11 @@ fn event(text: &[u8]) -> Option<Event> {
     for name in ["index", "previous", "time"] {
         members.shift_remove(name)?;
     }
+    // what is not known is left out
+    let by = members.get("by").and_then(Value::as_object)?;
+    if members.values().chain(by.values()).any(Value::is_null) {
+        return None;
+    }
     serde_json::from_value(Value::Object(members)).ok()
 }
 

@@ -86,7 +86,8 @@ pub struct Verifier<'k> {
     is_skipping: bool,
     line: u64,
     next_index: u64,
-    previous: Digest,
+    /// `None`: of a line that was too long to be kept.
+    previous: Option<Digest>,
     time: Option<Time>,
     /// Index of the last checkpoint that was good.
     signed: u64,
@@ -104,7 +105,7 @@ impl<'k> Verifier<'k> {
             is_skipping: false,
             line: 0,
             next_index: 1,
-            previous: Digest::default(),
+            previous: Some(Digest::default()),
             time: None,
             signed: 0,
             ends_signed: false,
@@ -174,7 +175,7 @@ impl<'k> Verifier<'k> {
                 self.find(Fault::Form(error));
                 // What comes next tells whether anything else is wrong.
                 self.next_index += 1;
-                self.previous = Digest::of_line(bytes);
+                self.previous = (error != FormError::TooLong).then(|| Digest::of_line(bytes));
                 return;
             }
         };
@@ -184,16 +185,17 @@ impl<'k> Verifier<'k> {
                 found: line.index,
             });
         }
-        if line.previous != self.previous {
+        if Some(line.previous) != self.previous {
             self.find(Fault::Previous);
         }
         if self.time.is_some_and(|before| line.time < before) {
             self.outcome.clock_went_back += 1;
         }
         self.next_index = line.index.saturating_add(1);
-        self.previous = Digest::of_line(bytes);
+        let hash = Digest::of_line(bytes);
+        self.previous = Some(hash);
         self.time = Some(line.time);
-        self.outcome.last = Some((line.index, self.previous));
+        self.outcome.last = Some((line.index, hash));
         match line.body {
             Body::Event(_) => self.outcome.events += 1,
             Body::Checkpoint { key, signature } => {

@@ -3,6 +3,7 @@
 
 mod activation;
 mod attach;
+mod audit;
 mod aws_cli;
 mod bad_input;
 mod boto3;
