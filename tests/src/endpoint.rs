@@ -49,9 +49,21 @@ impl Endpoint {
     /// # Errors
     /// It does not come up; the error holds its log.
     pub async fn start_named(names: &[&str]) -> Result<Self> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let dir = tempfile::tempdir()?;
         let state_dir = dir.path().join("control");
+        Self::start_with(names, dir, state_dir).await
+    }
+
+    /// Starts one whose state lies in a directory of the test's, which outlives it.
+    ///
+    /// # Errors
+    /// It does not come up; the error holds its log.
+    pub async fn start_in(state_dir: &Path) -> Result<Self> {
+        Self::start_with(&[], tempfile::tempdir()?, state_dir.to_owned()).await
+    }
+
+    async fn start_with(names: &[&str], dir: TempDir, state_dir: PathBuf) -> Result<Self> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let home = dir.path().join("home");
         std::fs::create_dir_all(&home)?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -4,6 +4,7 @@
 //! The random tests print their seed; `MOORLINE_SEED` repeats one, `MOORLINE_SOAK` multiplies the rounds.
 
 mod agent_killed;
+mod audit_log;
 mod change_of_hands;
 mod connection_cut;
 mod disk_full;

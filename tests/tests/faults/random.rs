@@ -15,10 +15,10 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// A small generator (xorshift): the same seed gives the same kills.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn of_this_run() -> Self {
+    pub(crate) fn of_this_run() -> Self {
         let seed = from_environment("MOORLINE_SEED").unwrap_or_else(moorline_tests::epoch);
         Self::say(seed);
         Self(seed | 1)
@@ -36,7 +36,7 @@ impl Dice {
         self.0 % limit
     }
 
-    async fn pause(&mut self, most_millis: u64) {
+    pub(crate) async fn pause(&mut self, most_millis: u64) {
         // the moment of the kill is what is random: this is the one place where time is to pass
         tokio::time::sleep(Duration::from_millis(self.below(most_millis))).await;
     }
