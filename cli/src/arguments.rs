@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// Show the audit log: who did what, from where, on which node, and how it went
     ///
     /// Repeated reads and refusals are counted: one record at first, and one a minute with their number.
-    Audit(AuditOptions),
+    Audit(Box<AuditOptions>),
     /// Read the recordings of sessions
     Transcript {
         #[command(subcommand)]

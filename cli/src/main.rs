@@ -108,7 +108,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
     match arguments.command {
         Command::Activation { command } => activation::execute(&connect()?, command, json).await,
         Command::Attach { session } => take_over::execute(connect()?, session.as_deref()).await,
-        Command::Audit(options) => audit::execute(connect, options, json).await,
+        Command::Audit(options) => audit::execute(connect, *options, json).await,
         Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,

@@ -161,6 +161,12 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     // Nobody may be listening any more, then there is nothing to drain.
     let _listening = stop.send(true);
     drain(connections).await;
+    let closed = tokio::task::spawn_blocking(move || app.audit.close());
+    if tokio::time::timeout(DRAIN_TIMEOUT, closed).await.is_err() {
+        tracing::warn!(
+            "the audit log was still being written when the process ended; it is repaired at the next start"
+        );
+    }
     if tokio::time::timeout(DRAIN_TIMEOUT, store.close()).await.is_err() {
         tracing::warn!("the store was still busy when the process ended; it recovers at the next start");
     }

@@ -91,6 +91,15 @@ impl Endpoint {
         process.kill().await
     }
 
+    /// Asks it to stop, as a service manager does, and waits until it has.
+    ///
+    /// # Errors
+    /// It was not running, or does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the endpoint is not running")?;
+        process.stop().await
+    }
+
     /// Starts it again at the same port with the same state, and waits until it listens.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl Shared {
     }
 }
 
-/// The audit log. Cheap to clone; the last clone that goes waits until everything is written and signed.
+/// The audit log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct AuditLog(Arc<Inner>);
 
@@ -79,18 +79,35 @@ struct Inner {
     shared: Arc<Shared>,
     /// Places in the queue, so that whoever waits for one blocks no thread.
     places: Arc<Semaphore>,
-    queue: Option<SyncSender<Item>>,
-    thread: Option<JoinHandle<()>>,
+    /// Until it is closed.
+    writing: Mutex<Option<Writing>>,
+}
+
+#[derive(Debug)]
+struct Writing {
+    queue: SyncSender<Box<Item>>,
+    thread: JoinHandle<()>,
+}
+
+impl Inner {
+    fn writing(&self) -> MutexGuard<'_, Option<Writing>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let Some(Writing { queue, thread }) = self.writing().take() else {
+            return;
+        };
+        drop(queue);
+        if thread.join().is_err() {
+            tracing::error!("the thread that writes the audit log panicked");
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes the audit log panicked");
-        }
+        self.close();
     }
 }
 
@@ -129,8 +146,7 @@ impl AuditLog {
         let log = Self(Arc::new(Inner {
             shared,
             places: Arc::new(Semaphore::new(MOST_WAITING)),
-            queue: Some(queue),
-            thread: Some(thread),
+            writing: Mutex::new(Some(Writing { queue, thread })),
         }));
         if torn > 0 {
             tracing::warn!(
@@ -158,6 +174,11 @@ impl AuditLog {
     /// Ends when the log has grown since the call.
     pub(crate) fn change(&self) -> Notified<'_> {
         self.0.shared.changed.notified()
+    }
+
+    /// The process ends: writes and signs what there is, and takes no more. Blocks as long as the disk does.
+    pub(crate) fn close(&self) {
+        self.0.close();
     }
 
     /// Whether there is room for something that would change more. What is never refused still is recorded then.
@@ -214,7 +235,10 @@ impl AuditLog {
 
     /// There is room: whoever sends has a place.
     fn send(&self, item: Item) {
-        let sent = self.0.queue.as_ref().map(|queue| queue.try_send(item));
+        let writing = self.0.writing();
+        let sent = writing
+            .as_ref()
+            .map(|writing| writing.queue.try_send(Box::new(item)));
         if !matches!(sent, Some(Ok(()))) {
             self.0.shared.lost.fetch_add(1, Ordering::Relaxed);
         }

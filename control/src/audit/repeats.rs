@@ -135,6 +135,30 @@ mod tests {
         assert_eq!(repeats.admit(key(1), event("a"), 180_001), Some(event("a")));
     }
 
+    proptest::proptest! {
+        /// Whatever comes when: each is recorded itself or counted in a record, once.
+        #[test]
+        fn nothing_is_lost_and_nothing_counted_twice(
+            comings in proptest::collection::vec((0_usize..5, 0_u64..90_000), 0..200),
+        ) {
+            let (mut repeats, mut now) = (Repeats::default(), 0);
+            let mut told = BTreeMap::new();
+            let mut came = BTreeMap::new();
+            let mut tell = |event: Event| {
+                *told.entry(event.operation.unwrap()).or_insert(0) += event.count.unwrap_or(1);
+            };
+            for (number, pause) in comings {
+                now += pause;
+                let name = format!("operation {number}");
+                *came.entry(name.clone()).or_insert(0) += 1;
+                repeats.due(now, false).into_iter().for_each(&mut tell);
+                repeats.admit(key(number), event(&name), now).into_iter().for_each(&mut tell);
+            }
+            repeats.due(now, true).into_iter().for_each(&mut tell);
+            proptest::prop_assert_eq!(told, came);
+        }
+    }
+
     #[test]
     fn at_the_end_everything_that_was_counted_is_told() {
         let mut repeats = Repeats::default();

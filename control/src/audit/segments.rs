@@ -9,10 +9,10 @@ use std::{
 
 use moorline_protocol::audit::{Chain, FormError, MAX_LINE_BYTES};
 
-/// A segment that is as long as this is followed by another one.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Longest unfinished line that a process can leave behind: a whole batch of the writer's was cut.
-const MOST_TORN_BYTES: u64 = 16 * 1024 * 1024;
+/// A segment that is as long as this is followed by another one; in tests soon.
+const SEGMENT_BYTES: u64 = if cfg!(test) { 16 * 1024 } else { 64 * 1024 * 1024 };
+/// Holds the last whole line, and the longest unfinished one that a process can leave behind it.
+const TAIL_BYTES: u64 = 2 * MAX_LINE_BYTES as u64;
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl Segments {
         let mut torn = 0;
         for number in numbers(dir)?.into_iter().rev() {
             let path = path_of(dir, number);
-            let (length, last) = last_line(&path)?;
+            let Tail { length, last } = tail(&path)?;
             let total = fs::metadata(&path).map_err(failed("look at", &path))?.len();
             if total > length {
                 torn += total - length;
@@ -185,32 +185,44 @@ pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.jsonl"))
 }
 
-/// Length of the whole lines in a segment, and the last of them.
-fn last_line(path: &Path) -> Result<(u64, Option<Vec<u8>>), SegmentError> {
+/// How a segment ends.
+struct Tail {
+    /// Of its whole lines.
+    length: u64,
+    /// The last of them.
+    last: Option<Vec<u8>>,
+}
+
+fn tail(path: &Path) -> Result<Tail, SegmentError> {
     let read = || {
         let mut file = File::open(path)?;
-        let total = file.metadata()?.len();
-        let longest = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
-        let begin = total.saturating_sub(MOST_TORN_BYTES + longest);
+        let begin = file.metadata()?.len().saturating_sub(TAIL_BYTES);
         file.seek(SeekFrom::Start(begin))?;
         let mut tail = Vec::new();
-        file.take(total - begin).read_to_end(&mut tail)?;
-        let whole = tail
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok((begin == 0).then_some(Tail {
+                length: 0,
+                last: None,
+            }));
+        };
+        tail.truncate(end + 1);
+        let length = begin + u64::try_from(tail.len()).unwrap_or(u64::MAX);
+        let lines = tail.get(..end).unwrap_or_default();
+        let start = lines
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |end| end + 1);
-        tail.truncate(whole);
-        let length = begin + u64::try_from(whole).unwrap_or(u64::MAX);
-        let before = tail.len().saturating_sub(1);
-        let start = tail
-            .get(..before)
-            .unwrap_or_default()
-            .iter()
-            .rposition(|byte| *byte == b'\n');
-        let last = tail.split_off(start.map_or(0, |end| end + 1));
-        Ok((length, (!last.is_empty()).then_some(last)))
+        let last = Some(tail.split_off(start));
+        Ok(Some(Tail { length, last }))
     };
-    read().map_err(failed("read", path))
+    // what is longer than any line is nothing that was left unfinished
+    read()
+        .map_err(failed("read", path))?
+        .ok_or_else(|| SegmentError::Damaged {
+            path: path.to_owned(),
+            source: FormError::TooLong,
+        })
 }
 
 fn cut(path: &Path, length: u64) -> io::Result<()> {

@@ -231,6 +231,51 @@ async fn the_log_goes_on_where_the_process_before_ended_and_verifies() {
 }
 
 #[tokio::test]
+async fn the_chain_goes_on_across_files_and_so_does_a_list() {
+    let mut test = TestApp::new().await;
+    for number in 0..60 {
+        let request = CreateActivationRequest {
+            description: Some(format!("number {number}")),
+            ..activation()
+        };
+        test.call::<CreateActivation>(request).await.unwrap();
+        if number == 30 {
+            test = test.restarted().await;
+        }
+    }
+    let (key, dir) = (Arc::clone(&test.app.signing_key), test.app.audit.dir().to_owned());
+    let (mut seen, mut from) = (Vec::new(), None);
+    let filter = AuditFilter {
+        operation: Some("CreateActivation".to_owned()),
+        result: Some("ok".to_owned()),
+        ..AuditFilter::default()
+    };
+    loop {
+        let page = test.app.audit.page(filter.clone(), from, 7).await.unwrap();
+        seen.extend(page.records);
+        from = Some(page.next);
+        if page.is_end {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 60);
+    for (number, record) in seen.iter().enumerate() {
+        assert!(
+            record.contains(&format!("\"number {number}\"")),
+            "{number}: {record}"
+        );
+    }
+    let kept = test.close();
+    assert!(fs::read_dir(&dir).unwrap().count() > 2);
+    let outcome = verify(&key, &bytes(&dir));
+    assert!(outcome.is_intact(), "{outcome:?}");
+    // each file but the last ends with a checkpoint
+    let first = fs::read(dir.join("00000001.jsonl")).unwrap();
+    assert!(verify(&key, &first).is_intact());
+    drop(kept);
+}
+
+#[tokio::test]
 async fn an_unfinished_line_is_removed_and_that_is_recorded() {
     let test = TestApp::new().await;
     test.call::<CreateActivation>(activation()).await.unwrap();
@@ -253,12 +298,15 @@ async fn an_unfinished_line_is_removed_and_that_is_recorded() {
         let text = String::from_utf8(repaired).unwrap();
         assert_eq!(text.contains("log-repaired"), length > start, "{length}");
     }
-    fs::write(&path, "something else\n").unwrap();
-    let refused = open(&dir, &key).unwrap_err();
-    assert!(
-        refused.to_string().contains("move it away to begin a new log"),
-        "{refused}"
-    );
+    for damaged in ["something else\n".to_owned(), "x".repeat(2 << 20)] {
+        fs::write(&path, &damaged).unwrap();
+        let refused = open(&dir, &key).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), damaged.as_bytes(), "it stays as it is");
+        assert!(
+            refused.to_string().contains("move it away to begin a new log"),
+            "{refused}"
+        );
+    }
     drop(kept);
 }
 

@@ -70,13 +70,12 @@ impl Writer {
     }
 
     /// Until nobody can send any more.
-    pub(super) fn run(mut self, queue: &Receiver<Item>) {
+    pub(super) fn run(mut self, queue: &Receiver<Box<Item>>) {
         loop {
             match queue.recv_timeout(self.patience()) {
                 Ok(first) => {
-                    let mut items = vec![first];
-                    items.extend(queue.try_iter().take(MOST_EVENTS - 1));
-                    self.write(items);
+                    let others = queue.try_iter().take(MOST_EVENTS - 1);
+                    self.write(std::iter::once(first).chain(others));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -103,8 +102,8 @@ impl Writer {
         until_checkpoint.unwrap_or(TICK).min(TICK)
     }
 
-    fn write(&mut self, items: Vec<Item>) {
-        let mut events = Vec::with_capacity(items.len());
+    fn write(&mut self, items: impl Iterator<Item = Box<Item>>) {
+        let mut events = Vec::new();
         let (mut senders, mut must_sync) = (Vec::new(), false);
         for item in items {
             let Item {
@@ -112,7 +111,7 @@ impl Writer {
                 until,
                 done,
                 place,
-            } = item;
+            } = *item;
             events.push(event);
             must_sync |= until == Until::Synced;
             senders.extend(done.map(|done| (until, done)));

@@ -21,11 +21,17 @@ const START: u64 = 1_795_305_600_000;
 
 /// A key that is the same in every run.
 fn signer(seed: u8) -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
+    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("32 bytes are a seed")
 }
 
 fn public(signer: &Ed25519KeyPair) -> PublicKey {
-    PublicKey(signer.public_key().as_ref().try_into().unwrap())
+    PublicKey(
+        signer
+            .public_key()
+            .as_ref()
+            .try_into()
+            .expect("a key has 32 bytes"),
+    )
 }
 
 fn keys() -> Keys {
@@ -64,7 +70,13 @@ fn log(seed: u8, word: &str) -> Vec<Vec<u8>> {
             let text = format!("{word} \"\\\u{8}\u{1f}é\u{7f}\u{2028}😀/ {}", lines.len());
             lines.push(chain.append(START + number, &event(&text)).into_bytes());
         }
-        let sign = |text: &[u8]| signer.sign(text).as_ref().try_into().unwrap();
+        let sign = |text: &[u8]| {
+            signer
+                .sign(text)
+                .as_ref()
+                .try_into()
+                .expect("a signature has 64 bytes")
+        };
         lines.push(chain.checkpoint(START, Checkpoint { key, sign }).into_bytes());
     }
     lines

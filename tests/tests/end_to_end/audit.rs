@@ -255,6 +255,30 @@ async fn an_export_verifies_without_the_endpoint_and_any_change_of_it_is_named()
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_stopped_signs_its_log_to_the_end() -> Result<()> {
+    let mut endpoint = Endpoint::start().await?;
+    let keys = audit_keys(&endpoint).await?.display().to_string();
+    endpoint
+        .api()
+        .call("CreateActivation", json!({"IamRole": "r"}))
+        .await?;
+    endpoint.stop().await?;
+    let path = endpoint.state_dir().join("audit/00000001.jsonl");
+    let log = fs::read_to_string(&path)?;
+    let [.., stopped, checkpoint] = log.lines().collect::<Vec<_>>()[..] else {
+        anyhow::bail!("{log}");
+    };
+    ensure!(
+        stopped.contains("\"event\":\"log-stopped\"") && checkpoint.contains("\"checkpoint\""),
+        "{log}"
+    );
+    let words = ["audit", "verify", &path.display().to_string(), "--keys", &keys];
+    let verified = Cli::of(&endpoint).run(&words).await?;
+    ensure!(verified.code == 0, "{verified:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn exports_for_other_programs_hold_the_same_calls() -> Result<()> {
     let site = Site::start().await?;
     site.check_commands_work().await?;
