@@ -208,9 +208,9 @@ impl CallRecord {
         match &state.called {
             Some(called) => {
                 event.operation = Some(called.name.clone());
-                event.read_only = Some(called.rule.is_read_only());
+                event.read_only = called.rule.is_read_only();
                 // of what nobody signed only what can do something
-                let is_shown = is_proven || !called.rule.is_read_only();
+                let is_shown = is_proven || event.read_only == Some(false);
                 event.parameters = is_shown.then(|| called.parameters.clone());
             }
             None if !self.source.target.is_empty() => event.operation = Some(cut(&self.source.target)),

@@ -167,13 +167,15 @@ fn read_piece(path: &Path, offset: u64, stop: u64) -> io::Result<Vec<u8>> {
 impl AuditFilter {
     /// A line that cannot be read is wanted: whoever looks should see it.
     fn wants(&self, line: &[u8]) -> bool {
+        let is_outside = |time: u64| {
+            self.since.is_some_and(|since| time < since) || self.until.is_some_and(|until| time >= until)
+        };
+        if Line::time_of(line).is_some_and(|time| is_outside(time.unix_millis())) {
+            return false;
+        }
         let Ok(line) = Line::parse(line) else {
             return true;
         };
-        let time = line.time.unix_millis();
-        if self.since.is_some_and(|since| time < since) || self.until.is_some_and(|until| time >= until) {
-            return false;
-        }
         match line.body {
             Body::Checkpoint { .. } => self.with_checkpoints,
             Body::Event(event) => self.wants_event(&event),

@@ -75,11 +75,12 @@ pub(super) fn rule(operation: OperationId) -> Rule {
 }
 
 impl Rule {
-    /// As the log says it.
-    pub(super) fn is_read_only(self) -> bool {
+    /// As the log says it; of what is left out nothing.
+    pub(super) fn is_read_only(self) -> Option<bool> {
         match self {
-            Self::Change | Self::Urgent => false,
-            Self::Read | Self::Omitted => true,
+            Self::Change | Self::Urgent => Some(false),
+            Self::Read => Some(true),
+            Self::Omitted => None,
         }
     }
 }

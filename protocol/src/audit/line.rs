@@ -132,6 +132,12 @@ pub enum FormError {
 }
 
 impl Line {
+    /// The time of a line, looked at no further: to pass over many of them.
+    #[must_use]
+    pub fn time_of(line: &[u8]) -> Option<Time> {
+        Head::parse(line).map(|(head, _)| head.time)
+    }
+
     /// Reads a line, with its line feed.
     ///
     /// # Errors
