@@ -65,6 +65,9 @@ const MAX_BARREN_CONNECTIONS: u32 = 5;
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 /// The same, for endpoints that do not tell when both sides are attached.
 const ATTACH_GRACE: Duration = Duration::from_secs(5);
+/// Who takes a session over sends nothing before the endpoint says that it is theirs: should another one take it first,
+/// it would be sent again with the next attempt, and typed twice. Longer than any attempt.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 enum Connection {
     Up(Box<WebSocket>),
@@ -109,6 +112,11 @@ impl SessionClient {
     pub(crate) async fn open(link: Link, grant: &Grant) -> Result<Self, SessionError> {
         let socket = link.connect(grant).await?;
         let now = Instant::now();
+        let grace = if link.takes_over() {
+            TAKE_OVER_LIMIT
+        } else {
+            ATTACH_GRACE
+        };
         let mut client = Self {
             link,
             channel: DataChannel::new(Role::Client, seed(), WINDOW_BYTES),
@@ -123,7 +131,7 @@ impl SessionClient {
             size: None,
             session_type: None,
             is_ready: false,
-            ready_at: now + ATTACH_GRACE,
+            ready_at: now + grace,
             ping_at: now,
             heard_at: now,
             unacknowledged: (0, now),

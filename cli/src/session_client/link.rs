@@ -80,6 +80,10 @@ impl Link {
         self
     }
 
+    pub(super) fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+
     /// The session is ours: should another client take it, this one does not take it back.
     pub(super) fn has_taken_over(&mut self) {
         self.takes_over = false;

@@ -109,6 +109,10 @@ async fn answer_resumes(api: TcpListener, acceptor: TlsAcceptor, tokens: usize, 
 
 impl TestEndpoint {
     async fn client(&self) -> SessionClient {
+        self.client_with(|link| link).await
+    }
+
+    async fn client_with(&self, kind: impl FnOnce(Link) -> Link) -> SessionClient {
         let operator = Operator::new(Settings {
             endpoint: Endpoint::parse(&self.api_url).unwrap(),
             kms_endpoint: Endpoint::parse(&self.api_url).unwrap(),
@@ -126,7 +130,7 @@ impl TestEndpoint {
             token: TOKEN.to_owned(),
             stream_url: self.stream_url.clone(),
         };
-        SessionClient::open(link, &grant).await.unwrap()
+        SessionClient::open(kind(link), &grant).await.unwrap()
     }
 
     async fn accept(&mut self) -> (Accepted, OpenDataChannel) {
@@ -339,6 +343,35 @@ async fn no_byte_is_lost_or_doubled_when_connections_break() {
     );
     assert_eq!((seen.lost, seen.restored), (CUTS, CUTS));
     assert!(node.await.unwrap() == typed);
+}
+
+#[tokio::test]
+async fn who_takes_a_session_over_types_nothing_before_it_is_theirs() {
+    let mut endpoint = endpoint(0).await;
+    let mut client = endpoint.client_with(Link::taking_over).await;
+    let (mut socket, open) = endpoint.accept().await;
+    assert_eq!(open.moorline_take_over, Some(true));
+    client.write(PayloadType::Output, Bytes::from_static(b"typed"));
+    assert!(client.ready_at > Instant::now() + Duration::from_secs(3600));
+    let start = AgentMessage::control(
+        MessageType::StartPublication,
+        Uuid::new_v4(),
+        Node::new().now(),
+        3,
+        Bytes::from_static(b"{}"),
+    );
+    socket.send(Message::Binary(start.encode())).await.unwrap();
+    let frame = async {
+        loop {
+            tokio::select! {
+                _ = client.next(true) => {}
+                frame = socket.next() => return frame.unwrap().unwrap(),
+            }
+        }
+    };
+    let frame = timeout(LIMIT, frame).await.unwrap();
+    let typed = AgentMessage::decode(&frame.into_data()).unwrap();
+    assert_eq!(typed.payload, "typed");
 }
 
 #[tokio::test]

@@ -21,13 +21,13 @@ const MOST_OF_ONE: u32 = 1024;
 /// setting it back also gives tokens more time.
 const REMEMBERED_MILLIS: u64 = 2 * CHANNEL_TOKEN_LIFETIME_MILLIS;
 
-type Fingerprint = [u8; 16];
+pub(in crate::gateway) type Fingerprint = [u8; 16];
 
 #[derive(Debug, Default)]
 pub(super) struct UsedTokens(Mutex<Used>);
 
 #[derive(Debug, Default)]
-struct Used {
+pub(in crate::gateway) struct Used {
     known: HashSet<Fingerprint>,
     /// How many of them opened this channel.
     by_channel: HashMap<Fingerprint, u32>,
@@ -37,7 +37,7 @@ struct Used {
 
 /// Why a token opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TokenError {
+pub(in crate::gateway) enum TokenError {
     #[error("the token is invalid or expired")]
     Invalid,
     #[error("the token is for another channel")]
@@ -71,7 +71,13 @@ impl UsedTokens {
 }
 
 impl Used {
-    fn remember(&mut self, now: u64, token: Fingerprint, channel: Fingerprint) -> Result<(), TokenError> {
+    /// Notes that the token opens this channel, at this time by the steady clock.
+    pub(in crate::gateway) fn remember(
+        &mut self,
+        now: u64,
+        token: Fingerprint,
+        channel: Fingerprint,
+    ) -> Result<(), TokenError> {
         self.forget_expired(now);
         if self.known.contains(&token) {
             return Err(TokenError::Used);

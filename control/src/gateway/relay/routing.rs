@@ -49,7 +49,8 @@ pub(crate) struct Relay {
     client: Option<Peer>,
     /// Set once a client attached; kept while it is away.
     client_id: Option<String>,
-    /// A stream frame passed on the client's side: the stream fits no other process.
+    /// A stream frame passed on the client's side, or the agent was told of the client: the stream fits no other
+    /// process.
     client_in_use: bool,
     /// This client connection was told to start.
     client_started: bool,
@@ -168,6 +169,7 @@ impl Relay {
         }
         let for_client = client.max_payload_bytes.and(agent.max_payload_bytes);
         let start = self.start_of_agent(false);
+        self.client_in_use |= start.moorline_client_id.is_some();
         if self.agent_serves.is_some() {
             self.agent_serves.clone_from(&start.moorline_client_id);
         }

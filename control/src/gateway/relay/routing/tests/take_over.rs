@@ -189,6 +189,24 @@ fn what_cannot_be_taken_over_is_refused_with_the_reason() {
     );
 }
 
+/// It begins a stream for the first on hearing of it; what it then has said to that one would pass for the second's.
+#[test]
+fn the_first_client_of_which_the_agent_was_told_is_not_replaced_without_a_take_over() {
+    let mut bench = Bench::new(SessionType::StandardStream);
+    bench.attach(Side::Agent, ours("")).unwrap();
+    bench.receive(Side::Agent, &serves(""));
+    bench.attach(Side::Client, ours("a")).unwrap();
+    assert_eq!(bench.types(Side::Agent), ["start_publication"]);
+    assert_eq!(bench.attach(Side::Client, ours("b")), Err(AnotherClient::Holds));
+    goodbye(bench.attach(Side::Client, taking("c")).unwrap());
+    bench.receive(Side::Agent, &output(0, "for a"));
+    bench.relay.client_recorded(at(0));
+    assert_eq!(asked(&bench.drain(Side::Agent)), wanted("c"));
+    bench.receive(Side::Agent, &serves("c"));
+    bench.receive(Side::Agent, &output(0, "for c"));
+    assert_eq!(bench.drain(Side::Client).last().unwrap().payload, "for c");
+}
+
 /// An agent of ours whose first start, with the name of its client, was lost with the endpoint.
 #[test]
 fn a_first_client_that_was_forgotten_is_replaced_without_being_asked() {
