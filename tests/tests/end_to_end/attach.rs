@@ -1,5 +1,7 @@
 //! Sessions that change hands, and that are watched: `moorline attach`, `moorline watch`, and `~d`.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Site, Terminal, wait_until};
 use serde_json::json;
@@ -59,8 +61,11 @@ async fn who_attaches_takes_the_session_from_the_client_that_has_it() -> Result<
 async fn a_session_outlives_a_killed_client_and_nothing_is_typed_twice() -> Result<()> {
     let site = Site::start().await?;
     let (mut terminal, session) = used_shell(&site).await?;
-    let typed = site.node.dir().join("typed");
-    let go = site.node.dir().join("go");
+    // where the user of a session may write, whoever that is on this machine
+    let place = tempfile::tempdir()?;
+    std::fs::set_permissions(place.path(), Permissions::from_mode(0o777))?;
+    let typed = place.path().join("typed");
+    let go = place.path().join("go");
     terminal.send(&format!(
         "echo x >> {typed}; until [ -e {go} ]; do sleep 0.05; done; seq 1 3000; echo end-of-''count\n",
         typed = typed.display(),
