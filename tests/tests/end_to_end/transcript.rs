@@ -1,8 +1,11 @@
 //! What was on the screen stays readable afterwards.
 
+use std::{fs, path::Path};
+
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{PATIENCE, Site, wait_for};
+use moorline_tests::{Cli, PATIENCE, Site, python_program, wait_for};
 use serde_json::Value;
+use tokio::process::Command;
 
 /// Seconds, kind, data.
 type CastEvent = (f64, String, String);
@@ -117,5 +120,94 @@ async fn a_transcript_can_be_read_while_the_session_runs_and_survives_the_worker
     terminal.wait().await?;
     let text: Result<String> = text().await;
     ensure!(text?.contains("before-the-end"));
+    Ok(())
+}
+
+/// Its id, once it is complete.
+async fn recorded(site: &Site, line: &str) -> Result<String> {
+    let cli = site.cli();
+    let mut terminal = cli.at_terminal(&["shell", site.node.id()])?;
+    terminal.send(&format!("{line}; exit\n"))?;
+    terminal.wait().await?;
+    wait_for("the transcript to be complete", PATIENCE, async || {
+        let listed = cli
+            .run(&[
+                "transcript",
+                "list",
+                "--operator",
+                "admin",
+                "--since",
+                "1h",
+                "--json",
+            ])
+            .await?
+            .success()?
+            .json()?;
+        let newest = listed.get(0).filter(|newest| newest["Complete"] == true);
+        Ok(newest.and_then(|newest| newest["SessionId"].as_str().map(str::to_owned)))
+    })
+    .await
+}
+
+/// A program that needs nothing but files, and its exit code.
+async fn verdict(program: &mut Command) -> Result<(Option<i32>, String)> {
+    let output = program.kill_on_drop(true).output().await?;
+    Ok((
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    ))
+}
+
+#[tokio::test]
+async fn an_exported_transcript_is_verified_by_public_keys_alone() -> Result<()> {
+    let site = Site::start().await?;
+    let session = recorded(&site, "echo evi''dence").await?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (file, keys, bundle) = (path("a.cast"), path("keys"), path("a.tar"));
+    let cli = site.cli();
+    let transcript = async |arguments: &[&str]| {
+        let arguments = [&["transcript"], arguments].concat();
+        cli.run(&arguments).await?.success()
+    };
+    transcript(&["export", &session, "--out", &file]).await?;
+    transcript(&["export", &session, "--bundle", "--out", &bundle]).await?;
+    transcript(&["keys", "--out", &keys]).await?;
+
+    let auditor = Cli::without_endpoint();
+    let verify =
+        async |file: &str, keys: &str| auditor.run(&["transcript", "verify", file, "--keys", keys]).await;
+    let said = verify(&file, &keys).await?.success()?.stdout;
+    ensure!(
+        said.contains("intact") && said.contains(&session) && said.contains("complete"),
+        "{said}"
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier/verify_transcript.py");
+    let mut python = Command::new(python_program("python3")?);
+    python.arg(script).args([&file, "--keys", &keys]);
+    let (code, said) = verdict(&mut python).await?;
+    ensure!(code == Some(0), "{said}");
+    let mut player = Command::new(python_program("asciinema")?);
+    let (_, shown) = verdict(player.args(["cat", &file]).env("LC_ALL", "C.UTF-8")).await?;
+    ensure!(shown.contains("evidence"), "{shown:?}");
+
+    let altered = fs::read_to_string(&file)?.replacen("evidence", "evidance", 1);
+    fs::write(&file, altered)?;
+    let said = verify(&file, &keys).await?.with_code(1)?.stdout;
+    ensure!(
+        said.contains("the events of this record are not those that the node sealed"),
+        "{said}"
+    );
+
+    let (code, said) = verdict(Command::new("tar").args(["-xf", &bundle, "-C", &path("")])).await?;
+    ensure!(code == Some(0), "{said}");
+    verify(&path("transcript/session.cast"), &path("transcript/keys.json"))
+        .await?
+        .success()?;
+    let page = fs::read_to_string(path("transcript/README.md"))?;
+    ensure!(
+        page.contains(&session) && page.contains("verify_transcript.py"),
+        "{page}"
+    );
     Ok(())
 }

@@ -105,10 +105,7 @@ fn an_event_never_grows_beyond_its_stated_bound() {
         let before = recorder.written.len();
         recorder.output(Duration::from_secs(86_400), &bytes);
         let grown = recorder.written.len() - before;
-        assert!(
-            grown <= 6 * bytes.len() + 64,
-            "{grown}"
-        );
+        assert!(grown <= 6 * bytes.len() + 64, "{grown}");
     }
 }
 
