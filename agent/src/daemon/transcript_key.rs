@@ -42,7 +42,7 @@ pub(super) async fn register(context: &NodeContext, credentials: &Credentials) {
             );
         }
         Err(_) => {
-            tracing::warn!("the endpoint did not answer to the key of transcripts; they are kept unsealed")
+            tracing::warn!("the endpoint did not answer to the key of transcripts; they are kept unsealed");
         }
     }
 }
