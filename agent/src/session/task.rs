@@ -22,6 +22,7 @@ pub(super) struct SessionTask {
     /// What the node's owner says about sessions.
     pub(super) settings: SessionConfig,
     /// Whether the endpoint knows the key that seals transcripts.
+    #[serde(default)]
     pub(super) seals: bool,
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
