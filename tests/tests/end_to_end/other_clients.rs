@@ -1,5 +1,5 @@
 //! Session clients that others wrote, unmodified (client-wire §6): one from PyPI that is stricter than the stock
-//! plugin about what it reads, and one from npm that is laxer about what it sends.
+//! plugin about what it reads, and two, from PyPI and npm, that are laxer about what they send.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -30,6 +30,20 @@ async fn the_ssm_bridge_library_from_pypi_works() -> Result<()> {
     let ran = aws.python_with_hosts(&hosts, &script, &[node.id()]).await?;
     ensure!(ran.success()?.stdout.ends_with("all checks passed\n"));
     Ok(())
+}
+
+#[tokio::test]
+async fn the_pyssm_client_library_from_pypi_runs_a_command_in_a_shell() -> Result<()> {
+    let site = Site::start().await?;
+    let aws = Aws::of(&site.endpoint)?;
+    if aws.tool("pyssm").is_none() {
+        skipped("pyssm-client installs with Python 3.12 and later");
+        return Ok(());
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/with_pyssm_client.py");
+    let ran = aws.python(&script, &[site.node.id()]).await?;
+    ensure!(ran.success()?.stdout.ends_with("all checks passed\n"));
+    site.check_commands_work().await
 }
 
 #[tokio::test]
