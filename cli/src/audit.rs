@@ -3,7 +3,7 @@
 mod cloud_trail;
 mod export;
 mod options;
-mod pages;
+pub(crate) mod pages;
 mod text;
 mod verify;
 

@@ -9,23 +9,23 @@ const PAGE: i32 = 1000;
 
 /// Asks for one page after the other, behind the end for what comes then.
 #[derive(Debug)]
-pub(super) struct Pages<'a> {
+pub(crate) struct Pages<'a> {
     operator: &'a Operator,
     request: ListAuditRecordsRequest,
     /// How long a page may be waited for when there is nothing more.
-    pub(super) wait_millis: Option<i32>,
+    pub(crate) wait_millis: Option<i32>,
 }
 
 /// Lines of the log, without line feeds.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) records: Vec<String>,
+pub(crate) struct Page {
+    pub(crate) records: Vec<String>,
     /// Nothing follows now.
-    pub(super) is_end: bool,
+    pub(crate) is_end: bool,
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(operator: &'a Operator, request: ListAuditRecordsRequest) -> Self {
+    pub(crate) fn new(operator: &'a Operator, request: ListAuditRecordsRequest) -> Self {
         Self {
             operator,
             request: ListAuditRecordsRequest {
@@ -36,7 +36,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Page, CliError> {
+    pub(crate) async fn next(&mut self) -> Result<Page, CliError> {
         self.request.wait_millis = self.wait_millis;
         let page = self.operator.call::<ListAuditRecords>(&self.request).await?;
         self.request.next_token = Some(page.next_token.ok_or(CliError::Incomplete {

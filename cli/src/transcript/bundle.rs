@@ -3,13 +3,14 @@
 use std::{io::Write, path::Path};
 
 use jiff::Timestamp;
+use moorline_ssm::audit::ListAuditRecordsRequest;
 
 use super::{
     export::{Export, create_private},
     keys,
     tar::Archive,
 };
-use crate::{error::CliError, operator::Operator};
+use crate::{audit::pages::Pages, error::CliError, operator::Operator};
 
 /// How to verify, for somebody who has never heard of us.
 const PAGE: &str = include_str!("bundle.md");
@@ -22,6 +23,10 @@ const VERIFIER: &str = include_str!("../../../tests/verifier/verify_transcript.p
 pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> Result<(), CliError> {
     let keys = keys::fetch(operator).await?;
     let mut export = Export::open(operator, session.clone()).await?;
+    let of_session = ListAuditRecordsRequest {
+        session_id: Some(session.clone()),
+        ..ListAuditRecordsRequest::default()
+    };
     let failed = |source| CliError::io(format!("write {}", out.display()), source);
     // the first piece before the file: a session that is not there must not empty an older export
     let mut piece = export.piece().await?;
@@ -37,6 +42,18 @@ pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> 
         piece = export.piece().await?;
     }
     archive.end("transcript/session.cast", begun).map_err(failed)?;
+    let begun = archive.begin().map_err(failed)?;
+    let mut pages = Pages::new(operator, of_session);
+    loop {
+        let page = pages.next().await?;
+        for record in page.records {
+            writeln!(archive.out(), "{record}").map_err(failed)?;
+        }
+        if page.is_end {
+            break;
+        }
+    }
+    archive.end("transcript/audit.jsonl", begun).map_err(failed)?;
     for (name, content) in [
         ("transcript/keys.json", keys.to_file().as_str()),
         ("transcript/countersignatures", export.countersignatures.as_str()),

@@ -204,6 +204,11 @@ async fn an_exported_transcript_is_verified_by_public_keys_alone() -> Result<()>
     verify(&path("transcript/session.cast"), &path("transcript/keys.json"))
         .await?
         .success()?;
+    let audit = fs::read_to_string(path("transcript/audit.jsonl"))?;
+    ensure!(
+        audit.contains("StartSession") && audit.lines().all(|line| line.contains(&session)),
+        "{audit}"
+    );
     let page = fs::read_to_string(path("transcript/README.md"))?;
     ensure!(
         page.contains(&session) && page.contains("verify_transcript.py"),
