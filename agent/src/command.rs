@@ -6,12 +6,12 @@
 //! not come back for 30 days. Everything else here can be forgotten at any moment.
 
 mod executor;
-mod flow;
 mod intake;
 mod journal;
 mod node;
 mod outbox;
 mod output;
+mod reboot;
 mod reply;
 mod retention;
 mod service;

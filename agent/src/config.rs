@@ -73,6 +73,8 @@ pub(crate) struct CommandConfig {
     pub(crate) workers: usize,
     /// Commands that are accepted and wait.
     pub(crate) queue: usize,
+    /// Program and arguments that reboot the node when a step asks for it; empty: it is never rebooted.
+    pub(crate) reboot_command: Vec<String>,
 }
 
 impl Default for CommandConfig {
@@ -80,6 +82,7 @@ impl Default for CommandConfig {
         Self {
             workers: 5,
             queue: 100,
+            reboot_command: ["shutdown", "-r", "+1"].map(str::to_owned).to_vec(),
         }
     }
 }

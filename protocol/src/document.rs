@@ -1,5 +1,5 @@
 //! Command documents (schema 1.0, 1.2, 2.0, 2.0.x, 2.2) and session documents (schema 1.0): parse, parameters,
-//! `{{ }}`, preconditions, and the plan of steps (documents.md §1, §6.1; client-wire §7).
+//! `{{ }}`, preconditions, the plan of steps and its course (documents.md §1, §6.1; client-wire §7).
 //!
 //! Member names are matched without regard to case and unknown members are ignored, as published documents need.
 //! Content is bounded before it is looked at: [`MAX_CONTENT_BYTES`], [`MAX_DEPTH`], [`MAX_STEPS`],
@@ -8,15 +8,20 @@
 mod command;
 mod content;
 mod definition;
+mod environment;
+mod flow;
 mod parameter;
 mod pattern;
 mod precondition;
 mod session;
 mod substitution;
+mod text;
 
 pub use command::*;
 pub use content::{MAX_CONTENT_BYTES, MAX_DEPTH, member};
 pub use definition::*;
+pub use flow::*;
 pub use parameter::*;
 pub use session::*;
 pub use substitution::MAX_INSERTED_BYTES;
+pub use text::{MAX_TEXT_BYTES, TextFormat, read_text, write_yaml};

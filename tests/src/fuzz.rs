@@ -9,7 +9,10 @@ use bytes::Bytes;
 use moorline_protocol::{
     audit,
     channel::{DataChannel, Role},
-    document::{CommandDocument, Platform, SessionDocument},
+    document::{
+        AfterRun, CommandDocument, Ending, Flow, MAX_REBOOTS, Next, Platform, Ran, SessionDocument, Step,
+        StepResult, TextFormat, read_text, write_yaml,
+    },
     message::{
         Acknowledge, AgentJob, AgentJobAck, AgentJobReply, AgentJobReplyAck, AgentMessage, AgentSessionState,
         AgentTaskComplete, CancelCommandContent, ChannelClosed, HandshakeRequest, HandshakeResponse,
@@ -103,11 +106,20 @@ pub fn payload(data: &[u8]) {
     }
 }
 
-/// Command and session documents, with their own parameter names given back to them.
+/// Command and session documents in JSON and YAML, with their own parameter names given back to them, and the course
+/// of their steps.
 pub fn document(data: &[u8]) {
-    let Ok(content) = serde_json::from_slice::<Value>(data) else {
+    let text = String::from_utf8_lossy(data);
+    let Ok(content) = read_text(&text) else {
         return;
     };
+    let written = write_yaml(&content);
+    if let Ok(again) = TextFormat::Yaml.read(&written) {
+        assert_eq!(
+            again, content,
+            "what is written as YAML is read as something else"
+        );
+    }
     let platform = Platform {
         platform_type: "Linux",
         handled_actions: &["aws:runShellScript"],
@@ -121,13 +133,49 @@ pub fn document(data: &[u8]) {
         if let Ok(parameters) = document.parameters.resolve_lists(&given) {
             let _plan = document.plan(parameters.as_map(), platform);
         }
-        let _plan = document.plan(&serde_json::Map::new(), platform);
+        let given = serde_json::Map::from_iter(given.into_keys().map(|name| (name, content.clone())));
+        let _typed = document.parameters.typed_values(&given);
+        if let Ok(steps) = document.plan(&serde_json::Map::new(), platform) {
+            course(&steps, data);
+        }
     }
     if let Ok(document) = SessionDocument::parse(&content) {
         let _checked = document.check_inputs();
         let _inputs = document.resolved_inputs(&serde_json::Map::new());
         let _plan = document.plan(&serde_json::Map::new());
     }
+}
+
+/// Steps that end with the exit codes told by the bytes: every document comes to an end, resumed or not.
+fn course(steps: &[Step], codes: &[u8]) {
+    let mut codes = codes.iter().copied().chain(std::iter::repeat(0));
+    let (mut results, mut reboots) = (Vec::new(), 0);
+    for _ in 0..=steps.len() + usize::try_from(MAX_REBOOTS).unwrap_or_default() {
+        let mut flow = Flow::resume(steps, &results, reboots);
+        let outcome = match flow.next(None) {
+            Next::Over(status) => return assert!(status.is_terminal()),
+            Next::Settled(_, outcome) => outcome,
+            Next::Run(_) => {
+                let ran = Ran {
+                    ending: Ending::Exited(i32::from(codes.next().unwrap_or_default())),
+                    stdout: String::new(),
+                    stderr: String::new(),
+                };
+                match flow.ran(ran) {
+                    AfterRun::Outcome(outcome) => outcome,
+                    AfterRun::Reboot => {
+                        reboots += 1;
+                        continue;
+                    }
+                }
+            }
+        };
+        results.push(StepResult {
+            status: outcome.status,
+            code: outcome.code,
+        });
+    }
+    panic!("a document of {} steps does not end", steps.len());
 }
 
 /// The signature of a request: an `Authorization` header, or after a NUL byte a presigned URI, all hostile.

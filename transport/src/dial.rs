@@ -55,6 +55,20 @@ pub(crate) async fn dial(endpoint: &Endpoint, trust: &Trust) -> Result<TlsStream
         })
 }
 
+/// One TCP connection without TLS, for downloads whose author wants no more.
+pub(crate) async fn dial_plain(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
+    match timeout(DIAL_TIMEOUT, reach(endpoint)).await {
+        Ok(Ok(tcp)) => Ok(tcp),
+        Ok(Err(source)) => Err(DialError::Connect {
+            endpoint: endpoint.url(),
+            source,
+        }),
+        Err(_) => Err(DialError::Timeout {
+            endpoint: endpoint.url(),
+        }),
+    }
+}
+
 async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<TlsStream<TcpStream>, DialError> {
     let failed = |source| DialError::Connect {
         endpoint: endpoint.url(),

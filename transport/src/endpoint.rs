@@ -14,6 +14,8 @@ use crate::{
 pub enum EndpointError {
     #[error("endpoint {0:?} must have the form https://HOST[:PORT]")]
     Form(String),
+    #[error("{0:?} must have the form https://HOST[:PORT]/PATH")]
+    Url(String),
     #[error("region {0:?} must have 1 to 100 characters of A-Z a-z 0-9 -")]
     Region(String),
 }
@@ -71,6 +73,27 @@ impl Endpoint {
         }
         let path = uri.path_and_query().ok_or_else(form)?.to_string();
         Ok((Self::from_uri(&uri).ok_or_else(form)?, path))
+    }
+
+    /// The host of any URL to download from, whether the connection is encrypted, and the path with query.
+    ///
+    /// # Errors
+    /// The text is no `https` or `http` URL.
+    pub(crate) fn parse_download_url(url: &str) -> Result<(Self, bool, String), EndpointError> {
+        let form = || EndpointError::Url(url.split('?').next().unwrap_or_default().to_owned());
+        let uri: http::Uri = url.parse().map_err(|_| form())?;
+        let (is_encrypted, default_port) = match uri.scheme_str() {
+            Some("https") => (true, 443),
+            Some("http") => (false, 80),
+            _ => return Err(form()),
+        };
+        let path = uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str)
+            .to_owned();
+        let mut endpoint = Self::from_uri(&uri).ok_or_else(form)?;
+        endpoint.port = uri.port_u16().unwrap_or(default_port);
+        Ok((endpoint, is_encrypted, path))
     }
 
     fn from_uri(uri: &http::Uri) -> Option<Self> {

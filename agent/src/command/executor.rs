@@ -36,6 +36,8 @@ use super::{
 const ADOPTED_LOOK: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How long a reboot that a step has asked for may take to begin; meanwhile no further command is started.
+const REBOOT_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Workers that end before they begin, one after another, until the command is given up.
 const MAX_STARTS: u32 = 12;
 
@@ -55,6 +57,8 @@ pub(super) struct Executor {
     /// Commands whose worker has gone and that could not be settled, because the journal did not answer.
     unsettled: BTreeSet<String>,
     retry_at: Option<Instant>,
+    /// Commands that go on after a reboot, and when it is given up.
+    rebooting: BTreeMap<String, Instant>,
     /// Before the next try; `None`: the journal answers.
     retry_pause: Option<Duration>,
     /// Commands have ended since this was last asked for.
@@ -93,6 +97,7 @@ impl Executor {
             running: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            rebooting: BTreeMap::new(),
             retry_pause: None,
             has_ended: false,
             ended,
@@ -114,7 +119,8 @@ impl Executor {
     /// Whether one more command may be accepted.
     pub(super) fn has_room(&self) -> bool {
         let limits = &self.node.limits;
-        self.running.len() + self.waiting.len() < limits.workers.saturating_add(limits.queue)
+        self.running.len() + self.waiting.len() + self.rebooting.len()
+            < limits.workers.saturating_add(limits.queue)
     }
 
     pub(super) fn enqueue(&mut self, command_id: String) {
@@ -127,7 +133,7 @@ impl Executor {
 
     /// Starts what can be started.
     pub(super) async fn start_waiting(&mut self) {
-        while self.running.len() < self.node.limits.workers {
+        while self.rebooting.is_empty() && self.running.len() < self.node.limits.workers {
             let now = Instant::now();
             let is_ready = |waiting: &Waiting| waiting.not_before.is_none_or(|at| at <= now);
             let Some(index) = self.waiting.iter().position(is_ready) else {
@@ -150,6 +156,7 @@ impl Executor {
             region: self.node.region.clone(),
             platform: self.node.platform.clone(),
             is_moorline: self.node.is_moorline,
+            reboot_command: self.node.limits.reboot_command.clone(),
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {
@@ -233,6 +240,7 @@ impl Executor {
         for command_id in gone {
             self.worker_ended(WorkerEnded { command_id }).await;
         }
+        self.give_up_reboots().await;
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
             self.retry_pause = self.retry_pause.map(|pause| (pause * 2).min(LAST_RETRY));
@@ -241,6 +249,42 @@ impl Executor {
             }
             if self.unsettled.is_empty() && self.retry_pause.take().is_some() {
                 tracing::info!("no command waits for the journal any more");
+            }
+        }
+    }
+
+    /// Ends commands whose reboot has not come, so that others may run.
+    async fn give_up_reboots(&mut self) {
+        let now = Instant::now();
+        let late: Vec<String> = self
+            .rebooting
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(command_id, _)| command_id.clone())
+            .collect();
+        for command_id in late {
+            let id = command_id.clone();
+            let given_up = self.journal.call(move |journal| {
+                let now = now_millis();
+                journal.give_up_reboot(&id, now, |job_id, steps| {
+                    reply::lost(job_id, steps, reply::NO_REBOOT, |_, _| Default::default(), now)
+                })
+            });
+            match given_up.await {
+                Ok(_) => {
+                    tracing::warn!(
+                        command_id,
+                        "a step asked for a reboot, and the node was not rebooted"
+                    );
+                    self.rebooting.remove(&command_id);
+                    self.has_ended = true;
+                    self.nudged.notify_one();
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(command_id, error, "a command waits for the journal");
+                    self.rebooting.insert(command_id, now + LAST_RETRY);
+                }
             }
         }
     }
@@ -256,7 +300,7 @@ impl Executor {
                     // First, so that nothing runs any more when the end is on record, should we die in between.
                     step::end_orphan(&directory);
                     let partial = |name: &str, position| step::partial_output(&directory, name, position);
-                    reply::lost(job_id, steps, partial, now)
+                    reply::lost(job_id, steps, reply::LOST, partial, now)
                 },
             };
             journal.settle(&id, now, ProcessRecord::is_alive, endings)
@@ -271,6 +315,11 @@ impl Executor {
                 }
                 self.has_ended = true;
                 self.nudged.notify_one();
+            }
+            Ok(Settled::AwaitsReboot) => {
+                tracing::info!(command_id, "a command waits for the reboot that it has asked for");
+                self.rebooting
+                    .insert(command_id, Instant::now() + REBOOT_PATIENCE);
             }
             Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
             Ok(Settled::Running(worker)) => self.adopt(command_id, worker, starts),
@@ -346,7 +395,11 @@ impl Executor {
             .filter(|_| has_slot)
             .filter_map(|waiting| waiting.not_before)
             .min();
-        [start, self.retry_at].into_iter().flatten().min()
+        let reboot = self.rebooting.values().min().copied();
+        [start.filter(|_| reboot.is_none()), reboot, self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether workers run that say nothing to this daemon.

@@ -34,7 +34,10 @@ pub(super) use thread::JournalThread;
 /// File in the state directory.
 pub(super) const FILE_NAME: &str = "journal.db";
 
-const MIGRATION_STEPS: &[M<'static>] = &[M::up(include_str!("journal/migrations/0001_journal.sql"))];
+const MIGRATION_STEPS: &[M<'static>] = &[
+    M::up(include_str!("journal/migrations/0001_journal.sql")),
+    M::up(include_str!("journal/migrations/0002_reboot.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 
 /// How long a statement waits for another process's transaction.
@@ -117,10 +120,12 @@ impl ProcessRecord {
     }
 }
 
+/// The kernel's boot, and that of the container if we are in one: there the first process is another after a restart.
 /// Empty where /proc does not tell; then only pid and start time count.
 fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+    let first = ProcessKey::of(1).map_or(0, |key| key.start_ticks);
+    format!("{}/{first}", text.trim())
 }
 
 /// A reply that goes into the journal together with what it reports.

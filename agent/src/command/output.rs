@@ -4,7 +4,7 @@
 use std::{
     cell::Cell,
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     rc::Rc,
@@ -18,6 +18,9 @@ pub(super) const COMBINED_BYTES: usize = 2_500;
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The same for all streams of a command together, however many steps it has.
 const COMMAND_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What is held in memory: a few bytes more than are reported, so that the text shows whether it was cut.
+const HEAD_BYTES: usize = STREAM_BYTES + 8;
 
 const STREAM_MARK: &str = "--output truncated--";
 const OUTPUT_MARK: &str = "\n---Output truncated---";
@@ -53,22 +56,28 @@ impl Capture {
         }
     }
 
-    /// Goes on into another file; the beginning in memory stays. Without a file (the disk is full, say) the stream
-    /// is still reported.
+    /// Goes on into another file; the beginning in memory stays, and what the step wrote into this file before a
+    /// reboot comes behind it. Without a file (the disk is full, say) the stream is still reported.
     pub(super) fn continue_in(&mut self, path: &Path) {
-        self.file = OpenOptions::new()
+        let opened = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .mode(0o600)
-            .open(path)
-            .ok();
+            .open(path);
+        self.file = opened.ok();
         self.file_bytes = 0;
+        if let Some(file) = &mut self.file {
+            self.file_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            let room = HEAD_BYTES.saturating_sub(self.head.len());
+            // Unreadable: then it is told from here on, and kept whole.
+            drop(file.take(room as u64).read_to_end(&mut self.head));
+        }
     }
 
     /// Takes what the script wrote. Never fails: losing the copy is no reason to lose the script.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        // A few bytes more than are reported, so that the text shows whether it was cut.
-        let room = (STREAM_BYTES + 8).saturating_sub(self.head.len());
+        let room = HEAD_BYTES.saturating_sub(self.head.len());
         self.head.extend(bytes.iter().take(room));
         let Some(file) = &mut self.file else {
             return;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use moorline_protocol::message::{
-    AdditionalInfo, AgentInfo, AgentJobAck, AgentJobReply, JobAckCode, ReplyContent, ResultStatus, StepReply,
-    TOPIC_CANCEL_COMMAND, TOPIC_SEND_COMMAND,
+use moorline_protocol::{
+    document::StepOutcome,
+    message::{
+        AdditionalInfo, AgentInfo, AgentJobAck, AgentJobReply, JobAckCode, ReplyContent, ResultStatus,
+        StepReply, TOPIC_CANCEL_COMMAND, TOPIC_SEND_COMMAND,
+    },
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -22,76 +25,40 @@ const MAX_PAYLOAD_BYTES: usize = 120_000;
 const MAX_TRACE_BYTES: usize = 2_500;
 
 /// How a command ends whose worker died without saying how.
-const LOST: &str = "the command's worker ended unexpectedly; the outcome is unknown";
-/// The same for the steps after the one that ran.
-const NEVER_RUN: &str = "not run: the command's worker ended unexpectedly";
+pub(super) const LOST: &str = "the command's worker ended unexpectedly; the outcome is unknown";
+/// How a command ends whose reboot has not come.
+pub(super) const NO_REBOOT: &str = "the step asked for a reboot, and the node was not rebooted";
 
-/// What a step came to, before it is cut to size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StepOutcome {
-    pub(super) status: ResultStatus,
-    pub(super) code: i64,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
-    /// Stands in `output` in place of both streams.
-    pub(super) text: Option<String>,
-}
-
-impl StepOutcome {
-    /// A step that did not run, and why.
-    pub(super) fn not_run(status: ResultStatus, code: i64, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            stdout: String::new(),
-            stderr: String::new(),
-            text: Some(text.into()),
-        }
+/// The form on the wire of what a step came to. `started` and `ended` are Unix milliseconds.
+pub(super) fn step_reply(outcome: StepOutcome, action: &str, started: u64, ended: u64) -> StepReply {
+    let StepOutcome {
+        status,
+        code,
+        stdout,
+        stderr,
+        text,
+    } = outcome;
+    StepReply {
+        status,
+        // A failure without a code of its own would read as a success.
+        code: if status == ResultStatus::Failed && code == 0 {
+            1
+        } else {
+            code
+        },
+        name: action.to_owned(),
+        output: match text {
+            Some(text) => combined_text(&text, "", COMBINED_BYTES),
+            None => combined_text(&stdout, &stderr, COMBINED_BYTES),
+        },
+        start_date_time: iso(started),
+        end_date_time: iso(ended),
+        output_s3_bucket_name: String::new(),
+        output_s3_key_prefix: String::new(),
+        step_name: String::new(),
+        standard_output: stream_text(&stdout, STREAM_BYTES),
+        standard_error: stream_text(&stderr, STREAM_BYTES),
     }
-
-    /// Its form on the wire. `started` and `ended` are Unix milliseconds.
-    pub(super) fn into_reply(self, action: &str, started: u64, ended: u64) -> StepReply {
-        let Self {
-            status,
-            code,
-            stdout,
-            stderr,
-            text,
-        } = self;
-        StepReply {
-            status,
-            // A failure without a code of its own would read as a success.
-            code: if status == ResultStatus::Failed && code == 0 {
-                1
-            } else {
-                code
-            },
-            name: action.to_owned(),
-            output: match text {
-                Some(text) => combined_text(&text, "", COMBINED_BYTES),
-                None => combined_text(&stdout, &stderr, COMBINED_BYTES),
-            },
-            start_date_time: iso(started),
-            end_date_time: iso(ended),
-            output_s3_bucket_name: String::new(),
-            output_s3_key_prefix: String::new(),
-            step_name: String::new(),
-            standard_output: stream_text(&stdout, STREAM_BYTES),
-            standard_error: stream_text(&stderr, STREAM_BYTES),
-        }
-    }
-}
-
-/// The status of a document whose steps all have one (agent-wire §6.7).
-pub(super) fn document_status(steps: impl Iterator<Item = ResultStatus> + Clone) -> ResultStatus {
-    [
-        ResultStatus::Failed,
-        ResultStatus::TimedOut,
-        ResultStatus::Cancelled,
-    ]
-    .into_iter()
-    .find(|status| steps.clone().any(|step| step == *status))
-    .unwrap_or(ResultStatus::Success)
 }
 
 /// Steps so far, by status.
@@ -165,7 +132,7 @@ pub(super) fn never_run(
             stderr: reason.to_owned(),
             ..StepOutcome::not_run(status, 1, reason)
         };
-        let reply = outcome.into_reply(action, now, now);
+        let reply = step_reply(outcome, action, now, now);
         let counts = counts(std::iter::repeat_n(status, index + 1));
         replies.push(step(job_id, name, &reply, counts, now));
         only_step = (steps.len() == 1).then_some((name.as_str(), reply));
@@ -176,11 +143,12 @@ pub(super) fn never_run(
     Conclusion { status, replies }
 }
 
-/// The end of a command whose worker died: what finished stays, the step that ran is unknown, the rest never ran.
+/// The end of a command whose worker is gone, for this reason: what finished stays, the step that ran is unknown, the rest never ran.
 /// `partial` tells what the step that ran had written, by its name and position.
 pub(super) fn lost(
     job_id: &str,
     steps: &[StepRecord],
+    reason: &str,
     partial: impl FnOnce(&str, usize) -> (String, String),
     now: u64,
 ) -> Conclusion {
@@ -194,7 +162,7 @@ pub(super) fn lost(
             Some(partial) => {
                 let (stdout, stderr) = partial(&record.name, position);
                 // The reason first: it must not be what is cut off.
-                let stderr = format!("{LOST}\n{stderr}");
+                let stderr = format!("{reason}\n{stderr}");
                 StepOutcome {
                     status: ResultStatus::Failed,
                     code: -1,
@@ -203,10 +171,10 @@ pub(super) fn lost(
                     text: None,
                 }
             }
-            None => StepOutcome::not_run(ResultStatus::Cancelled, 1, NEVER_RUN),
+            None => StepOutcome::not_run(ResultStatus::Cancelled, 1, format!("not run: {reason}")),
         };
         statuses.push(outcome.status);
-        let reply = outcome.into_reply(&record.action, now, now);
+        let reply = step_reply(outcome, &record.action, now, now);
         replies.push(step(
             job_id,
             &record.name,
@@ -222,7 +190,7 @@ pub(super) fn lost(
     let counts = counts(statuses.iter().copied());
     // Even if every step has finished: the end itself was not recorded, so something went wrong after them.
     let status = ResultStatus::Failed;
-    replies.push(end(job_id, status, only_step, counts, LOST, now));
+    replies.push(end(job_id, status, only_step, counts, reason, now));
     Conclusion { status, replies }
 }
 

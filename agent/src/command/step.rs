@@ -1,34 +1,53 @@
 //! The actions that this node can perform, one file each.
 
-mod run_shell_script;
-mod script_process;
-mod script_record;
+mod declined;
+mod docker;
+mod document_source;
+mod download_content;
+mod process;
+mod process_record;
+mod run_document;
+mod script;
 
 use std::{
+    fmt::Display,
     fs::{DirBuilder, File},
     io::Read,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use moorline_protocol::document::Step;
+use moorline_protocol::document::{Ending, Ran, Step, StopReason};
+use ring::digest;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use self::script::Language;
 use super::{
-    flow::{Ending, Ran, StopReason},
     output::{Allowance, Capture},
     worker::WorkerTask,
 };
 
 /// Actions with a handler here.
-pub(super) const HANDLED_ACTIONS: [&str; 1] = ["aws:runShellScript"];
+pub(super) const HANDLED_ACTIONS: [&str; 10] = [
+    "aws:configureDocker",
+    "aws:domainJoin",
+    "aws:downloadContent",
+    "aws:refreshAssociation",
+    "aws:runDockerAction",
+    "aws:runDocument",
+    "aws:runPowerShellScript",
+    "aws:runShellScript",
+    "aws:softwareInventory",
+    "aws:updateSsmAgent",
+];
 
 /// Most bytes of a dead worker's stream that are reported.
 const PARTIAL_BYTES: u64 = 24_000;
 /// Most bytes of a step's name in that of its directory.
 const MAX_FILE_NAME_BYTES: usize = 120;
 
-/// What the steps of one command share.
+/// What the steps of one document share.
 #[derive(Debug)]
 pub(super) struct StepContext<'a> {
     pub(super) task: &'a WorkerTask,
@@ -38,13 +57,40 @@ pub(super) struct StepContext<'a> {
     pub(super) allowance: Allowance,
     /// Set when the command is to stop.
     pub(super) stop: watch::Receiver<Option<StopReason>>,
+    /// The command's directory, with what was downloaded.
+    pub(super) run_directory: PathBuf,
+    /// Where the directories of these steps are: that of the command, or of the step that runs their document.
+    pub(super) steps_directory: PathBuf,
+    /// Hashes of the documents that run, from the command's own to the one of these steps.
+    pub(super) documents: Vec<[u8; 32]>,
 }
 
-impl StepContext<'_> {
-    /// The command's directory: scripts and output.
-    fn run_directory(&self) -> PathBuf {
-        run_directories(&self.task.state_dir).join(&self.task.command_id)
+/// What a step writes.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    stdout: Capture,
+    stderr: Capture,
+}
+
+impl Outputs {
+    /// A line on standard output.
+    fn say(&mut self, line: impl Display) {
+        self.stdout.push(format!("{line}\n").as_bytes());
     }
+
+    /// The step fails for this reason.
+    fn fail(&mut self, reason: impl Display) -> Ending {
+        self.stderr.push(reason.to_string().as_bytes());
+        Ending::Failed
+    }
+}
+
+/// What a document is known by among those that run each other.
+pub(super) fn document_hash(content: &Value) -> [u8; 32] {
+    let hash = digest::digest(&digest::SHA256, content.to_string().as_bytes());
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.as_ref());
+    bytes
 }
 
 /// Where the directories of all commands are.
@@ -54,9 +100,11 @@ pub(super) fn run_directories(state_dir: &Path) -> PathBuf {
 
 /// Performs a step. What goes wrong is its result, never an error of the agent.
 pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<'_>) -> Ran {
-    let mut stdout = Capture::new(context.allowance.clone());
-    let mut stderr = Capture::new(context.allowance.clone());
-    let directory = context.run_directory().join(file_name(&step.name, position));
+    let mut outputs = Outputs {
+        stdout: Capture::new(context.allowance.clone()),
+        stderr: Capture::new(context.allowance.clone()),
+    };
+    let directory = context.steps_directory.join(file_name(&step.name, position));
     let mut ending = Ending::Exited(0);
     // Only schema 1.x has several sets; all of them run, and the last failure is the step's.
     for (index, inputs) in step.inputs.iter().enumerate() {
@@ -66,16 +114,12 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
         };
         // When it cannot be made, the script finds another place, and the output is reported without a copy.
         if make_private_directory(&directory).is_ok() {
-            stdout.continue_in(&directory.join("stdout"));
-            stderr.continue_in(&directory.join("stderr"));
+            outputs.stdout.continue_in(&directory.join("stdout"));
+            outputs.stderr.continue_in(&directory.join("stderr"));
         }
-        let outputs = run_shell_script::Outputs {
-            stdout: &mut stdout,
-            stderr: &mut stderr,
-        };
-        let set_ending = run_shell_script::run(inputs, &directory, context, outputs).await;
+        let set_ending = perform(step, inputs, &directory, context, &mut outputs).await;
         let is_over = matches!(set_ending, Ending::Stopped(_));
-        if set_ending != Ending::Exited(0) {
+        if !matches!(set_ending, Ending::Exited(0) | Ending::Done) {
             ending = set_ending;
         }
         if is_over {
@@ -84,8 +128,30 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
     }
     Ran {
         ending,
-        stdout: stdout.text(),
-        stderr: stderr.text(),
+        stdout: outputs.stdout.text(),
+        stderr: outputs.stderr.text(),
+    }
+}
+
+/// The action with one set of inputs.
+async fn perform(
+    step: &Step,
+    inputs: &Map<String, Value>,
+    directory: &Path,
+    context: &mut StepContext<'_>,
+    outputs: &mut Outputs,
+) -> Ending {
+    match step.action.as_str() {
+        "aws:runShellScript" => script::run(Language::Shell, step, inputs, directory, context, outputs).await,
+        "aws:runPowerShellScript" => {
+            script::run(Language::PowerShell, step, inputs, directory, context, outputs).await
+        }
+        // It runs steps, so its future would hold itself.
+        "aws:runDocument" => Box::pin(run_document::run(inputs, directory, context, outputs)).await,
+        "aws:downloadContent" => download_content::run(inputs, directory, context, outputs).await,
+        "aws:configureDocker" => docker::configure(inputs, context, outputs).await,
+        "aws:runDockerAction" => docker::run_action(inputs, context, outputs).await,
+        action => declined::run(action, inputs, outputs),
     }
 }
 
@@ -106,7 +172,7 @@ pub(super) fn partial_output(run_directory: &Path, name: &str, position: usize) 
 /// Ends the script that a dead worker left behind, if it still runs, with all in its process group: it is reported as
 /// unknown, and nobody could cancel it any more.
 pub(super) fn end_orphan(run_directory: &Path) {
-    script_record::end(&script_record::path(run_directory));
+    process_record::end(&process_record::path(run_directory));
 }
 
 /// A directory for its owner only, and those above it.

@@ -5,7 +5,10 @@
 use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
 use moorline_protocol::{
-    document::{CommandDocument, DocumentError, Platform as PlanPlatform, Step},
+    document::{
+        AfterRun, CommandDocument, DocumentError, Flow, Next, Platform as PlanPlatform, Ran, Step,
+        StepOutcome, StepResult, StopReason, document_status,
+    },
     message::{ResultStatus, SendCommandContent},
 };
 use serde::{Deserialize, Serialize};
@@ -18,12 +21,11 @@ use tokio::{
 use crate::runtime::Platform;
 
 use super::{
-    flow::{Flow, StopReason},
     intake,
     journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
     now_millis,
     output::Allowance,
-    reply,
+    reboot, reply,
     step::{self, HANDLED_ACTIONS, StepContext},
 };
 
@@ -44,7 +46,15 @@ pub(super) struct WorkerTask {
     pub(super) platform: Platform,
     /// Whether the endpoint is Moorline's.
     pub(super) is_moorline: bool,
+    /// Program and arguments that reboot the node; empty: it is never rebooted.
+    pub(super) reboot_command: Vec<String>,
 }
+
+/// What a plan depends on here.
+pub(super) const PLATFORM: PlanPlatform<'static> = PlanPlatform {
+    platform_type: "Linux",
+    handled_actions: &HANDLED_ACTIONS,
+};
 
 /// Entry point of the process.
 pub(super) fn main() -> ExitCode {
@@ -133,13 +143,19 @@ pub(super) async fn run(
         what: "a worker without /proc",
     })?;
     let plan = Plan::make(&assignment.content);
-    match journal.begin(&task.command_id, &worker, &plan.names)? {
+    let (results, reboots) = match journal.begin(&task.command_id, &worker, &plan.names)? {
         Beginning::NotOurs => return Ok(()),
-        Beginning::Begun { is_cancelled: true } => {
-            stop.send_replace(Some(StopReason::Cancelled));
+        Beginning::Begun {
+            is_cancelled,
+            results,
+            reboots,
+        } => {
+            if is_cancelled {
+                stop.send_replace(Some(StopReason::Cancelled));
+            }
+            (results, reboots)
         }
-        Beginning::Begun { is_cancelled: false } => {}
-    }
+    };
     nudge();
     let recorder = Recorder {
         task,
@@ -148,7 +164,15 @@ pub(super) async fn run(
         nudge,
     };
     match plan.steps {
-        Ok(steps) => run_steps(&assignment.job_id, &steps, stop, recorder).await,
+        Ok(steps) => {
+            let flow = Flow::resume(&steps, &results, reboots);
+            let run = Run {
+                job_id: &assignment.job_id,
+                steps: &steps,
+                document: plan.hash,
+            };
+            run.steps(flow, stop, recorder).await;
+        }
         Err(error) => refuse(&assignment.job_id, &plan.names, &error.to_string(), recorder).await,
     }
     Ok(())
@@ -159,6 +183,8 @@ struct Plan {
     /// Action and name.
     names: Vec<(String, String)>,
     steps: Result<Vec<Step>, DocumentError>,
+    /// Of the document.
+    hash: [u8; 32],
 }
 
 impl Plan {
@@ -173,6 +199,7 @@ impl Plan {
                 return Self {
                     names: Vec::new(),
                     steps: Err(DocumentError::Malformed(reason)),
+                    hash: [0; 32],
                 };
             }
         };
@@ -182,6 +209,7 @@ impl Plan {
                 return Self {
                     names: Vec::new(),
                     steps: Err(error),
+                    hash: [0; 32],
                 };
             }
         };
@@ -189,58 +217,116 @@ impl Plan {
             .step_names()
             .map(|(action, name)| (action.to_owned(), name.to_owned()))
             .collect();
-        let platform = PlanPlatform {
-            platform_type: "Linux",
-            handled_actions: &HANDLED_ACTIONS,
-        };
         Self {
             names,
-            steps: document.plan(&parameters, platform),
+            steps: document.plan(&parameters, PLATFORM),
+            hash: step::document_hash(&document_content),
         }
     }
 }
 
-async fn run_steps(
-    job_id: &str,
-    steps: &[Step],
-    stop: &watch::Sender<Option<StopReason>>,
-    mut recorder: Recorder<'_, impl Fn()>,
-) {
-    let command_id_variable = intake::command_id_of_dotted(job_id);
-    let mut context = StepContext {
-        task: recorder.task,
-        command_id_variable,
-        allowance: Allowance::default(),
-        stop: stop.subscribe(),
-    };
-    let mut flow = Flow::default();
-    for (position, step) in steps.iter().enumerate() {
-        let started = now_millis();
-        let stop = *context.stop.borrow();
-        let outcome = match flow.outcome_without_run(step, stop) {
-            Some(outcome) => outcome,
-            None => {
-                let ran = step::run(step, position, &mut context).await;
-                flow.outcome(ran)
-            }
+/// A command that this worker has begun.
+struct Run<'a> {
+    job_id: &'a str,
+    steps: &'a [Step],
+    document: [u8; 32],
+}
+
+impl Run<'_> {
+    async fn steps(
+        &self,
+        mut flow: Flow<'_>,
+        stop: &watch::Sender<Option<StopReason>>,
+        mut recorder: Recorder<'_, impl Fn()>,
+    ) {
+        let run_directory = step::run_directories(&recorder.task.state_dir).join(&recorder.task.command_id);
+        let mut context = StepContext {
+            task: recorder.task,
+            command_id_variable: intake::command_id_of_dotted(self.job_id),
+            allowance: Allowance::default(),
+            stop: stop.subscribe(),
+            steps_directory: run_directory.clone(),
+            run_directory,
+            documents: vec![self.document],
         };
-        let outcome = flow.conclude(step, outcome);
+        loop {
+            let started = now_millis();
+            let stop = *context.stop.borrow();
+            let (position, outcome) = match flow.next(stop) {
+                Next::Over(_) => return,
+                Next::Settled(position, outcome) => (position, outcome),
+                Next::Run(position) => {
+                    let Some(step) = self.steps.get(position) else {
+                        return;
+                    };
+                    let ran = step::run(step, position, &mut context).await;
+                    match flow.ran(ran.clone()) {
+                        AfterRun::Outcome(outcome) => (position, outcome),
+                        AfterRun::Reboot => match self.reboot(&mut flow, ran, &mut recorder).await {
+                            Some(outcome) => (position, outcome),
+                            None => return,
+                        },
+                    }
+                }
+            };
+            if !self
+                .tell(position, outcome, flow.statuses(), started, &mut recorder)
+                .await
+            {
+                return;
+            }
+        }
+    }
+
+    /// Reboots the node. `None`: the command goes on in the next boot; else what the step comes to without one.
+    async fn reboot(
+        &self,
+        flow: &mut Flow<'_>,
+        ran: Ran,
+        recorder: &mut Recorder<'_, impl Fn()>,
+    ) -> Option<StepOutcome> {
+        // On record first: from then on the machine may go down at any moment.
+        if !recorder.await_reboot(true).await {
+            return None;
+        }
+        let Err(reason) = reboot::reboot(&recorder.task.reboot_command).await else {
+            return None;
+        };
+        if !recorder.await_reboot(false).await {
+            return None;
+        }
+        Some(flow.reboot_failed(ran, &reason))
+    }
+
+    /// Records what a step came to, and with the last one the end of the command. False: the command is not ours.
+    async fn tell(
+        &self,
+        position: usize,
+        outcome: StepOutcome,
+        statuses: &[ResultStatus],
+        started: u64,
+        recorder: &mut Recorder<'_, impl Fn()>,
+    ) -> bool {
+        let Self { job_id, steps, .. } = self;
+        let Some(step) = steps.get(position) else {
+            return false;
+        };
         let ended = now_millis();
-        let reply = outcome.into_reply(&step.action, started, ended);
-        let statuses = flow.statuses().iter().copied();
-        let counts = reply::counts(statuses.clone());
+        let result = StepResult {
+            status: outcome.status,
+            code: outcome.code,
+        };
+        let reply = reply::step_reply(outcome, &step.action, started, ended);
+        let counts = reply::counts(statuses.iter().copied());
         let progress = StepProgress {
             position,
-            status: reply.status,
+            result,
             reply: reply::step(job_id, &step.name, &reply, counts.clone(), ended),
         };
         if position + 1 < steps.len() {
-            if !recorder.record(Some(&progress), None).await {
-                return;
-            }
-            continue;
+            return recorder.record(Some(&progress), None).await;
         }
-        let status = reply::document_status(statuses);
+        let status = document_status(statuses.iter().copied());
         let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
         let end = reply::end(job_id, status, only_step, counts, "", ended);
         // The end of a single step says everything, and somebody may be waiting for it: it goes first.
@@ -248,7 +334,7 @@ async fn run_steps(
             Some(_) => (None, vec![end, progress.reply]),
             None => (Some(&progress), vec![end]),
         };
-        recorder.record(step, Some(&Conclusion { status, replies })).await;
+        recorder.record(step, Some(&Conclusion { status, replies })).await
     }
 }
 
@@ -274,10 +360,25 @@ struct Recorder<'a, N> {
 impl<N: Fn()> Recorder<'_, N> {
     /// False: the command is not ours any more, and nothing further may be done for it.
     async fn record(&mut self, step: Option<&StepProgress>, conclusion: Option<&Conclusion>) -> bool {
+        let now = now_millis();
+        self.write(|journal, command_id, worker| journal.record(command_id, worker, step, conclusion, now))
+            .await
+    }
+
+    /// The same for a reboot that is to come, or after all does not.
+    async fn await_reboot(&mut self, is_rebooting: bool) -> bool {
+        self.write(|journal, command_id, worker| journal.await_reboot(command_id, worker, is_rebooting))
+            .await
+    }
+
+    async fn write(
+        &mut self,
+        write: impl Fn(&mut Journal, &str, &ProcessRecord) -> Result<bool, JournalError>,
+    ) -> bool {
         let begun = Instant::now();
         let mut wait = FIRST_RETRY;
         loop {
-            match self.try_record(step, conclusion) {
+            match self.try_write(&write) {
                 Ok(is_ours) => {
                     (self.nudge)();
                     return is_ours;
@@ -291,22 +392,15 @@ impl<N: Fn()> Recorder<'_, N> {
         }
     }
 
-    fn try_record(
+    fn try_write(
         &mut self,
-        step: Option<&StepProgress>,
-        conclusion: Option<&Conclusion>,
+        write: impl Fn(&mut Journal, &str, &ProcessRecord) -> Result<bool, JournalError>,
     ) -> Result<bool, JournalError> {
         let journal = match &mut self.journal {
             Some(journal) => journal,
             closed => closed.insert(Journal::open(&self.task.state_dir, Opener::Worker)?),
         };
-        journal.record(
-            &self.task.command_id,
-            &self.worker,
-            step,
-            conclusion,
-            now_millis(),
-        )
+        write(journal, &self.task.command_id, &self.worker)
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::content::{bounded, description, malformed, present, text_member};
+use super::content::{bounded, description, malformed, present, schema_text, text_member};
+use super::environment::ScriptVariables;
 use super::precondition::{self, Candidate, Condition};
 use super::substitution::Substitution;
 use super::{Definitions, ParameterError, member};
@@ -86,6 +87,8 @@ pub struct Step {
     pub inputs: Vec<Map<String, Value>>,
     pub decision: Decision,
     pub control: StepControl,
+    /// Variables that a script gets, for parameters with [`Interpolation::EnvironmentVariable`].
+    pub environment: Vec<(String, String)>,
 }
 
 impl Step {
@@ -140,7 +143,7 @@ impl CommandDocument {
     /// The document cannot run.
     pub fn parse(content: &Value) -> Result<Self, DocumentError> {
         let members = bounded(content)?;
-        let schema_text = text_member(members, "schemaVersion")?;
+        let schema_text = schema_text(members)?;
         let Some(schema_version) = SchemaVersion::from_text(&schema_text) else {
             return Err(DocumentError::SchemaVersion(schema_text));
         };
@@ -155,11 +158,19 @@ impl CommandDocument {
                 return Err(malformed(format!("two steps have the name {}", step.name)));
             }
         }
+        let parameters = Definitions::parse(present(members, "parameters"))?;
+        if schema_version != SchemaVersion::V2_2
+            && let Some(name) = parameters.first_in_environment()
+        {
+            return Err(malformed(format!(
+                "interpolationType of parameter {name} needs schema version 2.2"
+            )));
+        }
         Ok(Self {
             schema_version,
             schema_text,
             description: description(members),
-            parameters: Definitions::parse(present(members, "parameters"))?,
+            parameters,
             steps,
         })
     }
@@ -184,10 +195,17 @@ impl CommandDocument {
         platform: Platform<'_>,
     ) -> Result<Vec<Step>, DocumentError> {
         let parameters = self.parameters.resolve_values(parameters)?;
+        let variables = ScriptVariables::of(&self.parameters, parameters.as_map());
         let mut substitution = Substitution::new(parameters.as_map());
         let mut steps = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            let resolved = substitution.value(&step.inputs)?;
+            let mut resolved = substitution.value(&step.inputs)?;
+            let mut environment = Vec::new();
+            if is_script(&step.action) && !variables.is_empty() {
+                let references = variables.references(&step.action, parameters.as_map());
+                replace_commands(&mut resolved, &step.inputs, &mut Substitution::new(&references))?;
+                environment = variables.environment();
+            }
             let candidate = Candidate {
                 action: &step.action,
                 name: &step.name,
@@ -219,6 +237,7 @@ impl CommandDocument {
                 inputs,
                 decision,
                 control,
+                environment,
             });
         }
         if let Some((_last, earlier)) = steps.split_last_mut() {
@@ -324,6 +343,25 @@ fn input_sets(schema: SchemaVersion, resolved: Value) -> Result<Vec<Map<String, 
     Err(format!(
         "Invalid format in plugin properties {text};\nerror the inputs must be an object"
     ))
+}
+
+/// Fills the script's lines in anew, from how they are written.
+fn replace_commands(
+    resolved: &mut Value,
+    written: &Value,
+    substitution: &mut Substitution<'_>,
+) -> Result<(), DocumentError> {
+    let (Value::Object(inputs), Value::Object(written)) = (resolved, written) else {
+        return Ok(());
+    };
+    for (name, value) in inputs {
+        if name.eq_ignore_ascii_case("runCommand")
+            && let Some(lines) = written.get(name)
+        {
+            *value = substitution.value(lines)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_script(action: &str) -> bool {

@@ -40,6 +40,14 @@ pub(super) fn text_member(object: &Map<String, Value>, name: &str) -> Result<Str
     }
 }
 
+/// `schemaVersion`; in YAML an author may forget the quotes.
+pub(super) fn schema_text(object: &Map<String, Value>) -> Result<String, DocumentError> {
+    match member(object, "schemaVersion") {
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        _ => text_member(object, "schemaVersion"),
+    }
+}
+
 /// `description`: free text that nothing depends on, so another type counts as none.
 pub(super) fn description(object: &Map<String, Value>) -> String {
     member(object, "description")

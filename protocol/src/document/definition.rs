@@ -73,6 +73,17 @@ pub struct Definition {
     /// Elements of a list or map.
     pub min_items: Option<u64>,
     pub max_items: Option<u64>,
+    pub interpolation: Interpolation,
+}
+
+/// How a script gets the value of a parameter (`interpolationType`, documents.md §1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Interpolation {
+    /// In the script's text: what a shell makes of the value is the document's business.
+    #[default]
+    Text,
+    /// In the environment variable `SSM_<name>`, which the script's text refers to: no value becomes shell code.
+    EnvironmentVariable,
 }
 
 impl Definitions {
@@ -81,6 +92,13 @@ impl Definitions {
         self.by_name
             .iter()
             .map(|(name, definition)| (name.as_str(), definition))
+    }
+
+    /// A parameter that goes into the environment of scripts, if there is one.
+    pub(super) fn first_in_environment(&self) -> Option<&str> {
+        self.iter()
+            .find(|(_, definition)| definition.interpolation == Interpolation::EnvironmentVariable)
+            .map(|(name, _)| name)
     }
 
     /// Reads `parameters`. A parameter whose name is not made of ASCII letters and digits is dropped, as the stock
@@ -152,6 +170,7 @@ impl Definition {
             max_chars: limit(members, "maxChars"),
             min_items: limit(members, "minItems"),
             max_items: limit(members, "maxItems"),
+            interpolation: interpolation(name, members, parameter_type)?,
         })
     }
 }
@@ -161,6 +180,27 @@ fn limit(members: &Map<String, Value>, name: &str) -> Option<u64> {
     match present(members, name)? {
         Value::String(text) => text.parse().ok(),
         other => other.as_u64(),
+    }
+}
+
+/// A value that its author wanted out of shell code must not get into it by a mistake: what cannot be done is refused.
+fn interpolation(
+    name: &str,
+    members: &Map<String, Value>,
+    parameter_type: ParameterType,
+) -> Result<Interpolation, DocumentError> {
+    match present(members, "interpolationType") {
+        None => Ok(Interpolation::Text),
+        Some(Value::String(text)) if text == "ENV_VAR" => match parameter_type {
+            ParameterType::String => Ok(Interpolation::EnvironmentVariable),
+            other => Err(malformed(format!(
+                "interpolationType ENV_VAR of parameter {name} is for a String, not for a {}",
+                other.as_str()
+            ))),
+        },
+        Some(other) => Err(malformed(format!(
+            "interpolationType of parameter {name} must be ENV_VAR, not {other}"
+        ))),
     }
 }
 

@@ -79,6 +79,31 @@ impl Definitions {
         })
     }
 
+    /// Values as another document or a person at the node gives them (documents.md §2.2), for a plan: null is no
+    /// value, a scalar and its text mean the same, a text may hold a list or a map as JSON, and every rule is
+    /// checked, since no endpoint has done so. Unknown names are dropped.
+    ///
+    /// # Errors
+    /// The first parameter that breaks a rule.
+    pub fn typed_values(&self, given: &Map<String, Value>) -> Result<Map<String, Value>, ParameterError> {
+        let mut values = Map::new();
+        for (name, definition) in &self.by_name {
+            let broken = |rule| ParameterError::Rule {
+                name: name.clone(),
+                rule,
+            };
+            let Some(value) = given.get(name).filter(|value| !value.is_null()) else {
+                continue;
+            };
+            let value = retyped(definition.parameter_type, value).map_err(broken)?;
+            if !contains_reference(&value) {
+                check_rules(definition, &value).map_err(broken)?;
+            }
+            values.insert(name.clone(), value);
+        }
+        Ok(values)
+    }
+
     /// Typed values as an agent gets them in a message: `allowedPattern` is checked again, unknown names are dropped,
     /// defaults filled in.
     ///
@@ -149,6 +174,45 @@ fn typed(
         Err(_) if !references_are_text && STORE_REFERENCE.is_match(text) => Ok(text.as_str().into()),
         result => result,
     }
+}
+
+/// A value of any kind into one of the type.
+fn retyped(parameter_type: ParameterType, value: &Value) -> Result<Value, String> {
+    let is_list = matches!(parameter_type, ParameterType::StringList | ParameterType::MapList);
+    match value {
+        Value::Array(elements) if parameter_type == ParameterType::StringList => {
+            return Ok(elements
+                .iter()
+                .map(|element| plain_text(element).into_owned())
+                .collect());
+        }
+        Value::Array(elements)
+            if parameter_type == ParameterType::MapList && elements.iter().all(Value::is_object) =>
+        {
+            return Ok(value.clone());
+        }
+        Value::Object(_) if parameter_type == ParameterType::StringMap => return Ok(value.clone()),
+        // As the API has it: a list of one text.
+        Value::Array(elements) if !is_list => {
+            if let [Value::String(text)] = elements.as_slice() {
+                return typed(parameter_type, std::slice::from_ref(text), false);
+            }
+        }
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => {
+            let text = plain_text(value).into_owned();
+            if parameter_type == ParameterType::StringList
+                && let Ok(list @ Value::Array(_)) = serde_json::from_str::<Value>(&text)
+            {
+                return retyped(parameter_type, &list);
+            }
+            return typed(parameter_type, &[text], false);
+        }
+        _ => {}
+    }
+    Err(not_a(
+        &format!("a {}", parameter_type.as_str()),
+        &value.to_string(),
+    ))
 }
 
 fn object(text: &str) -> Result<Value, String> {

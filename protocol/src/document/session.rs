@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::content::{bounded, description, malformed, present, text_member};
+use super::content::{bounded, description, malformed, present, schema_text, text_member};
 use super::substitution::Substitution;
 use super::{Definitions, DocumentError, ParameterType};
 
@@ -80,7 +80,7 @@ impl SessionDocument {
     /// The document cannot run: another schema version, an unknown session type, a malformed member.
     pub fn parse(content: &Value) -> Result<Self, DocumentError> {
         let members = bounded(content)?;
-        let schema_text = text_member(members, "schemaVersion")?;
+        let schema_text = schema_text(members)?;
         if schema_text != "1.0" {
             return Err(DocumentError::SchemaVersion(schema_text));
         }
@@ -91,6 +91,11 @@ impl SessionDocument {
             references_are_text: true,
             ..Definitions::parse(present(members, "parameters"))?
         };
+        if let Some(name) = parameters.first_in_environment() {
+            return Err(malformed(format!(
+                "interpolationType of parameter {name} is for command documents"
+            )));
+        }
         Ok(Self {
             session_type,
             description: description(members),

@@ -11,7 +11,11 @@ async fn a_journal_that_does_not_answer_is_asked_less_and_less_often() {
     let obstacle = dir.path().join("journal.db");
     std::fs::create_dir(&obstacle).unwrap();
     let node = Node {
-        limits: CommandConfig { workers: 0, queue: 1 },
+        limits: CommandConfig {
+            workers: 0,
+            queue: 1,
+            ..CommandConfig::default()
+        },
         state_dir: dir.path().to_owned(),
         instance_id: String::new(),
         region: String::new(),

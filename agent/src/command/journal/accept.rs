@@ -48,6 +48,8 @@ pub(in crate::command) enum Settled {
     Cancelled,
     /// Its worker died without a result, and that has been recorded now.
     Lost,
+    /// It goes on after the reboot that one of its steps has asked for.
+    AwaitsReboot,
 }
 
 impl Journal {
@@ -175,6 +177,17 @@ impl Journal {
                 }
                 ("finished", _) => return Ok(Settled::Finished),
                 (_, Some(worker)) if is_alive(&worker) => return Ok(Settled::Running(worker)),
+                (_, Some(worker)) if is_rebooting(transaction, command_id)? => {
+                    if worker.is_of_this_boot() {
+                        return Ok(Settled::AwaitsReboot);
+                    }
+                    transaction.execute(
+                        "UPDATE command SET state = 'accepted', is_rebooting = 0, boot_id = NULL,
+                             worker_pid = NULL, worker_start_ticks = NULL WHERE command_id = ?1",
+                        [command_id],
+                    )?;
+                    return Ok(Settled::Waiting);
+                }
                 _ => {}
             }
             let steps = steps(transaction, command_id)?;
@@ -185,6 +198,30 @@ impl Journal {
                 now,
             )?;
             Ok(Settled::Lost)
+        })
+    }
+
+    /// Ends a command that waits for a reboot which has not come. False: it does not wait for one any more.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn give_up_reboot(
+        &mut self,
+        command_id: &str,
+        now: u64,
+        ended: impl FnOnce(&str, &[StepRecord]) -> Conclusion,
+    ) -> Result<bool, JournalError> {
+        self.write("end a command in", |transaction| {
+            match command(transaction, command_id)? {
+                Some((assignment, state, _))
+                    if state == "started" && is_rebooting(transaction, command_id)? =>
+                {
+                    let steps = steps(transaction, command_id)?;
+                    conclude(transaction, command_id, &ended(&assignment.job_id, &steps), now)?;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            }
         })
     }
 
@@ -228,6 +265,14 @@ fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<
             },
         )
         .optional()
+}
+
+fn is_rebooting(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<bool> {
+    transaction.query_row(
+        "SELECT is_rebooting FROM command WHERE command_id = ?1",
+        [command_id],
+        |row| row.get(0),
+    )
 }
 
 fn steps(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Vec<StepRecord>> {

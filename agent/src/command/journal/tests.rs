@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use moorline_protocol::document::StepResult;
 use proptest::prelude::*;
 
 use crate::runtime::ProcessKey;
@@ -392,7 +393,10 @@ impl World {
             Move::Step(number) if self.runs(*number) => {
                 let progress = StepProgress {
                     position: 0,
-                    status: ResultStatus::Success,
+                    result: StepResult {
+                        status: ResultStatus::Success,
+                        code: 0,
+                    },
                     reply: reply(false),
                 };
                 self.journal

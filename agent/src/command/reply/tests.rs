@@ -34,7 +34,7 @@ fn the_first_reply_is_the_stock_agents_byte_for_byte() {
 
 #[test]
 fn the_end_of_a_document_with_one_step_repeats_the_step_and_others_have_none() {
-    let step_reply = outcome("early\n").into_reply("aws:runShellScript", NOW, NOW);
+    let step_reply = step_reply(outcome("early\n"), "aws:runShellScript", NOW, NOW);
     let counts = counts([ResultStatus::Success].into_iter());
     let single = end(
         "j",
@@ -66,23 +66,7 @@ fn a_failed_step_never_has_code_0() {
         status: ResultStatus::Failed,
         ..outcome("")
     };
-    assert_eq!(failed.into_reply("a", NOW, NOW).code, 1);
-}
-
-#[test]
-fn the_document_takes_the_gravest_status_of_its_steps() {
-    use ResultStatus::{Cancelled, Failed, Skipped, Success, TimedOut};
-    let table: [(&[ResultStatus], ResultStatus); 6] = [
-        (&[Success, Skipped], Success),
-        (&[Skipped, Skipped], Success),
-        (&[Success, Cancelled], Cancelled),
-        (&[Cancelled, TimedOut], TimedOut),
-        (&[TimedOut, Cancelled, Failed], Failed),
-        (&[], Success),
-    ];
-    for (steps, expected) in table {
-        assert_eq!(document_status(steps.iter().copied()), expected, "{steps:?}");
-    }
+    assert_eq!(step_reply(failed, "a", NOW, NOW).code, 1);
 }
 
 #[test]
@@ -100,6 +84,7 @@ fn a_lost_worker_leaves_what_finished_and_says_that_the_rest_is_unknown() {
     let conclusion = lost(
         "j",
         &steps,
+        LOST,
         |name, position| (format!("{name}{position}"), String::new()),
         NOW,
     );
@@ -148,11 +133,11 @@ fn a_lost_worker_leaves_what_finished_and_says_that_the_rest_is_unknown() {
 #[test]
 fn output_that_grows_when_it_is_quoted_still_fits() {
     for character in ["\u{1}", "\"", "\\", "\u{7f}", "€"] {
-        let step_reply = StepOutcome {
+        let outcome = StepOutcome {
             stderr: character.repeat(STREAM_BYTES),
             ..outcome(&character.repeat(STREAM_BYTES))
-        }
-        .into_reply("aws:runShellScript", NOW, NOW);
+        };
+        let step_reply = step_reply(outcome, "aws:runShellScript", NOW, NOW);
         let reply = step("j", "s", &step_reply, Counts::new(), NOW);
         assert!(
             reply.payload.len() <= MAX_PAYLOAD_BYTES,
@@ -178,7 +163,7 @@ proptest! {
         name in ".{1,128}",
     ) {
         let stdout: String = stdout.into_iter().collect();
-        let step_reply = outcome(&stdout).into_reply("aws:runShellScript", NOW, NOW);
+        let step_reply = step_reply(outcome(&stdout), "aws:runShellScript", NOW, NOW);
         let reply = step("j", &name, &step_reply, Counts::new(), NOW);
         prop_assert!(reply.payload.len() <= MAX_PAYLOAD_BYTES);
         let (_, content) = parse(&reply.payload);

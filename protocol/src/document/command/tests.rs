@@ -180,7 +180,7 @@ fn a_document_of_another_shape_says_what_is_wrong() {
     let step = json!({"action": "a", "name": "n"});
     let cases = [
         (
-            json!({"schemaVersion": 2.2}),
+            json!({"schemaVersion": ["2.2"]}),
             "Unsupported document: schemaVersion must be a text",
         ),
         (

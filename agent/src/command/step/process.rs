@@ -2,11 +2,11 @@
 
 use std::{
     os::unix::process::CommandExt,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use moorline_protocol::document::{Ending, StopReason};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -24,9 +24,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::command::flow::{Ending, StopReason};
-
-use super::{run_shell_script::Outputs, script_record::ScriptRecord};
+use super::{
+    Outputs, StepContext,
+    process_record::{self, ScriptRecord},
+};
 
 /// How long processes that a finished script left behind may hold its pipes before the step ends without them.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -43,10 +44,10 @@ const READ_BYTES: usize = 16 * 1024;
 pub(super) async fn run(
     mut command: Command,
     timeout: Duration,
-    stop: &mut watch::Receiver<Option<StopReason>>,
-    record: &Path,
-    outputs: Outputs<'_>,
+    context: &mut StepContext<'_>,
+    outputs: &mut Outputs,
 ) -> Ending {
+    let record = process_record::path(&context.run_directory);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -58,7 +59,7 @@ pub(super) async fn run(
         Err(error) => return Ending::NotStarted(error.to_string()),
     };
     // Should this worker be killed, the daemon ends what the script has started.
-    let recorded = child.id().and_then(|pid| ScriptRecord::write(record, pid));
+    let recorded = child.id().and_then(|pid| ScriptRecord::write(&record, pid));
     let group = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
@@ -69,7 +70,7 @@ pub(super) async fn run(
         stopping: None,
         exit: None,
     };
-    let ending = script.run(&mut child, stop, outputs).await;
+    let ending = script.run(&mut child, &mut context.stop, outputs).await;
     drop(recorded);
     ending
 }
@@ -124,7 +125,7 @@ impl RunningScript {
         mut self,
         child: &mut Child,
         stop: &mut watch::Receiver<Option<StopReason>>,
-        outputs: Outputs<'_>,
+        outputs: &mut Outputs,
     ) -> Ending {
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
         let (mut stdout_buffer, mut stderr_buffer) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);

@@ -1,4 +1,4 @@
-//! `aws:runShellScript` (documents.md §2.1).
+//! `aws:runShellScript` and `aws:runPowerShellScript` (documents.md §2.1).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::document::member;
+use moorline_protocol::document::{Ending, Step, member};
 use nix::{
     sys::statvfs::{FsFlags, statvfs},
     unistd::{geteuid, getuid},
@@ -17,14 +17,12 @@ use nix::{
 use serde_json::{Map, Value};
 use tokio::process::Command;
 
-use crate::{
-    command::{flow::Ending, output::Capture},
-    runtime::user_database,
-};
+use crate::runtime::user_database;
 
-use super::{StepContext, make_private_directory, script_process, script_record};
+use super::{Outputs, StepContext, make_private_directory, process};
 
-const SCRIPT_NAME: &str = "_script.sh";
+/// Programs that run PowerShell scripts, the first that is there.
+const POWER_SHELLS: [&str; 2] = ["/usr/bin/powershell", "/usr/bin/pwsh"];
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Any other number of seconds means the default (documents.md §1.15).
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 5..=172_800;
@@ -39,11 +37,20 @@ const PRIVATE_VARIABLES: [&str; 6] = [
     "WATCHDOG_USEC",
 ];
 
-/// Where the streams of a script go.
-#[derive(Debug)]
-pub(super) struct Outputs<'a> {
-    pub(super) stdout: &'a mut Capture,
-    pub(super) stderr: &'a mut Capture,
+/// What a script is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Language {
+    Shell,
+    PowerShell,
+}
+
+impl Language {
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Shell => "_script.sh",
+            Self::PowerShell => "_script.ps1",
+        }
+    }
 }
 
 /// The inputs, read.
@@ -57,10 +64,12 @@ struct Inputs {
 
 /// Runs one set of inputs.
 pub(super) async fn run(
+    language: Language,
+    step: &Step,
     inputs: &Map<String, Value>,
     directory: &Path,
     context: &mut StepContext<'_>,
-    outputs: Outputs<'_>,
+    outputs: &mut Outputs,
 ) -> Ending {
     let inputs = match Inputs::read(inputs) {
         Ok(inputs) => inputs,
@@ -68,21 +77,48 @@ pub(super) async fn run(
             return Ending::NotStarted(format!("invalid format in plugin properties: {reason}"));
         }
     };
-    let script = match ScriptFile::write(&inputs.script, directory, context) {
+    if let Some((name, _)) = step.environment.iter().find(|(_, value)| value.contains('\0')) {
+        return Ending::NotStarted(format!(
+            "the value of {name} holds a NUL byte, which no variable can"
+        ));
+    }
+    let power_shell = match language {
+        Language::Shell => None,
+        Language::PowerShell => {
+            let found = POWER_SHELLS
+                .into_iter()
+                .find(|program| Path::new(program).exists());
+            let Some(program) = found else {
+                return Ending::NotStarted(format!(
+                    "PowerShell is not installed: there is no {}",
+                    POWER_SHELLS.join(" and no ")
+                ));
+            };
+            Some(program)
+        }
+    };
+    let script = match ScriptFile::write(language, &inputs.script, directory, context) {
         Ok(script) => script,
         Err(error) => return Ending::NotStarted(format!("the script cannot be written: {error}")),
     };
-    let mut command = script.command();
-    let working_directory = working_directory(&inputs.working_directory, &context.run_directory());
+    let mut command = match power_shell {
+        None => script.command(),
+        Some(program) => {
+            let mut command = Command::new(program);
+            // With a terminal's name it writes that terminal's sequences into the output.
+            command.arg("-f").arg(&script.path).env_remove("TERM");
+            command
+        }
+    };
+    let working_directory = working_directory(&inputs.working_directory, &context.run_directory);
     if let Some(path) = &working_directory {
         if !path.is_dir() {
             return Ending::NotStarted(format!("chdir {}: no such directory", path.display()));
         }
         command.current_dir(path);
     }
-    set_environment(&mut command, &inputs.environment, context);
-    let record = script_record::path(&context.run_directory());
-    script_process::run(command, inputs.timeout, &mut context.stop, &record, outputs).await
+    set_environment(&mut command, &inputs.environment, &step.environment, context);
+    process::run(command, inputs.timeout, context, outputs).await
 }
 
 impl Inputs {
@@ -126,7 +162,7 @@ fn is_variable(name: &str, value: &str) -> bool {
 }
 
 /// A number or a text, cut to whole seconds; anything out of range is the default.
-fn timeout(value: Option<&Value>) -> Duration {
+pub(super) fn timeout(value: Option<&Value>) -> Duration {
     let seconds = match value {
         Some(Value::Number(number)) => number
             .as_i64()
@@ -161,16 +197,21 @@ struct ScriptFile {
 
 impl ScriptFile {
     /// Writes the script, to memory-backed places when the state directory takes none.
-    fn write(text: &str, directory: &Path, context: &StepContext<'_>) -> std::io::Result<Self> {
-        let first_error = match Self::write_in(text, directory, false) {
+    fn write(
+        language: Language,
+        text: &str,
+        directory: &Path,
+        context: &StepContext<'_>,
+    ) -> std::io::Result<Self> {
+        let first_error = match Self::write_in(language, text, directory, false) {
             Ok(script) => return Ok(script),
             Err(error) => error,
         };
         let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         for place in other_places(geteuid().is_root(), runtime_directory) {
             let directory = place.join("moorline/scripts").join(&context.task.command_id);
-            let written =
-                make_private_directory(&directory).and_then(|()| Self::write_in(text, &directory, true));
+            let written = make_private_directory(&directory)
+                .and_then(|()| Self::write_in(language, text, &directory, true));
             if let Ok(script) = written {
                 return Ok(script);
             }
@@ -178,8 +219,13 @@ impl ScriptFile {
         Err(first_error)
     }
 
-    fn write_in(text: &str, directory: &Path, is_temporary: bool) -> std::io::Result<Self> {
-        let path = directory.join(SCRIPT_NAME);
+    fn write_in(
+        language: Language,
+        text: &str,
+        directory: &Path,
+        is_temporary: bool,
+    ) -> std::io::Result<Self> {
+        let path = directory.join(language.file_name());
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -188,6 +234,10 @@ impl ScriptFile {
             .open(&path)?;
         // The mode above is subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(0o700))?;
+        if language == Language::PowerShell {
+            // Without it PowerShell may take the text for another encoding than UTF-8.
+            file.write_all("\u{feff}".as_bytes())?;
+        }
         file.write_all(text.as_bytes())?;
         drop(file);
         let is_noexec =
@@ -270,8 +320,13 @@ fn working_directory(wanted: &str, run_directory: &Path) -> Option<PathBuf> {
     downloads.is_dir().then_some(downloads)
 }
 
-/// The agent's environment, then the document's, then what tells the script where it runs.
-fn set_environment(command: &mut Command, variables: &[(String, String)], context: &StepContext<'_>) {
+/// The agent's environment, then the step's, then the document's parameters, then what tells the script where it runs.
+pub(super) fn set_environment(
+    command: &mut Command,
+    variables: &[(String, String)],
+    parameters: &[(String, String)],
+    context: &StepContext<'_>,
+) {
     for name in PRIVATE_VARIABLES {
         command.env_remove(name);
     }
@@ -298,7 +353,9 @@ fn set_environment(command: &mut Command, variables: &[(String, String)], contex
             command.env(variable, value);
         }
     }
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    for (name, value) in variables.iter().chain(parameters) {
+        command.env(name, value);
+    }
     let task = context.task;
     command
         .env("AWS_SSM_INSTANCE_ID", &task.instance_id)

@@ -1,0 +1,215 @@
+//! `aws:downloadContent` (documents.md §2.3): files from a Git repository, an HTTP server or the endpoint.
+
+mod git;
+mod http;
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use moorline_protocol::document::{Ending, member, read_text};
+use serde_json::{Map, Value};
+
+use super::{Outputs, StepContext, document_source, make_private_directory};
+
+/// Mode of everything that was downloaded: scripts are to run as they come.
+const MODE: u32 = 0o700;
+
+/// Where content comes from, with what its source needs to know.
+enum Source<'a> {
+    Git(git::Repository<'a>),
+    Http(http::File<'a>),
+    Document(&'a str),
+}
+
+/// Downloads, and says where to.
+pub(super) async fn run(
+    inputs: &Map<String, Value>,
+    directory: &Path,
+    context: &mut StepContext<'_>,
+    outputs: &mut Outputs,
+) -> Ending {
+    let info = match source_info(inputs) {
+        Ok(info) => info,
+        Err(reason) => return outputs.fail(reason),
+    };
+    let source = match source(inputs, &info) {
+        Ok(source) => source,
+        Err(reason) => return outputs.fail(reason),
+    };
+    let wanted = member(inputs, "destinationPath")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let destination = Destination {
+        path: context.run_directory.join("downloads").join(wanted),
+        // A name with a slash behind it is that of a directory, as is no name.
+        is_directory: wanted.is_empty() || wanted.ends_with('/'),
+    };
+    let downloaded = match source {
+        Source::Git(repository) => {
+            match git::download(&repository, &destination, directory, context, outputs).await {
+                Ok(path) => Ok(path),
+                Err(git::GitFailure::Ended(ending)) => return ending,
+                Err(git::GitFailure::Reason(reason)) => Err(reason),
+            }
+        }
+        Source::Http(file) => {
+            tokio::select! {
+                downloaded = http::download(&file, &destination) => downloaded,
+                Ok(reason) = context.stop.wait_for(Option::is_some) => {
+                    return Ending::Stopped(reason.unwrap_or(super::StopReason::Cancelled));
+                }
+            }
+        }
+        Source::Document(name) => download_document(name, &destination, context).await,
+    };
+    match downloaded {
+        Ok(path) => {
+            outputs.say(format!("Content downloaded to {}", path.display()));
+            Ending::Done
+        }
+        Err(reason) => outputs.fail(reason),
+    }
+}
+
+/// `sourceInfo`: a map, or its text in JSON or YAML.
+fn source_info(inputs: &Map<String, Value>) -> Result<Map<String, Value>, String> {
+    match member(inputs, "sourceInfo") {
+        None | Some(Value::Null) => Err("SourceInfo must be specified".to_owned()),
+        Some(Value::Object(members)) => Ok(members.clone()),
+        Some(Value::String(text)) if text.trim().is_empty() => Err("SourceInfo must be specified".to_owned()),
+        Some(Value::String(text)) => match read_text(text) {
+            Ok(Value::Object(members)) => Ok(members),
+            Ok(_) => Err("SourceInfo must be a map".to_owned()),
+            Err(error) => Err(format!("SourceInfo cannot be read: {error}")),
+        },
+        Some(_) => Err("SourceInfo must be a map, or its text".to_owned()),
+    }
+}
+
+fn source<'a>(inputs: &Map<String, Value>, info: &'a Map<String, Value>) -> Result<Source<'a>, String> {
+    let source_type = member(inputs, "sourceType")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    match source_type {
+        "" => Err("SourceType must be specified".to_owned()),
+        "Git" => git::Repository::read(info).map(Source::Git),
+        "GitHub" => git::Repository::read_github(info).map(Source::Git),
+        "HTTP" => http::File::read(info).map(Source::Http),
+        "SSMDocument" => match text(info, "name")? {
+            "" => Err("SSM Document name in SourceInfo must be specified".to_owned()),
+            name => Ok(Source::Document(name)),
+        },
+        _ => Err("Unsupported source type".to_owned()),
+    }
+}
+
+/// A text of the source's information; empty when there is none.
+fn text<'a>(info: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    match member(info, name) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) if text.contains('\0') => {
+            Err(format!("{name} in SourceInfo holds a NUL byte"))
+        }
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(format!("{name} in SourceInfo must be a text")),
+    }
+}
+
+/// A text that may be a secret, which documents refer to and do not hold.
+///
+/// # Errors
+/// It is a reference: only a parameter store could tell what to.
+fn secret<'a>(info: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    let text = text(info, name)?;
+    if text.trim_start().starts_with("{{") {
+        return Err(format!(
+            "The following parameter(s) cannot be resolved: {text} ({name}); there is no parameter store here"
+        ));
+    }
+    Ok(text)
+}
+
+/// A switch: a boolean, or its text.
+fn switch(info: &Map<String, Value>, name: &str) -> bool {
+    match member(info, name) {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
+/// Where content goes to.
+#[derive(Debug)]
+struct Destination {
+    path: PathBuf,
+    is_directory: bool,
+}
+
+impl Destination {
+    /// The path of a single file with this name of its own.
+    fn file(&self, name: &str) -> PathBuf {
+        match self.is_directory || self.path.is_dir() {
+            true => self.path.join(name),
+            false => self.path.clone(),
+        }
+    }
+}
+
+async fn download_document(
+    name: &str,
+    destination: &Destination,
+    context: &StepContext<'_>,
+) -> Result<PathBuf, String> {
+    let document = document_source::fetch(&context.task.state_dir, name).await?;
+    let directory = &destination.path;
+    let path = directory.join(format!("{}.json", document.name));
+    let write = || -> std::io::Result<()> {
+        make_private_directory(directory)?;
+        NewFile::create(&path)?.finish_with(document.content.as_bytes())
+    };
+    write().map_err(|error| format!("failed to write {}: {error}", path.display()))?;
+    Ok(path)
+}
+
+/// A file that appears under its name only when it is whole.
+struct NewFile {
+    file: fs::File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    fn create(path: &Path) -> std::io::Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        let temporary = path.with_file_name(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(MODE)
+            .open(&temporary)?;
+        Ok(Self {
+            file,
+            temporary,
+            path: path.to_owned(),
+        })
+    }
+
+    fn finish_with(mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.finish()
+    }
+
+    fn finish(self) -> std::io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(MODE))?;
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

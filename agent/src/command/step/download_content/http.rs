@@ -1,0 +1,113 @@
+//! A file of an HTTP server.
+
+use std::{io::Write, path::PathBuf};
+
+use base64::Engine;
+use moorline_transport::{Download, Trust};
+use serde_json::{Map, Value};
+
+use super::{Destination, NewFile, make_private_directory, secret, switch, text};
+
+/// Largest file that is downloaded.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// What to get, and as whom.
+#[derive(Debug)]
+pub(super) struct File<'a> {
+    url: &'a str,
+    /// Name and password.
+    user: Option<(&'a str, &'a str)>,
+    allow_insecure: bool,
+}
+
+impl<'a> File<'a> {
+    pub(super) fn read(info: &'a Map<String, Value>) -> Result<Self, String> {
+        let url = match text(info, "url")? {
+            "" => return Err("URL in SourceInfo must be specified".to_owned()),
+            url => url,
+        };
+        let user = match text(info, "authMethod")? {
+            "" | "None" => None,
+            "Basic" => Some((secret(info, "username")?, secret(info, "password")?)),
+            other => {
+                return Err(format!(
+                    "authMethod {other} is not known here: it must be None or Basic"
+                ));
+            }
+        };
+        Ok(Self {
+            url,
+            user,
+            allow_insecure: switch(info, "allowInsecureDownload"),
+        })
+    }
+
+    /// What the file is called on the server.
+    fn name(&self) -> &str {
+        let path = self.url.split(['?', '#']).next().unwrap_or_default();
+        let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+        match path.rsplit_once('/').map(|(_, name)| name) {
+            Some(name) if !matches!(name, "" | "." | "..") => name,
+            _ => "download",
+        }
+    }
+}
+
+pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Result<PathBuf, String> {
+    let path = destination.file(file.name());
+    let folder = path.parent().unwrap_or(&path);
+    let unwritten = |error: std::io::Error| format!("failed to write {}: {error}", path.display());
+    make_private_directory(folder).map_err(unwritten)?;
+    let mut new = NewFile::create(&path).map_err(unwritten)?;
+    let headers: Vec<(String, String)> = file
+        .user
+        .map(|(name, password)| {
+            let user = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+            ("authorization".to_owned(), format!("Basic {user}"))
+        })
+        .into_iter()
+        .collect();
+    let download = Download {
+        url: file.url,
+        headers: &headers,
+        allow_insecure: file.allow_insecure,
+        max_bytes: MAX_BYTES,
+    };
+    let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let downloaded = download.run(&trust, |bytes| new.file.write_all(bytes)).await;
+    match downloaded {
+        Ok(_) => {
+            new.finish().map_err(unwritten)?;
+            Ok(path)
+        }
+        Err(error) => {
+            // Half a file helps nobody; what cannot be removed goes with the command's directory.
+            drop(std::fs::remove_file(&new.temporary));
+            Err(format!("{:#}", anyhow::Error::from(error)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_called_as_on_the_server() {
+        let table = [
+            ("https://h/a/b.sh", "b.sh"),
+            ("https://h/a/b.sh?x=/y", "b.sh"),
+            ("https://h/a/", "download"),
+            ("https://h", "download"),
+            ("https://h/a/..", "download"),
+        ];
+        for (url, expected) in table {
+            let file = File {
+                url,
+                user: None,
+                allow_insecure: false,
+            };
+            assert_eq!(file.name(), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+use serde_json::json;
+
+use super::*;
+
+fn refusal(inputs: &Value) -> String {
+    let inputs = inputs.as_object().unwrap();
+    let info = match source_info(inputs) {
+        Ok(info) => info,
+        Err(reason) => return reason,
+    };
+    match source(inputs, &info) {
+        Ok(_) => String::new(),
+        Err(reason) => reason,
+    }
+}
+
+#[test]
+fn inputs_are_read_in_both_spellings_and_what_is_missing_is_named() {
+    let git = json!({"repository": "https://h/a"});
+    let table = [
+        (json!({"sourceType": "Git", "sourceInfo": git}), ""),
+        (json!({"SourceType": "Git", "SourceInfo": git.to_string()}), ""),
+        (
+            json!({"sourceType": "Git", "sourceInfo": "repository: https://h/a"}),
+            "",
+        ),
+        (
+            json!({"sourceType": "HTTP", "sourceInfo": {"url": "https://h/a"}}),
+            "",
+        ),
+        (json!({"sourceType": "Git"}), "SourceInfo must be specified"),
+        (
+            json!({"sourceType": "Git", "sourceInfo": ""}),
+            "SourceInfo must be specified",
+        ),
+        (json!({"sourceInfo": git}), "SourceType must be specified"),
+        (
+            json!({"sourceType": "FTP", "sourceInfo": git}),
+            "Unsupported source type",
+        ),
+        (
+            json!({"sourceType": "SSMDocument", "sourceInfo": {}}),
+            "SSM Document name in SourceInfo must be specified",
+        ),
+        (
+            json!({"sourceType": "HTTP", "sourceInfo": {"url": 5}}),
+            "url in SourceInfo must be a text",
+        ),
+        (
+            json!({"sourceType": "HTTP", "sourceInfo": {"url": "https://h", "authMethod": "Digest"}}),
+            "authMethod Digest is not known here: it must be None or Basic",
+        ),
+    ];
+    for (inputs, expected) in table {
+        assert_eq!(refusal(&inputs), expected, "{inputs}");
+    }
+}
+
+#[test]
+fn a_single_file_goes_into_a_directory_or_takes_the_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let destination = |path: &str, is_directory| Destination {
+        path: dir.path().join(path),
+        is_directory,
+    };
+    assert_eq!(destination("", true).file("f"), dir.path().join("f"));
+    assert_eq!(destination("a/b", false).file("f"), dir.path().join("a/b"));
+    assert_eq!(
+        destination("", false).file("f"),
+        dir.path().join("f"),
+        "it is there already"
+    );
+}

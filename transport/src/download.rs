@@ -1,0 +1,230 @@
+//! Downloads of any size from any host: GET, with redirects, the body piece by piece.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+use crate::{
+    Endpoint, EndpointError, HttpError, Trust,
+    dial::{dial, dial_plain},
+};
+
+/// Redirects that are followed.
+const MOST_REDIRECTS: usize = 5;
+/// A server that sends nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(60);
+/// hyper's read buffer of the connection.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Why there is no whole file.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    #[error("the URL cannot be used")]
+    Url(#[from] EndpointError),
+    #[error("{0} is not encrypted, and insecure downloads are not allowed")]
+    Insecure(String),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("Failed to download file: Status: {0}")]
+    Status(u16),
+    #[error("more than {MOST_REDIRECTS} redirects, or one that leads nowhere")]
+    Redirects,
+    #[error("the file is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("the server sent nothing for {} s", STALL.as_secs())]
+    Stalled,
+    #[error("failed to write what was downloaded")]
+    Write(#[source] std::io::Error),
+}
+
+/// What to download, and within which bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Download<'a> {
+    /// `https://…`, or `http://…` if that is allowed.
+    pub url: &'a str,
+    /// Further headers, for this host only: a redirect to another one goes without them.
+    pub headers: &'a [(String, String)],
+    /// Whether a URL or a redirect may lead over an unencrypted connection.
+    pub allow_insecure: bool,
+    pub max_bytes: u64,
+}
+
+impl Download<'_> {
+    /// Gives the file to `write`, piece by piece, and returns its length.
+    ///
+    /// # Errors
+    /// There is no whole file: what `write` has got is to be thrown away.
+    pub async fn run(
+        &self,
+        trust: &Trust,
+        mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<u64, DownloadError> {
+        let mut url = self.url.to_owned();
+        let first_host = authority(&url);
+        for _ in 0..=MOST_REDIRECTS {
+            let headers = match authority(&url) == first_host {
+                true => self.headers,
+                false => &[],
+            };
+            let response = self.get(&url, headers, trust).await?;
+            match response.status().as_u16() {
+                200 => return self.body(response.into_body(), &mut write).await,
+                301 | 302 | 303 | 307 | 308 => {
+                    let location = response.headers().get(http::header::LOCATION);
+                    let location = location.and_then(|location| location.to_str().ok());
+                    url = location
+                        .and_then(|to| follow(&url, to))
+                        .ok_or(DownloadError::Redirects)?;
+                }
+                status => return Err(DownloadError::Status(status)),
+            }
+        }
+        Err(DownloadError::Redirects)
+    }
+
+    async fn get(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        trust: &Trust,
+    ) -> Result<http::Response<Incoming>, DownloadError> {
+        let (endpoint, is_encrypted, path) = Endpoint::parse_download_url(url)?;
+        if !is_encrypted && !self.allow_insecure {
+            return Err(DownloadError::Insecure(without_query(url).to_owned()));
+        }
+        let mut request = http::Request::get(path).header("host", authority(url));
+        for (name, value) in [("accept", "*/*"), ("user-agent", "moorline")] {
+            request = request.header(name, value);
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::new()).map_err(HttpError::Malformed)?;
+        if is_encrypted {
+            let stream = dial(&endpoint, trust).await.map_err(HttpError::Dial)?;
+            exchange(stream, request, &endpoint).await
+        } else {
+            let stream = dial_plain(&endpoint).await.map_err(HttpError::Dial)?;
+            exchange(stream, request, &endpoint).await
+        }
+    }
+
+    async fn body(
+        &self,
+        mut body: Incoming,
+        write: &mut impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<u64, DownloadError> {
+        let mut length = 0_u64;
+        loop {
+            let frame = timeout(STALL, body.frame())
+                .await
+                .map_err(|_| DownloadError::Stalled)?;
+            let Some(frame) = frame else { return Ok(length) };
+            let frame = frame.map_err(|source| HttpError::Broken {
+                endpoint: without_query(self.url).to_owned(),
+                source,
+            })?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            length += bytes.len() as u64;
+            if length > self.max_bytes {
+                return Err(DownloadError::TooLarge(self.max_bytes));
+            }
+            write(&bytes).map_err(DownloadError::Write)?;
+        }
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: http::Request<Empty<Bytes>>,
+    endpoint: &Endpoint,
+) -> Result<http::Response<Incoming>, DownloadError> {
+    let broken = |source| HttpError::Broken {
+        endpoint: endpoint.url(),
+        source,
+    };
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "download connection ended");
+        }
+    });
+    let response = timeout(STALL, sender.send_request(request))
+        .await
+        .map_err(|_| DownloadError::Stalled)?;
+    Ok(response.map_err(broken)?)
+}
+
+/// A URL without its query, which may hold the signature of somebody's rights.
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+fn authority(url: &str) -> String {
+    let parsed = url.parse::<http::Uri>().ok();
+    let authority = parsed.as_ref().and_then(http::Uri::authority);
+    // A name and password before the host are for nobody.
+    authority.map_or_else(String::new, |authority| {
+        let text = authority.as_str();
+        text.rsplit('@').next().unwrap_or(text).to_owned()
+    })
+}
+
+/// Where a redirect leads: to another URL, or to a path of the same host.
+fn follow(from: &str, to: &str) -> Option<String> {
+    if to.starts_with("https://") || to.starts_with("http://") {
+        return Some(to.to_owned());
+    }
+    // Another scheme leads to no file of a web server.
+    if to.split('/').next().is_some_and(|first| first.contains(':')) {
+        return None;
+    }
+    let uri: http::Uri = from.parse().ok()?;
+    let scheme = uri.scheme_str()?;
+    if let Some(rest) = to.strip_prefix("//") {
+        return Some(format!("{scheme}://{rest}"));
+    }
+    let base = match to.starts_with('/') {
+        true => "",
+        false => uri.path().rsplit_once('/').map_or("", |(folder, _)| folder),
+    };
+    let to = to.strip_prefix('/').unwrap_or(to);
+    Some(format!("{scheme}://{}{base}/{to}", authority(from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_a_url_or_to_a_path() {
+        let from = "https://u:p@h.example:8443/a/b?c=d";
+        let table = [
+            ("https://other/x", "https://other/x"),
+            ("http://other/x", "http://other/x"),
+            ("//other/x", "https://other/x"),
+            ("/x?y", "https://h.example:8443/x?y"),
+            ("x", "https://h.example:8443/a/x"),
+        ];
+        for (to, expected) in table {
+            assert_eq!(follow(from, to).as_deref(), Some(expected), "{to}");
+        }
+        assert_eq!(follow(from, "ftp://other/x"), None);
+    }
+
+    #[test]
+    fn an_error_does_not_tell_the_query() {
+        assert_eq!(without_query("https://h/a?X-Amz-Signature=secret"), "https://h/a");
+    }
+}
