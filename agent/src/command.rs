@@ -8,6 +8,7 @@
 mod executor;
 mod intake;
 mod journal;
+mod local;
 mod node;
 mod outbox;
 mod output;
@@ -27,6 +28,8 @@ use moorline_protocol::message::AgentMessage;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::runtime::NodeContext;
+
+pub(crate) use local::{LocalRun, run_document};
 
 /// Jobs and acknowledgements that wait; when it is full, the endpoint delivers again.
 const MAILBOX: usize = 256;

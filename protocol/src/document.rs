@@ -10,6 +10,7 @@ mod content;
 mod definition;
 mod environment;
 mod flow;
+mod lint;
 mod parameter;
 mod pattern;
 mod precondition;

@@ -25,7 +25,6 @@ use moorline_protocol::{
     time::Now,
     transcript::{Header, Receiver, RecordingId, Verdict, Verifier, Weaver},
 };
-use serde_json::Value;
 
 /// One target.
 pub type Target = fn(&[u8]);

@@ -33,6 +33,8 @@ enum Verb {
     Register(RegisterArguments),
     /// Run the agent in the foreground
     Run(RunArguments),
+    /// Run a document on this machine, without an endpoint; exit code 0 when it ends with Success
+    RunDocument(RunDocumentArguments),
     /// Show the registration and the state of the daemon; exit code 1 when it is not connected
     Status(StatusArguments),
     /// End the open sessions of this node and tell their users why, as before it shuts down; exit code 1 when some stay
@@ -83,6 +85,26 @@ struct RunArguments {
 }
 
 #[derive(Args)]
+struct RunDocumentArguments {
+    /// Command document in JSON or YAML, or - for standard input
+    document: PathBuf,
+    /// Parameters: a map in JSON or YAML, or NAME=VALUE; may be repeated
+    #[arg(long, value_name = "MAP|NAME=VALUE")]
+    parameters: Vec<String>,
+    /// File with a map of parameters: a secret does not belong on a command line
+    #[arg(long, value_name = "FILE")]
+    parameters_file: Option<PathBuf>,
+    /// Only show what would run, and why the rest would not
+    #[arg(long)]
+    plan: bool,
+    #[command(flatten)]
+    state: StateDir,
+    /// Settings file [default: agent.toml in the state directory, else /etc/moorline/agent.toml]
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct StatusArguments {
     #[command(flatten)]
     state: StateDir,
@@ -128,6 +150,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         Verb::Register(arguments) => register_node(arguments),
         Verb::Run(arguments) => run_daemon(&arguments),
+        Verb::RunDocument(arguments) => run_document(&arguments),
         Verb::Status(arguments) => status::show(&arguments.state.state_dir, arguments.json),
         Verb::EndSessions(arguments) => end_sessions(&arguments),
     };
@@ -191,6 +214,19 @@ fn read_code(file: &PathBuf) -> anyhow::Result<String> {
     let code = code.trim().to_owned();
     anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display());
     Ok(code)
+}
+
+fn run_document(arguments: &RunDocumentArguments) -> anyhow::Result<ExitCode> {
+    let state_dir = std::path::absolute(&arguments.state.state_dir)?;
+    let config = Config::load(arguments.config.as_deref(), &state_dir)?;
+    let run = command::LocalRun {
+        document: &arguments.document,
+        parameters: &arguments.parameters,
+        parameters_file: arguments.parameters_file.as_deref(),
+        is_plan: arguments.plan,
+        state_dir,
+    };
+    command::run_document(&run, &config)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a command line answers on")]

@@ -132,7 +132,7 @@ fn no_such_document(name: &str) -> ApiError {
 
 /// A document as it is described.
 fn description(row: DocumentRow) -> DocumentDescription {
-    let details = content::Details::of(&row.document_type, &row.content);
+    let details = content::Details::of(&row);
     DocumentDescription {
         hash: Some(row.sha256),
         hash_type: Some(DocumentHashType::Sha256),
@@ -142,6 +142,10 @@ fn description(row: DocumentRow) -> DocumentDescription {
         owner: Some(row.owner),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
         status: Some(DocumentStatus::Active),
+        // The only free text that clients show with a description.
+        status_information: Some(details.warnings)
+            .filter(|warnings| !warnings.is_empty())
+            .map(|warnings| format!("Warning: {}", warnings.join("; "))),
         document_version: Some(row.version.to_string()),
         description: row.description,
         parameters: Some(details.parameters),

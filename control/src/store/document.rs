@@ -7,6 +7,7 @@ mod tests;
 
 pub(crate) use version::{Update, UpdateRefusal, VersionChoice, VersionRefusal, VersionRow};
 
+use moorline_protocol::document::{DocumentError, TextFormat};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -28,7 +29,7 @@ pub(crate) struct DocumentRow {
     pub(crate) latest_version: i64,
     /// `Command` or `Session`.
     pub(crate) document_type: String,
-    /// `JSON`.
+    /// `JSON` or `YAML`.
     pub(crate) document_format: String,
     pub(crate) schema_version: String,
     pub(crate) owner: String,
@@ -46,6 +47,16 @@ pub(crate) struct DocumentRow {
 }
 
 impl DocumentRow {
+    /// The content as a value, whatever it is written in.
+    ///
+    /// # Errors
+    /// It cannot be read, so it was not stored by us.
+    pub(crate) fn value(&self) -> Result<serde_json::Value, DocumentError> {
+        TextFormat::from_name(&self.document_format)
+            .unwrap_or(TextFormat::Json)
+            .read(&self.content)
+    }
+
     pub(crate) fn is_built_in(&self) -> bool {
         self.owner == BUILT_IN_OWNER
     }
@@ -64,6 +75,8 @@ pub(crate) struct NewDocument {
 /// A version to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct NewVersion {
+    /// `JSON` or `YAML`.
+    pub(crate) document_format: String,
     pub(crate) schema_version: String,
     pub(crate) display_name: Option<String>,
     pub(crate) version_name: Option<String>,

@@ -17,6 +17,13 @@ static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         .expect("the pattern is constant and tested")
 });
 
+/// Names of the tokens in a text.
+pub(super) fn names_in(text: &str) -> impl Iterator<Item = &str> {
+    TOKEN
+        .captures_iter(text)
+        .filter_map(|found| Some(found.get(1)?.as_str()))
+}
+
 /// Replaces tokens in the parts of one document.
 #[derive(Debug)]
 pub(super) struct Substitution<'a> {

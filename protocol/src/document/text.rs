@@ -30,6 +30,13 @@ impl TextFormat {
         }
     }
 
+    /// The format of this name on the wire.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Json, Self::Yaml]
+            .into_iter()
+            .find(|known| known.as_str() == name)
+    }
+
     /// The value of a text in this format.
     ///
     /// Every text is read in bounded time and memory: at most [`MAX_TEXT_BYTES`], nested at most

@@ -7,6 +7,7 @@ mod audit;
 mod aws_cli;
 mod bad_input;
 mod boto3;
+mod command_documents;
 mod documents;
 mod encryption;
 mod leave;

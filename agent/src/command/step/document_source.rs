@@ -31,26 +31,39 @@ pub(super) async fn fetch(state_dir: &Path, reference: &str) -> Result<FetchedDo
     let credentials = registration.request_role_credentials().await;
     let credentials = credentials.map_err(|error| failed(error.into()))?.credentials;
     let client = registration.api_client();
+    // AWS hashes a form of the document that it does not hand out, so there nothing is compared.
+    let described = match registration.is_moorline {
+        false => None,
+        true => {
+            let request = DescribeDocumentRequest {
+                name: Some(full_name.to_owned()),
+                document_version: version.map(str::to_owned),
+                ..Default::default()
+            };
+            let described = client
+                .call::<DescribeDocument>(Some(&credentials), &request)
+                .await;
+            described.map_err(|error| failed(error.into()))?.document
+        }
+    };
+    let found = described.as_ref();
     let request = GetDocumentRequest {
         name: Some(full_name.to_owned()),
-        document_version: version.map(str::to_owned),
+        document_version: match found {
+            Some(found) => found.document_version.clone(),
+            None => version.map(str::to_owned),
+        },
+        // As it was stored: a converted one has another hash.
+        document_format: found.and_then(|found| found.document_format.clone()),
         ..Default::default()
     };
     let got = client.call::<GetDocument>(Some(&credentials), &request).await;
-    let got = got.map_err(|error| failed(error.into()))?;
-    let content = got.content.unwrap_or_default();
-    // AWS hashes a form of the document that it does not hand out.
+    let content = got
+        .map_err(|error| failed(error.into()))?
+        .content
+        .unwrap_or_default();
     if registration.is_moorline {
-        let request = DescribeDocumentRequest {
-            name: Some(full_name.to_owned()),
-            document_version: got.document_version,
-            ..Default::default()
-        };
-        let described = client
-            .call::<DescribeDocument>(Some(&credentials), &request)
-            .await;
-        let described = described.map_err(|error| failed(error.into()))?.document;
-        let expected = described.and_then(|document| document.hash).unwrap_or_default();
+        let expected = described.and_then(|found| found.hash).unwrap_or_default();
         check_hash(&content, &expected).map_err(|reason| failed(anyhow::anyhow!(reason)))?;
     }
     Ok(FetchedDocument { name, content })

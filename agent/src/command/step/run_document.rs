@@ -191,10 +191,19 @@ fn parameters(inputs: &Map<String, Value>) -> Result<Map<String, Value>, String>
     }
 }
 
+/// A relative path is one of what was downloaded; a directory that holds one file means that file.
 fn local_path(path: &str, context: &StepContext<'_>) -> PathBuf {
-    match Path::new(path) {
-        absolute if absolute.is_absolute() => absolute.to_owned(),
-        relative => context.run_directory.join("downloads").join(relative),
+    let path = context.run_directory.join("downloads").join(path);
+    let files: Vec<PathBuf> = fs::read_dir(&path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .take(2)
+        .collect();
+    match files.as_slice() {
+        [only] => only.clone(),
+        _ => path,
     }
 }
 

@@ -133,7 +133,8 @@ impl Prepared {
             )));
         }
         check_hash(&row, input)?;
-        let content: Value = serde_json::from_str(&row.content)
+        let content = row
+            .value()
             .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
         let document = CommandDocument::parse(&content)
             .map_err(|error| invalid(format!("document {name} cannot run: {error}")))?;

@@ -15,6 +15,11 @@ macro_rules! built_in {
 }
 
 const DOCUMENTS: &[(&str, &str)] = built_in![
+    "AWS-ApplyAnsiblePlaybooks"
+    "AWS-RefreshAssociation"
+    "AWS-RunDocument"
+    "AWS-RunRemoteScript"
+    "AWS-RunSaltState"
     "AWS-RunShellScript"
     "AWS-StartInteractiveCommand"
     "AWS-StartNonInteractiveCommand"
@@ -22,6 +27,7 @@ const DOCUMENTS: &[(&str, &str)] = built_in![
     "AWS-StartPortForwardingSessionToRemoteHost"
     "AWS-StartPortForwardingSessionToSocket"
     "AWS-StartSSHSession"
+    "AWS-UpdateSSMAgent"
     "SSM-SessionManagerRunShell"
 ];
 
@@ -55,6 +61,7 @@ fn built_in(name: &str, content: &str) -> NewDocument {
         owner: BUILT_IN_OWNER.to_owned(),
         tags: BTreeMap::new(),
         version: NewVersion {
+            document_format: "JSON".to_owned(),
             schema_version: text("schemaVersion").unwrap_or_default(),
             display_name: None,
             version_name: None,
@@ -68,7 +75,7 @@ fn built_in(name: &str, content: &str) -> NewDocument {
 
 #[cfg(test)]
 mod tests {
-    use moorline_protocol::document::SessionDocument;
+    use moorline_protocol::document::{CommandDocument, SessionDocument, TextFormat};
 
     use super::*;
     use crate::api::document::content::Checked;
@@ -77,10 +84,37 @@ mod tests {
     fn every_built_in_document_passes_the_checks_of_create_document() {
         for document in built_in_documents() {
             let version = document.version;
-            let checked = Checked::parse(&document.name, &document.document_type, &version.content)
-                .unwrap_or_else(|error| panic!("{}: {error}", document.name));
+            let checked = Checked::parse(
+                &document.name,
+                &document.document_type,
+                TextFormat::Json,
+                &version.content,
+            )
+            .unwrap_or_else(|error| panic!("{}: {error}", document.name));
             assert_eq!(checked.schema_version, version.schema_version);
             assert!(version.description.is_some());
+        }
+    }
+
+    #[test]
+    fn no_built_in_document_puts_an_open_parameter_into_a_script() {
+        for document in built_in_documents() {
+            let content = serde_json::from_str(&document.version.content).unwrap();
+            if let Ok(parsed) = CommandDocument::parse(&content) {
+                let expected: &[&str] = match document.name.as_str() {
+                    // Its command line is a line of a script, as AWS has it.
+                    "AWS-RunRemoteScript" => &["commandLine"],
+                    _ => &[],
+                };
+                let warnings = parsed.warnings();
+                assert_eq!(warnings.len(), expected.len(), "{}: {warnings:?}", document.name);
+                assert!(
+                    warnings
+                        .iter()
+                        .zip(expected)
+                        .all(|(warning, name)| warning.contains(name))
+                );
+            }
         }
     }
 

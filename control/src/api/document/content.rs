@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use moorline_protocol::document::{
     CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument, SessionPlan, SessionType,
+    TextFormat,
 };
 use moorline_ssm::{
     ErrorCode,
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::{
     api::{ApiError, ApiResult},
     engine::preferences::{PREFERENCES_DOCUMENT, is_user_name},
+    store::DocumentRow,
 };
 
 /// AWS's limit.
@@ -28,7 +30,12 @@ pub(super) struct Checked {
 
 impl Checked {
     /// `document_type` is `Command` or `Session`.
-    pub(super) fn parse(name: &str, document_type: &str, content: &str) -> ApiResult<Self> {
+    pub(super) fn parse(
+        name: &str,
+        document_type: &str,
+        format: TextFormat,
+        content: &str,
+    ) -> ApiResult<Self> {
         if content.len() > MOST_CONTENT_BYTES {
             let message = format!(
                 "the document has {} bytes; {MOST_CONTENT_BYTES} are allowed",
@@ -36,10 +43,9 @@ impl Checked {
             );
             return Err(ApiError::new(ErrorCode::MaxDocumentSizeExceeded, message));
         }
-        let value: Value = serde_json::from_str(content).map_err(|error| {
-            invalid(format!(
-                "the content is not JSON, the only format so far: {error}"
-            ))
+        let value = format.read(content).map_err(|error| {
+            let format = format.as_str();
+            invalid(format!("DocumentFormat {format}: {error}"))
         })?;
         let (schema_version, description) = match document_type {
             "Session" => {
@@ -128,13 +134,15 @@ pub(super) fn invalid(message: String) -> ApiError {
 pub(super) struct Details {
     pub(super) parameters: Vec<DocumentParameter>,
     pub(super) platforms: Vec<PlatformType>,
+    /// What its author had better change.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Details {
-    pub(super) fn of(document_type: &str, content: &str) -> Self {
+    pub(super) fn of(row: &DocumentRow) -> Self {
         let everywhere = vec![PlatformType::Windows, PlatformType::Linux, PlatformType::MacOS];
-        let value: Value = serde_json::from_str(content).unwrap_or_default();
-        if document_type == "Session" {
+        let value = row.value().unwrap_or_default();
+        if row.document_type == "Session" {
             let parsed = SessionDocument::parse(&value);
             let parameters = parsed
                 .map(|document| parameters(&document.parameters))
@@ -142,14 +150,14 @@ impl Details {
             return Self {
                 parameters,
                 platforms: everywhere,
+                warnings: Vec::new(),
             };
         }
         let Ok(document) = CommandDocument::parse(&value) else {
             return Self::default();
         };
-        let needs_shell = document
-            .step_names()
-            .all(|(action, _)| action == "aws:runShellScript");
+        let has = |action: &str| document.step_names().any(|(found, _)| found == action);
+        let needs_shell = has("aws:runShellScript") && !has("aws:runPowerShellScript");
         let platforms = if needs_shell {
             vec![PlatformType::Linux, PlatformType::MacOS]
         } else {
@@ -158,6 +166,7 @@ impl Details {
         Self {
             parameters: parameters(&document.parameters),
             platforms,
+            warnings: document.warnings(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `CreateDocument`: stores a document, after it was parsed as the agent will parse it.
 //!
-//! AWS: API_CreateDocument. Deviations: types Command and Session, format JSON; no attachments, no required
+//! AWS: API_CreateDocument. Deviations: types Command and Session; no attachments, no required
 //! documents.
 
 use moorline_ssm::{
@@ -165,7 +165,7 @@ mod tests {
             ..request()
         };
         assert_eq!(
-            refuse(with("schemaVersion: '2.2'")).await,
+            refuse(with("schemaVersion: '2.2'\nmainSteps: []")).await,
             ErrorCode::InvalidDocumentContent
         );
         assert_eq!(
@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_supported_yet_is_refused_not_ignored() {
         let yaml = CreateDocumentRequest {
-            document_format: Some(DocumentFormat::Yaml),
+            document_format: Some(DocumentFormat::Text),
             ..request()
         };
         assert_eq!(refuse(yaml).await, ErrorCode::InvalidDocumentContent);

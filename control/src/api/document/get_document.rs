@@ -1,14 +1,19 @@
 //! `GetDocument`: a document's content. Nodes read documents with it, too.
 //!
-//! AWS: API_GetDocument. Deviations: no conversion between formats.
+//! AWS: API_GetDocument. JSON unless YAML is asked for; a document of the format asked for is given as it was stored,
+//! with its comments, and one of the other format is converted.
 
+use moorline_protocol::document::{TextFormat, write_yaml};
 use moorline_ssm::{
-    EpochSeconds,
+    EpochSeconds, ErrorCode,
     document::{DocumentFormat, DocumentStatus, DocumentType, GetDocumentRequest, GetDocumentResult},
 };
 
 use super::find;
-use crate::api::{ApiError, ApiResult, RequestContext};
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    store::DocumentRow,
+};
 
 pub(super) async fn get_document(
     cx: RequestContext,
@@ -22,14 +27,15 @@ pub(super) async fn get_document(
         version_name,
     )
     .await?;
-    let asked = input.document_format.map(|format| format.to_string());
-    if asked.is_some_and(|asked| asked != row.document_format) {
-        let message = format!(
-            "DocumentFormat: Moorline gives {} as {} only",
-            row.name, row.document_format
-        );
-        return Err(ApiError::validation(message));
-    }
+    let asked = match input.document_format {
+        None | Some(DocumentFormat::Json) => TextFormat::Json,
+        Some(DocumentFormat::Yaml) => TextFormat::Yaml,
+        Some(other) => {
+            let message = format!("DocumentFormat must be JSON or YAML, not {other}");
+            return Err(ApiError::validation(message));
+        }
+    };
+    let content = content_as(&row, asked)?;
     Ok(GetDocumentResult {
         name: Some(row.name),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
@@ -37,16 +43,31 @@ pub(super) async fn get_document(
         version_name: row.version_name,
         document_version: Some(row.version.to_string()),
         status: Some(DocumentStatus::Active),
-        content: Some(row.content),
+        content: Some(content),
         document_type: Some(DocumentType::from(row.document_type.as_str())),
-        document_format: Some(DocumentFormat::from(row.document_format.as_str())),
+        document_format: Some(DocumentFormat::from(asked.as_str())),
         ..Default::default()
     })
 }
 
+fn content_as(row: &DocumentRow, format: TextFormat) -> ApiResult<String> {
+    if row.document_format == format.as_str() {
+        return Ok(row.content.clone());
+    }
+    let unreadable = |error: &dyn std::fmt::Display| {
+        let message = format!("document {} cannot be read: {error}", row.name);
+        ApiError::new(ErrorCode::InvalidDocument, message)
+    };
+    let value = row.value().map_err(|error| unreadable(&error))?;
+    match format {
+        TextFormat::Json => serde_json::to_string_pretty(&value).map_err(|error| unreadable(&error)),
+        TextFormat::Yaml => Ok(write_yaml(&value)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use moorline_ssm::{ErrorCode, document::GetDocument};
+    use moorline_ssm::document::GetDocument;
 
     use super::*;
     use crate::{
@@ -98,7 +119,7 @@ mod tests {
             ErrorCode::InvalidDocumentVersion
         );
         let input = GetDocumentRequest {
-            document_format: Some(DocumentFormat::Yaml),
+            document_format: Some(DocumentFormat::Text),
             ..request()
         };
         assert_eq!(

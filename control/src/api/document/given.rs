@@ -1,5 +1,6 @@
 //! A version of a document as a request gives it: what CreateDocument and UpdateDocument have in common.
 
+use moorline_protocol::document::TextFormat;
 use moorline_ssm::document::{AttachmentsSource, DocumentFormat};
 
 use super::content::{Checked, invalid, sha256_hex};
@@ -26,14 +27,19 @@ impl Given {
                 "Moorline stores no attachments of documents yet".to_owned(),
             ));
         }
-        if !matches!(self.format, None | Some(DocumentFormat::Json)) {
-            return Err(invalid(
-                "DocumentFormat must be JSON: Moorline reads no other format yet".to_owned(),
-            ));
-        }
+        let format = match self.format {
+            None | Some(DocumentFormat::Json) => TextFormat::Json,
+            Some(DocumentFormat::Yaml) => TextFormat::Yaml,
+            Some(other) => {
+                return Err(invalid(format!(
+                    "DocumentFormat must be JSON or YAML, not {other}"
+                )));
+            }
+        };
         let content = self.content.unwrap_or_default();
-        let checked = Checked::parse(name, document_type, &content)?;
+        let checked = Checked::parse(name, document_type, format, &content)?;
         Ok(NewVersion {
+            document_format: format.as_str().to_owned(),
             schema_version: checked.schema_version,
             display_name: self.display_name,
             version_name: self.version_name,

@@ -87,7 +87,7 @@ fn matches(filter: &Filter, row: &DocumentRow) -> bool {
         "Name" => values.iter().any(|prefix| row.name.starts_with(prefix)),
         "Owner" => values.iter().any(|owner| is_owner(owner, row)),
         "PlatformTypes" => {
-            let platforms = Details::of(&row.document_type, &row.content).platforms;
+            let platforms = Details::of(row).platforms;
             platforms
                 .iter()
                 .any(|platform| matches_value(values, Some(platform.as_str())))
@@ -121,7 +121,7 @@ fn contains(row: &DocumentRow, word: &str) -> bool {
 }
 
 fn identifier(row: DocumentRow) -> DocumentIdentifier {
-    let platforms = Details::of(&row.document_type, &row.content).platforms;
+    let platforms = Details::of(&row).platforms;
     DocumentIdentifier {
         name: Some(row.name),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
@@ -179,11 +179,11 @@ mod tests {
     #[tokio::test]
     async fn filters_of_both_forms_select() {
         let test = seeded().await;
-        assert_eq!(count(&test, by("Name", "AWS-Run")).await, 1);
+        assert_eq!(count(&test, by("Name", "AWS-Run")).await, 4);
         assert_eq!(count(&test, by("DocumentType", "Session")).await, 7);
         assert_eq!(count(&test, by("Owner", "Self")).await, 0);
-        assert_eq!(count(&test, by("Owner", "Amazon")).await, 8);
-        assert_eq!(count(&test, by("PlatformTypes", "Windows")).await, 7);
+        assert_eq!(count(&test, by("Owner", "Amazon")).await, 14);
+        assert_eq!(count(&test, by("PlatformTypes", "Windows")).await, 10);
         assert_eq!(count(&test, by("SearchKeyword", "SSH")).await, 1);
         assert_eq!(count(&test, by("tag:team", "a")).await, 0);
         let older = DocumentFilter {
@@ -194,7 +194,7 @@ mod tests {
             document_filter_list: Some(vec![older]),
             ..Default::default()
         };
-        assert_eq!(count(&test, input).await, 1);
+        assert_eq!(count(&test, input).await, 7);
         let error = test.refuse::<ListDocuments>(by("Nonsense", "x")).await;
         assert_eq!(error.code, ErrorCode::InvalidFilterKey);
     }
@@ -221,7 +221,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(names.len(), 8);
+        assert_eq!(names.len(), 14);
         assert!(names.is_sorted());
     }
 }

@@ -163,7 +163,8 @@ async fn row(cx: &RequestContext, name: &str) -> ApiResult<DocumentRow> {
 
 fn parsed(row: &DocumentRow) -> ApiResult<(Value, SessionDocument)> {
     let name = &row.name;
-    let content: Value = serde_json::from_str(&row.content)
+    let content = row
+        .value()
         .map_err(|error| invalid(format!("document {name} cannot be read: {error}")))?;
     let document = SessionDocument::parse(&content).map_err(|error| unusable(name, &error))?;
     Ok((content, document))

@@ -61,6 +61,7 @@ impl Fleet {
             owner: "test".to_owned(),
             tags: BTreeMap::new(),
             version: NewVersion {
+                document_format: "JSON".to_owned(),
                 schema_version: "2.2".to_owned(),
                 display_name: None,
                 version_name: None,

@@ -45,6 +45,7 @@ async fn a_document_from_before_versions_is_its_own_first_version() {
 async fn the_number_of_a_deleted_version_is_not_given_again() {
     let store = Store::temporary().await;
     let version = |content: &str| NewVersion {
+        document_format: "JSON".to_owned(),
         schema_version: "1.0".to_owned(),
         display_name: None,
         version_name: None,

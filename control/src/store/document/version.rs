@@ -233,10 +233,11 @@ pub(super) async fn insert(
     sqlx::query(
         "INSERT INTO document_version (name, version, document_format, schema_version, display_name, version_name, \
          target_type, description, content, sha256, created_at) \
-         VALUES ($1, $2, 'JSON', $3, $4, $5, $6, $7, $8, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(name)
     .bind(number)
+    .bind(&new.document_format)
     .bind(&new.schema_version)
     .bind(&new.display_name)
     .bind(&new.version_name)
