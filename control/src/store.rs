@@ -20,7 +20,7 @@ pub(crate) use command::{
     InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
 };
 pub(crate) use document::{
-    BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, Update, UpdateRefusal, VersionChoice,
+    BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal, VersionChoice,
     VersionRefusal, VersionRow,
 };
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
@@ -56,7 +56,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -74,6 +74,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         10,
         "transcript key",
         include_str!("../migrations/0010_transcript_key.sql"),
+    ),
+    (
+        12,
+        "document permission",
+        include_str!("../migrations/0012_document_permission.sql"),
     ),
 ];
 

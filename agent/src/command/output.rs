@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
@@ -19,12 +20,15 @@ const FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The same for all streams of a command together, however many steps it has.
 const COMMAND_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What is held in memory: a few bytes more than are reported, so that the text shows whether it was cut.
+/// What is held of a stream's beginning: a few bytes more than are reported, so that the text shows whether it was
+/// cut.
 const HEAD_BYTES: usize = STREAM_BYTES + 8;
+/// What is held of its end, where the error usually is: more than half of what is reported.
+const TAIL_BYTES: usize = STREAM_BYTES / 2 + 8;
 
-const STREAM_MARK: &str = "--output truncated--";
-const OUTPUT_MARK: &str = "\n---Output truncated---";
-const ERROR_MARK: &str = "\n---Error truncated----";
+const STREAM_MARK: &str = "\n--output truncated--\n";
+const OUTPUT_MARK: &str = "\n---Output truncated---\n";
+const ERROR_MARK: &str = "\n---Error truncated----\n";
 const ERROR_TITLE: &str = "\n----------ERROR-------\n";
 
 /// What is left for the streams of one command on the node's disk; every clone takes from the same.
@@ -37,11 +41,12 @@ impl Default for Allowance {
     }
 }
 
-/// One stream of a step while it runs: its beginning in memory, all of it (up to a bound) in a file.
+/// One stream of a step while it runs: its beginning and its end in memory, all of it (up to a bound) in a file.
 #[derive(Debug)]
 pub(super) struct Capture {
     allowance: Allowance,
     head: Vec<u8>,
+    tail: VecDeque<u8>,
     file: Option<File>,
     file_bytes: u64,
 }
@@ -51,6 +56,7 @@ impl Capture {
         Self {
             allowance,
             head: Vec::new(),
+            tail: VecDeque::new(),
             file: None,
             file_bytes: 0,
         }
@@ -78,7 +84,14 @@ impl Capture {
     /// Takes what the script wrote. Never fails: losing the copy is no reason to lose the script.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let room = HEAD_BYTES.saturating_sub(self.head.len());
-        self.head.extend(bytes.iter().take(room));
+        let (head, rest) = bytes.split_at(room.min(bytes.len()));
+        self.head.extend(head);
+        let rest = rest
+            .get(rest.len().saturating_sub(TAIL_BYTES)..)
+            .unwrap_or_default();
+        let excess = (self.tail.len() + rest.len()).saturating_sub(TAIL_BYTES);
+        self.tail.drain(..excess);
+        self.tail.extend(rest);
         let Some(file) = &mut self.file else {
             return;
         };
@@ -96,9 +109,11 @@ impl Capture {
         }
     }
 
-    /// Its beginning as text; what is not UTF-8 is replaced.
+    /// Its beginning and its end as text; what is not UTF-8 is replaced. What was left out between them is where
+    /// [`stream_text`] cuts: together they are longer than a reply takes.
     pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.head).into_owned()
+        let bytes: Vec<u8> = self.head.iter().chain(&self.tail).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -128,14 +143,18 @@ pub(super) fn combined_text(stdout: &str, stderr: &str, limit: usize) -> String 
     format!("{stdout}{ERROR_TITLE}{stderr}")
 }
 
-/// A text of at most `limit` bytes that ends with `mark` when it was cut; never inside a character.
+/// A text of at most `limit` bytes: its beginning and its end, and the mark where its middle was cut out; never inside
+/// a character.
 pub(super) fn cut(text: &str, limit: usize, mark: &str) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(limit.saturating_sub(mark.len()));
-    let kept = text.get(..end).unwrap_or_default();
-    format!("{kept}{mark}")
+    let room = limit.saturating_sub(mark.len());
+    let head = text.floor_char_boundary(room - room / 2);
+    let tail = text.ceil_char_boundary(text.len() - room / 2);
+    let head = text.get(..head).unwrap_or_default();
+    let tail = text.get(tail..).unwrap_or_default();
+    format!("{head}{mark}{tail}")
 }
 
 #[cfg(test)]
@@ -145,21 +164,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_cut_at_24000_bytes_with_the_mark_inside() {
+    fn a_stream_is_cut_to_24000_bytes_with_its_beginning_its_end_and_the_mark() {
         assert_eq!(
             stream_text(&"x".repeat(STREAM_BYTES), STREAM_BYTES),
             "x".repeat(STREAM_BYTES)
         );
         let cut = stream_text(&"x".repeat(STREAM_BYTES + 1), STREAM_BYTES);
         assert_eq!(cut.len(), STREAM_BYTES);
-        assert!(cut.ends_with("xx--output truncated--"));
+        assert!(cut.starts_with("xx") && cut.ends_with("xx") && cut.contains("x\n--output truncated--\nx"));
     }
 
     #[test]
     fn a_character_is_never_cut_apart() {
         let cut = stream_text(&"€".repeat(10_000), STREAM_BYTES);
-        assert!(cut.len() <= STREAM_BYTES && cut.len() > STREAM_BYTES - 3);
-        assert!(cut.ends_with("€--output truncated--"));
+        assert!(cut.len() <= STREAM_BYTES && cut.len() > STREAM_BYTES - 6);
+        assert!(cut.starts_with("€") && cut.ends_with('€') && cut.contains("€\n--output truncated--\n€"));
     }
 
     #[test]
@@ -179,30 +198,37 @@ mod tests {
         let long = "x".repeat(3_000);
         let only = combined_text(&long, "", COMBINED_BYTES);
         assert_eq!(only.len(), COMBINED_BYTES);
-        assert!(only.ends_with("\n---Output truncated---"));
+        assert!(only.ends_with("x") && only.contains("x\n---Output truncated---\nx"));
         let both = combined_text(&long, &long, COMBINED_BYTES);
         assert!(both.len() <= COMBINED_BYTES && both.len() >= COMBINED_BYTES - 1);
-        assert!(both.contains("\n---Output truncated---\n----------ERROR-------\nx"));
-        assert!(both.ends_with("\n---Error truncated----"));
+        assert!(
+            both.contains("x\n---Output truncated---\nx") && both.contains("x\n----------ERROR-------\nx")
+        );
+        assert!(both.ends_with("x") && both.contains("x\n---Error truncated----\nx"));
         let short_error = combined_text(&long, "err", COMBINED_BYTES);
         assert_eq!(short_error.len(), COMBINED_BYTES);
-        assert!(short_error.ends_with("\n---Output truncated---\n----------ERROR-------\nerr"));
+        assert!(short_error.ends_with("x\n----------ERROR-------\nerr"));
         let short_output = combined_text("out", &long, COMBINED_BYTES);
         assert_eq!(short_output.len(), COMBINED_BYTES);
         assert!(short_output.starts_with("out\n----------ERROR-------\nx"));
     }
 
     #[test]
-    fn a_capture_keeps_the_beginning_in_memory_and_everything_in_the_file() {
+    fn a_capture_keeps_both_ends_in_memory_and_everything_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
         let mut capture = Capture::new(Allowance::default());
         capture.continue_in(&path);
+        capture.push(b"first");
         for _ in 0..100 {
             capture.push(&[b'x'; 1000]);
         }
-        assert_eq!(capture.text().len(), STREAM_BYTES + 8);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 100_000);
+        capture.push(b"last");
+        assert_eq!(capture.text().len(), HEAD_BYTES + TAIL_BYTES);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 100_009);
+        let told = stream_text(&capture.text(), STREAM_BYTES);
+        assert!(told.starts_with("firstx") && told.ends_with("xlast"), "{told}");
+        assert_eq!(told.matches("--output truncated--").count(), 1);
     }
 
     #[test]
@@ -220,6 +246,21 @@ mod tests {
     }
 
     proptest! {
+        /// However a stream comes in pieces: what is told of it is what would be told of all of it.
+        #[test]
+        fn a_capture_tells_what_the_whole_stream_would(
+            pieces in proptest::collection::vec(("[a-z€😀]{1,300}", 1_usize..60), 0..20)
+        ) {
+            let mut capture = Capture::new(Allowance::default());
+            let mut whole = String::new();
+            for (text, times) in pieces {
+                let text = text.repeat(times);
+                capture.push(text.as_bytes());
+                whole.push_str(&text);
+            }
+            prop_assert_eq!(stream_text(&capture.text(), STREAM_BYTES), stream_text(&whole, STREAM_BYTES));
+        }
+
         #[test]
         fn no_text_exceeds_its_limit(stdout in ".{0,4000}", stderr in ".{0,4000}", limit in 200_usize..5_000) {
             prop_assert!(combined_text(&stdout, &stderr, limit).len() <= limit);

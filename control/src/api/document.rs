@@ -5,10 +5,12 @@ mod content;
 mod create_document;
 mod delete_document;
 mod describe_document;
+mod describe_document_permission;
 mod get_document;
 mod given;
 mod list_document_versions;
 mod list_documents;
+mod modify_document_permission;
 mod update_document;
 mod update_document_default_version;
 
@@ -20,9 +22,9 @@ pub(crate) use built_in::built_in_documents;
 use moorline_ssm::{
     EpochSeconds, ErrorCode,
     document::{
-        CreateDocument, DeleteDocument, DescribeDocument, DocumentDescription, DocumentFormat,
-        DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocumentVersions, ListDocuments,
-        UpdateDocument, UpdateDocumentDefaultVersion,
+        CreateDocument, DeleteDocument, DescribeDocument, DescribeDocumentPermission, DocumentDescription,
+        DocumentFormat, DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocumentVersions,
+        ListDocuments, ModifyDocumentPermission, UpdateDocument, UpdateDocumentDefaultVersion,
     },
 };
 
@@ -46,6 +48,14 @@ pub(super) fn routes(router: Router) -> Router {
         .on::<DescribeDocument, _, _>(
             |input| document(input.name.as_ref()),
             describe_document::describe_document,
+        )
+        .on::<DescribeDocumentPermission, _, _>(
+            |input| document(input.name.as_ref()),
+            describe_document_permission::describe_document_permission,
+        )
+        .on::<ModifyDocumentPermission, _, _>(
+            |input| document(input.name.as_ref()),
+            modify_document_permission::modify_document_permission,
         )
         .on::<GetDocument, _, _>(|input| document(input.name.as_ref()), get_document::get_document)
         .on::<ListDocumentVersions, _, _>(

@@ -1,10 +1,12 @@
 //! Documents: those of operators, and the built-in ones. A document has one or more versions.
 
+mod permission;
 mod version;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use permission::ShareRow;
 pub(crate) use version::{Update, UpdateRefusal, VersionChoice, VersionRefusal, VersionRow};
 
 use moorline_protocol::document::{DocumentError, TextFormat};

@@ -49,6 +49,19 @@ operation! {
 }
 
 operation! {
+    /// `AmazonSSM.DescribeDocumentPermission`.
+    DescribeDocumentPermission: "AmazonSSM",
+    DescribeDocumentPermissionRequest => DescribeDocumentPermissionResponse,
+    [
+        InternalServerError,
+        InvalidDocument,
+        InvalidNextToken,
+        InvalidPermissionType,
+        InvalidDocumentOperation,
+    ]
+}
+
+operation! {
     /// `AmazonSSM.GetDocument`.
     GetDocument: "AmazonSSM",
     GetDocumentRequest => GetDocumentResult,
@@ -82,6 +95,19 @@ operation! {
 }
 
 operation! {
+    /// `AmazonSSM.ModifyDocumentPermission`.
+    ModifyDocumentPermission: "AmazonSSM",
+    ModifyDocumentPermissionRequest => ModifyDocumentPermissionResponse,
+    [
+        InternalServerError,
+        InvalidDocument,
+        InvalidPermissionType,
+        DocumentPermissionLimit,
+        DocumentLimitExceeded,
+    ]
+}
+
+operation! {
     /// `AmazonSSM.UpdateDocument`.
     UpdateDocument: "AmazonSSM",
     UpdateDocumentRequest => UpdateDocumentResult,
@@ -110,6 +136,17 @@ operation! {
         InvalidDocumentSchemaVersion,
     ]
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AccountSharingInfo {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_document_version: Option<String>,
+}
+
+impl Shape for AccountSharingInfo {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -310,6 +347,50 @@ impl Shape for DeleteDocumentRequest {
 pub struct DeleteDocumentResult {}
 
 impl Shape for DeleteDocumentResult {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribeDocumentPermissionRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission_type: Option<DocumentPermissionType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_results: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Shape for DescribeDocumentPermissionRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required("Name", self.name.as_ref(), &rules::DOCUMENT_NAME, violations);
+        path.required(
+            "PermissionType",
+            self.permission_type.as_ref(),
+            &rules::DOCUMENT_PERMISSION_TYPE,
+            violations,
+        );
+        path.optional(
+            "MaxResults",
+            self.max_results.as_ref(),
+            &rules::DOCUMENT_PERMISSION_MAX_RESULTS,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribeDocumentPermissionResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_ids: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_sharing_info_list: Option<Vec<AccountSharingInfo>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+impl Shape for DescribeDocumentPermissionResponse {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -549,6 +630,12 @@ enumeration! {
     DocumentParameterType {
         String = "String",
         StringList = "StringList",
+    }
+}
+
+enumeration! {
+    DocumentPermissionType {
+        Share = "Share",
     }
 }
 
@@ -801,6 +888,57 @@ impl Shape for ListDocumentsResult {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct ModifyDocumentPermissionRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission_type: Option<DocumentPermissionType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_ids_to_add: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_ids_to_remove: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_document_version: Option<String>,
+}
+
+impl Shape for ModifyDocumentPermissionRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required("Name", self.name.as_ref(), &rules::DOCUMENT_NAME, violations);
+        path.required(
+            "PermissionType",
+            self.permission_type.as_ref(),
+            &rules::DOCUMENT_PERMISSION_TYPE,
+            violations,
+        );
+        path.optional(
+            "AccountIdsToAdd",
+            self.account_ids_to_add.as_ref(),
+            &rules::ACCOUNT_ID_LIST,
+            violations,
+        );
+        path.optional(
+            "AccountIdsToRemove",
+            self.account_ids_to_remove.as_ref(),
+            &rules::ACCOUNT_ID_LIST,
+            violations,
+        );
+        path.optional(
+            "SharedDocumentVersion",
+            self.shared_document_version.as_ref(),
+            &rules::SHARED_DOCUMENT_VERSION,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ModifyDocumentPermissionResponse {}
+
+impl Shape for ModifyDocumentPermissionResponse {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ReviewInformation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reviewed_time: Option<EpochSeconds>,
@@ -930,6 +1068,7 @@ pub struct UpdateDocumentResult {
 impl Shape for UpdateDocumentResult {}
 
 structures! {
+    AccountSharingInfo,
     AttachmentContent,
     AttachmentInformation,
     AttachmentsSource,
@@ -937,6 +1076,8 @@ structures! {
     CreateDocumentResult,
     DeleteDocumentRequest,
     DeleteDocumentResult,
+    DescribeDocumentPermissionRequest,
+    DescribeDocumentPermissionResponse,
     DescribeDocumentRequest,
     DescribeDocumentResult,
     DocumentDefaultVersionDescription,
@@ -953,6 +1094,8 @@ structures! {
     ListDocumentVersionsResult,
     ListDocumentsRequest,
     ListDocumentsResult,
+    ModifyDocumentPermissionRequest,
+    ModifyDocumentPermissionResponse,
     ReviewInformation,
     UpdateDocumentDefaultVersionRequest,
     UpdateDocumentDefaultVersionResult,

@@ -3,6 +3,19 @@
 
 use crate::constraint::{Rule, Rules, pattern};
 
+pub(crate) static ACCOUNT_ID: Rules = Rules {
+    list: &[Rule::Pattern(pattern!(
+        r"(?i)all|[0-9]{12}",
+        r"\A(?:(?i)all|[0-9]{12})\z"
+    ))],
+    sensitive: false,
+};
+
+pub(crate) static ACCOUNT_ID_LIST: Rules = Rules {
+    list: &[Rule::MaxLength(20), Rule::Members(&ACCOUNT_ID)],
+    sensitive: false,
+};
+
 pub(crate) static ACTIVATION_CODE: Rules = Rules {
     list: &[Rule::MaxLength(250), Rule::MinLength(20)],
     sensitive: true,
@@ -329,6 +342,16 @@ pub(crate) static DOCUMENT_NAME: Rules = Rules {
         r"^[a-zA-Z0-9_\-.]{3,128}$",
         r"\A(?:^[a-zA-Z0-9_\-.]{3,128}$)\z"
     ))],
+    sensitive: false,
+};
+
+pub(crate) static DOCUMENT_PERMISSION_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(200), Rule::MinValue(1)],
+    sensitive: false,
+};
+
+pub(crate) static DOCUMENT_PERMISSION_TYPE: Rules = Rules {
+    list: &[Rule::Enum(crate::document::DocumentPermissionType::VALUES)],
     sensitive: false,
 };
 
@@ -813,6 +836,17 @@ pub(crate) static SESSION_STATE: Rules = Rules {
 
 pub(crate) static SESSION_TARGET: Rules = Rules {
     list: &[Rule::MaxLength(400), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static SHARED_DOCUMENT_VERSION: Rules = Rules {
+    list: &[
+        Rule::MaxLength(8),
+        Rule::Pattern(pattern!(
+            r"([$]LATEST|[$]DEFAULT|[$]ALL)",
+            r"\A(?:([$]LATEST|[$]DEFAULT|[$]ALL))\z"
+        )),
+    ],
     sensitive: false,
 };
 

@@ -418,12 +418,16 @@ fn a_child_that_keeps_the_output_open_delays_the_step_only_a_little() {
 fn output_without_end_is_cut_and_costs_no_memory() {
     let node = Node::new();
     let told = block_on(node.run(&one(
-        "head -c 70000000 /dev/zero | tr '\\0' x; head -c 30000 /dev/zero | tr '\\0' e >&2",
+        "head -c 70000000 /dev/zero | tr '\\0' x; echo last; head -c 30000 /dev/zero | tr '\\0' e >&2",
     )));
     let step = told.steps.get("s").unwrap();
     assert_eq!(step.standard_output.len(), 24_000);
-    assert!(step.standard_output.ends_with("x--output truncated--"));
-    assert!(step.standard_error.ends_with("e--output truncated--"));
+    assert!(step.standard_output.contains("x\n--output truncated--\nx"));
+    assert!(
+        step.standard_output.ends_with("xlast\n"),
+        "the end of a stream is told"
+    );
+    assert!(step.standard_error.contains("e\n--output truncated--\ne"));
     assert!(step.output.len() <= 2_500 && step.output.contains("---Output truncated---"));
     let kept = std::fs::metadata(node.dir.path().join("commands/c1/0-s/stdout"))
         .unwrap()
