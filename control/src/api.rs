@@ -15,6 +15,7 @@ mod message_delivery;
 mod node;
 mod operator;
 mod pagination;
+mod parameter;
 mod public_key;
 mod router;
 mod session;
@@ -40,6 +41,7 @@ pub(crate) fn router() -> Router {
     let router = message_delivery::routes(router);
     let router = node::routes(router);
     let router = operator::routes(router);
+    let router = parameter::routes(router);
     let router = public_key::routes(router);
     let router = session::routes(router);
     let router = tag::routes(router);

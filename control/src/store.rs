@@ -8,6 +8,7 @@ mod deregistration;
 mod document;
 mod node;
 mod operator;
+mod parameter;
 mod session;
 mod tag;
 mod transcript;
@@ -17,7 +18,7 @@ pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
 pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Forgotten, InvocationCursor,
-    InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow,
+    InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow, TakenParameter,
 };
 pub(crate) use document::{
     BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal, VersionChoice,
@@ -25,6 +26,9 @@ pub(crate) use document::{
 };
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
 pub(crate) use operator::OperatorRow;
+pub(crate) use parameter::{
+    Labelling, NewParameterVersion, ParameterRow, ParameterScan, PolicyRow, PresentParameter, Unlabelled,
+};
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 pub(crate) use transcript::{Appended, Chunk, Sender, TranscriptFiles, TranscriptQuery, TranscriptState};
@@ -56,7 +60,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -80,6 +84,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         "document permission",
         include_str!("../migrations/0012_document_permission.sql"),
     ),
+    (13, "parameter", include_str!("../migrations/0013_parameter.sql")),
 ];
 
 /// A failure of the store. Nothing of it is shown to clients.

@@ -23,6 +23,7 @@ pub use content::{MAX_CONTENT_BYTES, MAX_DEPTH, member};
 pub use definition::*;
 pub use flow::*;
 pub use parameter::*;
+pub use pattern::compile as compile_pattern;
 pub use session::*;
 pub use substitution::MAX_INSERTED_BYTES;
 pub use text::{MAX_TEXT_BYTES, TextFormat, read_text, write_yaml};

@@ -5,6 +5,7 @@ mod get_command_invocation;
 mod list_command_invocations;
 mod list_commands;
 mod listing;
+mod parameter_references;
 mod send_command;
 mod shape;
 #[cfg(test)]

@@ -173,10 +173,10 @@ mod tests {
             let error = refuse(&test, administrator(), target, b"{}").await;
             assert_eq!(error.code, ErrorCode::UnknownOperationException, "{target}");
         }
-        let error = refuse(&test, administrator(), "AmazonSSM.PutParameter", b"{}").await;
+        let error = refuse(&test, administrator(), "AmazonSSM.CreateOpsItem", b"{}").await;
         assert_eq!(
             error.message,
-            "Moorline does not implement the operation PutParameter yet"
+            "Moorline does not implement the operation CreateOpsItem yet"
         );
     }
 

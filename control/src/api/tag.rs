@@ -1,4 +1,4 @@
-//! Tags of managed nodes and documents.
+//! Tags of managed nodes, documents and parameters.
 
 mod add_tags_to_resource;
 mod list_tags_for_resource;
@@ -39,6 +39,7 @@ fn resource(kind: Option<&ResourceTypeForTagging>, id: Option<&String>) -> Resou
     match kind {
         Some(ResourceTypeForTagging::Document) => Resource::Document(id),
         Some(ResourceTypeForTagging::ManagedInstance) => Resource::Node(id),
+        Some(ResourceTypeForTagging::Parameter) => Resource::Parameter(id),
         _ => Resource::Any,
     }
 }
@@ -51,6 +52,7 @@ async fn tagged<'a>(
 ) -> ApiResult<TaggedResource<'a>> {
     match kind {
         Some(ResourceTypeForTagging::ManagedInstance) => Ok(TaggedResource::Node(id)),
+        Some(ResourceTypeForTagging::Parameter) => Ok(TaggedResource::Parameter(id)),
         Some(ResourceTypeForTagging::Document) => {
             let document = cx.app.store.document(id).await?;
             if document.is_some_and(|document| document.is_built_in()) {
@@ -63,7 +65,7 @@ async fn tagged<'a>(
         other => {
             let kind = other.map_or("", ResourceTypeForTagging::as_str);
             let message = format!(
-                "Moorline keeps no tags for resources of type {kind} yet: only Document, ManagedInstance"
+                "Moorline keeps no tags for resources of type {kind} yet: only Document, ManagedInstance, Parameter"
             );
             Err(ApiError::new(ErrorCode::InvalidResourceType, message))
         }

@@ -24,12 +24,17 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::CreateDocument
         | OperationId::DeleteActivation
         | OperationId::DeleteDocument
+        | OperationId::DeleteParameter
+        | OperationId::DeleteParameters
         | OperationId::DeregisterManagedInstance
+        | OperationId::LabelParameterVersion
+        | OperationId::PutParameter
         | OperationId::RegisterManagedInstance
         | OperationId::RemoveTagsFromResource
         | OperationId::SendCommand
         | OperationId::StartSession
         | OperationId::TagOperator
+        | OperationId::UnlabelParameterVersion
         | OperationId::UntagOperator
         | OperationId::UpdateDocument
         | OperationId::UpdateDocumentDefaultVersion
@@ -42,11 +47,16 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::DescribeActivations
         | OperationId::DescribeDocument
         | OperationId::DescribeInstanceInformation
+        | OperationId::DescribeParameters
         | OperationId::DescribeSessions
         | OperationId::GenerateDataKey
         | OperationId::GetCommandInvocation
         | OperationId::GetConnectionStatus
         | OperationId::GetDocument
+        | OperationId::GetParameter
+        | OperationId::GetParameterHistory
+        | OperationId::GetParameters
+        | OperationId::GetParametersByPath
         | OperationId::GetPublicKeys
         | OperationId::GetTranscript
         | OperationId::ListAuditRecords

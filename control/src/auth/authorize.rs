@@ -19,6 +19,8 @@ pub(crate) enum Resource {
     Key(String),
     Node(String),
     Operator(String),
+    /// By name, or the names of several.
+    Parameter(String),
     Session(String),
     /// A data key that is bound to a session on this node.
     SessionKey {
@@ -38,6 +40,7 @@ impl std::fmt::Display for Resource {
             Self::Key(id) => write!(f, "key: {}", shown(id)),
             Self::Node(id) => write!(f, "managed node: {}", shown(id)),
             Self::Operator(name) => write!(f, "operator: {}", shown(name)),
+            Self::Parameter(name) => write!(f, "parameter: {}", shown(name)),
             Self::Session(id) => write!(f, "session: {}", shown(id)),
             Self::SessionKey { node } => write!(f, "data key of a session on managed node: {}", shown(node)),
         }
@@ -109,8 +112,10 @@ fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
         ) => node == id.as_str(),
         // It asks as well whether the session is the caller's.
         ("kms:Decrypt", Resource::SessionKey { node }) => node == id.as_str(),
+        // They ask as well whether a command that is open on the node names the parameter.
+        ("ssm:GetParameter" | "ssm:GetParameters", Resource::Parameter(_))
         // These name a message, whose id carries no right: nothing is kept or changed by them.
-        ("ec2messages:AcknowledgeMessage" | "ec2messages:FailMessage" | "ec2messages:SendReply", Resource::Any)
+        | ("ec2messages:AcknowledgeMessage" | "ec2messages:FailMessage" | "ec2messages:SendReply", Resource::Any)
         | ("ssm:DescribeDocument" | "ssm:GetDocument", Resource::Document(_)) => true,
         _ => false,
     }

@@ -60,6 +60,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         }
         report("look after commands", command_delivery::sweep(&app).await);
         if count.is_multiple_of(SESSION_TICKS) {
+            report("look after parameters", notify_of_parameters(&app).await);
             report("look after sessions", look_after_sessions(&app, &gateway).await);
             report(
                 "close transcripts that were left open",
@@ -67,6 +68,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
             );
             if undisturbed_since.elapsed() >= UNDISTURBED {
                 report("delete old sessions", forget_sessions(&app).await);
+                report("delete expired parameters", delete_expired_parameters(&app).await);
             }
         }
     }
@@ -105,6 +107,32 @@ pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
         app.store.forget_session(&session).await?;
         app.audit
             .session_deleted(&session, "it ended more than 90 days ago");
+    }
+    Ok(())
+}
+
+/// What has expired is given out no more; here it leaves the disk as well, a bounded part at a time.
+pub(super) async fn delete_expired_parameters(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    for name in app.store.delete_expired_parameters(now).await? {
+        tracing::info!(name, "deleted a parameter that had expired");
+    }
+    Ok(())
+}
+
+/// The notifications that policies of parameters ask for: lines of the log, which whoever watches it can act on.
+pub(super) async fn notify_of_parameters(app: &App) -> Result<(), StoreError> {
+    for due in app
+        .store
+        .take_due_parameter_policies(app.clock.unix_millis())
+        .await?
+    {
+        tracing::warn!(
+            name = due.name,
+            policy = due.policy_type,
+            text = due.policy_text,
+            "a policy of a parameter is due"
+        );
     }
     Ok(())
 }

@@ -39,7 +39,16 @@ pub(crate) struct NewCommand {
     pub(crate) request: SendCommandRequest,
     /// JSON that nodes get.
     pub(crate) job_content: String,
+    pub(crate) taken_parameters: Vec<TakenParameter>,
     pub(crate) invocations: Vec<NewInvocation>,
+}
+
+/// What a command takes from the Parameter Store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TakenParameter {
+    pub(crate) name: String,
+    /// That was put in. `None`: a SecureString, which the node reads.
+    pub(crate) version: Option<i64>,
 }
 
 /// An invocation of a command to be accepted.
@@ -56,6 +65,17 @@ impl Store {
         const DOING: &str = "store a command";
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         insert_head(&mut tx, new).await?;
+        for taken in &new.taken_parameters {
+            sqlx::query(
+                "INSERT INTO command_parameter (command_id, name, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            )
+            .bind(new.head.command_id.as_str())
+            .bind(&taken.name)
+            .bind(taken.version.unwrap_or(0))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed_to(DOING))?;
+        }
         for chunk in new.invocations.chunks(INSERT_ROWS) {
             let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(
                 "INSERT INTO invocation (command_id, instance_id, instance_name, requested_at, document_name, \

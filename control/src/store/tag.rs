@@ -1,4 +1,4 @@
-//! Tags of managed nodes, documents, activations and operators.
+//! Tags of managed nodes, documents, parameters, activations and operators.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ pub(crate) enum TaggedResource<'a> {
     Node(&'a str),
     /// By user name.
     Operator(&'a str),
+    Parameter(&'a str),
 }
 
 impl<'a> TaggedResource<'a> {
@@ -27,6 +28,7 @@ impl<'a> TaggedResource<'a> {
             Self::Document(name) => ("Document", name),
             Self::Node(id) => ("ManagedInstance", id),
             Self::Operator(user_name) => ("Operator", user_name),
+            Self::Parameter(name) => ("Parameter", name),
         }
     }
 
@@ -37,6 +39,7 @@ impl<'a> TaggedResource<'a> {
             Self::Document(_) => "SELECT 1 FROM document WHERE name = $1",
             Self::Node(_) => "SELECT 1 FROM node WHERE instance_id = $1",
             Self::Operator(_) => "SELECT 1 FROM access_key WHERE user_name = $1",
+            Self::Parameter(_) => "SELECT 1 FROM parameter WHERE name = $1",
         }
     }
 }

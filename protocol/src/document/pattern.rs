@@ -14,7 +14,7 @@ const NEST_LIMIT: u32 = 64;
 ///
 /// # Errors
 /// The reason as one line: look-around, back-references, bad syntax, or a pattern that is too large.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+pub fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(&translate(pattern))
         .size_limit(SIZE_LIMIT)
         .nest_limit(NEST_LIMIT)

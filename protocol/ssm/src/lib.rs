@@ -28,6 +28,7 @@ pub mod message_delivery;
 pub mod node;
 mod operation_id;
 pub mod operator;
+pub mod parameter;
 pub mod public_key;
 mod rules;
 pub mod session;

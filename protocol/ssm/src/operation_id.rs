@@ -16,6 +16,10 @@ pub enum OperationId {
     DeleteActivation,
     /// `AmazonSSM.DeleteDocument`.
     DeleteDocument,
+    /// `AmazonSSM.DeleteParameter`.
+    DeleteParameter,
+    /// `AmazonSSM.DeleteParameters`.
+    DeleteParameters,
     /// `AmazonSSM.DeregisterManagedInstance`.
     DeregisterManagedInstance,
     /// `AmazonSSM.DescribeActivations`.
@@ -24,6 +28,8 @@ pub enum OperationId {
     DescribeDocument,
     /// `AmazonSSM.DescribeInstanceInformation`.
     DescribeInstanceInformation,
+    /// `AmazonSSM.DescribeParameters`.
+    DescribeParameters,
     /// `AmazonSSM.DescribeSessions`.
     DescribeSessions,
     /// `AmazonSSM.GetCommandInvocation`.
@@ -32,6 +38,16 @@ pub enum OperationId {
     GetConnectionStatus,
     /// `AmazonSSM.GetDocument`.
     GetDocument,
+    /// `AmazonSSM.GetParameter`.
+    GetParameter,
+    /// `AmazonSSM.GetParameterHistory`.
+    GetParameterHistory,
+    /// `AmazonSSM.GetParameters`.
+    GetParameters,
+    /// `AmazonSSM.GetParametersByPath`.
+    GetParametersByPath,
+    /// `AmazonSSM.LabelParameterVersion`.
+    LabelParameterVersion,
     /// `AmazonSSM.ListCommandInvocations`.
     ListCommandInvocations,
     /// `AmazonSSM.ListCommands`.
@@ -48,6 +64,8 @@ pub enum OperationId {
     PutComplianceItems,
     /// `AmazonSSM.PutInventory`.
     PutInventory,
+    /// `AmazonSSM.PutParameter`.
+    PutParameter,
     /// `AmazonSSM.RegisterManagedInstance`.
     RegisterManagedInstance,
     /// `AmazonSSM.RemoveTagsFromResource`.
@@ -62,6 +80,8 @@ pub enum OperationId {
     StartSession,
     /// `AmazonSSM.TerminateSession`.
     TerminateSession,
+    /// `AmazonSSM.UnlabelParameterVersion`.
+    UnlabelParameterVersion,
     /// `AmazonSSM.UpdateDocument`.
     UpdateDocument,
     /// `AmazonSSM.UpdateDocumentDefaultVersion`.

@@ -48,6 +48,11 @@ pub(crate) static ALARM_NAME: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static ALLOWED_PATTERN: Rules = Rules {
+    list: &[Rule::MaxLength(1024)],
+    sensitive: false,
+};
+
 pub(crate) static ASSOCIATION_ID: Rules = Rules {
     list: &[Rule::Pattern(pattern!(
         r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}",
@@ -404,6 +409,11 @@ pub(crate) static ENCRYPTION_ALGORITHM_SPEC: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static GET_PARAMETERS_BY_PATH_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(10), Rule::MinValue(1)],
+    sensitive: false,
+};
+
 pub(crate) static GRANT_TOKEN_LIST: Rules = Rules {
     list: &[Rule::MaxLength(10), Rule::Members(&GRANT_TOKEN_TYPE)],
     sensitive: false,
@@ -705,6 +715,118 @@ pub(crate) static OPERATOR_MAX_RESULTS: Rules = Rules {
 
 pub(crate) static OPERATOR_USER_NAME: Rules = Rules {
     list: &[Rule::MaxLength(128), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PS_PARAMETER_NAME: Rules = Rules {
+    list: &[Rule::MaxLength(2048), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_DATA_TYPE: Rules = Rules {
+    list: &[Rule::MaxLength(128)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_DESCRIPTION: Rules = Rules {
+    list: &[Rule::MaxLength(1024)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_KEY_ID: Rules = Rules {
+    list: &[
+        Rule::MaxLength(256),
+        Rule::MinLength(1),
+        Rule::Pattern(pattern!(r"^([a-zA-Z0-9:/_-]+)$", r"\A(?:^([a-zA-Z0-9:/_-]+)$)\z")),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_LABEL: Rules = Rules {
+    list: &[Rule::MaxLength(100), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_LABEL_LIST: Rules = Rules {
+    list: &[
+        Rule::MaxLength(10),
+        Rule::MinLength(1),
+        Rule::Members(&PARAMETER_LABEL),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_NAME_LIST: Rules = Rules {
+    list: &[
+        Rule::MaxLength(10),
+        Rule::MinLength(1),
+        Rule::Members(&PS_PARAMETER_NAME),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_POLICIES: Rules = Rules {
+    list: &[Rule::MaxLength(4096), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_STRING_FILTER_KEY: Rules = Rules {
+    list: &[
+        Rule::MaxLength(132),
+        Rule::MinLength(1),
+        Rule::Pattern(pattern!(
+            r"tag:.+|Name|Type|KeyId|Path|Label|Tier|DataType",
+            r"\A(?:tag:.+|Name|Type|KeyId|Path|Label|Tier|DataType)\z"
+        )),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_STRING_FILTER_VALUE: Rules = Rules {
+    list: &[Rule::MaxLength(1024), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_STRING_FILTER_VALUE_LIST: Rules = Rules {
+    list: &[
+        Rule::MaxLength(50),
+        Rule::MinLength(1),
+        Rule::Members(&PARAMETER_STRING_FILTER_VALUE),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_STRING_QUERY_OPTION: Rules = Rules {
+    list: &[Rule::MaxLength(10), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_TIER: Rules = Rules {
+    list: &[Rule::Enum(crate::parameter::ParameterTier::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETER_TYPE: Rules = Rules {
+    list: &[Rule::Enum(crate::parameter::ParameterType::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETERS_FILTER_KEY: Rules = Rules {
+    list: &[Rule::Enum(crate::parameter::ParametersFilterKey::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETERS_FILTER_VALUE: Rules = Rules {
+    list: &[Rule::MaxLength(1024), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static PARAMETERS_FILTER_VALUE_LIST: Rules = Rules {
+    list: &[
+        Rule::MaxLength(50),
+        Rule::MinLength(1),
+        Rule::Members(&PARAMETERS_FILTER_VALUE),
+    ],
     sensitive: false,
 };
 

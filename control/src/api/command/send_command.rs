@@ -19,7 +19,7 @@ use ring::digest;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{parse_instance_ids, shape, unknown_node};
+use super::{parameter_references, parse_instance_ids, shape, unknown_node};
 use crate::{
     api::{ApiError, ApiResult, RequestContext, document},
     engine::{
@@ -28,7 +28,7 @@ use crate::{
         rate_control::Limit,
         target::{Criterion, is_target},
     },
-    store::{CommandHead, CommandRow, DocumentRow, NewCommand, NewInvocation, NodeRow},
+    store::{CommandHead, CommandRow, DocumentRow, NewCommand, NewInvocation, NodeRow, TakenParameter},
 };
 
 /// A job must fit one frame of the control channel, with its ids and topic.
@@ -89,6 +89,7 @@ pub(super) async fn send_command(
         document_name: document.name,
         request,
         job_content,
+        taken_parameters: document.taken_parameters,
         invocations,
     };
     cx.app.store.insert_command(&new).await?;
@@ -116,6 +117,7 @@ struct Prepared {
     document: CommandDocument,
     content: Value,
     parameters: serde_json::Map<String, Value>,
+    taken_parameters: Vec<TakenParameter>,
     step_names: Vec<String>,
     execution_seconds: u64,
 }
@@ -142,9 +144,11 @@ impl Prepared {
             ApiError::new(ErrorCode::InvalidParameters, format!("document {name}: {error}"))
         };
         let empty = std::collections::BTreeMap::new();
+        let given = input.parameters.as_ref().unwrap_or(&empty);
+        let resolved = parameter_references::resolve(cx, &document, &content, given).await?;
         let parameters = document
             .parameters
-            .resolve_lists(input.parameters.as_ref().unwrap_or(&empty))
+            .resolve_lists(&resolved.parameters)
             .map_err(|error| refused(&error))?;
         let parameters = parameters.as_map().clone();
         let actions: Vec<&str> = document.step_names().map(|(action, _)| action).collect();
@@ -162,6 +166,7 @@ impl Prepared {
             document,
             content,
             parameters,
+            taken_parameters: resolved.taken,
             step_names,
             execution_seconds,
         })

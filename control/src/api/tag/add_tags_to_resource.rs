@@ -1,6 +1,6 @@
 //! `AddTagsToResource`: adds tags or changes their values, all or none.
 //!
-//! AWS: API_AddTagsToResource. Deviations: resource types Document and ManagedInstance only.
+//! AWS: API_AddTagsToResource. Deviations: resource types Document, ManagedInstance and Parameter only.
 
 use moorline_ssm::{
     ErrorCode,
@@ -69,7 +69,7 @@ mod tests {
             .await;
         assert_eq!(error.code, ErrorCode::InvalidResourceId);
         let mut input = request("x", 0..1);
-        input.resource_type = Some(ResourceTypeForTagging::Parameter);
+        input.resource_type = Some(ResourceTypeForTagging::PatchBaseline);
         assert_eq!(
             test.refuse::<AddTagsToResource>(input).await.code,
             ErrorCode::InvalidResourceType

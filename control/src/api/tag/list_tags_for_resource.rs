@@ -1,6 +1,6 @@
 //! `ListTagsForResource`: the tags of one resource.
 //!
-//! AWS: API_ListTagsForResource. Deviations: resource types Document and ManagedInstance only.
+//! AWS: API_ListTagsForResource. Deviations: resource types Document, ManagedInstance and Parameter only.
 
 use moorline_ssm::tag::{ListTagsForResourceRequest, ListTagsForResourceResult};
 

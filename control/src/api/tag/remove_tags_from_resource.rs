@@ -1,6 +1,6 @@
 //! `RemoveTagsFromResource`: removes the tags that are there; others are no error.
 //!
-//! AWS: API_RemoveTagsFromResource. Deviations: resource types Document and ManagedInstance only.
+//! AWS: API_RemoveTagsFromResource. Deviations: resource types Document, ManagedInstance and Parameter only.
 
 use moorline_ssm::tag::{RemoveTagsFromResourceRequest, RemoveTagsFromResourceResult};
 

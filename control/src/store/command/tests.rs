@@ -61,6 +61,7 @@ async fn accept_held(
         document_name: "Test".to_owned(),
         request: SendCommandRequest::default(),
         job_content: "{}".to_owned(),
+        taken_parameters: Vec::new(),
         invocations: (0..nodes)
             .map(|index| NewInvocation {
                 instance_id: node(index),
