@@ -26,6 +26,8 @@ pub enum OperationId {
     DescribeActivations,
     /// `AmazonSSM.DescribeDocument`.
     DescribeDocument,
+    /// `AmazonSSM.DescribeDocumentPermission`.
+    DescribeDocumentPermission,
     /// `AmazonSSM.DescribeInstanceInformation`.
     DescribeInstanceInformation,
     /// `AmazonSSM.DescribeParameters`.
@@ -60,6 +62,8 @@ pub enum OperationId {
     ListInstanceAssociations,
     /// `AmazonSSM.ListTagsForResource`.
     ListTagsForResource,
+    /// `AmazonSSM.ModifyDocumentPermission`.
+    ModifyDocumentPermission,
     /// `AmazonSSM.PutComplianceItems`.
     PutComplianceItems,
     /// `AmazonSSM.PutInventory`.
