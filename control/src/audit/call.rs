@@ -105,7 +105,8 @@ impl CallRecord {
             | Resource::AuditLog
             | Resource::Document(_)
             | Resource::Key(_)
-            | Resource::Operator(_) => {}
+            | Resource::Operator(_)
+            | Resource::Parameter(_) => {}
         }
     }
 

@@ -27,8 +27,12 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::DeleteParameter
         | OperationId::DeleteParameters
         | OperationId::DeregisterManagedInstance
+<<<<<<< HEAD
         | OperationId::LabelParameterVersion
         | OperationId::PutParameter
+=======
+        | OperationId::ModifyDocumentPermission
+>>>>>>> 383867a (control: what the audit log has of sharing a document)
         | OperationId::RegisterManagedInstance
         | OperationId::RemoveTagsFromResource
         | OperationId::SendCommand
@@ -46,6 +50,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         OperationId::Decrypt
         | OperationId::DescribeActivations
         | OperationId::DescribeDocument
+        | OperationId::DescribeDocumentPermission
         | OperationId::DescribeInstanceInformation
         | OperationId::DescribeParameters
         | OperationId::DescribeSessions
