@@ -75,6 +75,9 @@ pub(crate) struct CommandConfig {
     pub(crate) queue: usize,
     /// Program and arguments that reboot the node when a step asks for it; empty: it is never rebooted.
     pub(crate) reboot_command: Vec<String>,
+    /// SecureStrings that documents may read with `{{ssm-secure:NAME}}`: names, or with `*` at the end what names begin
+    /// with. None by default.
+    pub(crate) secure_parameters: Vec<String>,
 }
 
 impl Default for CommandConfig {
@@ -83,6 +86,7 @@ impl Default for CommandConfig {
             workers: 5,
             queue: 100,
             reboot_command: ["shutdown", "-r", "+1"].map(str::to_owned).to_vec(),
+            secure_parameters: Vec::new(),
         }
     }
 }

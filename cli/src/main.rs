@@ -16,6 +16,7 @@ mod node;
 mod nodes;
 mod operator;
 mod operators;
+mod parameters;
 mod pick;
 mod pick_session;
 mod plugin;
@@ -112,6 +113,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
+        Command::Parameter { command } => parameters::execute(&connect()?, command, json).await,
         Command::Run(options) => run::execute(&connect()?, &options, json).await,
         Command::Shell(options) => shell::execute(connect()?, &options).await,
         Command::Forward(options) => forward::forward(connect()?, &options, json).await,

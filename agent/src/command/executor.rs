@@ -157,6 +157,7 @@ impl Executor {
             platform: self.node.platform.clone(),
             is_moorline: self.node.is_moorline,
             reboot_command: self.node.limits.reboot_command.clone(),
+            secure_parameters: self.node.limits.secure_parameters.clone(),
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {

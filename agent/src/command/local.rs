@@ -154,6 +154,7 @@ async fn run_steps(
         platform: Platform::detect(),
         is_moorline: registration.is_some_and(|node| node.is_moorline),
         reboot_command: config.command.reboot_command.clone(),
+        secure_parameters: config.command.secure_parameters.clone(),
     };
     let (stop, stopped) = watch::channel(None);
     listen(stop)?;

@@ -8,6 +8,7 @@ mod process;
 mod process_record;
 mod run_document;
 mod script;
+mod secure_parameters;
 
 use std::{
     fmt::Display,

@@ -48,6 +48,8 @@ pub(super) struct WorkerTask {
     pub(super) is_moorline: bool,
     /// Program and arguments that reboot the node; empty: it is never rebooted.
     pub(super) reboot_command: Vec<String>,
+    /// Parameters that the node's owner lets documents read: names, or with `*` at the end what names begin with.
+    pub(super) secure_parameters: Vec<String>,
 }
 
 /// What a plan depends on here.

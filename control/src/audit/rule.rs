@@ -27,12 +27,9 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::DeleteParameter
         | OperationId::DeleteParameters
         | OperationId::DeregisterManagedInstance
-<<<<<<< HEAD
         | OperationId::LabelParameterVersion
         | OperationId::PutParameter
-=======
         | OperationId::ModifyDocumentPermission
->>>>>>> 383867a (control: what the audit log has of sharing a document)
         | OperationId::RegisterManagedInstance
         | OperationId::RemoveTagsFromResource
         | OperationId::SendCommand

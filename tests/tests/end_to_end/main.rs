@@ -12,6 +12,7 @@ mod documents;
 mod encryption;
 mod leave;
 mod other_clients;
+mod parameters;
 mod port_forwarding;
 mod port_forwarding_programs;
 mod run_command;

@@ -19,7 +19,10 @@ use tokio::process::Command;
 
 use crate::runtime::user_database;
 
-use super::{Outputs, StepContext, make_private_directory, process};
+use super::{
+    Outputs, StepContext, make_private_directory, process,
+    secure_parameters::{self, Revealed},
+};
 
 /// Programs that run PowerShell scripts, the first that is there.
 const POWER_SHELLS: [&str; 2] = ["/usr/bin/powershell", "/usr/bin/pwsh"];
@@ -49,6 +52,14 @@ impl Language {
         match self {
             Self::Shell => "_script.sh",
             Self::PowerShell => "_script.ps1",
+        }
+    }
+
+    /// How a script asks for the value of a variable of its environment.
+    pub(super) fn looked_up(self, variable: &str) -> String {
+        match self {
+            Self::Shell => format!("${{{variable}}}"),
+            Self::PowerShell => format!("${{env:{variable}}}"),
         }
     }
 }
@@ -97,7 +108,13 @@ pub(super) async fn run(
             Some(program)
         }
     };
-    let script = match ScriptFile::write(language, &inputs.script, directory, context) {
+    let revealed =
+        secure_parameters::reveal(language, &inputs.script, inputs.environment, context.task).await;
+    let Revealed { script, environment } = match revealed {
+        Ok(revealed) => revealed,
+        Err(error) => return Ending::NotStarted(format!("{:#}", anyhow::Error::from(error))),
+    };
+    let script = match ScriptFile::write(language, &script, directory, context) {
         Ok(script) => script,
         Err(error) => return Ending::NotStarted(format!("the script cannot be written: {error}")),
     };
@@ -117,7 +134,7 @@ pub(super) async fn run(
         }
         command.current_dir(path);
     }
-    set_environment(&mut command, &inputs.environment, &step.environment, context);
+    set_environment(&mut command, &environment, &step.environment, context);
     process::run(command, inputs.timeout, context, outputs).await
 }
 

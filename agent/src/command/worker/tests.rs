@@ -49,6 +49,7 @@ impl Node {
             },
             is_moorline: true,
             reboot_command: vec!["true".to_owned()],
+            secure_parameters: Vec::new(),
         };
         let (stop, _) = watch::channel(None);
         Self {
