@@ -94,7 +94,7 @@ impl CallRecord {
         state.called = Some(Called {
             name: action.to_owned(),
             rule: rule(O::ID),
-            parameters: masked(parameters),
+            parameters: masked(O::ID, parameters),
         });
         match resource {
             Resource::Node(node) | Resource::SessionKey { node } => state.nodes.push(cut(node)),

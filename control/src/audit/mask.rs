@@ -1,6 +1,7 @@
 //! A request's members as the log shows them: secrets never, long texts cut, the whole bounded.
 
 use moorline_protocol::audit::Digest;
+use moorline_ssm::OperationId;
 use serde_json::{Map, Value};
 
 /// What stands in place of a secret.
@@ -27,11 +28,25 @@ const SECRET_NAMES: [&str; 10] = [
     "token",
 ];
 
+/// Members that are secret in this operation's requests, beside what [`SECRET_NAMES`] tells.
+fn secret_members(operation: OperationId) -> &'static [&'static str] {
+    match operation {
+        // A new version of a SecureString does not have to say what it is.
+        OperationId::PutParameter => &["Value"],
+        _ => &[],
+    }
+}
+
 /// The members of a request, which has been read as the operation's own shape.
-pub(super) fn masked(input: Value) -> Map<String, Value> {
-    let Value::Object(members) = input else {
+pub(super) fn masked(operation: OperationId, input: Value) -> Map<String, Value> {
+    let Value::Object(mut members) = input else {
         return Map::new();
     };
+    for name in secret_members(operation) {
+        if let Some(value) = members.get_mut(*name).filter(|value| !value.is_null()) {
+            *value = Value::from(MASKED);
+        }
+    }
     let mut left = MOST_BYTES;
     object(members, MOST_TEXT_BYTES, 0, &mut left)
 }
@@ -146,7 +161,7 @@ mod tests {
     use super::*;
 
     fn shown(input: Value) -> Value {
-        Value::Object(masked(input))
+        Value::Object(masked(OperationId::SendCommand, input))
     }
 
     #[test]
@@ -164,6 +179,15 @@ mod tests {
                 "Nested": [{"Name": "/a", "Type": "SecureString", "Value": "***"}, {"Type": "String", "Value": "v"}],
             })
         );
+    }
+
+    #[test]
+    fn the_value_of_a_parameter_is_masked_whether_or_not_its_type_is_said() {
+        for kind in [json!(null), json!("String"), json!("SecureString")] {
+            let input = json!({"Name": "/a", "Type": kind, "Value": "v", "Overwrite": true});
+            let shown = masked(OperationId::PutParameter, input);
+            assert_eq!((&shown["Name"], &shown["Value"]), (&json!("/a"), &json!("***")));
+        }
     }
 
     #[test]

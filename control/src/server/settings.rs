@@ -36,7 +36,7 @@ struct ServeArguments {
     /// Region that clients are told to sign for
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     region: String,
-    /// File with the keys that encrypt sessions; the first start makes it [default: kms.key in the state directory]
+    /// File with the keys that encrypt sessions and parameters; the first start makes it [default: kms.key in the state directory]
     #[arg(long, value_name = "PATH")]
     kms_key_file: Option<PathBuf>,
 }

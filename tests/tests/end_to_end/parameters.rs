@@ -172,7 +172,10 @@ async fn a_put_that_was_answered_is_there_after_a_kill() -> Result<()> {
 #[tokio::test]
 async fn a_secret_reaches_a_script_by_its_environment_and_leaves_no_trace() -> Result<()> {
     let mut site = Site::start().await?;
-    let put = json!({"Name": "/db/password", "Value": SECRET, "Type": "SecureString"});
+    let put = json!({"Name": "/db/password", "Value": "first", "Type": "SecureString"});
+    site.api().call("PutParameter", put).await?;
+    // a new version does not say that it is secret
+    let put = json!({"Name": "/db/password", "Value": SECRET, "Overwrite": true});
     site.api().call("PutParameter", put).await?;
     let (seen, go) = (site.node.dir().join("seen"), site.node.dir().join("go"));
     let script = format!(
