@@ -9,7 +9,7 @@ use std::{
 use moorline_protocol::mux::MAX_STREAMS;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Network, NetworkError};
+use crate::runtime::{Network, NetworkError, Recipient, RecipientError};
 
 /// The file that is read when none is named and the state directory has no `agent.toml`.
 const SYSTEM_FILE: &str = "/etc/moorline/agent.toml";
@@ -48,6 +48,12 @@ pub(crate) enum ConfigError {
         #[source]
         source: NetworkError,
     },
+    #[error("transcript.recipients has {value:?}, which is no age recipient")]
+    Recipient {
+        value: String,
+        #[source]
+        source: RecipientError,
+    },
     #[error("{key} is {value:?}, which cannot be {what}")]
     Name {
         key: &'static str,
@@ -63,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) command: CommandConfig,
     pub(crate) session: SessionConfig,
     pub(crate) forward: ForwardConfig,
+    pub(crate) transcript: TranscriptConfig,
 }
 
 /// `[command]`
@@ -151,6 +158,67 @@ impl Default for ForwardConfig {
     }
 }
 
+/// `[transcript]`: how sessions are recorded (docs/transcripts.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TranscriptConfig {
+    /// What becomes of a session that cannot be recorded.
+    pub(crate) required: Required,
+    /// Whether output waits until the endpoint has its recording on disk.
+    pub(crate) strict: bool,
+    /// Whether input is recorded that the terminal echoes.
+    pub(crate) input: bool,
+    /// Who alone can read recordings; empty: who can read them at the endpoint.
+    pub(crate) recipients: Vec<String>,
+    /// Most of one recording that waits on the disk for the endpoint, in MiB.
+    pub(crate) spool_mib: usize,
+    /// And of all together.
+    pub(crate) spool_total_mib: usize,
+}
+
+/// A session that cannot be recorded …
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Required {
+    /// … is opened, and says so.
+    #[default]
+    Open,
+    /// … is refused, or ended.
+    Refuse,
+}
+
+impl Default for TranscriptConfig {
+    fn default() -> Self {
+        Self {
+            required: Required::Open,
+            strict: false,
+            input: false,
+            recipients: Vec::new(),
+            spool_mib: 256,
+            spool_total_mib: 1024,
+        }
+    }
+}
+
+impl TranscriptConfig {
+    /// # Errors
+    /// A text names no recipient.
+    pub(crate) fn parsed_recipients(&self) -> Result<Vec<Recipient>, ConfigError> {
+        let parse = |value: &String| {
+            value.parse().map_err(|source| ConfigError::Recipient {
+                value: value.clone(),
+                source,
+            })
+        };
+        self.recipients.iter().map(parse).collect()
+    }
+
+    /// Whether a session without recording must not go on. Output that waits for its recording would wait for ever.
+    pub(crate) fn is_required(&self) -> bool {
+        self.strict || self.required == Required::Refuse
+    }
+}
+
 /// The networks of a setting.
 ///
 /// # Errors
@@ -214,6 +282,16 @@ impl Config {
         range("command.queue", self.command.queue, 1, 10_000)?;
         range("session.limit", self.session.limit, 0, 100_000)?;
         range("forward.connections", self.forward.connections, 1, MAX_STREAMS)?;
+        let TranscriptConfig {
+            recipients,
+            spool_mib,
+            spool_total_mib,
+            ..
+        } = &self.transcript;
+        range("transcript.spool_mib", *spool_mib, 0, 1024)?;
+        range("transcript.spool_total_mib", *spool_total_mib, 0, 1024 * 1024)?;
+        range("transcript.recipients' number", recipients.len(), 0, 20)?;
+        self.transcript.parsed_recipients()?;
         networks("forward.allow", &self.forward.allow)?;
         networks("forward.deny", &self.forward.deny)?;
         let name = |key, what, value: &str, is_one| match is_one {

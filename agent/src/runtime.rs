@@ -1,5 +1,6 @@
 //! What every capability of the agent stands on: the node's context, worker processes, backoff.
 
+mod age;
 mod backoff;
 mod context;
 mod footprint;
@@ -8,6 +9,7 @@ mod state_lock;
 pub(crate) mod user_database;
 mod worker_process;
 
+pub(crate) use age::{Recipient, RecipientError, seal as seal_to};
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use footprint::shrink;

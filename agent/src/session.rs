@@ -29,6 +29,7 @@ mod program;
 mod program_io;
 mod pty;
 mod recorder;
+mod recording;
 mod role_credentials;
 mod session_lock;
 mod shell_session;

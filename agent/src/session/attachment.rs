@@ -42,6 +42,15 @@ impl Order {
         }
     }
 
+    /// What the recording says.
+    pub(super) fn recorded(&self) -> &str {
+        match self {
+            Self::Closed => "its client, or an operator, ended the session",
+            Self::ClosedByEndpoint => "the endpoint ended the session",
+            Self::Failed(reason) | Self::Shutdown(reason) => reason,
+        }
+    }
+
     /// Whether there may soon be no network to tell it by.
     pub(super) fn is_urgent(&self) -> bool {
         matches!(self, Self::Shutdown(_))

@@ -6,6 +6,7 @@
 
 mod basic;
 mod client_version;
+mod connection_log;
 mod forward;
 mod multiplexed;
 mod peer;
@@ -30,6 +31,7 @@ use super::{
     session_lock::SessionLock,
     shell_session::Signals,
     task::SessionOutcome,
+    transcript::{Transcript, progress},
 };
 use crate::runtime::shrink;
 
@@ -55,6 +57,7 @@ enum Happening {
     Shutdown(String),
     Terminate,
     Timer,
+    Transcript,
 }
 
 /// What a session is made of.
@@ -62,6 +65,9 @@ pub(super) struct Parts {
     pub(super) target: Arc<Target>,
     /// Connections at the same time.
     pub(super) connections: usize,
+    pub(super) transcript: Option<Transcript>,
+    /// Whether the session must not go on without its recording.
+    pub(super) is_recording_required: bool,
     /// Held to the end.
     pub(super) _lock: Option<SessionLock>,
 }
@@ -96,14 +102,19 @@ impl PortSession {
 
     /// Serves the session to its end.
     pub(super) async fn serve(mut self, signals: &mut Signals) -> SessionOutcome {
+        if let Some(transcript) = &mut self.parts.transcript {
+            transcript.begin_now();
+        }
         loop {
             self.pump();
+            self.record();
             while let Some(action) = self.next_action() {
                 match action {
                     Action::Finish => return self.outcome(),
                     Action::Announce => self.announce().await,
-                    // there are no processes and there is no recording
-                    Action::Signal(_) | Action::CompleteRecording => {}
+                    Action::CompleteRecording => self.complete_recording(),
+                    // there are no processes
+                    Action::Signal(_) => {}
                 }
             }
             let happening = self.next_happening(signals).await;
@@ -134,13 +145,17 @@ impl PortSession {
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let forwards = self.attachment.order().is_none() && !self.ended;
         let Self {
-            attachment, forward, ..
+            attachment,
+            forward,
+            parts,
+            ..
         } = self;
         // In any order: neither direction may starve the other.
         tokio::select! {
             _ = signals.order.recv() => Happening::Terminate,
             reason = signals.shutdown.wanted() => Happening::Shutdown(reason),
             event = attachment.link.next() => Happening::Link(event),
+            () = progress(parts.transcript.as_mut()) => Happening::Transcript,
             () = poll_fn(|cx| forward.poll(cx)), if forwards => Happening::Moved,
             () = until(timer_at) => Happening::Timer,
             () = until(rest_at) => Happening::Rest,
@@ -155,6 +170,37 @@ impl PortSession {
             Happening::Shutdown(reason) => self.attachment.end(Order::Shutdown(reason)),
             Happening::Terminate => self.attachment.end(Order::Closed),
             Happening::Timer => self.on_timer(),
+            Happening::Transcript => self.on_transcript(),
+        }
+    }
+
+    fn on_transcript(&mut self) {
+        let failure = self.parts.transcript.as_ref().and_then(Transcript::failure);
+        if let Some(error) = failure
+            && self.parts.is_recording_required
+        {
+            let reason = format!("the session cannot be recorded: {error}");
+            self.attachment.end(Order::Failed(reason));
+        }
+    }
+
+    /// What connections did goes to the recording.
+    fn record(&mut self) {
+        let events = self.forward.take_log();
+        if let Some(transcript) = &mut self.parts.transcript {
+            for event in &events {
+                transcript.note(event);
+            }
+        }
+    }
+
+    fn complete_recording(&mut self) {
+        self.forward.log_end();
+        self.record();
+        let by_itself = "its connection ended";
+        let reason = self.attachment.order().map_or(by_itself, Order::recorded);
+        if let Some(transcript) = &mut self.parts.transcript {
+            transcript.finish(None, Some(reason));
         }
     }
 
@@ -253,7 +299,7 @@ impl PortSession {
             unacknowledged: self.attachment.unacknowledged(),
             progress_at: self.attachment.progress_at(),
             peer: self.attachment.peer(),
-            recording_complete: true,
+            recording_complete: self.parts.transcript.as_ref().is_none_or(Transcript::is_over),
         }
     }
 

@@ -58,6 +58,18 @@ impl ProgramIo {
         }
     }
 
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal(_))
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub(super) fn is_echoing(&self) -> bool {
+        match self {
+            Self::Terminal(pty) => pty.is_echoing(),
+            Self::Pipes(_) | Self::Later => false,
+        }
+    }
+
     /// Has a program that fills the screen fill it again.
     pub(super) fn repaint(&self) {
         match self {

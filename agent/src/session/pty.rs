@@ -21,7 +21,7 @@ use nix::{
         memfd::{MFdFlags, memfd_create},
         signal::{SigHandler, Signal, killpg, signal},
         stat::{Mode, fchmod, umask},
-        termios::{InputFlags, SetArg, tcgetattr, tcsetattr},
+        termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::{Gid, Pid, Uid, chdir, fchown, setgid, setgroups, setsid, setuid},
@@ -389,6 +389,12 @@ impl Pty {
     /// The terminal is gone.
     pub(super) fn resize(&self, size: Size) -> nix::Result<()> {
         set_size(&self.master, size)
+    }
+
+    /// Whether what is typed now is shown. A terminal whose settings cannot be read shows nothing.
+    pub(super) fn is_echoing(&self) -> bool {
+        tcgetattr(self.master.get_ref())
+            .is_ok_and(|attributes| attributes.local_flags.contains(LocalFlags::ECHO))
     }
 
     /// Tells the program in the foreground that the size may have changed.

@@ -4,18 +4,27 @@
 //! Output is bytes and asciicast is text: a character that is not complete yet is held back to the next event, and
 //! bytes that are no UTF-8 become U+FFFD, so the concatenated events are exactly the lossy text of the output.
 
+mod mask;
+
 use std::{io::Write, time::Duration};
 
 use moorline_protocol::transcript::{
-    Code, Header, Origin, RecordingId, RecordingKind, Sealer, Time, event_line,
+    Code, DataKey, Encryption, Encryptor, Header, Origin, RecordingId, RecordingKind, Sealer, Time,
+    event_line,
 };
 use serde_json::{Map, Value, json};
+
+use self::mask::{Masker, Piece};
 
 use crate::identity::TranscriptKey;
 
 /// A record is closed after this much activity at the latest, and at this length.
 const RECORD_TIME: Duration = Duration::from_secs(1);
 const RECORD_BYTES: u64 = 256 * 1024;
+/// Events are encrypted together up to this length; a line of the file holds them all.
+const ENCRYPTED_BYTES: usize = 64 * 1024;
+/// What stands in the place of a secret.
+pub(super) const MASK: &str = "***";
 
 /// Terminal size in columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +62,39 @@ pub(super) struct Recorder {
     /// Until it is written.
     about: Option<About>,
     seal: Option<Seal>,
+    cipher: Option<Cipher>,
     size: Size,
-    /// Begin of a character whose end has not been read; at most 3 bytes.
-    tail: Vec<u8>,
+    output: Track,
+    errors: Track,
+    input: Track,
     /// Bytes of output that there was no room for, since the last event.
     gap: u64,
     pub(super) written: Vec<u8>,
+}
+
+/// One stream of bytes on its way to being text without secrets.
+#[derive(Debug, Default)]
+struct Track {
+    masker: Masker,
+    /// Begin of a character whose end has not been read; at most 3 bytes.
+    tail: Vec<u8>,
+}
+
+/// What a track records.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Output,
+    Errors,
+    Input,
+}
+
+/// Only recipients of the recording read its events.
+#[derive(Debug)]
+struct Cipher {
+    header: Encryption,
+    encryptor: Encryptor,
+    /// Event lines that are not encrypted yet.
+    open: Vec<u8>,
 }
 
 /// What closes records.
@@ -81,28 +117,83 @@ impl Recorder {
                 begun: None,
             }),
             about: Some(about),
+            cipher: None,
             size: Size::default(),
-            tail: Vec::new(),
+            output: Track::default(),
+            errors: Track::default(),
+            input: Track::default(),
             gap: 0,
             written: Vec::new(),
         }
     }
 
+    /// With these values hidden wherever they appear.
+    #[must_use]
+    pub(super) fn masking(mut self, secrets: &[String]) -> Self {
+        for track in [&mut self.output, &mut self.errors, &mut self.input] {
+            track.masker = Masker::new(secrets);
+        }
+        self
+    }
+
+    /// With its events encrypted with this key, which the header holds for its recipients.
+    #[must_use]
+    pub(super) fn encrypted(mut self, key: &DataKey, header: Encryption) -> Self {
+        self.cipher = self.about.as_ref().map(|about| Cipher {
+            header,
+            encryptor: Encryptor::new(key, about.id.clone()),
+            open: Vec::new(),
+        });
+        self
+    }
+
     /// Records output that was read `at` this time after the begin.
     pub(super) fn output(&mut self, at: Duration, bytes: &[u8]) {
         self.close_gap(at);
-        if self.tail.is_empty() {
-            let complete = complete_length(bytes);
-            self.shown(at, bytes.get(..complete).unwrap_or(bytes));
-            self.tail
-                .extend_from_slice(bytes.get(complete..).unwrap_or_default());
-        } else {
-            let mut joined = std::mem::take(&mut self.tail);
-            joined.extend_from_slice(bytes);
-            let complete = complete_length(&joined);
-            self.tail = joined.split_off(complete);
-            self.shown(at, &joined);
+        self.track(at, Kind::Output, bytes, false);
+    }
+
+    /// Records what a program without terminal wrote to its standard error.
+    pub(super) fn errors(&mut self, at: Duration, bytes: &[u8]) {
+        self.close_gap(at);
+        self.track(at, Kind::Errors, bytes, false);
+    }
+
+    /// Records input that the terminal echoed.
+    pub(super) fn input(&mut self, at: Duration, bytes: &[u8]) {
+        self.track(at, Kind::Input, bytes, false);
+    }
+
+    /// Records that so many bytes are not shown, since they may be a secret.
+    pub(super) fn masked(&mut self, at: Duration, bytes: usize) {
+        self.note(at, &json!({"event": "masked", "bytes": bytes}));
+    }
+
+    /// Records output that waits for what comes next, to be told from the begin of a secret.
+    pub(super) fn release(&mut self, at: Duration) {
+        self.track(at, Kind::Output, &[], true);
+        self.track(at, Kind::Errors, &[], true);
+    }
+
+    /// No output follows: what was held back is no character.
+    pub(super) fn end_output(&mut self, at: Duration) {
+        self.release(at);
+        for kind in [Kind::Output, Kind::Errors] {
+            self.end_text(at, kind);
         }
+    }
+
+    /// Bytes of output that were read and are not recorded yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        [&self.output, &self.errors]
+            .iter()
+            .map(|track| track.masker.held_bytes() + track.tail.len())
+            .sum()
+    }
+
+    /// Bytes that are recorded and were not taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.written.len() + self.cipher.as_ref().map_or(0, |cipher| cipher.open.len())
     }
 
     /// There is no room for so much output; the next event is preceded by one that says so.
@@ -137,8 +228,9 @@ impl Recorder {
         unix_millis: u64,
     ) {
         self.close_gap(at);
-        let tail = std::mem::take(&mut self.tail);
-        self.shown(at, &tail);
+        self.end_output(at);
+        self.track(at, Kind::Input, &[], true);
+        self.end_text(at, Kind::Input);
         self.begin(at);
         if let Some(exit_code) = exit_code {
             self.event(at, Code::Exit, &exit_code.to_string());
@@ -157,13 +249,26 @@ impl Recorder {
 
     /// Closes the open record if it is time.
     pub(super) fn seal_if_due(&mut self, at: Duration, unix_millis: u64) {
-        let is_long = |seal: &Seal| seal.sealer.open_bytes() >= RECORD_BYTES;
+        let waiting = self.cipher.as_ref().map_or(0, |cipher| cipher.open.len()) as u64;
+        let is_long = |seal: &Seal| seal.sealer.open_bytes() + waiting >= RECORD_BYTES;
         if self.seal_due().is_some_and(|due| due <= at) || self.seal.as_ref().is_some_and(is_long) {
             self.close_record(at, unix_millis);
         }
     }
 
+    /// Puts into `written` what is recorded so far.
+    pub(super) fn flush(&mut self, at: Duration) {
+        let Some(cipher) = &mut self.cipher else { return };
+        if cipher.open.is_empty() {
+            return;
+        }
+        let line = cipher.encryptor.encrypt(time(at), &cipher.open);
+        cipher.open.clear();
+        self.chain(at, |written| written.extend_from_slice(line.as_bytes()));
+    }
+
     fn close_record(&mut self, at: Duration, unix_millis: u64) {
+        self.flush(at);
         let Some(seal) = &mut self.seal else { return };
         let key = &seal.key;
         if let Some(line) = seal.sealer.seal(time(at), unix_millis, |text| key.sign(text)) {
@@ -180,44 +285,113 @@ impl Recorder {
         }
     }
 
-    /// The bulk of every recording, hence without the detour over a text.
-    fn shown(&mut self, at: Duration, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.begin(at);
-        let from = self.written.len();
-        // Writing into a Vec cannot fail.
-        write!(self.written, "[{},\"o\",\"", Seconds(at)).unwrap_or_default();
-        for chunk in bytes.utf8_chunks() {
-            escape(&mut self.written, chunk.valid().as_bytes());
-            if !chunk.invalid().is_empty() {
-                self.written.extend_from_slice("\u{fffd}".as_bytes());
+    /// `is_end`: what may be the begin of a secret is none.
+    fn track(&mut self, at: Duration, kind: Kind, bytes: &[u8], is_end: bool) {
+        let mut masker = std::mem::take(&mut self.track_of(kind).masker);
+        let piece = |piece: Piece<'_>| match piece {
+            Piece::Plain(plain) => self.text(at, kind, plain),
+            Piece::Secret(bytes) => {
+                self.end_text(at, kind);
+                self.write_text(at, kind, MASK.as_bytes());
+                self.masked(at, bytes);
             }
+        };
+        match is_end {
+            true => masker.flush(piece),
+            false => masker.push(bytes, piece),
         }
-        self.written.extend_from_slice(b"\"]\n");
-        self.chain(at, from);
+        self.track_of(kind).masker = masker;
+    }
+
+    fn track_of(&mut self, kind: Kind) -> &mut Track {
+        match kind {
+            Kind::Output => &mut self.output,
+            Kind::Errors => &mut self.errors,
+            Kind::Input => &mut self.input,
+        }
+    }
+
+    /// Whole characters; the begin of one waits for its rest.
+    fn text(&mut self, at: Duration, kind: Kind, bytes: &[u8]) {
+        let tail = &mut self.track_of(kind).tail;
+        if tail.is_empty() {
+            let complete = complete_length(bytes);
+            tail.extend_from_slice(bytes.get(complete..).unwrap_or_default());
+            self.write_text(at, kind, bytes.get(..complete).unwrap_or(bytes));
+        } else {
+            let mut joined = std::mem::take(tail);
+            joined.extend_from_slice(bytes);
+            let complete = complete_length(&joined);
+            *tail = joined.split_off(complete);
+            self.write_text(at, kind, &joined);
+        }
+    }
+
+    fn end_text(&mut self, at: Duration, kind: Kind) {
+        let tail = std::mem::take(&mut self.track_of(kind).tail);
+        self.write_text(at, kind, &tail);
+    }
+
+    fn write_text(&mut self, at: Duration, kind: Kind, bytes: &[u8]) {
+        let code = match kind {
+            _ if bytes.is_empty() => return,
+            Kind::Output => Code::Output,
+            Kind::Input => Code::Input,
+            Kind::Errors => {
+                let data = String::from_utf8_lossy(bytes);
+                return self.note(at, &json!({"event": "stderr", "data": data}));
+            }
+        };
+        self.begin(at);
+        // The bulk of every recording, hence without the detour over a text.
+        self.line(at, |line| {
+            // Writing into a Vec cannot fail.
+            write!(line, "[{},\"{}\",\"", Seconds(at), code.as_char()).unwrap_or_default();
+            for chunk in bytes.utf8_chunks() {
+                escape(line, chunk.valid().as_bytes());
+                if !chunk.invalid().is_empty() {
+                    line.extend_from_slice("\u{fffd}".as_bytes());
+                }
+            }
+            line.extend_from_slice(b"\"]\n");
+        });
     }
 
     fn event(&mut self, at: Duration, code: Code, text: &str) {
-        let from = self.written.len();
-        let line = event_line(time(at), code, text);
-        self.written.extend_from_slice(line.as_bytes());
-        self.chain(at, from);
+        let event = event_line(time(at), code, text);
+        self.line(at, |line| line.extend_from_slice(event.as_bytes()));
     }
 
-    fn begin(&mut self, at: Duration) {
+    /// Writes the first line, if that is not done.
+    pub(super) fn begin(&mut self, at: Duration) {
         let Some(about) = self.about.take() else {
             return;
         };
-        let from = self.written.len();
-        let line = header(about, self.size, self.seal.as_ref().map(|seal| &seal.key));
-        self.written.extend_from_slice(line.as_bytes());
-        self.chain(at, from);
+        let encryption = self.cipher.as_ref().map(|cipher| cipher.header.clone());
+        let key = self.seal.as_ref().map(|seal| &seal.key);
+        let line = header(about, self.size, key, encryption);
+        self.chain(at, |written| written.extend_from_slice(line.as_bytes()));
     }
 
-    /// What was written from there on is in the open record.
-    fn chain(&mut self, at: Duration, from: usize) {
+    /// One event.
+    fn line(&mut self, at: Duration, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(cipher) = &mut self.cipher else {
+            return self.chain(at, write);
+        };
+        write(&mut cipher.open);
+        let is_full = cipher.open.len() >= ENCRYPTED_BYTES;
+        if let Some(seal) = &mut self.seal {
+            seal.begun.get_or_insert(at);
+        }
+        if is_full {
+            self.flush(at);
+        }
+    }
+
+    /// What is written is in the open record.
+    fn chain(&mut self, at: Duration, write: impl FnOnce(&mut Vec<u8>)) {
+        let from = self.written.len();
+        write(&mut self.written);
         if let Some(seal) = &mut self.seal {
             seal.sealer.push(self.written.get(from..).unwrap_or_default());
             seal.begun.get_or_insert(at);
@@ -225,7 +399,7 @@ impl Recorder {
     }
 }
 
-fn header(about: About, size: Size, key: Option<&TranscriptKey>) -> String {
+fn header(about: About, size: Size, key: Option<&TranscriptKey>, encryption: Option<Encryption>) -> String {
     let (width, height) = (u32::from(size.cols), u32::from(size.rows));
     let Some(key) = key else {
         let plain = json!({
@@ -238,12 +412,14 @@ fn header(about: About, size: Size, key: Option<&TranscriptKey>) -> String {
         });
         return format!("{plain}\n");
     };
+    // what was done is for those alone who can read it
+    let is_open = encryption.is_none();
     Header {
         width,
         height,
         timestamp: Some(about.unix_secs),
-        title: Some(about.id.as_str().to_owned()),
-        command: Some(about.command),
+        title: Some(about.id.as_str().to_owned()).filter(|_| is_open),
+        command: Some(about.command).filter(|_| is_open),
         origin: Origin {
             id: about.id,
             node: about.node,
@@ -253,8 +429,8 @@ fn header(about: About, size: Size, key: Option<&TranscriptKey>) -> String {
             operator: Some(about.operator),
             reason: about.reason,
             user: about.user,
-            parameters: Some(about.parameters).filter(|parameters| !parameters.is_empty()),
-            encryption: None,
+            parameters: Some(about.parameters).filter(|parameters| is_open && !parameters.is_empty()),
+            encryption,
         },
     }
     .to_line()

@@ -3,6 +3,7 @@
 //! What is read from the program is recorded before it is sent, and nothing is read for which there is no room in
 //! both: so a slow peer slows the program down, as a slow terminal would, and nothing is lost or piles up.
 
+mod gate;
 mod output;
 mod peer;
 mod scrollback;
@@ -17,7 +18,11 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use self::{peer::MAX_TYPED_BYTES, scrollback::Scrollback};
+use self::{
+    gate::{Gate, MAX_GATED_BYTES},
+    peer::MAX_TYPED_BYTES,
+    scrollback::Scrollback,
+};
 use super::{
     attachment::{Attachment, Order},
     data_key::{DataKeyError, KeyService},
@@ -34,7 +39,7 @@ use super::{
     shell_start::OnTerminal,
     shutdown::Shutdown,
     task::SessionOutcome,
-    transcript::Transcript,
+    transcript::{Transcript, progress},
 };
 use crate::runtime::shrink;
 
@@ -99,6 +104,10 @@ pub(super) struct Parts {
     /// In utmp and wtmp.
     pub(super) record: Option<LoginRecord>,
     pub(super) transcript: Option<Transcript>,
+    /// Whether the session must not go on without its recording.
+    pub(super) is_recording_required: bool,
+    /// Whether input is recorded that the terminal echoes.
+    pub(super) records_input: bool,
     /// Typed before the client types anything.
     pub(super) profile: Vec<u8>,
     /// Held to the end.
@@ -115,6 +124,10 @@ pub(super) struct ShellSession {
     exit_code: Option<i32>,
     last_record: Option<LastRecord>,
     scrollback: Scrollback,
+    /// Output that waits for its recording.
+    gate: Gate,
+    /// What is being typed will be echoed.
+    is_echoing: bool,
     /// A new client is to be shown what was there; and its first size is to be felt by the program, whatever it is.
     replays: bool,
     repaints: bool,
@@ -139,6 +152,8 @@ impl ShellSession {
             attachment,
             parts,
             scrollback: Scrollback::default(),
+            gate: Gate::default(),
+            is_echoing: false,
             replays: false,
             repaints: false,
             decryption: None,
@@ -159,7 +174,7 @@ impl ShellSession {
     pub(super) async fn serve(mut self, signals: &mut Signals) -> SessionOutcome {
         self.exit_code = self.parts.process.exit_code();
         loop {
-            if self.output_ended {
+            if self.output_ended && self.gate.len() == 0 {
                 self.tell_exit_code();
             }
             self.drain_channel();
@@ -202,6 +217,7 @@ impl ShellSession {
         let room = self.room();
         let (timer_at, rest_at) = (self.timer_at(), self.rest_at);
         let (typed, _) = self.typed.as_slices();
+        self.is_echoing = self.parts.records_input && !typed.is_empty() && self.parts.io.is_echoing();
         let (decryption, launching) = (self.decryption.as_mut(), self.launching.as_mut());
         let link = &mut self.attachment.link;
         let Parts { io, transcript, .. } = &mut self.parts;
@@ -243,12 +259,7 @@ impl ShellSession {
             Happening::Terminate => self.attachment.end(Order::Closed),
             Happening::Shutdown(reason) => self.attachment.end(Order::Shutdown(reason)),
             Happening::Timer => self.attachment.resend(),
-            Happening::Transcript => {
-                if let Some(error) = self.parts.transcript.as_ref().and_then(Transcript::failure) {
-                    let reason = format!("the session cannot be recorded: {error}");
-                    self.attachment.end(Order::Failed(reason));
-                }
-            }
+            Happening::Transcript => self.on_transcript(),
             Happening::Typed(written) => self.on_typed(written),
         }
     }
@@ -262,12 +273,13 @@ impl ShellSession {
         let window = match self.attachment.order() {
             // the channel is writable as long as it does not know that there will be a handshake
             None if self.is_handshaking => 0,
-            None => self.attachment.channel.writable(),
+            None if self.gate.len() >= MAX_GATED_BYTES => 0,
+            None => self.attachment.channel.writable().saturating_sub(self.gate.len()),
             Some(_) => READ_BYTES,
         };
         let (limit, growth) = self.parts.io.read_limit();
         let room = window.min(READ_BYTES).saturating_sub(growth);
-        if room < LEAST_READ_BYTES && self.attachment.unacknowledged() > 0 {
+        if room < LEAST_READ_BYTES && (self.attachment.unacknowledged() > 0 || self.gate.len() > 0) {
             return 0;
         }
         room.min(limit)
@@ -296,7 +308,10 @@ impl ShellSession {
 
     fn on_typed(&mut self, written: io::Result<usize>) {
         match written {
-            Ok(written) => drop(self.typed.drain(..written)),
+            Ok(written) => {
+                self.record_typed(written);
+                drop(self.typed.drain(..written));
+            }
             // The terminal is at its end, and so is the use of input.
             Err(_) => self.typed.clear(),
         }
@@ -332,7 +347,7 @@ impl ShellSession {
             urgent: self.attachment.order().is_some_and(Order::is_urgent),
             processes_left: !self.parts.members.is_empty(),
             output_ended: self.output_ended,
-            unacknowledged: self.attachment.unacknowledged(),
+            unacknowledged: self.attachment.unacknowledged() + self.gate.len(),
             progress_at: self.attachment.progress_at(),
             peer: self.attachment.peer(),
             recording_complete: self.parts.transcript.as_ref().is_none_or(Transcript::is_over),
@@ -346,7 +361,8 @@ impl ShellSession {
                 // the output of a program that is gone may be open, where it left something behind
                 self.tell_exit_code();
                 self.log_out();
-                let reason = self.attachment.order().and_then(Order::reason);
+                let by_itself = self.exit_code.is_none().then_some("the program ended");
+                let reason = self.attachment.order().map(Order::recorded).or(by_itself);
                 if let Some(transcript) = &mut self.parts.transcript {
                     transcript.finish(self.exit_code, reason);
                 }
@@ -381,13 +397,6 @@ impl ShellSession {
         let end = self.ending.deadline(&self.facts());
         let first = [self.attachment.resend_at(), end].into_iter().flatten().min()?;
         Some(self.attachment.instant(first))
-    }
-}
-
-async fn progress(transcript: Option<&mut Transcript>) {
-    match transcript {
-        Some(transcript) => transcript.progress().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -126,6 +126,7 @@ impl Supervision {
             seals: self.context.seals.load(Ordering::Relaxed),
             settings: self.context.config.session.clone(),
             forward: self.context.config.forward.clone(),
+            transcript: self.context.config.transcript.clone(),
         };
         let task = serde_json::to_vec(&task).expect("a struct of texts and numbers is JSON");
         let mut worker = match WorkerProcess::spawn(WorkerKind::Session, &state_dir, &task).await {

@@ -7,7 +7,7 @@ use moorline_protocol::{message::StartSessionContent, sigv4::Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{ForwardConfig, SessionConfig},
+    config::{ForwardConfig, SessionConfig, TranscriptConfig},
     identity::Learned,
     runtime::RoleCredentials,
 };
@@ -26,6 +26,8 @@ pub(super) struct SessionTask {
     pub(super) seals: bool,
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
+    /// How sessions are recorded.
+    pub(super) transcript: TranscriptConfig,
 }
 
 /// Role credentials on their way into a worker.

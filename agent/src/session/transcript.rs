@@ -15,7 +15,7 @@ use moorline_transport::{HttpClient, HttpError, Response, Service};
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep_until};
 
-pub(super) use self::shipment::TranscriptError;
+pub(super) use self::{shipment::TranscriptError, spool::SpoolLimits};
 use self::{
     shipment::{Chunk, MAX_CHUNK_BYTES, Shipment, Verdict},
     spool::Spool,
@@ -53,6 +53,8 @@ pub(super) struct TranscriptPlace {
     registration: Arc<Registration>,
     credentials: Arc<CredentialSupply>,
     path: String,
+    /// Whether an answer means that what was sent is on the endpoint's disk.
+    is_durable: bool,
 }
 
 /// Why one request had no answer.
@@ -69,6 +71,7 @@ impl TranscriptPlace {
         registration: Arc<Registration>,
         credentials: Arc<CredentialSupply>,
         path: String,
+        is_durable: bool,
     ) -> Self {
         let endpoint = registration.services.endpoint(Service::SsmMessages).clone();
         Self {
@@ -76,6 +79,7 @@ impl TranscriptPlace {
             registration,
             credentials,
             path,
+            is_durable,
         }
     }
 
@@ -86,7 +90,8 @@ impl TranscriptPlace {
             .await
             .map_err(SendError::Credentials)?;
         let complete = if chunk.is_last { "&complete=true" } else { "" };
-        let uri = format!("{}?offset={}{complete}", self.path, chunk.offset);
+        let durable = if self.is_durable { "&durable=true" } else { "" };
+        let uri = format!("{}?offset={}{complete}{durable}", self.path, chunk.offset);
         let region = &self.registration.region;
         let response = self
             .client
@@ -119,6 +124,11 @@ pub(super) struct Transcript {
     backoff: Backoff,
     begun: Instant,
     finished: bool,
+    /// Bytes of output so far, as the caller counts them.
+    shown: u64,
+    /// With this offset confirmed, so much of the output is recorded for good.
+    mark: Option<(u64, u64)>,
+    confirmed_output: u64,
 }
 
 impl Transcript {
@@ -127,10 +137,11 @@ impl Transcript {
         place: Arc<TranscriptPlace>,
         recorder: Recorder,
         (state_dir, session): (&Path, SessionId),
+        limits: SpoolLimits,
         begun: Instant,
     ) -> Self {
         Self {
-            spool: Spool::new(state_dir, session, place.path.clone()),
+            spool: Spool::new(state_dir, session, place.path.clone(), limits),
             place,
             recorder,
             shipment: Shipment::new(),
@@ -142,23 +153,81 @@ impl Transcript {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             begun,
             finished: false,
+            shown: 0,
+            mark: None,
+            confirmed_output: 0,
         }
     }
 
-    pub(super) fn output(&mut self, bytes: &[u8]) {
+    /// Whether output must wait until it is recorded for good ([`Self::confirmed_output`]).
+    pub(super) fn is_strict(&self) -> bool {
+        self.place.is_durable
+    }
+
+    /// Output that the endpoint has on disk, in bytes as they were told to [`Self::output`].
+    pub(super) fn confirmed_output(&self) -> u64 {
+        self.confirmed_output
+    }
+
+    /// Records output: `length` bytes, which are recorded as these.
+    pub(super) fn output(&mut self, length: usize, bytes: &[u8]) {
+        self.record(length, |recorder, at| recorder.output(at, bytes));
+    }
+
+    /// Records what a program without terminal wrote to its standard error.
+    pub(super) fn errors(&mut self, length: usize, bytes: &[u8]) {
+        self.record(length, |recorder, at| recorder.errors(at, bytes));
+    }
+
+    fn record(&mut self, length: usize, record: impl FnOnce(&mut Recorder, Duration)) {
         if self.is_over() {
             return;
         }
-        if self.recorder.written.len() > SPOOLED_BYTES {
-            self.spool();
-        }
-        let held = self.recorder.written.len() + self.shipment.unconfirmed().len();
-        if held > MOST_HELD_BYTES {
-            return self.recorder.skip(bytes.len());
+        self.shown += length as u64;
+        if self.has_no_room() {
+            return self.recorder.skip(length);
         }
         let at = self.begun.elapsed();
-        self.recorder.output(at, bytes);
+        record(&mut self.recorder, at);
         self.recorder.seal_if_due(at, unix_millis());
+        self.schedule();
+    }
+
+    /// What is too much for the memory goes to the disk; whether the disk does not take it either.
+    fn has_no_room(&mut self) -> bool {
+        if self.recorder.waiting() > SPOOLED_BYTES {
+            self.spool();
+        }
+        self.recorder.waiting() + self.shipment.unconfirmed().len() > MOST_HELD_BYTES
+    }
+
+    /// Records input that the terminal echoed.
+    pub(super) fn input(&mut self, bytes: &[u8]) {
+        if !self.is_over() && !self.has_no_room() {
+            self.recorder.input(self.begun.elapsed(), bytes);
+            self.schedule();
+        }
+    }
+
+    /// Records that so many bytes of input are not shown.
+    pub(super) fn masked(&mut self, bytes: usize) {
+        if !self.is_over() && !self.has_no_room() {
+            self.recorder.masked(self.begun.elapsed(), bytes);
+            self.schedule();
+        }
+    }
+
+    /// No output follows.
+    pub(super) fn end_output(&mut self) {
+        if !self.is_over() {
+            self.recorder.end_output(self.begun.elapsed());
+            self.schedule();
+        }
+    }
+
+    /// Has the recording begin now, and not with the first event.
+    pub(super) fn begin_now(&mut self) {
+        self.recorder.begin(self.begun.elapsed());
         self.schedule();
     }
 
@@ -171,7 +240,7 @@ impl Transcript {
 
     /// Records what a terminal does not show.
     pub(super) fn note(&mut self, event: &Value) {
-        if !self.is_over() {
+        if !self.is_over() && !self.has_no_room() {
             self.recorder.note(self.begun.elapsed(), event);
             self.schedule();
         }
@@ -217,7 +286,7 @@ impl Transcript {
                     self.schedule();
                 }
                 () = until(spool_at) => self.spool(),
-                () = until(send_at), if self.sending.is_none() => self.begin(),
+                () = until(send_at), if self.sending.is_none() => self.send(),
             }
         }
     }
@@ -225,7 +294,7 @@ impl Transcript {
     /// Decides when the next request goes out, if none is under way, and when what waits must be safe.
     fn schedule(&mut self) {
         let now = Instant::now();
-        let waiting = self.recorder.written.len();
+        let waiting = self.recorder.waiting();
         if self.is_away && waiting > 0 {
             self.spool_at.get_or_insert(now + GATHER);
         }
@@ -239,15 +308,19 @@ impl Transcript {
             .is_some_and(|end| end > self.shipment.next_offset());
         if self.finished || self.shipment.repeats() || is_behind || waiting >= FULL_CHUNK_BYTES {
             self.send_at = Some(now);
+        } else if waiting > 0 && self.is_strict() {
+            // somebody waits to see it
+            self.send_at = Some(now);
         } else if waiting > 0 && self.send_at.is_none() {
             let after_last = self.sent_at.map_or(now, |sent_at| sent_at + INTERVAL);
             self.send_at = Some(after_last.max(now + GATHER));
         }
     }
 
-    fn begin(&mut self) {
+    fn send(&mut self) {
         self.send_at = None;
         if !self.shipment.repeats() {
+            self.flush();
             let bytes = match self.take_next() {
                 Ok(bytes) => bytes,
                 Err(error) => return self.shipment.give_up(TranscriptError::Spool(error.to_string())),
@@ -255,12 +328,25 @@ impl Transcript {
             self.shipment.load(bytes);
         }
         let next = self.shipment.next_offset();
-        let is_drained = self.spool.end().is_none_or(|end| end <= next);
-        let is_last = self.finished && is_drained && self.recorder.written.is_empty();
+        let is_drained = self.spool.end().is_none_or(|end| end <= next) && self.recorder.written.is_empty();
+        let is_last = self.finished && is_drained;
+        if is_drained && self.mark.is_none() {
+            let held = self.recorder.held_bytes() as u64;
+            self.mark = Some((next, self.shown.saturating_sub(held)));
+        }
         let chunk = self.shipment.next_chunk(is_last);
         let place = Arc::clone(&self.place);
         self.sent_at = Some(Instant::now());
         self.sending = Some(Box::pin(async move { place.send(chunk).await }));
+    }
+
+    /// Puts what is recorded where it is taken from.
+    fn flush(&mut self) {
+        let at = self.begun.elapsed();
+        if self.is_strict() {
+            self.recorder.release(at);
+        }
+        self.recorder.flush(at);
     }
 
     /// First what is on the disk, then what is in memory: that is the order of the recording.
@@ -277,6 +363,7 @@ impl Transcript {
     /// Puts on the disk what is only in memory, if the disk takes it.
     fn spool(&mut self) {
         self.spool_at = None;
+        self.flush();
         let confirmed = self.shipment.confirmed();
         let from = self.spool.end().unwrap_or(confirmed).max(confirmed);
         let sent = self.shipment.unconfirmed();
@@ -307,6 +394,10 @@ impl Transcript {
                     tracing::info!("the transcript is taken again");
                 }
                 self.is_away = false;
+                let confirmed = self.shipment.confirmed();
+                if let Some((_, output)) = self.mark.take_if(|(offset, _)| *offset <= confirmed) {
+                    self.confirmed_output = output;
+                }
                 if self
                     .spool
                     .end()
@@ -340,6 +431,14 @@ impl Drop for Transcript {
         if self.finished && self.recorder.written.is_empty() {
             self.spool.mark_whole();
         }
+    }
+}
+
+/// [`Transcript::progress`] of a session that may have none.
+pub(super) async fn progress(transcript: Option<&mut Transcript>) {
+    match transcript {
+        Some(transcript) => transcript.progress().await,
+        None => std::future::pending().await,
     }
 }
 

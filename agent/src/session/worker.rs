@@ -10,14 +10,11 @@ use std::{
 use moorline_protocol::{
     channel::{DataChannel, HandshakeOffer, NEWEST_MUX_VERSION, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
-    message::StartSessionContent,
-    transcript::{HeaderError, RecordingId, RecordingKind},
     types::{InvalidId, SessionId},
 };
 use moorline_transport::Service;
 use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::time::Instant;
 
 use super::{
     attachment::Attachment,
@@ -36,18 +33,17 @@ use super::{
     program::{Program, ProgramError, Wanted},
     program_io::ProgramIo,
     pty::PtyError,
-    recorder::{About, Recorder},
-    role_credentials::{CredentialSupply, unix_millis},
+    recording::{self, RecordingError, Wish},
+    role_credentials::CredentialSupply,
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
     shell_start::{OnTerminal, ShellStart},
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
-    transcript::{Transcript, TranscriptPlace},
 };
 use crate::{
     config::{ConfigError, ForwardConfig},
-    identity::{Registration, RegistrationError, TranscriptKey},
-    runtime::{AGENT_VERSION, RoleCredentials, user_database},
+    identity::{Registration, RegistrationError},
+    runtime::{AGENT_VERSION, user_database},
 };
 
 /// The largest task: a session document and its parameters.
@@ -66,8 +62,6 @@ enum StartError {
     Signals(#[source] io::Error),
     #[error("the operating system gives no randomness")]
     Randomness,
-    #[error("the endpoint names {0:?} as the place of the transcript, which is no path")]
-    TranscriptPath(String),
     #[error("another worker serves the session")]
     ServedElsewhere,
     #[error(transparent)]
@@ -84,8 +78,8 @@ enum StartError {
     Pty(#[from] PtyError),
     #[error("failed to make pipes for the program's output")]
     Pipes(#[source] io::Error),
-    #[error("the session's id cannot name a recording")]
-    RecordingId(#[source] HeaderError),
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     #[error(transparent)]
     Settings(#[from] ConfigError),
     #[error(transparent)]
@@ -167,19 +161,26 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let registration = Arc::new(Registration::load(&task.state_dir)?);
     task.learned.hand_to(&registration);
     let lock = lock(&registration, &session_id)?;
-    let plan = SessionDocument::parse(&content.document_content)?.plan(&content.parameters)?;
+    let document = SessionDocument::parse(&content.document_content)?;
+    let plan = document.plan(&content.parameters)?;
+    let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
+    let wish = Wish {
+        content: &content,
+        document: &document,
+        plan: &plan,
+        session_id: &session_id,
+        registration: &registration,
+        credentials: &credentials,
+        state_dir: &task.state_dir,
+        config: &task.transcript,
+        seals: task.seals,
+        user: None,
+        command: String::new(),
+    };
     let Some(wanted) = Wanted::from_plan(&plan)? else {
-        let credentials = task.credentials.map(Into::into);
-        let parts = port_parts(
-            &plan,
-            &task.forward,
-            (registration, credentials),
-            (session_id, lock),
-        )?;
-        return Ok(Started::Port(Box::new(parts)));
+        return Ok(Started::Port(Box::new(port_parts(wish, &task.forward, lock)?)));
     };
     let condition = look_around(&registration, &task.state_dir).await;
-    let transcript_path = transcript_path(content.moorline_transcript_path.clone(), &registration)?;
     let request = UserRequest {
         run_as_enabled: plan.run_as_enabled,
         run_as_user: &content.run_as_user,
@@ -195,8 +196,17 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let mut program = Program::new(&wanted, &user, environment);
     let is_bare = condition.is_short_of_processes() || user_database::hangs();
     let troubles = adapt(&mut program, &wanted, is_bare);
-    let notices = condition.text(troubles).into_iter().chain(notice).collect();
-    let shown = wanted.shown(&user, &content.document_name);
+    let recording = recording::begin(Wish {
+        user: Some(user.name.clone()),
+        command: wanted.shown(&user, &content.document_name),
+        ..wish
+    })?;
+    let notices = condition
+        .text(troubles)
+        .into_iter()
+        .chain(notice)
+        .chain(recording.notice)
+        .collect();
     if !task.settings.linger {
         adopt_orphans();
     }
@@ -219,19 +229,6 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         document = %content.document_name.escape_default(),
         "session started"
     );
-    let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
-    let about = about(
-        &content,
-        &plan,
-        (&session_id, &registration),
-        (Some(user_name), shown),
-    )?;
-    let transcript = transcript_path.map(|path| {
-        let place = TranscriptPlace::new(Arc::clone(&registration), Arc::clone(&credentials), path);
-        let recorder = Recorder::new(about, sealing_key(task.seals, &task.state_dir));
-        let session = (task.state_dir.as_path(), session_id.clone());
-        Transcript::new(Arc::new(place), recorder, session, Instant::now())
-    });
     let is_moorline = registration.is_moorline;
     let key_service = Arc::new(KeyService {
         registration: Arc::clone(&registration),
@@ -250,7 +247,9 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         members: Members::new(task.settings.linger),
         key_service,
         record,
-        transcript,
+        transcript: recording.transcript,
+        is_recording_required: task.transcript.is_required(),
+        records_input: task.transcript.input,
         profile: typed_profile(&plan),
         _lock: lock,
     };
@@ -259,23 +258,31 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
 
 /// A port session needs no user and no program.
 fn port_parts(
-    plan: &SessionPlan,
+    wish: Wish<'_>,
     forward: &ForwardConfig,
-    (registration, credentials): (Arc<Registration>, Option<RoleCredentials>),
-    (session_id, lock): (SessionId, Option<SessionLock>),
+    lock: Option<SessionLock>,
 ) -> Result<(Attachment, port_session::Parts), StartError> {
-    let target = Target::new(&texts(&plan.properties), ForwardPolicy::new(forward)?)?;
+    let target = Target::new(&texts(&wish.plan.properties), ForwardPolicy::new(forward)?)?;
+    let (registration, session_id) = (Arc::clone(wish.registration), wish.session_id.clone());
+    let credentials = Arc::clone(wish.credentials);
     let is_moorline = registration.is_moorline;
+    let handshake = handshake(wish.plan, is_moorline);
+    let is_recording_required = wish.config.is_required();
+    let recording = recording::begin(Wish {
+        command: target.to_string(),
+        ..wish
+    })?;
     let channel = new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?;
     let link = Link::new(Arc::new(ChannelOpening {
         registration,
-        credentials: Arc::new(CredentialSupply::new(credentials)),
+        credentials,
         session_id: session_id.clone(),
     }));
-    let handshake = handshake(plan, is_moorline);
     let parts = port_session::Parts {
         target: Arc::new(target),
         connections: forward.connections,
+        transcript: recording.transcript,
+        is_recording_required,
         _lock: lock,
     };
     let attachment = Attachment::new(session_id, is_moorline, channel, link, handshake);
@@ -374,66 +381,6 @@ fn lock(registration: &Registration, session_id: &SessionId) -> Result<Option<Se
     }
 }
 
-/// What the recording says of the session.
-fn about(
-    content: &StartSessionContent,
-    plan: &SessionPlan,
-    (session_id, registration): (&SessionId, &Registration),
-    (user, command): (Option<String>, String),
-) -> Result<About, StartError> {
-    Ok(About {
-        id: RecordingId::parse(session_id.as_str()).map_err(StartError::RecordingId)?,
-        node: registration.instance_id.to_string(),
-        kind: match plan.session_type {
-            SessionType::StandardStream => RecordingKind::StandardStream,
-            SessionType::InteractiveCommands => RecordingKind::InteractiveCommands,
-            SessionType::NonInteractiveCommands => RecordingKind::NonInteractiveCommands,
-            SessionType::Port => RecordingKind::Port,
-        },
-        document: content.document_name.clone(),
-        operator: content.session_owner.clone(),
-        reason: content.moorline_reason.clone(),
-        user,
-        parameters: content.parameters.clone(),
-        command,
-        unix_secs: unix_millis() / 1000,
-    })
-}
-
-/// A key that cannot be read costs the seals and not the session.
-fn sealing_key(seals: bool, state_dir: &Path) -> Option<TranscriptKey> {
-    if !seals {
-        return None;
-    }
-    match TranscriptKey::load(state_dir) {
-        Ok(key) => key,
-        Err(error) => {
-            tracing::warn!(%error, "the transcript is not sealed");
-            None
-        }
-    }
-}
-
-/// Where our endpoint wants the recording, if it wants one.
-fn transcript_path(
-    wanted: Option<String>,
-    registration: &Registration,
-) -> Result<Option<String>, StartError> {
-    match wanted.filter(|_| registration.is_moorline) {
-        Some(path) if !is_plain_path(&path) => Err(StartError::TranscriptPath(path)),
-        path => Ok(path),
-    }
-}
-
-/// A path of an HTTP request that needs no escape: what is appended to it stays where it belongs.
-fn is_plain_path(path: &str) -> bool {
-    path.len() <= 256
-        && path.starts_with('/')
-        && path
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'))
-}
-
 /// `shellProfile` is typed into a shell, as the stock agent does.
 fn typed_profile(plan: &SessionPlan) -> Vec<u8> {
     if plan.session_type != SessionType::StandardStream || plan.shell_profile_linux.is_empty() {
@@ -464,27 +411,4 @@ fn start_log() {
         .with_target(false)
         .log_internal_errors(false)
         .init();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transcript_goes_to_a_path_and_nowhere_else() {
-        assert!(is_plain_path("/v1/transcript/me-0abc.1_2"));
-        for bad in [
-            "",
-            "v1",
-            "https://h/x",
-            "/a?offset=0",
-            "/a b",
-            "/a\r\nx: y",
-            "/%2e",
-            "/é",
-        ] {
-            assert!(!is_plain_path(bad), "{bad}");
-        }
-        assert!(!is_plain_path(&"/a".repeat(200)));
-    }
 }

@@ -74,6 +74,8 @@ pub struct Definition {
     pub min_items: Option<u64>,
     pub max_items: Option<u64>,
     pub interpolation: Interpolation,
+    /// Ours: `noEcho`, as a boolean. Its value is a secret, which no recording shows.
+    pub is_secret: bool,
 }
 
 /// How a script gets the value of a parameter (`interpolationType`, documents.md §1.5).
@@ -171,6 +173,7 @@ impl Definition {
             min_items: limit(members, "minItems"),
             max_items: limit(members, "maxItems"),
             interpolation: interpolation(name, members, parameter_type)?,
+            is_secret: members.get("noEcho").and_then(Value::as_bool) == Some(true),
         })
     }
 }

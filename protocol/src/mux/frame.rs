@@ -16,6 +16,13 @@ pub(super) const RESET: u8 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(super) u32);
 
+impl StreamId {
+    /// As it is on the wire.
+    pub fn number(self) -> u64 {
+        self.0.into()
+    }
+}
+
 impl std::fmt::Display for StreamId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use super::{
+    connection_log::{Connected, ConnectionLog},
     socket::{Dialling, READ_BYTES, Traffic, dial, poll_read, poll_write},
     target::{DialError, Target},
 };
@@ -44,13 +45,18 @@ pub(super) struct Basic {
     buffer: Box<[u8]>,
     end: Option<Result<(), String>>,
     pub(super) traffic: Traffic,
+    /// The connection that is being made or stands, and the traffic before it.
+    current: Option<(Connected, Traffic)>,
+    /// Connections that were dialled.
+    dialled: u64,
+    pub(super) log: ConnectionLog,
 }
 
 impl Basic {
     /// Dials at once: a session whose port is closed fails at its start.
     pub(super) fn new(target: Arc<Target>) -> Self {
-        Self {
-            state: State::Dialling(dial(&target)),
+        let mut basic = Self {
+            state: State::Idle,
             target,
             input: VecDeque::new(),
             input_bytes: 0,
@@ -58,6 +64,25 @@ impl Basic {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             end: None,
             traffic: Traffic::default(),
+            current: None,
+            dialled: 0,
+            log: ConnectionLog::default(),
+        };
+        basic.dial();
+        basic
+    }
+
+    fn dial(&mut self) {
+        self.dialled += 1;
+        let connected = Connected::new(self.dialled, &*self.target);
+        self.current = Some((connected, self.traffic));
+        self.state = State::Dialling(dial(&self.target));
+    }
+
+    /// Tells that the connection is over, if there is one.
+    pub(super) fn log_end(&mut self, error: Option<&dyn std::fmt::Display>) {
+        if let Some((connected, before)) = self.current.take() {
+            self.log.closed(&connected, self.traffic - before, error);
         }
     }
 
@@ -113,10 +138,14 @@ impl Basic {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(stream)) => {
                     self.traffic.connections += 1;
+                    if let Some((connected, _)) = &mut self.current {
+                        self.log.opened(connected, stream.peer_addr().ok());
+                    }
                     self.state = State::Open(stream);
                     Poll::Ready(())
                 }
                 Poll::Ready(Err(error)) => {
+                    self.log_end(Some(&error));
                     self.finish(Err(unreachable(&error)));
                     Poll::Ready(())
                 }
@@ -151,7 +180,7 @@ impl Basic {
             Some(Input::Disconnect) => {
                 self.input.pop_front();
             }
-            Some(Input::Data(_)) => self.state = State::Dialling(dial(&self.target)),
+            Some(Input::Data(_)) => self.dial(),
         }
         Poll::Ready(())
     }
@@ -177,6 +206,7 @@ impl Basic {
 
     /// The client's program has closed it.
     fn on_disconnect(&mut self) {
+        self.log_end(None);
         if self.target.is_local_forward {
             self.state = State::Idle;
         } else {
@@ -186,6 +216,7 @@ impl Basic {
 
     /// The other end has closed it, or it broke.
     fn on_close(&mut self, how: Result<(), String>) {
+        self.log_end(how.as_ref().err().map(|error| error as &dyn std::fmt::Display));
         // what is still to be written was meant for this connection
         while let Some(Input::Data(_)) = self.input.front() {
             self.input.pop_front();

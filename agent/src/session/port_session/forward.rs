@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::mux::MuxError;
+use serde_json::Value;
 
 use super::{
     basic::Basic,
@@ -108,6 +109,24 @@ impl Forward {
             Self::Unknown => None,
             Self::Basic(basic) => basic.end(),
             Self::Checking(_, multiplexed) | Self::Multiplexed(multiplexed) => multiplexed.failure().map(Err),
+        }
+    }
+
+    /// What connections did since this was last asked.
+    pub(super) fn take_log(&mut self) -> Vec<Value> {
+        match self {
+            Self::Unknown => Vec::new(),
+            Self::Basic(basic) => basic.log.take(),
+            Self::Checking(_, multiplexed) | Self::Multiplexed(multiplexed) => multiplexed.log.take(),
+        }
+    }
+
+    /// The session is over, and its connections with it.
+    pub(super) fn log_end(&mut self) {
+        match self {
+            Self::Unknown => {}
+            Self::Basic(basic) => basic.log_end(None),
+            Self::Checking(_, multiplexed) | Self::Multiplexed(multiplexed) => multiplexed.log_end(),
         }
     }
 

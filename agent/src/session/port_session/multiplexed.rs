@@ -15,6 +15,7 @@ use moorline_protocol::mux::{MAX_STREAMS, Mux, MuxError, MuxEvent, Side, StreamI
 use tokio::net::TcpStream;
 
 use super::{
+    connection_log::{Connected, ConnectionLog},
     socket::{Dialling, READ_BYTES, Traffic, abort, dial, poll_read, poll_write, shut_down},
     target::{DialError, Target},
 };
@@ -32,6 +33,8 @@ enum State {
 /// It holds no data: what it does not take stays in the multiplexer, which bounds that for all of them.
 struct Connection {
     state: State,
+    connected: Connected,
+    traffic: Traffic,
     peer_finished: bool,
     shut_down: bool,
     read_ended: bool,
@@ -59,7 +62,9 @@ pub(super) struct Multiplexed {
     unreached: usize,
     failure: Option<String>,
     buffer: Box<[u8]>,
+    /// Of all connections.
     pub(super) traffic: Traffic,
+    pub(super) log: ConnectionLog,
 }
 
 impl Multiplexed {
@@ -73,7 +78,16 @@ impl Multiplexed {
             failure: None,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             traffic: Traffic::default(),
+            log: ConnectionLog::default(),
         }
+    }
+
+    /// Tells that the connections that are left are over.
+    pub(super) fn log_end(&mut self) {
+        for connection in self.connections.values() {
+            self.log.closed(&connection.connected, connection.traffic, None);
+        }
+        self.connections.clear();
     }
 
     pub(super) fn takes_input(&self) -> bool {
@@ -127,12 +141,13 @@ impl Multiplexed {
                 MuxEvent::Finished(id) => self.with(id, |connection| connection.peer_finished = true),
                 MuxEvent::Closed(id) => self.with(id, |connection| connection.closed = true),
                 MuxEvent::Reset(id) => {
-                    if let Some(Connection {
-                        state: State::Open(stream),
-                        ..
-                    }) = self.connections.remove(&id)
-                    {
-                        abort(&stream);
+                    if let Some(connection) = self.connections.remove(&id) {
+                        let error = "the client has aborted it";
+                        self.log
+                            .closed(&connection.connected, connection.traffic, Some(&error));
+                        if let State::Open(stream) = &connection.state {
+                            abort(stream);
+                        }
                     }
                 }
                 // each connection is looked at whenever anything has happened
@@ -153,10 +168,15 @@ impl Multiplexed {
                 limit = self.limit,
                 "a connection was refused, see forward.connections"
             );
+            let error = "this session has as many connections as this node's owner allows";
+            let connected = Connected::new(id.number(), &*self.target);
+            self.log.closed(&connected, Traffic::default(), Some(&error));
             self.refuse(id);
             return;
         }
         let connection = Connection {
+            connected: Connected::new(id.number(), &*self.target),
+            traffic: Traffic::default(),
             state: State::Dialling(dial(&self.target)),
             peer_finished: false,
             shut_down: false,
@@ -176,7 +196,9 @@ impl Multiplexed {
         let mut gone = Vec::new();
         let mut moved = false;
         for (id, connection) in &mut self.connections {
-            let looked = connection.look(cx, *id, &mut self.mux, &mut self.buffer, &mut self.traffic);
+            let before = connection.traffic;
+            let looked = connection.look(cx, *id, &mut self.mux, &mut self.buffer, &mut self.log);
+            self.traffic += connection.traffic - before;
             moved |= !matches!(looked, Looked::Idle);
             if !matches!(looked, Looked::Idle | Looked::Moved) {
                 gone.push((*id, looked));
@@ -191,6 +213,14 @@ impl Multiplexed {
 
     fn remove(&mut self, id: StreamId, looked: Looked) {
         let connection = self.connections.remove(&id);
+        if let Some(connection) = &connection {
+            let error: Option<&dyn std::fmt::Display> = match &looked {
+                Looked::NotReached(error) => Some(error),
+                Looked::Broken(error) => Some(error),
+                Looked::Over | Looked::Idle | Looked::Moved => None,
+            };
+            self.log.closed(&connection.connected, connection.traffic, error);
+        }
         match looked {
             Looked::NotReached(error) => {
                 tracing::info!(stream = %id, %error, "not connected");
@@ -216,7 +246,7 @@ impl Connection {
         id: StreamId,
         mux: &mut Mux,
         buffer: &mut [u8],
-        traffic: &mut Traffic,
+        log: &mut ConnectionLog,
     ) -> Looked {
         if self.closed {
             return Looked::Over;
@@ -227,14 +257,15 @@ impl Connection {
                 Poll::Pending => return Looked::Idle,
                 Poll::Ready(Err(error)) => return Looked::NotReached(error),
                 Poll::Ready(Ok(stream)) => {
-                    traffic.connections += 1;
+                    self.traffic.connections += 1;
+                    log.opened(&mut self.connected, stream.peer_addr().ok());
                     self.state = State::Open(stream);
                     moved = true;
                 }
             }
         }
-        let written = self.write(cx, id, mux, traffic);
-        let read = self.read(cx, id, mux, buffer, traffic);
+        let written = self.write(cx, id, mux);
+        let read = self.read(cx, id, mux, buffer);
         match (written, read) {
             (Err(error), _) | (_, Err(error)) => Looked::Broken(error),
             (Ok(written), Ok(read)) if moved || written || read => Looked::Moved,
@@ -243,13 +274,7 @@ impl Connection {
     }
 
     /// From the stream to the connection; whether anything was moved.
-    fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: StreamId,
-        mux: &mut Mux,
-        traffic: &mut Traffic,
-    ) -> io::Result<bool> {
+    fn write(&mut self, cx: &mut Context<'_>, id: StreamId, mux: &mut Mux) -> io::Result<bool> {
         let State::Open(stream) = &mut self.state else {
             return Ok(false);
         };
@@ -265,7 +290,7 @@ impl Connection {
             };
             let length = written?;
             mux.read(id, length);
-            traffic.add_in(length);
+            self.traffic.add_in(length);
             moved = true;
         }
         if self.peer_finished && !self.shut_down {
@@ -283,7 +308,6 @@ impl Connection {
         id: StreamId,
         mux: &mut Mux,
         buffer: &mut [u8],
-        traffic: &mut Traffic,
     ) -> io::Result<bool> {
         let State::Open(stream) = &mut self.state else {
             return Ok(false);
@@ -305,7 +329,7 @@ impl Connection {
                 self.read_ended = true;
                 mux.finish(id);
             } else {
-                traffic.add_out(read.len());
+                self.traffic.add_out(read.len());
                 mux.write(id, read);
             }
         }

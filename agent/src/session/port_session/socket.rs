@@ -25,7 +25,7 @@ pub(super) fn dial(target: &Arc<Target>) -> Dialling {
     Box::pin(async move { target.dial().await })
 }
 
-/// Bytes that were moved, for the log.
+/// Bytes that were moved.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Traffic {
     pub(super) connections: u64,
@@ -41,6 +41,27 @@ impl Traffic {
 
     pub(super) fn add_out(&mut self, bytes: usize) {
         self.out_bytes = self.out_bytes.saturating_add(bytes as u64);
+    }
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.connections = self.connections.saturating_add(more.connections);
+        self.in_bytes = self.in_bytes.saturating_add(more.in_bytes);
+        self.out_bytes = self.out_bytes.saturating_add(more.out_bytes);
+    }
+}
+
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+
+    /// What came after `before`.
+    fn sub(self, before: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(before.connections),
+            in_bytes: self.in_bytes.saturating_sub(before.in_bytes),
+            out_bytes: self.out_bytes.saturating_sub(before.out_bytes),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! no second look that could find another one.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
@@ -62,6 +62,21 @@ pub(in crate::session) struct Target {
     lookup: Lookup,
     /// The client listens on a port; otherwise its standard input and output are the connection.
     pub(super) is_local_forward: bool,
+}
+
+/// As it was asked for.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = if self.host.is_empty() {
+            "localhost"
+        } else {
+            &self.host
+        };
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{}", self.port),
+            false => write!(f, "{host}:{}", self.port),
+        }
+    }
 }
 
 impl Target {

@@ -1,5 +1,6 @@
 //! The way out: what the program says, to the recording and to the client.
 
+use bytes::Bytes;
 use moorline_protocol::message::PayloadType;
 
 use super::{Order, Parts, ShellSession};
@@ -9,6 +10,9 @@ impl ShellSession {
     pub(super) fn end_output(&mut self) {
         self.output_ended = true;
         self.typed.clear();
+        if let Some(transcript) = &mut self.parts.transcript {
+            transcript.end_output();
+        }
     }
 
     /// Records it, and sends it unless nobody sees it any more.
@@ -16,11 +20,63 @@ impl ShellSession {
         self.attachment.note_progress();
         let Parts { io, transcript, .. } = &mut self.parts;
         if let Some(transcript) = transcript {
-            transcript.output(&io.for_recording(shown));
+            let recorded = io.for_recording(shown);
+            match payload_type {
+                PayloadType::StdErr => transcript.errors(shown.len(), &recorded),
+                _ => transcript.output(shown.len(), &recorded),
+            }
+            if transcript.is_strict() && !transcript.is_over() && self.attachment.order().is_none() {
+                return self.gate.push(payload_type, Bytes::copy_from_slice(shown));
+            }
         }
+        self.pass(payload_type, shown);
+    }
+
+    fn pass(&mut self, payload_type: PayloadType, shown: &[u8]) {
         self.send_output(payload_type, shown);
         let at_risk = self.attachment.channel.unacknowledged();
         self.scrollback.push(shown, at_risk);
+    }
+
+    /// The endpoint took something of the recording, or will take nothing.
+    pub(super) fn on_transcript(&mut self) {
+        let Some(transcript) = &self.parts.transcript else {
+            return;
+        };
+        let confirmed = transcript.confirmed_output();
+        let failure = transcript.failure().map(ToString::to_string);
+        while let Some((payload_type, shown)) = self.gate.next(confirmed) {
+            self.attachment.note_progress();
+            self.pass(payload_type, &shown);
+        }
+        match failure {
+            Some(error) if self.parts.is_recording_required => {
+                let reason = format!("the session cannot be recorded: {error}");
+                self.attachment.end(Order::Failed(reason));
+            }
+            Some(error) if self.parts.io.is_terminal() => {
+                let notice = format!("\r\nmoorline: this session is not recorded any more: {error}\r\n");
+                self.pass(PayloadType::Output, notice.as_bytes());
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// This much of what was typed has gone to the program. Only what a terminal echoed, before and after, is recorded
+    /// as it is: anything else may be a password.
+    pub(super) fn record_typed(&mut self, length: usize) {
+        if !self.parts.records_input || length == 0 {
+            return;
+        }
+        let is_echoed = self.is_echoing && self.parts.io.is_echoing();
+        let Parts { transcript, .. } = &mut self.parts;
+        let Some(transcript) = transcript else { return };
+        if is_echoed {
+            let typed: Vec<u8> = self.typed.iter().take(length).copied().collect();
+            transcript.input(&typed);
+        } else {
+            transcript.masked(length);
+        }
     }
 
     pub(super) fn send_output(&mut self, payload_type: PayloadType, shown: &[u8]) {

@@ -47,6 +47,8 @@ async fn deliver_all(context: &NodeContext, folder: &Path) {
             Arc::clone(&context.registration),
             Arc::new(supply),
             leftover.path.clone(),
+            // what was delivered is removed here
+            true,
         );
         match deliver_one(&place, &leftover).await {
             Outcome::Delivered => {

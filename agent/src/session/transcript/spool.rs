@@ -17,8 +17,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Most that is kept of one recording.
-const MAX_BYTES: u64 = 256 * 1024 * 1024;
+use crate::config::TranscriptConfig;
+
+/// Between two looks at what all spools have together.
+const TOTAL_STEP: u64 = 1024 * 1024;
 /// What is left free on the disk, which is not ours: so much, or a tenth of a small one.
 const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
 const RESERVED_PART: u64 = 10;
@@ -28,6 +30,25 @@ const MAX_HEADER_BYTES: u64 = 4096;
 const OPEN: &str = "open";
 /// The rest of a recording to its end.
 const WHOLE: &str = "whole";
+
+/// What recordings may take of the disk.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct SpoolLimits {
+    /// One.
+    each: u64,
+    /// All together, more or less: each looks when it begins and with each MiB.
+    total: u64,
+}
+
+impl SpoolLimits {
+    pub(in crate::session) fn new(config: &TranscriptConfig) -> Self {
+        let bytes = |mib: usize| (mib as u64).saturating_mul(1024 * 1024);
+        Self {
+            each: bytes(config.spool_mib),
+            total: bytes(config.spool_total_mib),
+        }
+    }
+}
 
 /// Where spools are.
 pub(in crate::session) fn folder(state_dir: &Path) -> PathBuf {
@@ -48,6 +69,7 @@ pub(super) struct Spool {
     folder: PathBuf,
     session: SessionId,
     path: String,
+    limits: SpoolLimits,
     file: Option<SpoolFile>,
 }
 
@@ -60,15 +82,18 @@ struct SpoolFile {
     /// Offsets within the recording.
     start: u64,
     end: u64,
+    /// What may be added before the others are looked at again.
+    allowed: u64,
 }
 
 impl Spool {
     /// `path` is the transcript's at the endpoint.
-    pub(super) fn new(state_dir: &Path, session: SessionId, path: String) -> Self {
+    pub(super) fn new(state_dir: &Path, session: SessionId, path: String, limits: SpoolLimits) -> Self {
         Self {
             folder: folder(state_dir),
             session,
             path,
+            limits,
             file: None,
         }
     }
@@ -88,13 +113,33 @@ impl Spool {
             Some(file) => file,
             None => self.create(from)?,
         };
-        let added = file.append(parts);
+        let added = self.admit(&mut file, parts).and_then(|()| file.append(parts));
         if added.is_ok() || file.end > file.start {
             self.file = Some(file);
         } else {
             drop(fs::remove_file(&file.name));
         }
         added
+    }
+
+    /// Whether the owner lets recordings have so much of the disk.
+    fn admit(&self, file: &mut SpoolFile, parts: &[&[u8]]) -> io::Result<()> {
+        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let full = |what| Err(io::Error::new(io::ErrorKind::StorageFull, what));
+        if file.end - file.start + added > self.limits.each {
+            return full("the spool of the recording is full (transcript.spool_mib)");
+        }
+        if file.allowed < added {
+            let used: u64 = fs::read_dir(&self.folder)?
+                .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+                .sum();
+            if used.saturating_add(added) > self.limits.total {
+                return full("the spools of all recordings are full (transcript.spool_total_mib)");
+            }
+            file.allowed = added + TOTAL_STEP;
+        }
+        file.allowed -= added;
+        Ok(())
     }
 
     /// Bytes from this offset on, at most `limit`.
@@ -164,6 +209,7 @@ impl Spool {
             header: line.len() as u64,
             start: from,
             end: from,
+            allowed: 0,
         })
     }
 }
@@ -173,9 +219,6 @@ impl SpoolFile {
         let at = self.header + (self.end - self.start);
         let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let full = |what| Err(io::Error::new(io::ErrorKind::StorageFull, what));
-        if at + added > MAX_BYTES {
-            return full("the spool of the recording is full");
-        }
         let space = fstatvfs(&*self.file)?;
         let unit = space.fragment_size();
         let reserved = RESERVED_BYTES.min(space.blocks().saturating_mul(unit) / RESERVED_PART);
@@ -287,6 +330,10 @@ mod tests {
             dir,
             "me-0abc".parse().unwrap(),
             "/v1/transcript/me-0abc".to_owned(),
+            SpoolLimits {
+                each: 100,
+                total: 150,
+            },
         )
     }
 
