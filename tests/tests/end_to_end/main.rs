@@ -15,6 +15,7 @@ mod other_clients;
 mod parameters;
 mod port_forwarding;
 mod port_forwarding_programs;
+mod recording;
 mod run_command;
 mod session_documents;
 mod session_processes;

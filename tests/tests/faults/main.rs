@@ -11,6 +11,7 @@ mod disk_full;
 mod endpoint_killed;
 mod network_lost;
 mod random;
+mod recording_interrupted;
 mod sick_host;
 mod upgrade;
 mod worker_killed;

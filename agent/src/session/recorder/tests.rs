@@ -257,3 +257,89 @@ proptest! {
         prop_assert_eq!(seals.last().unwrap().length, recorder.written.len() as u64);
     }
 }
+
+/// The codes and texts of all events, seals left out.
+fn events(lines: &[Value]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    lines
+        .iter()
+        .filter(|line| line.is_array() && line[1] != "s")
+        .map(|line| (text(&line[1]), text(&line[2])))
+        .collect()
+}
+
+fn event(code: &str, text: &str) -> (String, String) {
+    (code.to_owned(), text.to_owned())
+}
+
+#[test]
+fn a_secret_is_hidden_in_output_input_and_errors_and_counted() {
+    let mut recorder = recorder().masking(&["hunter2".to_owned()]);
+    let at = Duration::ZERO;
+    recorder.output(at, b"pw is hun");
+    recorder.output(at, b"ter2.");
+    recorder.input(at, b"hunter2");
+    recorder.errors(at, "ü hunter2 hu".as_bytes());
+    assert_eq!(recorder.held_bytes(), 2);
+    recorder.finish(at, Some(1), None, 0);
+    let masked = event("e", r#"{"bytes":7,"event":"masked"}"#);
+    assert_eq!(
+        events(&lines(&recorder)),
+        [
+            event("o", "pw is "),
+            event("o", MASK),
+            masked.clone(),
+            event("o", "."),
+            event("i", MASK),
+            masked.clone(),
+            event("e", r#"{"data":"ü ","event":"stderr"}"#),
+            event("e", r#"{"data":"***","event":"stderr"}"#),
+            masked,
+            event("e", r#"{"data":" ","event":"stderr"}"#),
+            event("e", r#"{"data":"hu","event":"stderr"}"#),
+            event("x", "1"),
+        ]
+    );
+}
+
+#[test]
+fn output_that_waits_to_be_no_secret_is_recorded_when_it_is_wanted() {
+    let mut recorder = recorder().masking(&["hunter2".to_owned()]);
+    recorder.output(Duration::ZERO, b"hunt");
+    assert_eq!((shown(&recorder), recorder.held_bytes()), (String::new(), 4));
+    recorder.release(Duration::ZERO);
+    assert_eq!((shown(&recorder), recorder.held_bytes()), ("hunt".to_owned(), 0));
+}
+
+#[test]
+fn an_encrypted_recording_is_sealed_shows_nothing_and_opens_with_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TranscriptKey::make(dir.path()).unwrap();
+    let data_key = DataKey::new([9; 32]);
+    let encryption = Encryption {
+        recipients: vec!["age1example".to_owned()],
+        key: "AAAA".to_owned(),
+    };
+    let mut recorder = Recorder::new(about(), Some(key)).encrypted(&data_key, encryption);
+    for number in 0..5_000_u32 {
+        let at = Duration::from_millis(u64::from(number));
+        recorder.output(at, format!("secret line {number} of the plain text\r\n").as_bytes());
+        recorder.seal_if_due(at, 1);
+    }
+    recorder.finish(Duration::from_secs(6), Some(0), None, 1);
+    let seals = receive(&dir, &recorder);
+    assert!((5..=7).contains(&seals.len()), "{}", seals.len());
+    assert_eq!(seals.last().unwrap().length, recorder.written.len() as u64);
+    assert_eq!(recorder.waiting(), recorder.written.len());
+    let written = lines(&recorder);
+    assert!(written[0]["title"].is_null() && written[0]["command"].is_null());
+    assert!(written[1..].iter().all(|line| line[1] == "z" || line[1] == "s"));
+    let mut decryptor = moorline_protocol::transcript::Decryptor::new(&data_key, about().id);
+    let mut plain = Vec::new();
+    for (_, text) in events(&written) {
+        plain.extend(decryptor.decrypt(&text).unwrap());
+    }
+    let plain = String::from_utf8(plain).unwrap();
+    assert_eq!(plain.lines().count(), 5_001);
+    assert!(plain.contains("secret line 4999 of") && plain.ends_with("[6.000000,\"x\",\"0\"]\n"));
+}
