@@ -7,6 +7,7 @@
 pub(super) mod leftover;
 mod shipment;
 mod spool;
+mod syncing;
 
 use std::{future::Future, path::Path, pin::Pin, sync::Arc};
 
@@ -271,6 +272,9 @@ impl Transcript {
     /// Does what is due: sends, seals, keeps. Returns when the endpoint took or refused something; nothing is lost when
     /// the future is dropped.
     pub(super) async fn progress(&mut self) {
+        if self.is_over() {
+            return std::future::pending().await;
+        }
         loop {
             let seal_at = self.recorder.seal_due().map(|due| self.begun + due);
             let (send_at, spool_at) = (self.send_at, self.spool_at);
@@ -286,7 +290,12 @@ impl Transcript {
                     self.schedule();
                 }
                 () = until(spool_at) => self.spool(),
-                () = until(send_at), if self.sending.is_none() => self.send(),
+                () = until(send_at), if self.sending.is_none() => {
+                    self.send();
+                    if self.is_over() {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -323,7 +323,10 @@ fn an_encrypted_recording_is_sealed_shows_nothing_and_opens_with_its_key() {
     let mut recorder = Recorder::new(about(), Some(key)).encrypted(&data_key, encryption);
     for number in 0..5_000_u32 {
         let at = Duration::from_millis(u64::from(number));
-        recorder.output(at, format!("secret line {number} of the plain text\r\n").as_bytes());
+        recorder.output(
+            at,
+            format!("secret line {number} of the plain text\r\n").as_bytes(),
+        );
         recorder.seal_if_due(at, 1);
     }
     recorder.finish(Duration::from_secs(6), Some(0), None, 1);

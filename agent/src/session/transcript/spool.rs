@@ -17,6 +17,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::syncing::Syncing;
 use crate::config::TranscriptConfig;
 
 /// Between two looks at what all spools have together.
@@ -84,6 +85,7 @@ struct SpoolFile {
     end: u64,
     /// What may be added before the others are looked at again.
     allowed: u64,
+    syncing: Syncing,
 }
 
 impl Spool {
@@ -103,7 +105,7 @@ impl Spool {
         self.file.as_ref().map(|file| file.end)
     }
 
-    /// Adds what follows; when this returns it survives a power cut. `from` is its place in the recording, which must be
+    /// Adds what follows; it survives this process, and a moment later a power cut. `from` is its place in the recording, which must be
     /// [`Self::end`] if there is one.
     ///
     /// # Errors
@@ -210,6 +212,7 @@ impl Spool {
             start: from,
             end: from,
             allowed: 0,
+            syncing: Syncing::default(),
         })
     }
 }
@@ -231,7 +234,7 @@ impl SpoolFile {
                 self.file.write_all_at(part, to)?;
                 to += part.len() as u64;
             }
-            self.file.sync_data()
+            self.syncing.start(&self.file)
         };
         if let Err(error) = write() {
             // half of it would be taken for a part of the recording
