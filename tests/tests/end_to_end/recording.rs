@@ -166,7 +166,7 @@ async fn input_is_recorded_where_it_is_echoed_and_counted_where_it_is_not() -> R
     let mut terminal = site.cli().shell(site.node.id()).await?;
     let is_off = site.node.dir().join("echo-is-off");
     let script = format!(
-        "echo line-mo''de; read a; stty -echo; touch {}; read b; stty echo; echo than''ks",
+        "stty echo; echo line-mo''de; read a; stty -echo; touch {}; read b; stty echo; echo than''ks",
         is_off.display()
     );
     terminal.send(&format!("exec sh -c \"{script}\"\n"))?;

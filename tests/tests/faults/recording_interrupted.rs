@@ -86,12 +86,12 @@ async fn a_recording_is_whole_and_intact_after_the_endpoint_was_away() -> Result
     let mut terminal = cli.shell(node.id()).await?;
     let go = node.dir().join("go");
     let script = format!(
-        "until [ -e {} ]; do sleep 0.05; done; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo n=$i; done; touch {}; echo end-of-''count\n",
+        "echo wait''ing; until [ -e {} ]; do sleep 0.05; done; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo n=$i; done; touch {}; echo end-of-''count\n",
         go.display(),
         node.dir().join("done").display()
     );
     terminal.send(&script)?;
-    terminal.expect("until").await?;
+    terminal.expect("waiting").await?;
     of_node.unplug();
     std::fs::File::create(&go)?;
     wait_until("the shell to have counted", async || {
@@ -136,9 +136,12 @@ async fn what_a_killed_worker_left_on_the_disk_is_delivered_by_the_daemon() -> R
     node.start().await?;
     let mut terminal = Cli::of(&endpoint).shell(node.id()).await?;
     let go = node.dir().join("go");
-    let wait = format!("until [ -e {} ]; do sleep 0.05; done", go.display());
+    let wait = format!(
+        "echo wait''ing; until [ -e {} ]; do sleep 0.05; done",
+        go.display()
+    );
     terminal.send(&format!("{wait}; echo last-''words\n"))?;
-    terminal.expect("until").await?;
+    terminal.expect("waiting").await?;
     of_node.unplug();
     std::fs::File::create(&go)?;
     let spool = node.state_dir().join("spool");
