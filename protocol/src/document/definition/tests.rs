@@ -26,6 +26,7 @@ fn every_field_of_a_definition_is_read_without_regard_to_case() {
         max_chars: Some(4096),
         min_items: Some(2),
         max_items: Some(3),
+        is_secret: false,
         interpolation: Interpolation::Text,
     };
     assert_eq!(definitions.iter().collect::<Vec<_>>(), [("Name", &expected)]);
