@@ -27,6 +27,7 @@ pub(super) struct SessionTask {
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
     /// How sessions are recorded.
+    #[serde(default)]
     pub(super) transcript: TranscriptConfig,
 }
 
