@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{audit::AuditOptions, forward::Spec};
@@ -284,6 +284,15 @@ pub(crate) enum TranscriptCommand {
         #[arg(long, value_name = "KEYS")]
         out: PathBuf,
     },
+    /// Keep a transcript from being deleted, by its age or by anybody, until the hold is released
+    Hold(HoldOptions),
+    /// Delete a transcript; who did it, when, its length and its hash stay
+    Delete {
+        session: String,
+        /// Why: it stays too
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Verify an exported transcript, without an endpoint: exit code 0 intact, 1 altered, 2 unreadable
     Verify {
         /// As `moorline transcript export` writes it
@@ -292,6 +301,32 @@ pub(crate) enum TranscriptCommand {
         #[arg(long, value_name = "KEYS")]
         keys: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldOptions {
+    pub(crate) session: String,
+    /// Why: `moorline transcript list --held` shows it
+    #[arg(long, value_name = "TEXT", conflicts_with = "release")]
+    pub(crate) reason: Option<String>,
+    /// It may be deleted again
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+/// How far a transcript is, and what vouches for it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TranscriptState {
+    /// More may come
+    Running,
+    /// Whole, and signed so
+    Complete,
+    /// Its end did not come, or its node sent something that its key did not seal; signed so
+    Cut,
+    /// Of an agent that does not seal
+    NotVerified,
+    /// Only that it was deleted, by whom and when
+    Deleted,
 }
 
 /// Which transcripts are listed.
@@ -312,6 +347,15 @@ pub(crate) struct TranscriptFilter {
     /// Only those of this document
     #[arg(long, value_name = "NAME")]
     pub(crate) document: Option<String>,
+    /// Only those that show this text, in letters of either case
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contains: Option<String>,
+    /// Only those in this state; without it all but the deleted ones
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<TranscriptState>,
+    /// Only those that are held
+    #[arg(long)]
+    pub(crate) held: bool,
 }
 
 /// Which transcript is read.

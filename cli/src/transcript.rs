@@ -6,7 +6,9 @@
 
 mod bundle;
 pub(crate) mod cast;
+mod delete;
 pub(crate) mod export;
+mod hold;
 mod identity;
 mod keys;
 mod list;
@@ -64,6 +66,8 @@ pub(crate) async fn execute(
                 out => export::export(&operator, session, out.as_deref()).await?,
             }
         }
+        TranscriptCommand::Hold(options) => hold::put(&connect()?, options).await?,
+        TranscriptCommand::Delete { session, reason } => delete::delete(&connect()?, session, reason).await?,
         TranscriptCommand::Keys { out } => keys::write(&connect()?, &out).await?,
         TranscriptCommand::Verify { file, keys } => return verify::execute(&file, &keys, json),
     }

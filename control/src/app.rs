@@ -100,7 +100,9 @@ pub(crate) struct App {
     /// What the endpoint signs its audit log and received transcripts with.
     pub(crate) signing_key: Arc<EndpointSigningKey>,
     pub(crate) store: Store,
-    /// Directory that holds recorded transcripts.
+    /// How long transcripts are kept after they were closed; `None`: for ever.
+    pub(crate) transcript_retention_millis: Option<u64>,
+    /// Where recorded transcripts are.
     pub(crate) transcripts: crate::store::TranscriptFiles,
 }
 

@@ -5,6 +5,7 @@
 //! says "look now".
 
 mod answer;
+mod at_rest;
 mod clock_watch;
 pub(crate) mod command_delivery;
 mod control_channel;
@@ -77,6 +78,7 @@ impl Gateway {
     /// nobody holds `app` any more. Call it once, when the app stands.
     pub(crate) fn attach(self: &Arc<Self>, app: &Arc<App>) {
         tokio::spawn(sweep::run(Arc::downgrade(app), Arc::downgrade(self)));
+        tokio::spawn(at_rest::run(Arc::downgrade(app)));
     }
 
     fn relays(&self) -> MutexGuard<'_, HashMap<SessionId, RelayHandle>> {

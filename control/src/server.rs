@@ -11,6 +11,7 @@ mod request;
 mod settings;
 mod socket;
 mod state_dir;
+mod transcript_store;
 
 pub(crate) use body::{Bodies, BodyError, MOST_BODY_BYTES};
 pub(crate) use metrics::{Counter, Gauge, Held, Metrics};
@@ -47,6 +48,7 @@ use crate::{
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Filter directives for the log, as `tracing_subscriber::EnvFilter` reads them.
 const LOG_VARIABLE: &str = "MOORLINE_LOG";
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Usage and configuration errors, as in sysexits.h: systemd does not restart after this one.
 const EXIT_USAGE: u8 = 64;
 
@@ -138,7 +140,12 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         metrics,
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
-        transcripts: state_dir.transcripts(Arc::clone(&signing_key))?,
+        transcript_retention_millis: settings
+            .transcript_retention_days
+            .map(|days| u64::from(days) * DAY_MILLIS),
+        transcripts: state_dir
+            .transcripts(Arc::clone(&signing_key))?
+            .with_remote(transcript_store::open(&settings.transcript_store)?),
         signing_key,
         store: store.clone(),
     });

@@ -31,7 +31,12 @@ pub(crate) use parameter::{
 };
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
-pub(crate) use transcript::{Appended, Chunk, Sender, TranscriptFiles, TranscriptQuery, TranscriptState};
+#[cfg(test)]
+pub(crate) use transcript::fixture;
+pub(crate) use transcript::{
+    Appended, Chunk, Hold, Place, RemoteStore, RemoteStoreError, RemoteStoreSettings, Sender, Tombstone,
+    TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
+};
 pub(crate) use transcript_key::TranscriptKeyRow;
 
 use std::{
@@ -60,7 +65,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -85,6 +90,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         include_str!("../migrations/0012_document_permission.sql"),
     ),
     (13, "parameter", include_str!("../migrations/0013_parameter.sql")),
+    (
+        19,
+        "transcript at rest",
+        include_str!("../migrations/0019_transcript_at_rest.sql"),
+    ),
 ];
 
 /// A failure of the store. Nothing of it is shown to clients.
@@ -108,6 +118,13 @@ pub(crate) enum StoreError {
         path: String,
         #[source]
         source: std::io::Error,
+    },
+    #[error("failed to {doing} {object} in the object store")]
+    Object {
+        doing: &'static str,
+        object: String,
+        #[source]
+        source: object_store::Error,
     },
 }
 

@@ -24,6 +24,8 @@ use crate::{
 
 /// 2026-11-22T00:00:00Z.
 pub(crate) const START_MILLIS: u64 = 1_795_305_600_000;
+/// How long transcripts are kept: 90 days.
+pub(crate) const TRANSCRIPT_RETENTION_MILLIS: u64 = 90 * 24 * 60 * 60 * 1000;
 pub(crate) const HOST: &str = "127.0.0.1:8443";
 /// An RSA-2048 public key, as nodes send it.
 pub(crate) const PUBLIC_KEY: &str = include_str!("../tests/data/node-public-key.txt");
@@ -131,6 +133,7 @@ impl TestApp {
             store,
             transcripts: transcripts(dir.path().join("transcripts"), &signing_key),
             signing_key,
+            transcript_retention_millis: Some(TRANSCRIPT_RETENTION_MILLIS),
         };
         Self {
             app: Arc::new(app),
@@ -174,11 +177,17 @@ impl TestApp {
             routing: Arc::clone(&app.routing),
             signing_key: Arc::clone(&app.signing_key),
             store: app.store.clone(),
+            transcript_retention_millis: app.transcript_retention_millis,
             transcripts: TranscriptFiles::without_room(
                 self.dir.path().join("transcripts"),
                 Arc::clone(&app.signing_key),
             ),
         });
+    }
+
+    /// The state directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn now(&self) -> u64 {

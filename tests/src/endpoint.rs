@@ -25,7 +25,7 @@ use crate::{
 pub struct Endpoint {
     /// The process goes before its directory.
     process: Option<Process>,
-    names: Vec<String>,
+    arguments: Vec<String>,
     state_dir: PathBuf,
     home: PathBuf,
     address: SocketAddr,
@@ -49,9 +49,18 @@ impl Endpoint {
     /// # Errors
     /// It does not come up; the error holds its log.
     pub async fn start_named(names: &[&str]) -> Result<Self> {
+        let arguments: Vec<&str> = names.iter().flat_map(|name| ["--name", name]).collect();
+        Self::start_serving(&arguments).await
+    }
+
+    /// Starts one with more arguments to `serve`.
+    ///
+    /// # Errors
+    /// It does not come up; the error holds its log.
+    pub async fn start_serving(arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let state_dir = dir.path().join("control");
-        Self::start_with(names, dir, state_dir).await
+        Self::start_with(arguments, dir, state_dir).await
     }
 
     /// Starts one whose state lies in a directory of the test's, which outlives it.
@@ -62,17 +71,17 @@ impl Endpoint {
         Self::start_with(&[], tempfile::tempdir()?, state_dir.to_owned()).await
     }
 
-    async fn start_with(names: &[&str], dir: TempDir, state_dir: PathBuf) -> Result<Self> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    async fn start_with(arguments: &[&str], dir: TempDir, state_dir: PathBuf) -> Result<Self> {
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let home = dir.path().join("home");
         std::fs::create_dir_all(&home)?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (process, address) = serve(&state_dir, dir.path(), &names, any_port).await?;
+        let (process, address) = serve(&state_dir, dir.path(), &arguments, any_port).await?;
         let environment = operator_environment(&state_dir, &home).await?;
         let api = api(&environment, &state_dir, address)?;
         Ok(Self {
             process: Some(process),
-            names,
+            arguments,
             state_dir,
             home,
             address,
@@ -109,7 +118,7 @@ impl Endpoint {
             .home
             .parent()
             .context("the home lies in the test's directory")?;
-        let (process, _) = serve(&self.state_dir, directory, &self.names, self.address).await?;
+        let (process, _) = serve(&self.state_dir, directory, &self.arguments, self.address).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -194,14 +203,14 @@ impl Endpoint {
 async fn serve(
     state_dir: &Path,
     directory: &Path,
-    names: &[String],
+    arguments: &[String],
     listen: SocketAddr,
 ) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(program("moorline-control")?);
     command
         .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
         .arg(state_dir)
-        .args(names.iter().flat_map(|name| ["--name", name]))
+        .args(arguments)
         .env_clear()
         .envs(bare_environment(directory));
     let log = directory.join("control.log");

@@ -52,9 +52,17 @@ impl AuditLog {
         self.record_or_count(Key(key), event);
     }
 
-    /// The endpoint deleted a session that was over, with its recording, because its time was over.
+    /// The endpoint deleted a session that was over, because its time was over.
     pub(crate) fn session_deleted(&self, session: &SessionId, why: &str) {
         let mut event = of_session(EventKind::Deleted, Actor::endpoint(), session);
+        event.message = Some(why.to_owned());
+        self.record(event);
+    }
+
+    /// The endpoint deleted a recording because of its age.
+    pub(crate) fn transcript_deleted(&self, session: &SessionId, why: &str) {
+        let mut event = of_session(EventKind::Deleted, Actor::endpoint(), session);
+        event.operation = Some("DeleteTranscript".to_owned());
         event.message = Some(why.to_owned());
         self.record(event);
     }

@@ -26,9 +26,11 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::DeleteDocument
         | OperationId::DeleteParameter
         | OperationId::DeleteParameters
+        | OperationId::DeleteTranscript
         | OperationId::DeregisterManagedInstance
         | OperationId::LabelParameterVersion
         | OperationId::PutParameter
+        | OperationId::PutTranscriptLegalHold
         | OperationId::ModifyDocumentPermission
         | OperationId::RegisterManagedInstance
         | OperationId::RemoveTagsFromResource

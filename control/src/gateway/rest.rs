@@ -95,7 +95,7 @@ async fn store_chunk(
 ) -> Result<Answer, Refusal> {
     let session = &row.session_id;
     let chunk = chunk_of(parts.uri.query().unwrap_or_default(), chunk)?;
-    let is_last = chunk.is_last;
+    let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.bytes.is_empty());
     let now = app.clock.unix_millis();
     let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
     let is_closed = row.ended_at.is_some_and(late) || app.store.transcript_is_closed(session).await?;
@@ -114,6 +114,7 @@ async fn store_chunk(
         Appended::Stored(length, state) => {
             if is_last {
                 app.store.transcript_closed(session, state, now).await?;
+                app.transcripts.has_come_to_rest();
             }
             app.transcripts.has_changed();
             Ok(answer::length(StatusCode::OK, length))
@@ -122,6 +123,12 @@ async fn store_chunk(
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
             "the transcript of session {session} has {length} bytes; more are not kept"
         ))),
+        // a node whose answer was lost says once more that it is whole
+        Appended::Closed(_)
+            if is_last && is_empty && app.transcripts.length(session).await? == Some(offset) =>
+        {
+            Ok(answer::length(StatusCode::OK, offset))
+        }
         Appended::Closed(length) => Err(Refusal::new(
             StatusCode::GONE,
             "ValidationException",
@@ -136,6 +143,7 @@ async fn store_chunk(
             app.store
                 .transcript_closed(session, TranscriptState::Cut, now)
                 .await?;
+            app.transcripts.has_come_to_rest();
             app.transcripts.has_changed();
             Err(Refusal::bad_request(format!(
                 "the transcript of session {session} is refused and was closed: {reason}"

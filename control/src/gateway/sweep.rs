@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Gateway,
+    Gateway, at_rest,
     clock_watch::{Age, ClockStep, ClockWatch},
     command_delivery,
     relay::Ending,
@@ -27,7 +27,7 @@ const SESSION_TICKS: u64 = 5;
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The use of a session is written down when it is this much newer than what is stored, in milliseconds.
 const USE_RESOLUTION_MILLIS: u64 = 30_000;
-/// Sessions that have ended, and their transcripts, are kept this long, in milliseconds: 90 days.
+/// Sessions that have ended are kept this long, in milliseconds: 90 days. Their transcripts have a time of their own.
 const RETENTION_MILLIS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// Nothing is deleted until the clock went undisturbed for this time: one that is wrong makes all history old.
 const UNDISTURBED: Duration = Duration::from_secs(60 * 60);
@@ -69,6 +69,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
             if undisturbed_since.elapsed() >= UNDISTURBED {
                 report("delete old sessions", forget_sessions(&app).await);
                 report("delete expired parameters", delete_expired_parameters(&app).await);
+                report("delete old transcripts", at_rest::expire(&app).await);
             }
         }
     }
@@ -94,16 +95,15 @@ pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
         };
         let state = app.transcripts.give_up(&session, sender, now).await?;
         app.store.transcript_closed(&session, state, now).await?;
+        app.transcripts.has_come_to_rest();
     }
     Ok(())
 }
 
-/// A bounded part at a time. The recording goes first: a row without one can be deleted later, a file without a row
-/// would stay.
+/// A bounded part at a time.
 pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
     let cutoff = app.clock.unix_millis().saturating_sub(RETENTION_MILLIS);
     for session in app.store.sessions_ended_before(cutoff).await? {
-        app.transcripts.remove(&session).await?;
         app.store.forget_session(&session).await?;
         app.audit
             .session_deleted(&session, "it ended more than 90 days ago");

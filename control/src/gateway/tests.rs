@@ -3,5 +3,6 @@
 mod channels;
 mod encryption;
 mod peer;
+mod sealed_transcripts;
 mod sessions;
 mod transcripts;

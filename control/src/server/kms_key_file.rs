@@ -23,7 +23,9 @@ pub(super) enum KmsKeyFileError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} can be used by everybody on this machine: `chmod 600` it, and count its keys as known")]
+    #[error(
+        "{path} can be used by everybody on this machine: `chmod 600` it, and count what it holds as known"
+    )]
     Open { path: PathBuf },
     #[error("{path} does not hold keys of Moorline's KMS; restore it from where its copy is kept")]
     Form {
@@ -53,7 +55,8 @@ pub(super) fn open(path: &Path) -> Result<KmsKeys, KmsKeyFileError> {
     })
 }
 
-fn is_private(path: &Path) -> Result<(), KmsKeyFileError> {
+/// Whether only those may read it who may.
+pub(super) fn is_private(path: &Path) -> Result<(), KmsKeyFileError> {
     let path = path.to_owned();
     match fs::metadata(&path) {
         Ok(found) if found.permissions().mode() & OTHERS == 0 => Ok(()),

@@ -39,6 +39,47 @@ struct ServeArguments {
     /// File with the keys that encrypt sessions and parameters; the first start makes it [default: kms.key in the state directory]
     #[arg(long, value_name = "PATH")]
     kms_key_file: Option<PathBuf>,
+    /// Days that transcripts are kept after they were closed; 0 keeps them for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    transcript_retention: u32,
+    #[command(flatten)]
+    transcript_store: StoreArguments,
+}
+
+/// Where finished transcripts go.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct StoreArguments {
+    /// Bring finished transcripts to a bucket of S3, or of a server that speaks as S3 does
+    #[arg(
+        long = "transcript-store",
+        value_name = "s3://BUCKET[/PREFIX]",
+        id = "transcript-store"
+    )]
+    pub(super) url: Option<String>,
+    /// URL of that server, if it is not Amazon's
+    #[arg(
+        long = "transcript-store-endpoint",
+        id = "transcript-store-endpoint",
+        value_name = "URL",
+        requires = "transcript-store"
+    )]
+    pub(super) endpoint: Option<String>,
+    /// Region of the bucket
+    #[arg(
+        long = "transcript-store-region",
+        id = "transcript-store-region",
+        value_name = "REGION",
+        default_value = "us-east-1"
+    )]
+    pub(super) region: String,
+    /// File with AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… [default: the environment]
+    #[arg(
+        long = "transcript-store-credentials",
+        id = "transcript-store-credentials",
+        value_name = "PATH",
+        requires = "transcript-store"
+    )]
+    pub(super) credentials: Option<PathBuf>,
 }
 
 /// What `serve` is to do.
@@ -51,6 +92,9 @@ pub(super) struct Settings {
     pub(super) region: String,
     /// Elsewhere than in the state directory.
     pub(super) kms_key_file: Option<PathBuf>,
+    /// `None`: for ever.
+    pub(super) transcript_retention_days: Option<u32>,
+    pub(super) transcript_store: StoreArguments,
 }
 
 impl Settings {
@@ -70,6 +114,8 @@ impl Settings {
             names,
             region: serve.region,
             kms_key_file: serve.kms_key_file,
+            transcript_retention_days: Some(serve.transcript_retention).filter(|days| *days > 0),
+            transcript_store: serve.transcript_store,
         })
     }
 

@@ -1,11 +1,16 @@
 //! Recorded transcripts: one asciicast file per session, and a row that says whether it is complete.
 
+mod at_rest;
 mod chain;
+mod remote;
+mod row;
+mod search;
+mod seekable;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, Read as _, Seek as _, SeekFrom},
+    io::{self, BufRead as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,14 +19,18 @@ use std::{
 use bytes::Bytes;
 use moorline_protocol::{
     transcript::{Ending, RecordingId, Refusal},
-    types::{InstanceId, SessionId},
+    types::SessionId,
 };
-use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Notify, Semaphore, futures::Notified};
 
 use self::chain::Chain;
 pub(crate) use self::chain::Sender;
-use super::{Store, StoreError, column, column_millis, failed_to, millis_of};
+pub(crate) use self::{
+    remote::{RemoteStore, RemoteStoreError, RemoteStoreSettings},
+    row::{Hold, Place, Tombstone, TranscriptQuery, TranscriptRow},
+    seekable::Content,
+};
+use super::StoreError;
 use crate::auth::EndpointSigningKey;
 
 /// The largest recording that is kept, in bytes.
@@ -76,6 +85,8 @@ pub(crate) enum TranscriptState {
 }
 
 impl TranscriptState {
+    const ALL: [Self; 4] = [Self::Open, Self::Plain, Self::Complete, Self::Cut];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -123,6 +134,14 @@ pub(crate) struct TranscriptFiles {
     space: fn(&File) -> io::Result<Space>,
     /// For those who wait for more of a recording. They are few, so one for all.
     changed: Arc<Notify>,
+    /// There is something to pack, or to remove.
+    at_rest: Arc<Notify>,
+    /// Where finished recordings go.
+    remote: Option<Arc<RemoteStore>>,
+    /// One recording is compressed at a time.
+    packing: Arc<Mutex<()>>,
+    /// Searches take turns: each reads whole recordings.
+    searches: Arc<Semaphore>,
 }
 
 impl TranscriptFiles {
@@ -136,6 +155,18 @@ impl TranscriptFiles {
             unsynced: Arc::default(),
             space: Space::around,
             changed: Arc::default(),
+            at_rest: Arc::default(),
+            packing: Arc::default(),
+            remote: None,
+            searches: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Finished recordings go there.
+    pub(crate) fn with_remote(self, remote: Option<RemoteStore>) -> Self {
+        Self {
+            remote: remote.map(Arc::new),
+            ..self
         }
     }
 
@@ -192,8 +223,14 @@ impl TranscriptFiles {
     ) -> io::Result<Appended> {
         let path = self.path(session);
         let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
-        if is_closed && !path.try_exists()? {
-            return Ok(Appended::Closed(0));
+        if !path.try_exists()? {
+            // what is packed or was deleted does not begin again
+            if is_closed
+                || self.signatures_path(session).try_exists()?
+                || self.packed_path(session).try_exists()?
+            {
+                return Ok(Appended::Closed(0));
+            }
         }
         let file = self.open_for_append(&path)?;
         let length = file.metadata()?.len();
@@ -432,59 +469,13 @@ impl TranscriptFiles {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes a recording, if there is one.
-    pub(crate) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
-        self.chains().remove(session);
-        let paths = [self.path(session), self.signatures_path(session)];
-        blocking(move || {
-            for path in &paths {
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(file_error("remove the transcript", path)(error));
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Length of the recording; `None`: there is none.
-    pub(crate) async fn length(&self, session: &SessionId) -> Result<Option<u64>, StoreError> {
-        let path = self.path(session);
-        blocking(move || match std::fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(file_error("read the length of the transcript", &path)(error)),
-        })
-        .await
-    }
-
-    /// At most `limit` bytes from `offset`; fewer at the end of what is there now.
-    pub(crate) async fn read(
-        &self,
-        session: &SessionId,
-        offset: u64,
-        limit: u64,
-    ) -> Result<Vec<u8>, StoreError> {
-        let path = self.path(session);
-        blocking(move || {
-            let read = || {
-                let mut file = File::open(&path)?;
-                file.seek(SeekFrom::Start(offset))?;
-                let mut bytes = Vec::new();
-                file.take(limit).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            };
-            read().map_err(file_error("read the transcript", &path))
-        })
-        .await
-    }
-
     /// A session id is a file name: its grammar has no separators and no leading dot.
     fn path(&self, session: &SessionId) -> PathBuf {
         self.dir.join(format!("{session}.cast"))
+    }
+
+    fn packed_path(&self, session: &SessionId) -> PathBuf {
+        self.dir.join(format!("{session}.cast.zst"))
     }
 
     fn signatures_path(&self, session: &SessionId) -> PathBuf {
@@ -528,160 +519,7 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-/// A transcript in the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TranscriptRow {
-    pub(crate) session_id: SessionId,
-    pub(crate) node: String,
-    pub(crate) started_at: u64,
-    /// When it was closed.
-    pub(crate) completed_at: Option<u64>,
-    /// Closed without its end.
-    pub(crate) is_cut: bool,
-    /// Of the session, if it is still known.
-    pub(crate) owner: Option<String>,
-    pub(crate) document_name: Option<String>,
-    pub(crate) ended_at: Option<u64>,
-}
-
-/// Which transcripts to list.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TranscriptQuery {
-    pub(crate) node: Option<String>,
-    pub(crate) session_id: Option<String>,
-    /// Continue behind this one.
-    pub(crate) behind: Option<(u64, String)>,
-    pub(crate) limit: u32,
-}
-
-impl Store {
-    /// The first chunk of a recording has come.
-    pub(crate) async fn transcript_started(
-        &self,
-        session: &SessionId,
-        node: &InstanceId,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO transcript (session_id, instance_id, started_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (session_id) DO NOTHING",
-        )
-        .bind(session.as_str())
-        .bind(node.as_str())
-        .bind(column_millis(now))
-        .execute(&self.writer)
-        .await
-        .map_err(failed_to("record a transcript"))?;
-        Ok(())
-    }
-
-    /// Recordings of sessions that ended before `cutoff` and that nobody closed, a bounded number.
-    pub(crate) async fn transcripts_left_open(
-        &self,
-        cutoff: u64,
-    ) -> Result<Vec<(SessionId, InstanceId)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT t.session_id, t.instance_id FROM transcript t JOIN session s ON s.session_id = t.session_id \
-             WHERE t.completed_at IS NULL AND s.ended_at < $1 ORDER BY s.ended_at LIMIT 100",
-        )
-        .bind(column_millis(cutoff))
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failed_to("look for transcripts that were left open"))?;
-        let ids = |row: &SqliteRow| {
-            let (session, node): (String, String) = (column(row, "session_id")?, column(row, "instance_id")?);
-            let corrupt = |column, row: &str| StoreError::Corrupt {
-                table: "transcript",
-                column,
-                row: row.to_owned(),
-            };
-            Ok((
-                session.parse().map_err(|_| corrupt("session_id", &session))?,
-                node.parse().map_err(|_| corrupt("instance_id", &session))?,
-            ))
-        };
-        rows.iter().map(ids).collect()
-    }
-
-    /// Whether nothing is added any more.
-    pub(crate) async fn transcript_is_closed(&self, session: &SessionId) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM transcript WHERE session_id = $1 AND completed_at IS NOT NULL")
-            .bind(session.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failed_to("look a transcript up"))?;
-        Ok(row.is_some())
-    }
-
-    /// Nothing is added any more.
-    pub(crate) async fn transcript_closed(
-        &self,
-        session: &SessionId,
-        state: TranscriptState,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE transcript SET completed_at = $2, chain = $3 WHERE session_id = $1 AND completed_at IS NULL",
-        )
-            .bind(session.as_str())
-            .bind(column_millis(now))
-            .bind(state.as_str())
-            .execute(&self.writer)
-            .await
-            .map_err(failed_to("complete a transcript"))?;
-        Ok(())
-    }
-
-    /// The newest first.
-    pub(crate) async fn transcripts(
-        &self,
-        query: &TranscriptQuery,
-    ) -> Result<Vec<TranscriptRow>, StoreError> {
-        let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT t.session_id, t.instance_id, t.started_at, t.completed_at, t.chain, s.owner, s.document_name, \
-             s.ended_at \
-             FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id WHERE 1 = 1",
-        );
-        if let Some(node) = &query.node {
-            sql.push(" AND t.instance_id = ").push_bind(node.clone());
-        }
-        if let Some(id) = &query.session_id {
-            sql.push(" AND t.session_id = ").push_bind(id.clone());
-        }
-        if let Some((started_at, id)) = &query.behind {
-            let started_at = column_millis(*started_at);
-            sql.push(" AND (t.started_at < ").push_bind(started_at);
-            sql.push(" OR (t.started_at = ").push_bind(started_at);
-            sql.push(" AND t.session_id < ").push_bind(id.clone()).push("))");
-        }
-        sql.push(" ORDER BY t.started_at DESC, t.session_id DESC LIMIT ");
-        sql.push_bind(i64::from(query.limit));
-        let rows = sql.build().fetch_all(&self.readers).await;
-        rows.map_err(failed_to("list transcripts"))?
-            .iter()
-            .map(transcript)
-            .collect()
-    }
-}
-
-fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
-    let id: String = column(row, "session_id")?;
-    let session_id = id.parse().map_err(|_| StoreError::Corrupt {
-        table: "transcript",
-        column: "session_id",
-        row: id,
-    })?;
-    Ok(TranscriptRow {
-        session_id,
-        node: column(row, "instance_id")?,
-        started_at: millis_of(column(row, "started_at")?),
-        completed_at: column::<Option<i64>>(row, "completed_at")?.map(millis_of),
-        is_cut: column::<String>(row, "chain")? == TranscriptState::Cut.as_str(),
-        owner: column(row, "owner")?,
-        document_name: column(row, "document_name")?,
-        ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),
-    })
-}
-
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

@@ -178,12 +178,14 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
     (
         "Moorline",
         &[
+            "DeleteTranscript",
             "GetPublicKeys",
             "GetTranscript",
             "ListAuditRecords",
             "ListCountersignatures",
             "ListOperators",
             "ListTranscripts",
+            "PutTranscriptLegalHold",
             "RegisterTranscriptKey",
             "TagOperator",
             "UntagOperator",

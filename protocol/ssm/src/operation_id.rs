@@ -104,6 +104,8 @@ pub enum OperationId {
     GetMessages,
     /// `EC2WindowsMessageDeliveryService.SendReply`.
     SendReply,
+    /// `Moorline.DeleteTranscript`.
+    DeleteTranscript,
     /// `Moorline.GetPublicKeys`.
     GetPublicKeys,
     /// `Moorline.GetTranscript`.
@@ -116,6 +118,8 @@ pub enum OperationId {
     ListOperators,
     /// `Moorline.ListTranscripts`.
     ListTranscripts,
+    /// `Moorline.PutTranscriptLegalHold`.
+    PutTranscriptLegalHold,
     /// `Moorline.RegisterTranscriptKey`.
     RegisterTranscriptKey,
     /// `Moorline.TagOperator`.

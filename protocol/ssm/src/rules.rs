@@ -942,6 +942,11 @@ pub(crate) static SESSION_MAX_RESULTS: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static SESSION_OWNER: Rules = Rules {
+    list: &[Rule::MaxLength(256), Rule::MinLength(1)],
+    sensitive: false,
+};
+
 pub(crate) static SESSION_REASON: Rules = Rules {
     list: &[
         Rule::MaxLength(256),
@@ -1048,6 +1053,21 @@ pub(crate) static TRANSCRIPT_MAX_BYTES: Rules = Rules {
 pub(crate) static TRANSCRIPT_OFFSET: Rules = Rules {
     list: &[Rule::MinValue(0)],
     sensitive: false,
+};
+
+pub(crate) static TRANSCRIPT_REASON: Rules = Rules {
+    list: &[Rule::MaxLength(256), Rule::MinLength(1)],
+    sensitive: false,
+};
+
+pub(crate) static TRANSCRIPT_STATE: Rules = Rules {
+    list: &[Rule::Enum(crate::transcript::TranscriptState::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static TRANSCRIPT_TEXT: Rules = Rules {
+    list: &[Rule::MaxLength(256), Rule::MinLength(1)],
+    sensitive: true,
 };
 
 pub(crate) static TRANSCRIPT_WAIT_MILLIS: Rules = Rules {

@@ -5,8 +5,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::macros::{operation, redact, structures};
-use crate::{EpochSeconds, Path, Shape, Violations, rules};
+use crate::macros::{enumeration, operation, redact, structures};
+use crate::{EpochSeconds, Path, Shape, Violations, constraint::Rules, rules};
+
+operation! {
+    /// `Moorline.DeleteTranscript`.
+    DeleteTranscript: "Moorline",
+    DeleteTranscriptRequest => DeleteTranscriptResponse,
+    [
+        DoesNotExistException,
+        InternalServerError,
+    ]
+}
 
 operation! {
     /// `Moorline.GetTranscript`.
@@ -37,6 +47,48 @@ operation! {
         InvalidNextToken,
     ]
 }
+
+operation! {
+    /// `Moorline.PutTranscriptLegalHold`.
+    PutTranscriptLegalHold: "Moorline",
+    PutTranscriptLegalHoldRequest => PutTranscriptLegalHoldResponse,
+    [
+        DoesNotExistException,
+        InternalServerError,
+    ]
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteTranscriptRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Shape for DeleteTranscriptRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "SessionId",
+            self.session_id.as_ref(),
+            &rules::SESSION_ID,
+            violations,
+        );
+        path.optional(
+            "Reason",
+            self.reason.as_ref(),
+            &rules::TRANSCRIPT_REASON,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteTranscriptResponse {}
+
+impl Shape for DeleteTranscriptResponse {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -156,20 +208,65 @@ pub struct ListCountersignaturesResponse {
 
 impl Shape for ListCountersignaturesResponse {}
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListTranscriptsRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_after: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_before: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<TranscriptState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_results: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
 }
 
+impl fmt::Debug for ListTranscriptsRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListTranscriptsRequest")
+            .field("target", &self.target)
+            .field("owner", &self.owner)
+            .field("document_name", &self.document_name)
+            .field("started_after", &self.started_after)
+            .field("started_before", &self.started_before)
+            .field("state", &self.state)
+            .field("held", &self.held)
+            .field("contains", &redact(self.contains.as_ref()))
+            .field("max_results", &self.max_results)
+            .field("next_token", &self.next_token)
+            .finish()
+    }
+}
+
 impl Shape for ListTranscriptsRequest {
     fn validate(&self, path: &mut Path, violations: &mut Violations) {
         path.optional("Target", self.target.as_ref(), &rules::SESSION_TARGET, violations);
+        path.optional("Owner", self.owner.as_ref(), &rules::SESSION_OWNER, violations);
+        path.optional(
+            "DocumentName",
+            self.document_name.as_ref(),
+            &rules::DOCUMENT_NAME,
+            violations,
+        );
+        path.optional("State", self.state.as_ref(), &rules::TRANSCRIPT_STATE, violations);
+        path.optional(
+            "Contains",
+            self.contains.as_ref(),
+            &rules::TRANSCRIPT_TEXT,
+            violations,
+        );
         path.optional(
             "MaxResults",
             self.max_results.as_ref(),
@@ -192,6 +289,41 @@ impl Shape for ListTranscriptsResponse {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct PutTranscriptLegalHoldRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Shape for PutTranscriptLegalHoldRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "SessionId",
+            self.session_id.as_ref(),
+            &rules::SESSION_ID,
+            violations,
+        );
+        path.required("Held", self.held.as_ref(), Rules::NONE, violations);
+        path.optional(
+            "Reason",
+            self.reason.as_ref(),
+            &rules::TRANSCRIPT_REASON,
+            violations,
+        );
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutTranscriptLegalHoldResponse {}
+
+impl Shape for PutTranscriptLegalHoldResponse {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Transcript {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
@@ -209,16 +341,46 @@ pub struct Transcript {
     pub length_bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<TranscriptState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_date: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_date: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_reason: Option<String>,
 }
 
 impl Shape for Transcript {}
 
+enumeration! {
+    TranscriptState {
+        Running = "Running",
+        Complete = "Complete",
+        Cut = "Cut",
+        NotVerified = "NotVerified",
+        Deleted = "Deleted",
+    }
+}
+
 structures! {
+    DeleteTranscriptRequest,
+    DeleteTranscriptResponse,
     GetTranscriptRequest,
     GetTranscriptResponse,
     ListCountersignaturesRequest,
     ListCountersignaturesResponse,
     ListTranscriptsRequest,
     ListTranscriptsResponse,
+    PutTranscriptLegalHoldRequest,
+    PutTranscriptLegalHoldResponse,
     Transcript,
 }

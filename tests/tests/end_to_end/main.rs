@@ -25,4 +25,5 @@ mod ssh_proxy;
 mod stock_agent;
 mod stock_peers;
 mod transcript;
+mod transcript_at_rest;
 mod users;

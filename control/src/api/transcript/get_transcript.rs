@@ -14,10 +14,8 @@ use moorline_ssm::{
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    api::{ApiError, ApiResult, RequestContext},
-    store::TranscriptQuery,
-};
+use super::{existing, missing};
+use crate::api::{ApiError, ApiResult, RequestContext};
 
 /// Bytes of a piece when the request does not say.
 const DEFAULT_BYTES: u64 = 256 * 1024;
@@ -56,24 +54,13 @@ fn is_empty_yet(response: &GetTranscriptResponse) -> bool {
         && response.session_ended != Some(true)
 }
 
-fn missing(session: &str) -> ApiError {
-    let message = format!("there is no transcript of session {session}");
-    ApiError::new(ErrorCode::DoesNotExistException, message)
-}
-
 /// What is there now.
 async fn look(
     cx: &RequestContext,
     session: &SessionId,
     input: &GetTranscriptRequest,
 ) -> ApiResult<GetTranscriptResponse> {
-    let query = TranscriptQuery {
-        session_id: Some(session.to_string()),
-        limit: 1,
-        ..TranscriptQuery::default()
-    };
-    let row = cx.app.store.transcripts(&query).await?.pop();
-    let row = row.ok_or_else(|| missing(session.as_str()))?;
+    let row = existing(cx, Some(session.as_str())).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
     let length = cx.app.transcripts.length(session).await?;
     let length = length.ok_or_else(|| missing(session.as_str()))?;

@@ -1,15 +1,23 @@
 //! Recordings, chunk by chunk.
 
 use moorline_ssm::transcript::{
-    GetTranscript, GetTranscriptRequest, ListTranscripts, ListTranscriptsRequest,
+    DeleteTranscript, DeleteTranscriptRequest, GetTranscript, GetTranscriptRequest, ListTranscripts,
+    ListTranscriptsRequest, PutTranscriptLegalHold, PutTranscriptLegalHoldRequest, Transcript,
+    TranscriptState,
 };
 
 use super::peer::Endpoint;
-use crate::{gateway::sweep::forget_sessions, store::NewSession};
+use crate::{
+    gateway::{at_rest, sweep::forget_sessions},
+    store::NewSession,
+    test_support::administrator,
+};
 
-const ID: &str = "admin-0123456789abcdef0";
+const DAY_MILLIS: u64 = 86_400_000;
 
-async fn with_session() -> Endpoint {
+pub(super) const ID: &str = "admin-0123456789abcdef0";
+
+pub(super) async fn with_session() -> Endpoint {
     let endpoint = Endpoint::start().await;
     endpoint.test.register_node(2, &[]).await;
     let new = NewSession {
@@ -33,7 +41,7 @@ async fn with_session() -> Endpoint {
     endpoint
 }
 
-async fn put(endpoint: &Endpoint, query: &str, chunk: &[u8]) -> (u16, String) {
+pub(super) async fn put(endpoint: &Endpoint, query: &str, chunk: &[u8]) -> (u16, String) {
     let path = format!("/v1/transcript/{ID}?{query}");
     endpoint.post(&path, chunk, Some(&endpoint.credentials(1))).await
 }
@@ -203,8 +211,7 @@ async fn a_node_is_asked_to_wait_with_its_recording_while_the_disk_is_nearly_ful
 }
 
 #[tokio::test]
-async fn an_ended_session_is_forgotten_with_its_recording_after_ninety_days() {
-    const DAY_MILLIS: u64 = 86_400_000;
+async fn an_ended_session_is_forgotten_after_ninety_days_and_its_transcript_keeps_what_a_list_shows() {
     let endpoint = with_session().await;
     assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
     let app = &endpoint.test.app;
@@ -214,19 +221,281 @@ async fn an_ended_session_is_forgotten_with_its_recording_after_ninety_days() {
     let is_known = async || app.store.session(&id).await.unwrap().is_some();
     assert!(is_known().await, "one that has not ended stays");
 
-    let status = crate::store::SessionStatus::Terminated;
-    let ended = app
-        .store
-        .end_session(&id, status, "", None, endpoint.test.now())
-        .await;
-    assert!(ended.unwrap());
+    end(&endpoint).await;
     endpoint.test.advance_millis(89 * DAY_MILLIS);
     forget_sessions(app).await.unwrap();
     assert!(is_known().await);
-    assert_eq!(app.transcripts.length(&id).await.unwrap(), Some(3));
     endpoint.test.advance_millis(2 * DAY_MILLIS);
     forget_sessions(app).await.unwrap();
     assert!(!is_known().await);
-    assert!(!app.store.transcript_is_closed(&id).await.unwrap());
-    assert_eq!(app.transcripts.length(&id).await.unwrap(), None);
+    let listed = list(&endpoint, ListTranscriptsRequest::default()).await;
+    assert_eq!(listed[0].owner.as_deref(), Some("arn:moorline:iam:::user/admin"));
+    assert!(listed[0].end_date.is_some());
+    assert_eq!(get(&endpoint, 0, None).await, ("{}\n".to_owned(), 3, true));
+}
+
+async fn end(endpoint: &Endpoint) {
+    let status = crate::store::SessionStatus::Terminated;
+    let (store, now) = (&endpoint.test.app.store, endpoint.test.now());
+    let ended = store
+        .end_session(&ID.parse().unwrap(), status, "", None, now)
+        .await;
+    assert!(ended.unwrap());
+}
+
+async fn list(endpoint: &Endpoint, request: ListTranscriptsRequest) -> Vec<Transcript> {
+    let listed = endpoint.test.call::<ListTranscripts>(request).await.unwrap();
+    assert_eq!(listed.next_token, None);
+    listed.transcripts.unwrap()
+}
+
+pub(super) async fn of_state(endpoint: &Endpoint, state: TranscriptState) -> Vec<Transcript> {
+    let request = ListTranscriptsRequest {
+        state: Some(state),
+        ..ListTranscriptsRequest::default()
+    };
+    list(endpoint, request).await
+}
+
+fn delete() -> DeleteTranscriptRequest {
+    DeleteTranscriptRequest {
+        session_id: Some(ID.to_owned()),
+        reason: Some("a customer asked".to_owned()),
+    }
+}
+
+fn hold(is_held: bool) -> PutTranscriptLegalHoldRequest {
+    PutTranscriptLegalHoldRequest {
+        session_id: Some(ID.to_owned()),
+        held: Some(is_held),
+        reason: is_held.then(|| "case 12".to_owned()),
+    }
+}
+
+fn asked() -> GetTranscriptRequest {
+    GetTranscriptRequest {
+        session_id: Some(ID.to_owned()),
+        ..GetTranscriptRequest::default()
+    }
+}
+
+/// Where the files of the recording are.
+fn files(endpoint: &Endpoint) -> Vec<String> {
+    let dir = std::fs::read_dir(endpoint.test.dir().join("transcripts")).unwrap();
+    let mut names: Vec<String> = dir
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_finished_recording_is_compressed_and_is_read_as_before() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    assert_eq!(
+        put(&endpoint, "offset=0", b"{}\n[0,\"o\",\"one\"]\n").await.0,
+        200
+    );
+    at_rest::look(app).await;
+    assert_eq!(
+        files(&endpoint),
+        [format!("{ID}.cast")],
+        "one that grows stays as it is"
+    );
+    assert_eq!(
+        put(&endpoint, "offset=15&complete=true", b"[1,\"o\",\"two\"]\n")
+            .await
+            .0,
+        409
+    );
+    let length = app
+        .transcripts
+        .length(&ID.parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let query = format!("offset={length}&complete=true");
+    assert_eq!(put(&endpoint, &query, b"[1,\"o\",\"two\"]\n").await.0, 200);
+    let before = get(&endpoint, 0, None).await;
+    // twice: what was done is not done again
+    for _ in 0..2 {
+        at_rest::look(app).await;
+        assert_eq!(files(&endpoint), [format!("{ID}.cast.zst")]);
+        assert_eq!(get(&endpoint, 0, None).await, before);
+        assert_eq!(get(&endpoint, 3, Some(4)).await.0, "[0,\"");
+    }
+    // a node that missed the answer says the end once more, and no other byte comes behind it
+    let end = before.1;
+    assert_eq!(
+        put(&endpoint, &format!("offset={end}&complete=true"), b"")
+            .await
+            .0,
+        200
+    );
+    assert_eq!(put(&endpoint, &format!("offset={end}"), b"x").await.0, 410);
+    assert_eq!(put(&endpoint, "offset=0", b"x").await.0, 410);
+    assert_eq!(files(&endpoint), [format!("{ID}.cast.zst")]);
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_steps_of_compressing_loses_nothing() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    let dir = endpoint.test.dir().join("transcripts");
+    let (plain, packed) = (dir.join(format!("{ID}.cast")), dir.join(format!("{ID}.cast.zst")));
+    // half a file is left; both are left; the row was not written
+    std::fs::write(dir.join(format!("{ID}.cast.zst.part")), b"half").unwrap();
+    let content = app.transcripts.pack(&ID.parse().unwrap()).await.unwrap();
+    std::fs::write(&plain, b"{}\n").unwrap();
+    assert_eq!(app.transcripts.pack(&ID.parse().unwrap()).await.unwrap(), content);
+    assert!(!plain.exists() && packed.exists());
+    at_rest::look(app).await;
+    let listed = list(&endpoint, ListTranscriptsRequest::default()).await;
+    let hash = content.unwrap().hash.to_string();
+    assert_eq!(
+        (listed[0].sha256.clone(), listed[0].length_bytes),
+        (Some(hash), Some(3))
+    );
+    assert_eq!(get(&endpoint, 0, None).await.0, "{}\n");
+    assert_eq!(files(&endpoint), [format!("{ID}.cast.zst")]);
+}
+
+#[tokio::test]
+async fn a_deleted_transcript_leaves_who_when_why_length_and_hash() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
+    let refused = endpoint.test.refuse::<DeleteTranscript>(delete()).await;
+    assert!(refused.message.contains("is not complete"), "{}", refused.message);
+    assert_eq!(put(&endpoint, "offset=3&complete=true", b"").await.0, 200);
+    endpoint.test.call::<DeleteTranscript>(delete()).await.unwrap();
+    let refused = endpoint.test.refuse::<GetTranscript>(asked()).await;
+    assert!(refused.message.contains("was deleted by"), "{}", refused.message);
+    endpoint.test.refuse::<DeleteTranscript>(delete()).await;
+    endpoint.test.refuse::<PutTranscriptLegalHold>(hold(true)).await;
+    at_rest::look(app).await;
+    assert_eq!(files(&endpoint), [""; 0], "nothing of it is left");
+    assert!(
+        list(&endpoint, ListTranscriptsRequest::default())
+            .await
+            .is_empty()
+    );
+    let [tombstone] = &of_state(&endpoint, TranscriptState::Deleted).await[..] else {
+        panic!("no tombstone");
+    };
+    assert_eq!(
+        tombstone.deleted_by.as_deref(),
+        Some(administrator().arn().as_str())
+    );
+    assert_eq!(tombstone.delete_reason.as_deref(), Some("a customer asked"));
+    assert_eq!(
+        tombstone.deleted_date.map(|time| time.millis()),
+        Some(endpoint.test.now())
+    );
+    let hash = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356";
+    assert_eq!(
+        (tombstone.sha256.as_deref(), tombstone.length_bytes),
+        (Some(hash), Some(3))
+    );
+    assert_eq!(
+        put(&endpoint, "offset=0", b"x").await.0,
+        410,
+        "it does not come back"
+    );
+    assert_eq!(files(&endpoint), [""; 0]);
+}
+
+#[tokio::test]
+async fn age_deletes_a_transcript_and_a_legal_hold_keeps_it_from_everybody() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    at_rest::look(app).await;
+    endpoint
+        .test
+        .call::<PutTranscriptLegalHold>(hold(true))
+        .await
+        .unwrap();
+    endpoint.test.advance_millis(91 * DAY_MILLIS);
+    at_rest::expire(app).await.unwrap();
+    let refused = endpoint.test.refuse::<DeleteTranscript>(delete()).await;
+    assert!(refused.message.contains("is held by"), "{}", refused.message);
+    let held = ListTranscriptsRequest {
+        held: Some(true),
+        ..ListTranscriptsRequest::default()
+    };
+    let listed = list(&endpoint, held.clone()).await;
+    assert_eq!(listed[0].hold_reason.as_deref(), Some("case 12"));
+    assert_eq!(get(&endpoint, 0, None).await.0, "{}\n");
+
+    endpoint
+        .test
+        .call::<PutTranscriptLegalHold>(hold(false))
+        .await
+        .unwrap();
+    assert!(list(&endpoint, held).await.is_empty());
+    at_rest::expire(app).await.unwrap();
+    at_rest::look(app).await;
+    assert_eq!(files(&endpoint), [""; 0]);
+    let deleted = of_state(&endpoint, TranscriptState::Deleted).await;
+    assert_eq!(deleted[0].deleted_by.as_deref(), Some("retention"));
+    // for ten years
+    endpoint.test.advance_millis(3649 * DAY_MILLIS);
+    at_rest::expire(app).await.unwrap();
+    assert_eq!(of_state(&endpoint, TranscriptState::Deleted).await.len(), 1);
+    endpoint.test.advance_millis(2 * DAY_MILLIS);
+    at_rest::expire(app).await.unwrap();
+    assert!(of_state(&endpoint, TranscriptState::Deleted).await.is_empty());
+}
+
+#[tokio::test]
+async fn transcripts_are_found_by_who_what_when_state_and_text() {
+    let endpoint = with_session().await;
+    let cast =
+        b"{\"version\":2}\n[0.000001,\"o\",\"rm -rf /srv/\"]\n[0.000002,\"o\",\"\\u001b[1mData\\r\\n\"]\n";
+    assert_eq!(put(&endpoint, "offset=0", cast).await.0, 200);
+    let now = endpoint.test.now();
+    let at = |millis| Some(moorline_ssm::EpochSeconds::from_millis(millis));
+    let some = |text: &str| Some(text.to_owned());
+    type Filter<'a> = &'a dyn Fn(&mut ListTranscriptsRequest);
+    let table: [(Filter<'_>, usize); 14] = [
+        (&|wanted| wanted.owner = some("admin"), 1),
+        (&|wanted| wanted.owner = some("arn:moorline:iam:::user/admin"), 1),
+        (&|wanted| wanted.owner = some("min"), 0),
+        (&|wanted| wanted.owner = some("%"), 0),
+        (
+            &|wanted| wanted.document_name = some("SSM-SessionManagerRunShell"),
+            1,
+        ),
+        (&|wanted| wanted.document_name = some("Other"), 0),
+        (&|wanted| wanted.started_after = at(now), 1),
+        (&|wanted| wanted.started_after = at(now + 1), 0),
+        (&|wanted| wanted.started_before = at(now), 0),
+        (&|wanted| wanted.state = Some(TranscriptState::Running), 1),
+        (&|wanted| wanted.state = Some(TranscriptState::NotVerified), 0),
+        (&|wanted| wanted.held = Some(false), 1),
+        (&|wanted| wanted.contains = some("/SRV/data"), 1),
+        (&|wanted| wanted.contains = some("database"), 0),
+    ];
+    for (number, (filter, found)) in table.iter().enumerate() {
+        let mut request = ListTranscriptsRequest::default();
+        filter(&mut request);
+        assert_eq!(list(&endpoint, request).await.len(), *found, "filter {number}");
+    }
+    let query = format!("offset={}&complete=true", cast.len());
+    assert_eq!(put(&endpoint, &query, b"").await.0, 200);
+    at_rest::look(&endpoint.test.app).await;
+    let packed = ListTranscriptsRequest {
+        contains: some("/SRV/data"),
+        ..ListTranscriptsRequest::default()
+    };
+    assert_eq!(list(&endpoint, packed).await.len(), 1, "compressed");
+    assert_eq!(
+        of_state(&endpoint, TranscriptState::NotVerified).await.len(),
+        1,
+        "nobody sealed it"
+    );
+    assert!(of_state(&endpoint, TranscriptState::Running).await.is_empty());
 }

@@ -82,12 +82,13 @@ impl Store {
         rows.iter().map(session_id).collect()
     }
 
-    /// Deletes a session that has ended, and what is known of its transcript.
+    /// Deletes a session that has ended. Its transcript stays, with the time of that end.
     pub(crate) async fn forget_session(&self, id: &SessionId) -> Result<(), StoreError> {
         const DOING: &str = "delete an old session";
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         for sql in [
-            "DELETE FROM transcript WHERE session_id = $1",
+            "UPDATE transcript SET session_ended_at = (SELECT ended_at FROM session WHERE session_id = $1) \
+             WHERE session_id = $1",
             "DELETE FROM session WHERE session_id = $1 AND ended_at IS NOT NULL",
         ] {
             sqlx::query(sql)

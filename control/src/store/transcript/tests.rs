@@ -95,77 +95,22 @@ async fn a_disk_that_is_nearly_full_takes_no_more_of_a_recording_but_its_end() {
 
 mod chained {
     use moorline_protocol::{
-        public_keys::{Keys, NodeKey},
-        transcript::{
-            Code, Header, Origin, RecordingKind, Sealer, Time, Verdict, Verifier, Weaver, event_line,
-        },
+        public_keys::{Keys, NodeKey, PublicKey},
+        transcript::{Verdict, Verifier, Weaver},
     };
     use std::io::Write as _;
 
     use proptest::prelude::*;
-    use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
     use super::*;
-    use moorline_protocol::public_keys::PublicKey;
+    use crate::store::transcript::fixture::{Key, sealed_recording};
 
     const NODE: &str = "mi-0123456789abcdef0";
     const ID: &str = "admin-0123456789abcdef0";
 
-    /// A node's key: the same for the same number.
-    struct Key(Ed25519KeyPair);
-
-    impl Key {
-        fn new(seed: u8) -> Self {
-            Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
-        }
-
-        fn public(&self) -> PublicKey {
-            PublicKey(self.0.public_key().as_ref().try_into().unwrap())
-        }
-
-        fn sign(&self, text: &[u8]) -> [u8; 64] {
-            self.0.sign(text).as_ref().try_into().unwrap()
-        }
-    }
-
-    /// A recording of so many records, sealed with `key`; without its last seal if `is_cut`.
+    /// As [`sealed_recording`], of this node's session.
     fn recording(key: &Key, records: u64, is_cut: bool) -> Vec<u8> {
-        let id = RecordingId::parse(ID).unwrap();
-        let header = Header {
-            width: 80,
-            height: 24,
-            timestamp: Some(1),
-            title: None,
-            command: None,
-            origin: Origin {
-                id: id.clone(),
-                node: NODE.to_owned(),
-                node_key: key.public().id(),
-                kind: RecordingKind::StandardStream,
-                document: None,
-                operator: None,
-                reason: None,
-                user: None,
-                parameters: None,
-                encryption: None,
-            },
-        };
-        let mut sealer = Sealer::new(id);
-        let mut bytes = header.to_line().into_bytes();
-        sealer.push(&bytes);
-        for record in 1..=records {
-            let time = Time::from_micros(record * 1_000_000);
-            for text in ["one\r\n", "two é\r\n"] {
-                let line = event_line(time, Code::Output, text);
-                sealer.push(line.as_bytes());
-                bytes.extend_from_slice(line.as_bytes());
-            }
-            if record < records || !is_cut {
-                let seal = sealer.seal(time, record * 1000, |text| key.sign(text)).unwrap();
-                bytes.extend_from_slice(seal.as_bytes());
-            }
-        }
-        bytes
+        sealed_recording(key, (NODE, ID), records, is_cut)
     }
 
     struct Endpoint {

@@ -1,0 +1,16 @@
+//! `moorline transcript hold`.
+
+use moorline_ssm::transcript::{PutTranscriptLegalHold, PutTranscriptLegalHoldRequest};
+
+use crate::{arguments::HoldOptions, error::CliError, operator::Operator};
+
+/// Says nothing: it is done, or there is an error.
+pub(super) async fn put(operator: &Operator, options: HoldOptions) -> Result<(), CliError> {
+    let request = PutTranscriptLegalHoldRequest {
+        session_id: Some(options.session),
+        held: Some(!options.release),
+        reason: options.reason,
+    };
+    operator.call::<PutTranscriptLegalHold>(&request).await?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! `DeleteTranscript`: the recording goes; who deleted it, when, and its length and hash stay. Ours, not AWS's.
+//!
+//! It is refused while the recording may still grow, and while somebody holds it.
+
+use moorline_ssm::transcript::{DeleteTranscriptRequest, DeleteTranscriptResponse};
+
+use super::{existing, missing};
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    store::{Place, Tombstone},
+};
+
+pub(super) async fn delete_transcript(
+    cx: RequestContext,
+    input: DeleteTranscriptRequest,
+) -> ApiResult<DeleteTranscriptResponse> {
+    let row = existing(&cx, input.session_id.as_deref()).await?;
+    cx.record.is_about_nodes([row.node.as_str()]);
+    let session = row.session_id;
+    if row.completed_at.is_none() {
+        return Err(ApiError::validation(format!(
+            "the transcript of session {session} is not complete; end the session, and wait for its node to send the rest"
+        )));
+    }
+    // a tombstone has the hash, and packing is what makes it
+    if row.place == Place::File
+        && let Some(content) = cx.app.transcripts.pack(&session).await?
+    {
+        cx.app.store.transcript_packed(&session, &content).await?;
+    }
+    let tombstone = Tombstone {
+        by: cx.principal.arn(),
+        at: cx.now,
+        reason: input.reason,
+    };
+    if !cx.app.store.delete_transcript(&session, &tombstone).await? {
+        let now = cx.app.store.transcript(&session).await?;
+        let hold = now
+            .and_then(|row| row.hold)
+            .ok_or_else(|| missing(session.as_str()))?;
+        return Err(ApiError::validation(format!(
+            "the transcript of session {session} is held by {}; it can be deleted when the hold is released",
+            hold.by
+        )));
+    }
+    cx.app.transcripts.has_come_to_rest();
+    tracing::info!(%session, by = cx.principal.arn(), "transcript deleted");
+    Ok(DeleteTranscriptResponse {})
+}

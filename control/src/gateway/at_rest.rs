@@ -1,0 +1,128 @@
+//! What becomes of recordings that are finished: compressed, brought to the object store if there is one, deleted when
+//! they are old. Apart from the sweep, since an object store may take its time.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use moorline_protocol::types::SessionId;
+use tokio::time::timeout;
+
+use crate::{
+    app::App,
+    store::{Place, StoreError, Tombstone},
+};
+
+/// What failed is tried again after this time, and what was missed is found.
+const LOOK: Duration = Duration::from_secs(60);
+/// Tombstones are kept this long, in milliseconds: ten years.
+const TOMBSTONE_MILLIS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+/// Who deletes what is old, as a tombstone has it.
+const BY_AGE: &str = "retention";
+
+pub(super) async fn run(app: Weak<App>) {
+    while let Some(app) = app.upgrade() {
+        look(&app).await;
+        let files = app.transcripts.clone();
+        drop(app);
+        // either is a reason to look
+        let _woken = timeout(LOOK, files.rest()).await;
+    }
+}
+
+/// Brings every recording one step further, or as far as it goes.
+pub(super) async fn look(app: &Arc<App>) {
+    each(app, (Place::File, false), pack).await;
+    each(app, (Place::Packed, true), remove).await;
+    // without the settings of a store that was used before, what is there is left alone
+    if app.transcripts.has_remote() {
+        each(app, (Place::Packed, false), upload).await;
+        each(app, (Place::Store, true), remove).await;
+    }
+}
+
+/// Those that cannot be moved now keep no other waiting, and are tried again.
+async fn each(
+    app: &Arc<App>,
+    (place, is_deleted): (Place, bool),
+    step: impl AsyncFn(&App, &SessionId) -> Result<(), StoreError>,
+) {
+    let mut behind = String::new();
+    loop {
+        let sessions = match app.store.transcripts_to_move(place, is_deleted, &behind).await {
+            Ok(sessions) => sessions,
+            Err(error) => return report(&error),
+        };
+        let Some(last) = sessions.last() else { return };
+        behind = last.to_string();
+        for session in &sessions {
+            if let Err(error) = step(app, session).await {
+                report(&error);
+                let failed = "moorline_transcripts_not_moved_total";
+                app.metrics.counter(failed, &[]).increment();
+                if matches!(error, StoreError::Object { .. }) {
+                    // the store is away: the others would wait for nothing
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn report(error: &StoreError) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "a transcript stays where it is; it is tried again"
+    );
+}
+
+async fn pack(app: &App, session: &SessionId) -> Result<(), StoreError> {
+    match app.transcripts.pack(session).await? {
+        Some(content) => app.store.transcript_packed(session, &content).await,
+        None => lost(app, session).await,
+    }
+}
+
+async fn upload(app: &App, session: &SessionId) -> Result<(), StoreError> {
+    if app.transcripts.upload(session).await? {
+        return app.store.transcript_moved(session, Place::Store).await;
+    }
+    lost(app, session).await
+}
+
+/// Somebody removed the files.
+async fn lost(app: &App, session: &SessionId) -> Result<(), StoreError> {
+    tracing::error!(%session, "there is nothing left of this recording, and nobody deleted it by this endpoint");
+    app.store.transcript_moved(session, Place::Gone).await
+}
+
+async fn remove(app: &App, session: &SessionId) -> Result<(), StoreError> {
+    app.transcripts.remove(session).await?;
+    app.store.transcript_moved(session, Place::Gone).await
+}
+
+/// Deletes what is older than the endpoint keeps transcripts, a bounded part at a time.
+pub(super) async fn expire(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    app.store
+        .forget_tombstones(now.saturating_sub(TOMBSTONE_MILLIS))
+        .await?;
+    let Some(kept) = app.transcript_retention_millis else {
+        return Ok(());
+    };
+    let tombstone = Tombstone {
+        by: BY_AGE.to_owned(),
+        at: now,
+        reason: None,
+    };
+    for session in app.store.expired_transcripts(now.saturating_sub(kept)).await? {
+        if app.store.delete_transcript(&session, &tombstone).await? {
+            tracing::info!(%session, "a transcript is older than they are kept, and was deleted");
+            app.audit
+                .transcript_deleted(&session, "it is older than transcripts are kept");
+            app.transcripts.has_come_to_rest();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! Recordings that are finished: compressed in their file, then perhaps in an object store. Where one is can be seen
+//! by looking, in this order: as it came, packed, in the store. Each step leaves the next place whole, and verified,
+//! before it takes from the one before, so that a reader finds the recording at any moment and a crash costs a
+//! repetition.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::PoisonError,
+};
+
+use moorline_protocol::types::SessionId;
+use tokio::sync::futures::Notified;
+
+use super::{
+    Content, RemoteStore, Space, TranscriptFiles, blocking, file_error,
+    seekable::{self, MOST_TABLE_BYTES, SeekTable, Sum},
+};
+use crate::store::StoreError;
+
+/// A recording on the disk.
+enum Local {
+    Plain(File),
+    Packed(File, SeekTable),
+}
+
+impl Local {
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => Ok(file.metadata()?.len()),
+            Self::Packed(_, table) => Ok(table.length()),
+        }
+    }
+
+    fn read(&self, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain(file) => read_at(file, offset, limit),
+            Self::Packed(file, table) => {
+                let mut bytes = Vec::new();
+                for frame in table.covering(offset, limit) {
+                    let stored = read_at(file, frame.stored_at, frame.stored_bytes as u64)?;
+                    let plain = frame.open(&stored)?;
+                    bytes.extend_from_slice(seekable::part_of(&plain, frame.begin, offset, limit));
+                }
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl TranscriptFiles {
+    /// A recording was closed or deleted: whoever looks after them looks.
+    pub(crate) fn has_come_to_rest(&self) {
+        self.at_rest.notify_one();
+    }
+
+    /// Ends when there is something to look after since the last call.
+    pub(crate) fn rest(&self) -> Notified<'_> {
+        self.at_rest.notified()
+    }
+
+    /// Whether finished recordings go to an object store.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Length of the recording; `None`: there is none.
+    pub(crate) async fn length(&self, session: &SessionId) -> Result<Option<u64>, StoreError> {
+        let local = self.local(session, |local| local.length()).await?;
+        match (local, &self.remote) {
+            (None, Some(remote)) => Ok(remote.table(session).await?.map(|table| table.length())),
+            (local, _) => Ok(local),
+        }
+    }
+
+    /// At most `limit` bytes from `offset`; fewer at the end of what is there now.
+    pub(crate) async fn read(
+        &self,
+        session: &SessionId,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let local = self
+            .local(session, move |local| local.read(offset, limit))
+            .await?;
+        if let Some(bytes) = local {
+            return Ok(bytes);
+        }
+        if let Some(remote) = &self.remote
+            && let Some(table) = remote.table(session).await?
+        {
+            return remote.read(session, &table, offset, limit).await;
+        }
+        let none = io::Error::from(io::ErrorKind::NotFound);
+        Err(file_error("read the transcript", &self.path(session))(none))
+    }
+
+    async fn local<T: Send + 'static>(
+        &self,
+        session: &SessionId,
+        use_it: impl FnOnce(&Local) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let (path, packed) = (self.path(session), self.packed_path(session));
+        blocking(move || {
+            let look = || match open_local(&path, &packed)? {
+                Some(local) => use_it(&local).map(Some),
+                None => Ok(None),
+            };
+            look().map_err(file_error("read the transcript", &path))
+        })
+        .await
+    }
+
+    /// Compresses a recording that is closed; what it is. `None`: there is none.
+    pub(crate) async fn pack(&self, session: &SessionId) -> Result<Option<Content>, StoreError> {
+        let files = self.clone();
+        let session = session.clone();
+        blocking(move || {
+            let packed = files.pack_now(&session);
+            packed.map_err(file_error("compress the transcript", &files.path(&session)))
+        })
+        .await
+    }
+
+    fn pack_now(&self, session: &SessionId) -> io::Result<Option<Content>> {
+        let _one_at_a_time = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (path, packed) = (self.path(session), self.packed_path(session));
+        let mut plain = match File::open(&path) {
+            Ok(plain) => plain,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return content_if_there(&packed),
+            Err(error) => return Err(error),
+        };
+        if !self.has_room_for(&plain)? {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let partial = packed.with_extension("zst.part");
+        let mut options = OpenOptions::new();
+        let mut out = options
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
+        let content = seekable::pack(&mut plain, &mut out)?;
+        out.sync_all()?;
+        fs::rename(&partial, &packed)?;
+        File::open(&self.dir)?.sync_all()?;
+        // before the only copy goes
+        if content_if_there(&packed)? != Some(content) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "what was compressed reads back as something else; the recording is kept as it is",
+            ));
+        }
+        // not between the two looks of an append: it would begin a new file
+        let _no_append = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        fs::remove_file(&path)?;
+        Ok(Some(content))
+    }
+
+    fn has_room_for(&self, plain: &File) -> io::Result<bool> {
+        let space: Space = (self.space)(plain)?;
+        Ok(space.has_room_for(plain.metadata()?.len()))
+    }
+
+    /// Brings a recording that is packed, and what the endpoint signed of it, to the object store, and removes the
+    /// recording here when what is there reads back as the same. `false`: there is none.
+    pub(crate) async fn upload(&self, session: &SessionId) -> Result<bool, StoreError> {
+        let Some(remote) = &self.remote else {
+            return Ok(true);
+        };
+        let packed = self.packed_path(session);
+        let failed = file_error("upload the transcript", &packed);
+        if !tokio::fs::try_exists(&packed).await.map_err(failed)? {
+            return Ok(remote.table(session).await?.is_some());
+        }
+        remote.put(&RemoteStore::recording(session), &packed).await?;
+        let signatures = self.signatures_path(session);
+        let failed = file_error("upload the signatures on the transcript", &signatures);
+        if tokio::fs::try_exists(&signatures).await.map_err(failed)? {
+            remote.put(&RemoteStore::signatures(session), &signatures).await?;
+        }
+        let removed = tokio::fs::remove_file(&packed).await;
+        removed.map_err(file_error("remove the uploaded transcript", &packed))?;
+        Ok(true)
+    }
+
+    /// Removes a recording and what was signed of it, wherever they are.
+    pub(crate) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
+        self.chains().remove(session);
+        let paths = [
+            self.path(session),
+            self.packed_path(session),
+            self.signatures_path(session),
+        ];
+        blocking(move || {
+            for path in &paths {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(file_error("remove the transcript", path)(error));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        match &self.remote {
+            Some(remote) => remote.remove(session).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// `packed` is looked for second: it is whole before the other goes.
+fn open_local(path: &Path, packed: &Path) -> io::Result<Option<Local>> {
+    if let Some(plain) = open_if_there(path)? {
+        return Ok(Some(Local::Plain(plain)));
+    }
+    let Some(file) = open_if_there(packed)? else {
+        return Ok(None);
+    };
+    let table = table_of(&file)?;
+    Ok(Some(Local::Packed(file, table)))
+}
+
+fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn table_of(packed: &File) -> io::Result<SeekTable> {
+    let stored = packed.metadata()?.len();
+    let tail = stored.saturating_sub(MOST_TABLE_BYTES as u64);
+    SeekTable::parse(&read_at(packed, tail, MOST_TABLE_BYTES as u64)?, stored)
+}
+
+/// What a packed recording has, read as a whole.
+fn content_if_there(packed: &Path) -> io::Result<Option<Content>> {
+    let Some(file) = open_if_there(packed)? else {
+        return Ok(None);
+    };
+    let mut sum = Sum::new();
+    for frame in table_of(&file)?.frames() {
+        let stored = read_at(&file, frame.stored_at, frame.stored_bytes as u64)?;
+        sum.push(&frame.open(&stored)?);
+    }
+    Ok(Some(sum.finish()))
+}
+
+fn read_at(file: &File, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+    let there = file.metadata()?.len().saturating_sub(offset);
+    let mut bytes = vec![0; usize::try_from(limit.min(there)).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}

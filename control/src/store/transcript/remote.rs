@@ -1,0 +1,315 @@
+//! An S3-compatible object store for recordings that are finished. An object never changes once it was verified.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use moorline_protocol::types::SessionId;
+use object_store::{
+    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload,
+    RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder},
+    path::Path as Key,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::{
+    Content, file_error,
+    seekable::{self, MOST_TABLE_BYTES, SeekTable, Sum},
+};
+use crate::store::StoreError;
+
+/// Every part but the last, in bytes: S3 wants 5 MiB at least, and takes 10,000 parts.
+const PART_BYTES: u64 = 8 * 1024 * 1024;
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request that fails is tried again so often; the keeper comes back later anyway.
+const RETRIES: usize = 2;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Tables of recordings that were read lately.
+const MOST_TABLES: usize = 64;
+
+/// Where the store is, and with which credentials.
+#[derive(Clone)]
+pub(crate) struct RemoteStoreSettings {
+    /// `s3://BUCKET[/PREFIX]`.
+    pub(crate) url: String,
+    /// Of a server other than Amazon's.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) session_token: Option<String>,
+}
+
+impl std::fmt::Debug for RemoteStoreSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteStoreSettings")
+            .field("url", &self.url)
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemoteStoreError {
+    #[error("{0} is not s3://BUCKET or s3://BUCKET/PREFIX")]
+    Url(String),
+    #[error("{0} is not an http or https URL")]
+    Endpoint(String),
+    #[error("failed to set up the client of the object store")]
+    Client(#[source] object_store::Error),
+}
+
+/// The store.
+#[derive(Debug)]
+pub(crate) struct RemoteStore {
+    client: AmazonS3,
+    prefix: String,
+    tables: Mutex<BTreeMap<SessionId, Arc<SeekTable>>>,
+}
+
+impl RemoteStore {
+    /// Nothing is asked of the store yet.
+    ///
+    /// # Errors
+    /// The settings are none.
+    pub(crate) fn new(settings: &RemoteStoreSettings) -> Result<Self, RemoteStoreError> {
+        let not_s3 = || RemoteStoreError::Url(settings.url.clone());
+        let place = settings.url.strip_prefix("s3://").ok_or_else(not_s3)?;
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if bucket.is_empty() {
+            return Err(not_s3());
+        }
+        // its HTTP client takes the process's own
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let options = ClientOptions::new()
+            .with_timeout(REQUEST_TIMEOUT)
+            .with_connect_timeout(CONNECT_TIMEOUT);
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(&settings.region)
+            .with_access_key_id(&settings.access_key_id)
+            .with_secret_access_key(&settings.secret_access_key)
+            .with_client_options(options)
+            .with_retry(RetryConfig {
+                backoff: BackoffConfig::default(),
+                max_retries: RETRIES,
+                retry_timeout: RETRY_TIMEOUT,
+            });
+        if let Some(token) = &settings.session_token {
+            builder = builder.with_token(token);
+        }
+        if let Some(endpoint) = &settings.endpoint {
+            let is_plain = endpoint.starts_with("http://");
+            if !is_plain && !endpoint.starts_with("https://") {
+                return Err(RemoteStoreError::Endpoint(endpoint.clone()));
+            }
+            if is_plain {
+                tracing::warn!(endpoint, "transcripts go to the object store without TLS");
+            }
+            builder = builder.with_endpoint(endpoint).with_allow_http(is_plain);
+        }
+        Ok(Self {
+            client: builder.build().map_err(RemoteStoreError::Client)?,
+            prefix: prefix.trim_matches('/').to_owned(),
+            tables: Mutex::default(),
+        })
+    }
+
+    /// The name of a recording's object.
+    pub(super) fn recording(session: &SessionId) -> String {
+        format!("{session}.cast.zst")
+    }
+
+    /// The name of the object with the endpoint's lines.
+    pub(super) fn signatures(session: &SessionId) -> String {
+        format!("{session}.signatures")
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key::from(format!("{}/{name}", self.prefix))
+    }
+
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SeekTable>>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table of a recording; `None`: it is not there.
+    pub(super) async fn table(&self, session: &SessionId) -> Result<Option<Arc<SeekTable>>, StoreError> {
+        if let Some(table) = self.tables().get(session) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let name = Self::recording(session);
+        let failed = failed("read the end of", &name);
+        let options = GetOptions {
+            range: Some(GetRange::Suffix(MOST_TABLE_BYTES as u64)),
+            ..GetOptions::default()
+        };
+        let (stored, tail) = match self.client.get_opts(&self.key(&name), options).await {
+            Ok(answer) => (answer.meta.size, answer.bytes().await.map_err(failed)?),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let table = SeekTable::parse(&tail, stored)
+            .map_err(file_error("read the object of the transcript", Path::new(&name)))?;
+        let table = Arc::new(table);
+        let mut tables = self.tables();
+        if tables.len() >= MOST_TABLES {
+            // any: each can be read again
+            tables.pop_first();
+        }
+        tables.insert(session.clone(), Arc::clone(&table));
+        Ok(Some(table))
+    }
+
+    pub(super) async fn read(
+        &self,
+        session: &SessionId,
+        table: &SeekTable,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let frames = table.covering(offset, limit);
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+            return Ok(bytes);
+        };
+        let name = Self::recording(session);
+        let range = first.stored_at..last.stored_at + last.stored_bytes as u64;
+        let stored = self.client.get_range(&self.key(&name), range).await;
+        let stored = stored.map_err(failed("read", &name))?;
+        for frame in frames {
+            let at = usize::try_from(frame.stored_at - first.stored_at).unwrap_or(usize::MAX);
+            let stored = stored.get(at..at + frame.stored_bytes).unwrap_or_default();
+            let plain = frame
+                .open(stored)
+                .map_err(file_error("open the object of the transcript", Path::new(&name)))?;
+            bytes.extend_from_slice(seekable::part_of(&plain, frame.begin, offset, limit));
+        }
+        Ok(bytes)
+    }
+
+    /// Brings a file there, and reads it back.
+    pub(super) async fn put(&self, name: &str, path: &Path) -> Result<(), StoreError> {
+        let sent = self.send(name, path).await?;
+        let received = self.content(name).await?;
+        if sent == received {
+            return Ok(());
+        }
+        Err(StoreError::Object {
+            doing: "verify",
+            object: name.to_owned(),
+            source: object_store::Error::Generic {
+                store: "S3",
+                source: "what was uploaded reads back as something else".into(),
+            },
+        })
+    }
+
+    async fn send(&self, name: &str, path: &Path) -> Result<Content, StoreError> {
+        let unreadable = || file_error("read for the object store", path);
+        let mut file = tokio::fs::File::open(path)
+            .await
+            .map_err(|error| unreadable()(error))?;
+        let mut sum = Sum::new();
+        let first = part(&mut file).await.map_err(|error| unreadable()(error))?;
+        sum.push(&first);
+        let key = self.key(name);
+        if (first.len() as u64) < PART_BYTES {
+            let put = self.client.put(&key, PutPayload::from(first)).await;
+            put.map_err(failed("write", name))?;
+            return Ok(sum.finish());
+        }
+        let begun = self.client.put_multipart(&key).await;
+        let mut upload = begun.map_err(failed("begin to write", name))?;
+        let mut next = first;
+        while !next.is_empty() {
+            if let Err(error) = upload.put_part(PutPayload::from(next)).await {
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(%error, object = name, "parts of an upload that failed are left in the object store");
+                }
+                return Err(failed("write a part of", name)(error));
+            }
+            next = part(&mut file).await.map_err(|error| unreadable()(error))?;
+            sum.push(&next);
+        }
+        upload.complete().await.map_err(failed("complete", name))?;
+        Ok(sum.finish())
+    }
+
+    async fn content(&self, name: &str) -> Result<Content, StoreError> {
+        use futures_util::TryStreamExt as _;
+        let answer = self.client.get(&self.key(name)).await;
+        let mut pieces = answer.map_err(failed("read back", name))?.into_stream();
+        let mut sum = Sum::new();
+        while let Some(piece) = pieces.try_next().await.map_err(failed("read back", name))? {
+            sum.push(&piece);
+        }
+        Ok(sum.finish())
+    }
+
+    /// Removes a recording, if it is there.
+    pub(super) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
+        self.tables().remove(session);
+        for name in [Self::recording(session), Self::signatures(session)] {
+            match self.client.delete(&self.key(&name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed("delete", &name)(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn part(file: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(PART_BYTES).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+fn failed(doing: &'static str, name: &str) -> impl FnOnce(object_store::Error) -> StoreError {
+    let object = name.to_owned();
+    move |source| StoreError::Object {
+        doing,
+        object,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_after_its_session_below_the_prefix() {
+        let settings = |url: &str| RemoteStoreSettings {
+            url: url.to_owned(),
+            endpoint: None,
+            region: "us-east-1".to_owned(),
+            access_key_id: "a-key-id".to_owned(),
+            secret_access_key: "a-secret".to_owned(),
+            session_token: None,
+        };
+        let name = RemoteStore::recording(&"admin-0123456789abcdef0".parse().unwrap());
+        for (url, expected) in [
+            ("s3://bucket", "admin-0123456789abcdef0.cast.zst"),
+            ("s3://bucket/", "admin-0123456789abcdef0.cast.zst"),
+            ("s3://bucket/a/b/", "a/b/admin-0123456789abcdef0.cast.zst"),
+        ] {
+            let store = RemoteStore::new(&settings(url)).unwrap();
+            assert_eq!(store.key(&name).as_ref(), expected, "{url}");
+        }
+        let shown = format!("{:?}", settings("s3://bucket"));
+        assert!(
+            !shown.contains("a-secret") && !shown.contains("a-key-id"),
+            "{shown}"
+        );
+    }
+}

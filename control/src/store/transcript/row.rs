@@ -1,0 +1,425 @@
+//! What is known of each transcript beside its bytes. A row outlives its session, and as a tombstone the recording.
+
+use moorline_protocol::types::{InstanceId, SessionId};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+
+use super::{
+    super::{Store, StoreError, column, column_millis, failed_to, millis_of},
+    Content, TranscriptState,
+};
+
+/// Rows that one look at what is to be done gives.
+const WORK_ROWS: i64 = 100;
+/// Recordings that one look at their age deletes.
+const EXPIRE_ROWS: i64 = 100;
+
+/// Where a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a file, as it came.
+    File,
+    /// Compressed, in a file.
+    Packed,
+    /// Compressed, in an object store.
+    Store,
+    /// It was deleted.
+    Gone,
+}
+
+impl Place {
+    const ALL: [Self; 4] = [Self::File, Self::Packed, Self::Store, Self::Gone];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Packed => "packed",
+            Self::Store => "store",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Why nothing deletes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) by: String,
+    pub(crate) at: u64,
+    pub(crate) reason: Option<String>,
+}
+
+/// That it was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    /// An operator's ARN, or `retention`.
+    pub(crate) by: String,
+    pub(crate) at: u64,
+    pub(crate) reason: Option<String>,
+}
+
+/// A transcript in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TranscriptRow {
+    pub(crate) session_id: SessionId,
+    pub(crate) node: String,
+    pub(crate) started_at: u64,
+    /// When it was closed.
+    pub(crate) completed_at: Option<u64>,
+    pub(crate) state: TranscriptState,
+    pub(crate) owner: Option<String>,
+    pub(crate) document_name: Option<String>,
+    /// When the session ended.
+    pub(crate) ended_at: Option<u64>,
+    pub(crate) place: Place,
+    /// Once it is packed.
+    pub(crate) length: Option<u64>,
+    pub(crate) sha256: Option<String>,
+    pub(crate) hold: Option<Hold>,
+    pub(crate) deleted: Option<Tombstone>,
+}
+
+/// Which transcripts to list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TranscriptQuery {
+    pub(crate) node: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// An ARN, or the last part of one.
+    pub(crate) owner: Option<String>,
+    pub(crate) document_name: Option<String>,
+    /// Begun at this time or later.
+    pub(crate) started_after: Option<u64>,
+    /// Begun before this time.
+    pub(crate) started_before: Option<u64>,
+    pub(crate) state: Option<TranscriptState>,
+    pub(crate) is_held: Option<bool>,
+    /// Only tombstones, or only others; `None`: both.
+    pub(crate) is_deleted: Option<bool>,
+    /// Continue behind this one.
+    pub(crate) behind: Option<(u64, String)>,
+    pub(crate) limit: u32,
+}
+
+impl TranscriptQuery {
+    /// Everything of one session.
+    pub(crate) fn of(session: &SessionId) -> Self {
+        Self {
+            session_id: Some(session.to_string()),
+            limit: 1,
+            ..Self::default()
+        }
+    }
+
+    fn push_conditions(&self, sql: &mut QueryBuilder<Sqlite>) {
+        let texts = [
+            (" AND t.instance_id = ", &self.node),
+            (" AND t.session_id = ", &self.session_id),
+            (" AND t.document_name = ", &self.document_name),
+        ];
+        for (condition, value) in texts {
+            if let Some(value) = value {
+                sql.push(condition).push_bind(value.clone());
+            }
+        }
+        if let Some(owner) = &self.owner {
+            sql.push(" AND (t.owner = ").push_bind(owner.clone());
+            // no LIKE: a name may have its wildcards
+            sql.push(" OR substr(t.owner, -length(").push_bind(owner.clone());
+            sql.push(") - 1) = '/' || ").push_bind(owner.clone()).push(")");
+        }
+        let times = [
+            (" AND t.started_at >= ", self.started_after),
+            (" AND t.started_at < ", self.started_before),
+        ];
+        for (condition, time) in times {
+            if let Some(time) = time {
+                sql.push(condition).push_bind(column_millis(time));
+            }
+        }
+        if let Some(state) = self.state {
+            sql.push(" AND t.chain = ").push_bind(state.as_str());
+        }
+        for (is_set, column) in [(self.is_held, "t.held_at"), (self.is_deleted, "t.deleted_at")] {
+            if let Some(is_set) = is_set {
+                let test = if is_set { " IS NOT NULL" } else { " IS NULL" };
+                sql.push(" AND ").push(column).push(test);
+            }
+        }
+        if let Some((started_at, id)) = &self.behind {
+            let started_at = column_millis(*started_at);
+            sql.push(" AND (t.started_at < ").push_bind(started_at);
+            sql.push(" OR (t.started_at = ").push_bind(started_at);
+            sql.push(" AND t.session_id < ").push_bind(id.clone()).push("))");
+        }
+    }
+}
+
+impl Store {
+    /// The first chunk of a recording has come.
+    pub(crate) async fn transcript_started(
+        &self,
+        session: &SessionId,
+        node: &InstanceId,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO transcript (session_id, instance_id, started_at, owner, document_name) VALUES ($1, $2, $3, \
+             (SELECT owner FROM session WHERE session_id = $1), \
+             (SELECT document_name FROM session WHERE session_id = $1)) \
+             ON CONFLICT (session_id) DO NOTHING",
+        )
+        .bind(session.as_str())
+        .bind(node.as_str())
+        .bind(column_millis(now))
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("record a transcript"))?;
+        Ok(())
+    }
+
+    /// Recordings of sessions that ended before `cutoff` and that nobody closed, a bounded number.
+    pub(crate) async fn transcripts_left_open(
+        &self,
+        cutoff: u64,
+    ) -> Result<Vec<(SessionId, InstanceId)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.session_id, t.instance_id FROM transcript t JOIN session s ON s.session_id = t.session_id \
+             WHERE t.completed_at IS NULL AND s.ended_at < $1 ORDER BY s.ended_at LIMIT 100",
+        )
+        .bind(column_millis(cutoff))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for transcripts that were left open"))?;
+        let ids = |row: &SqliteRow| {
+            let session = session_id(row)?;
+            let node: String = column(row, "instance_id")?;
+            let node = node
+                .parse()
+                .map_err(|_| corrupt("instance_id", session.as_str()))?;
+            Ok((session, node))
+        };
+        rows.iter().map(ids).collect()
+    }
+
+    /// Whether nothing is added any more.
+    pub(crate) async fn transcript_is_closed(&self, session: &SessionId) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM transcript WHERE session_id = $1 AND completed_at IS NOT NULL")
+            .bind(session.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to("look a transcript up"))?;
+        Ok(row.is_some())
+    }
+
+    /// Nothing is added any more.
+    pub(crate) async fn transcript_closed(
+        &self,
+        session: &SessionId,
+        state: TranscriptState,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE transcript SET completed_at = $2, chain = $3 WHERE session_id = $1 AND completed_at IS NULL",
+        )
+        .bind(session.as_str())
+        .bind(column_millis(now))
+        .bind(state.as_str())
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("complete a transcript"))?;
+        Ok(())
+    }
+
+    /// It is packed, and is this.
+    pub(crate) async fn transcript_packed(
+        &self,
+        session: &SessionId,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE transcript SET place = $2, length = $3, sha256 = $4 WHERE session_id = $1 AND place = 'file'",
+        )
+        .bind(session.as_str())
+        .bind(Place::Packed.as_str())
+        .bind(column_millis(content.length))
+        .bind(content.hash.to_string())
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("record that a transcript was packed"))?;
+        Ok(())
+    }
+
+    /// It was moved.
+    pub(crate) async fn transcript_moved(&self, session: &SessionId, place: Place) -> Result<(), StoreError> {
+        sqlx::query("UPDATE transcript SET place = $2 WHERE session_id = $1")
+            .bind(session.as_str())
+            .bind(place.as_str())
+            .execute(&self.writer)
+            .await
+            .map_err(failed_to("record where a transcript is"))?;
+        Ok(())
+    }
+
+    /// Those in this place that are to go on from it, by id behind `behind`: closed ones, or with `is_deleted` those
+    /// that are to be removed from there.
+    pub(crate) async fn transcripts_to_move(
+        &self,
+        place: Place,
+        is_deleted: bool,
+        behind: &str,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let sql = if is_deleted {
+            "SELECT session_id FROM transcript WHERE place = $1 AND session_id > $2 AND deleted_at IS NOT NULL \
+             ORDER BY session_id LIMIT $3"
+        } else {
+            "SELECT session_id FROM transcript WHERE place = $1 AND session_id > $2 AND deleted_at IS NULL \
+             AND completed_at IS NOT NULL ORDER BY session_id LIMIT $3"
+        };
+        let rows = sqlx::query(sql)
+            .bind(place.as_str())
+            .bind(behind)
+            .bind(WORK_ROWS)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed_to("look for transcripts at rest"))?;
+        rows.iter().map(session_id).collect()
+    }
+
+    /// Somebody holds it, or with `None` nobody any more. `false`: it was deleted before, or never was.
+    pub(crate) async fn hold_transcript(
+        &self,
+        session: &SessionId,
+        hold: Option<&Hold>,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE transcript SET held_at = $2, held_by = $3, hold_reason = $4 \
+             WHERE session_id = $1 AND deleted_at IS NULL",
+        )
+        .bind(session.as_str())
+        .bind(hold.map(|hold| column_millis(hold.at)))
+        .bind(hold.map(|hold| hold.by.clone()))
+        .bind(hold.and_then(|hold| hold.reason.clone()))
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("hold a transcript"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Leaves a tombstone of a recording that is packed and that nobody holds. `false`: it is not so.
+    pub(crate) async fn delete_transcript(
+        &self,
+        session: &SessionId,
+        tombstone: &Tombstone,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE transcript SET deleted_at = $2, deleted_by = $3, delete_reason = $4 WHERE session_id = $1 \
+             AND deleted_at IS NULL AND held_at IS NULL AND place IN ('packed', 'store')",
+        )
+        .bind(session.as_str())
+        .bind(column_millis(tombstone.at))
+        .bind(&tombstone.by)
+        .bind(&tombstone.reason)
+        .execute(&self.writer)
+        .await
+        .map_err(failed_to("delete a transcript"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Those that were closed before `cutoff`, are packed and that nobody holds; a bounded number.
+    pub(crate) async fn expired_transcripts(&self, cutoff: u64) -> Result<Vec<SessionId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_id FROM transcript WHERE completed_at < $1 AND deleted_at IS NULL AND held_at IS NULL \
+             AND place IN ('packed', 'store') ORDER BY completed_at LIMIT $2",
+        )
+        .bind(column_millis(cutoff))
+        .bind(EXPIRE_ROWS)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for old transcripts"))?;
+        rows.iter().map(session_id).collect()
+    }
+
+    /// Tombstones from before `cutoff`.
+    pub(crate) async fn forget_tombstones(&self, cutoff: u64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM transcript WHERE place = 'gone' AND deleted_at < $1")
+            .bind(column_millis(cutoff))
+            .execute(&self.writer)
+            .await
+            .map_err(failed_to("delete old tombstones of transcripts"))?;
+        Ok(())
+    }
+
+    /// What is known of the transcript of this session.
+    pub(crate) async fn transcript(&self, session: &SessionId) -> Result<Option<TranscriptRow>, StoreError> {
+        Ok(self.transcripts(&TranscriptQuery::of(session)).await?.pop())
+    }
+
+    /// The newest first.
+    pub(crate) async fn transcripts(
+        &self,
+        query: &TranscriptQuery,
+    ) -> Result<Vec<TranscriptRow>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "SELECT t.*, COALESCE(s.ended_at, t.session_ended_at) AS ended_at \
+             FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id WHERE 1 = 1",
+        );
+        query.push_conditions(&mut sql);
+        sql.push(" ORDER BY t.started_at DESC, t.session_id DESC LIMIT ");
+        sql.push_bind(i64::from(query.limit));
+        let rows = sql.build().fetch_all(&self.readers).await;
+        rows.map_err(failed_to("list transcripts"))?
+            .iter()
+            .map(transcript)
+            .collect()
+    }
+}
+
+fn session_id(row: &SqliteRow) -> Result<SessionId, StoreError> {
+    let id: String = column(row, "session_id")?;
+    id.parse().map_err(|_| corrupt("session_id", &id))
+}
+
+fn corrupt(column: &'static str, row: &str) -> StoreError {
+    StoreError::Corrupt {
+        table: "transcript",
+        column,
+        row: row.to_owned(),
+    }
+}
+
+fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
+    let session_id = session_id(row)?;
+    let millis = |name| Ok::<_, StoreError>(column::<Option<i64>>(row, name)?.map(millis_of));
+    let (place, state): (String, String) = (column(row, "place")?, column(row, "chain")?);
+    let place = Place::ALL.into_iter().find(|known| known.as_str() == place);
+    let state = TranscriptState::ALL
+        .into_iter()
+        .find(|known| known.as_str() == state);
+    let hold = millis("held_at")?.map(|at| {
+        Ok::<_, StoreError>(Hold {
+            at,
+            by: column::<Option<String>>(row, "held_by")?.unwrap_or_default(),
+            reason: column(row, "hold_reason")?,
+        })
+    });
+    let deleted = millis("deleted_at")?.map(|at| {
+        Ok::<_, StoreError>(Tombstone {
+            at,
+            by: column::<Option<String>>(row, "deleted_by")?.unwrap_or_default(),
+            reason: column(row, "delete_reason")?,
+        })
+    });
+    Ok(TranscriptRow {
+        place: place.ok_or_else(|| corrupt("place", session_id.as_str()))?,
+        state: state.ok_or_else(|| corrupt("chain", session_id.as_str()))?,
+        session_id,
+        node: column(row, "instance_id")?,
+        started_at: millis_of(column(row, "started_at")?),
+        completed_at: millis("completed_at")?,
+        owner: column(row, "owner")?,
+        document_name: column(row, "document_name")?,
+        ended_at: millis("ended_at")?,
+        length: millis("length")?,
+        sha256: column(row, "sha256")?,
+        hold: hold.transpose()?,
+        deleted: deleted.transpose()?,
+    })
+}

@@ -1,0 +1,140 @@
+//! What becomes of recordings that are finished.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Cli, Endpoint, Node, PATIENCE, S3Server, wait_for};
+use serde_json::Value;
+
+/// Runs a shell that shows `text`, to its end; the session.
+async fn record(cli: &Cli, node: &Node, text: &str) -> Result<String> {
+    let known = listed(cli, &[]).await?.len();
+    let mut terminal = cli.at_terminal(&["shell", node.id()])?;
+    terminal.send(&format!("printf '%s%s\\n' {text} -shown; exit\n"))?;
+    terminal.expect(&format!("{text}-shown")).await?;
+    terminal.wait().await?;
+    wait_for("the transcript to be complete", PATIENCE, async || {
+        let listed = listed(cli, &["--state", "complete"]).await?;
+        let newest = listed.first().filter(|_| listed.len() > known);
+        Ok(newest.and_then(|newest| newest["SessionId"].as_str().map(str::to_owned)))
+    })
+    .await
+}
+
+async fn listed(cli: &Cli, filter: &[&str]) -> Result<Vec<Value>> {
+    let arguments = [&["transcript", "list", "--json"], filter].concat();
+    let listed = cli.run(&arguments).await?.success()?.json()?;
+    Ok(listed.as_array().context("no list")?.clone())
+}
+
+fn ids(listed: &[Value]) -> Vec<&str> {
+    listed
+        .iter()
+        .filter_map(|one| one["SessionId"].as_str())
+        .collect()
+}
+
+/// The files of a recording in the state directory, by their endings.
+fn files(endpoint: &Endpoint, session: &str) -> Result<Vec<String>> {
+    let mut endings = Vec::new();
+    for entry in std::fs::read_dir(endpoint.state_dir().join("transcripts"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        endings.extend(name.strip_prefix(session).map(str::to_owned));
+    }
+    endings.sort();
+    Ok(endings)
+}
+
+async fn become_files(endpoint: &Endpoint, session: &str, expected: &[&str]) -> Result<()> {
+    let what = format!("the files of {session} to be {expected:?}");
+    wait_for(&what, PATIENCE, async || {
+        Ok((files(endpoint, session)? == expected).then_some(()))
+    })
+    .await
+}
+
+/// An export verifies, and has the text.
+async fn verifies(cli: &Cli, dir: &Path, session: &str, text: &str) -> Result<()> {
+    let (file, keys) = (dir.join("a.cast"), dir.join("keys.json"));
+    let (file, keys) = (file.to_string_lossy(), keys.to_string_lossy());
+    cli.run(&["transcript", "export", session, "--out", &file])
+        .await?
+        .success()?;
+    cli.run(&["transcript", "keys", "--out", &keys])
+        .await?
+        .success()?;
+    cli.run(&["transcript", "verify", &file, "--keys", &keys])
+        .await?
+        .success()?;
+    let shown = cli.run(&["transcript", "text", session]).await?.success()?.stdout;
+    ensure!(shown.contains(&format!("{text}-shown")), "{shown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_and_deleted_there()
+-> Result<()> {
+    let mut store = S3Server::start("transcripts").await?;
+    let credentials = store.credentials()?.to_string_lossy().into_owned();
+    let mut endpoint = Endpoint::start_serving(&[
+        "--transcript-store",
+        "s3://transcripts/of/us",
+        "--transcript-store-endpoint",
+        store.url(),
+        "--transcript-store-credentials",
+        &credentials,
+    ])
+    .await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    node.start().await?;
+    let cli = Cli::of(&endpoint);
+    let dir = tempfile::tempdir()?;
+
+    let first = record(&cli, &node, "green-apples").await?;
+    become_files(&endpoint, &first, &[".signatures"]).await?;
+    let object = |ending: &str| format!("of/us/{first}{ending}");
+    ensure!(store.objects().await? == [object(".cast.zst"), object(".signatures")]);
+    verifies(&cli, dir.path(), &first, "green-apples").await?;
+    let found = listed(&cli, &["--contains", "Green-Apples-shown"]).await?;
+    ensure!(ids(&found) == [first.as_str()], "{found:?}");
+    ensure!(
+        found[0]["Sha256"].as_str().is_some_and(|hash| hash.len() == 64),
+        "{found:?}"
+    );
+
+    endpoint.kill().await?;
+    endpoint.start_again().await?;
+    verifies(&cli, dir.path(), &first, "green-apples").await?;
+
+    cli.run(&["transcript", "hold", &first, "--reason", "case 12"])
+        .await?
+        .success()?;
+    ensure!(ids(&listed(&cli, &["--held"]).await?) == [first.as_str()]);
+    let refused = cli.run(&["transcript", "delete", &first]).await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("is held by"),
+        "{refused:?}"
+    );
+    cli.run(&["transcript", "hold", &first, "--release"])
+        .await?
+        .success()?;
+    cli.run(&["transcript", "delete", &first, "--reason", "it was asked for"])
+        .await?
+        .success()?;
+    become_files(&endpoint, &first, &[]).await?;
+    wait_for("the objects to go", PATIENCE, async || {
+        Ok(store.objects().await?.is_empty().then_some(()))
+    })
+    .await?;
+    let tombstones = listed(&cli, &["--state", "deleted"]).await?;
+    ensure!(
+        ids(&tombstones) == [first.as_str()] && tombstones[0]["DeleteReason"] == "it was asked for",
+        "{tombstones:?}"
+    );
+
+    // with the store away what is finished stays here, and is there for everybody
+    store.kill().await?;
+    let second = record(&cli, &node, "red-pears").await?;
+    become_files(&endpoint, &second, &[".cast.zst", ".signatures"]).await?;
+    verifies(&cli, dir.path(), &second, "red-pears").await
+}
