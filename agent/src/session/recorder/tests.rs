@@ -282,7 +282,7 @@ fn a_secret_is_hidden_in_output_input_and_errors_and_counted() {
     recorder.errors(at, "ü hunter2 hu".as_bytes());
     assert_eq!(recorder.held_bytes(), 2);
     recorder.finish(at, Some(1), None, 0);
-    let masked = event("e", r#"{"bytes":7,"event":"masked"}"#);
+    let masked = event("e", r#"{"event":"masked","bytes":7}"#);
     assert_eq!(
         events(&lines(&recorder)),
         [
@@ -292,11 +292,11 @@ fn a_secret_is_hidden_in_output_input_and_errors_and_counted() {
             event("o", "."),
             event("i", MASK),
             masked.clone(),
-            event("e", r#"{"data":"ü ","event":"stderr"}"#),
-            event("e", r#"{"data":"***","event":"stderr"}"#),
+            event("e", r#"{"event":"stderr","data":"ü "}"#),
+            event("e", r#"{"event":"stderr","data":"***"}"#),
             masked,
-            event("e", r#"{"data":" ","event":"stderr"}"#),
-            event("e", r#"{"data":"hu","event":"stderr"}"#),
+            event("e", r#"{"event":"stderr","data":" "}"#),
+            event("e", r#"{"event":"stderr","data":"hu"}"#),
             event("x", "1"),
         ]
     );

@@ -1,6 +1,6 @@
 //! Documents in documents, and what they download.
 
-use std::{io::Write, path::Path, process::Stdio};
+use std::{io::Write, os::unix::process::CommandExt as _, path::Path, process::Stdio};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -317,6 +317,37 @@ fn git(directory: &Path, arguments: &[&str]) -> bool {
     }
 }
 
+/// A server of repositories. `git daemon` is two processes, hence a process group; it ends with this.
+struct GitDaemon(std::process::Child);
+
+impl GitDaemon {
+    fn start(port: u16, base: &Path) -> Self {
+        let mut command = std::process::Command::new("git");
+        command
+            .args([
+                "daemon",
+                "--reuseaddr",
+                "--listen=127.0.0.1",
+                "--export-all",
+                "--enable=upload-pack",
+            ])
+            .arg(format!("--port={port}"))
+            .arg(format!("--base-path={}", base.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_git_repository_is_cloned_by_branch_and_commit() {
     let node = Node::new();
@@ -348,18 +379,7 @@ fn a_git_repository_is_cloned_by_branch_and_commit() {
         .local_addr()
         .unwrap()
         .port();
-    let mut server = std::process::Command::new("git")
-        .args([
-            "daemon",
-            "--reuseaddr",
-            "--listen=127.0.0.1",
-            "--export-all",
-            "--enable=upload-pack",
-        ])
-        .arg(format!("--port={port}"))
-        .arg(format!("--base-path={}", node.dir.path().display()))
-        .spawn()
-        .unwrap();
+    let _server = GitDaemon::start(port, node.dir.path());
     let options = [
         ("main", ""),
         ("side", "branch:side"),
@@ -382,8 +402,6 @@ fn a_git_repository_is_cloned_by_branch_and_commit() {
         }
         node.run(&document(&steps)).await
     });
-    server.kill().unwrap();
-    server.wait().unwrap();
     for (name, expected) in [("main", "second"), ("side", "side"), ("first", "first")] {
         let output = &told.steps.get(&format!("run-{name}")).unwrap().standard_output;
         assert_eq!(output, &format!("{expected}\n{name}/.git\n"), "{told:?}");
