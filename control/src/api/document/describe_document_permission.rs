@@ -6,7 +6,7 @@ use moorline_ssm::document::{
     AccountSharingInfo, DescribeDocumentPermissionRequest, DescribeDocumentPermissionResponse,
 };
 
-use super::{modify_document_permission::check_type, no_such_document};
+use super::no_such_document;
 use crate::api::{
     ApiResult, RequestContext,
     pagination::{Listing, limit},
@@ -19,7 +19,6 @@ pub(super) async fn describe_document_permission(
     input: DescribeDocumentPermissionRequest,
 ) -> ApiResult<DescribeDocumentPermissionResponse> {
     let name = input.name.unwrap_or_default();
-    check_type(input.permission_type.as_ref())?;
     if cx.app.store.document(&name).await?.is_none() {
         return Err(no_such_document(&name));
     }

@@ -5,7 +5,7 @@
 
 use moorline_ssm::{
     ErrorCode,
-    document::{DocumentPermissionType, ModifyDocumentPermissionRequest, ModifyDocumentPermissionResponse},
+    document::{ModifyDocumentPermissionRequest, ModifyDocumentPermissionResponse},
 };
 
 use super::no_such_document;
@@ -22,7 +22,6 @@ pub(super) async fn modify_document_permission(
     input: ModifyDocumentPermissionRequest,
 ) -> ApiResult<ModifyDocumentPermissionResponse> {
     let name = input.name.unwrap_or_default();
-    check_type(input.permission_type.as_ref())?;
     let document = cx.app.store.document(&name).await?;
     let document = document.ok_or_else(|| no_such_document(&name))?;
     if document.is_built_in() {
@@ -66,21 +65,12 @@ fn plain(account_id: &str) -> String {
     account_id.to_ascii_lowercase()
 }
 
-pub(super) fn check_type(permission_type: Option<&DocumentPermissionType>) -> ApiResult<()> {
-    match permission_type {
-        Some(DocumentPermissionType::Share) => Ok(()),
-        _ => Err(ApiError::new(
-            ErrorCode::InvalidPermissionType,
-            "PermissionType must be Share".to_owned(),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use moorline_ssm::document::{
         CreateDocument, CreateDocumentRequest, DeleteDocument, DeleteDocumentRequest,
-        DescribeDocumentPermission, DescribeDocumentPermissionRequest, ModifyDocumentPermission,
+        DescribeDocumentPermission, DescribeDocumentPermissionRequest, DocumentPermissionType,
+        ModifyDocumentPermission,
     };
 
     use super::*;
@@ -178,7 +168,7 @@ mod tests {
                     permission_type: Some(DocumentPermissionType::from("Sell")),
                     ..change("Mine", &[one], &[], None)
                 },
-                ErrorCode::InvalidPermissionType,
+                ErrorCode::ValidationException,
             ),
         ];
         for (input, code) in table {

@@ -178,7 +178,7 @@ async fn errors_name_their_type_in_header_and_body() {
             "cannot be read",
         ),
         (
-            "AmazonSSM.GetParameter",
+            "AmazonSSM.CreateMaintenanceWindow",
             "{}",
             "UnknownOperationException",
             "does not implement",
