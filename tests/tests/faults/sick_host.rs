@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Endpoint, Node, PATIENCE, WorkerKind, is_root, run, skipped, wait_until};
+use moorline_tests::{Cli, Endpoint, Node, PATIENCE, Recording, WorkerKind, is_root, run, skipped};
 use tempfile::TempDir;
 
 /// A session must be there within this time, on a machine that may be busy with other tests.
@@ -516,16 +516,14 @@ async fn a_session_is_recorded_with_what_it_says_is_wrong() -> Result<()> {
     let mut host = Host::new().await?;
     host.start(&full_var("size=1m", "cat /dev/zero > filler")).await?;
     host.check_session(&["/var is full"]).await?;
-    let transcripts = host.endpoint.state_dir().join("transcripts");
-    wait_until("the notice in the recording", async || {
-        for entry in fs::read_dir(&transcripts)? {
-            if fs::read_to_string(entry?.path())?.contains("this node is degraded") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })
-    .await
+    let folder = tempfile::tempdir()?;
+    let recording = Recording::newest(&Cli::of(&host.endpoint), folder.path()).await?;
+    ensure!(
+        recording.text.contains("this node is degraded"),
+        "{}",
+        recording.text
+    );
+    Ok(())
 }
 
 #[tokio::test]
