@@ -233,7 +233,7 @@ impl Transcript {
     }
 
     pub(super) fn resize(&mut self, size: Size) {
-        if !self.is_over() {
+        if !self.is_over() && !self.has_no_room() {
             self.recorder.resize(self.begun.elapsed(), size);
             self.schedule();
         }

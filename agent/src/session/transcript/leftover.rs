@@ -64,6 +64,9 @@ async fn deliver_all(context: &NodeContext, folder: &Path) {
                 leftover.remove();
             }
             Outcome::Later(reason) => {
+                tracing::warn!(path = leftover.path, reason, "the rest of a transcript waits");
+            }
+            Outcome::Away(reason) => {
                 tracing::debug!(path = leftover.path, reason, "the rest of a transcript waits");
                 // what holds one up holds the others up as well
                 return;
@@ -72,11 +75,27 @@ async fn deliver_all(context: &NodeContext, folder: &Path) {
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Delivered,
     /// It never will be.
     Refused(String),
+    /// Not now, for a reason of its own.
     Later(String),
+    /// The endpoint takes nothing now.
+    Away(String),
+}
+
+/// Only what says that this recording can never be taken costs it: there is none of this name, it is closed, it is too
+/// long, or it holds other bytes. Credentials end, clocks differ, links are slow: those come right again.
+fn outcome_of(status: u16, body: &[u8]) -> Outcome {
+    let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
+    let reason = format!("HTTP status {status}: {text}");
+    match status {
+        404 | 409 | 410 | 413 => Outcome::Refused(reason),
+        408 | 429 | 500.. => Outcome::Away(reason),
+        _ => Outcome::Later(reason),
+    }
 }
 
 async fn deliver_one(place: &TranscriptPlace, leftover: &Leftover) -> Outcome {
@@ -95,7 +114,7 @@ async fn deliver_one(place: &TranscriptPlace, leftover: &Leftover) -> Outcome {
         };
         let response = match place.send(chunk).await {
             Ok(response) => response,
-            Err(error) => return Outcome::Later(format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => return Outcome::Away(format!("{:#}", anyhow::Error::from(error))),
         };
         let stored = serde_json::from_slice(&response.body).map(|stored: Stored| stored.length);
         match (response.status, stored) {
@@ -104,16 +123,29 @@ async fn deliver_one(place: &TranscriptPlace, leftover: &Leftover) -> Outcome {
             // a part of it arrived before its worker died
             (409, Ok(length)) if length > offset && length <= leftover.end => offset = length,
             (409, Ok(length)) if length == leftover.end && !leftover.is_whole => return Outcome::Delivered,
-            (408 | 429 | 500.., _) => return Outcome::Later(format!("HTTP status {}", response.status)),
-            // credentials that have just ended; what is refused for good is refused again
-            (401, _) => return Outcome::Later("the credentials were not taken".to_owned()),
-            (status, _) => {
-                let text: String = String::from_utf8_lossy(&response.body)
-                    .chars()
-                    .take(200)
-                    .collect();
-                return Outcome::Refused(format!("HTTP status {status}: {text}"));
-            }
+            (status, _) => return outcome_of(status, &response.body),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_right_again_costs_no_recording() {
+        for status in [404, 409, 410, 413] {
+            assert!(
+                matches!(outcome_of(status, b"x"), Outcome::Refused(_)),
+                "{status}"
+            );
+        }
+        // credentials that ended, a clock that differs, a body that came too slowly
+        for status in [400, 401, 403] {
+            assert!(matches!(outcome_of(status, b"x"), Outcome::Later(_)), "{status}");
+        }
+        for status in [408, 429, 500, 503, 507] {
+            assert!(matches!(outcome_of(status, b"x"), Outcome::Away(_)), "{status}");
         }
     }
 }
