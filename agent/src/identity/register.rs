@@ -95,6 +95,7 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         public_key: key.public_key,
     };
     set_journal_aside(&registrar.state_dir)?;
+    set_spool_aside(&registrar.state_dir)?;
     TranscriptKey::make(&registrar.state_dir).context("failed to make the key that seals transcripts")?;
     file.store(&registrar.state_dir)
         .with_context(|| format!("the endpoint registered {instance_id}, deregister it there"))?;
@@ -131,9 +132,40 @@ fn set_journal_aside(state_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the old node recorded is nothing for the endpoint of the new one. What an earlier registration set aside goes.
+fn set_spool_aside(state_dir: &Path) -> anyhow::Result<()> {
+    let (spool, aside) = (state_dir.join("spool"), state_dir.join("spool.old"));
+    if !spool.exists() {
+        return Ok(());
+    }
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("failed to remove {}", aside.display()));
+        }
+        _ => {}
+    }
+    fs::rename(&spool, &aside).with_context(|| format!("failed to set {} aside", spool.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recordings_of_the_node_before_are_set_aside_and_not_delivered_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        set_spool_aside(dir.path()).unwrap();
+        for text in ["one", "two"] {
+            fs::create_dir(dir.path().join("spool")).unwrap();
+            fs::write(dir.path().join("spool/s.open"), text).unwrap();
+            set_spool_aside(dir.path()).unwrap();
+            assert!(!dir.path().join("spool").exists());
+            assert_eq!(
+                fs::read_to_string(dir.path().join("spool.old/s.open")).unwrap(),
+                text
+            );
+        }
+    }
 
     #[tokio::test]
     async fn a_registered_node_is_told_what_force_would_mean_and_keeps_what_it_has() {
