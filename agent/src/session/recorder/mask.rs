@@ -2,7 +2,7 @@
 
 /// A shorter value is found everywhere, and hides more than it protects.
 const LEAST_BYTES: usize = 4;
-/// A longer value is compared up to here.
+/// A longer value is sought in pieces of this length.
 const MOST_BYTES: usize = 4096;
 
 /// A part of the stream.
@@ -27,8 +27,8 @@ impl Masker {
         let mut secrets: Vec<Vec<u8>> = values
             .iter()
             .flat_map(|value| value.lines())
-            .map(|line| line.bytes().take(MOST_BYTES).collect::<Vec<u8>>())
-            .filter(|line| line.len() >= LEAST_BYTES)
+            .flat_map(|line| line.as_bytes().chunks(MOST_BYTES).map(<[u8]>::to_vec))
+            .filter(|piece| piece.len() >= LEAST_BYTES)
             .collect();
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self {
@@ -124,6 +124,15 @@ mod tests {
             b"hunte",
             "what was none is shown at the end"
         );
+    }
+
+    #[test]
+    fn of_a_value_however_long_nothing_is_shown() {
+        let value = "abcdefgh".repeat(1500);
+        let stream = format!("<{value}>");
+        let chunks: Vec<&[u8]> = stream.as_bytes().chunks(1000).collect();
+        let expected = format!("<{}>", "*".repeat(value.len()));
+        assert_eq!(masked(&[&value], &chunks), expected.as_bytes());
     }
 
     #[test]
