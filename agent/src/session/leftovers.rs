@@ -6,7 +6,7 @@
 //! environment is that daemon's. What threw its environment away as well (`sudo`) is found below what did not, or not
 //! at all.
 
-use std::{collections::BTreeSet, fs, io::Read, time::Duration};
+use std::{collections::BTreeSet, fs, io::Read, thread, time::Duration};
 
 use moorline_protocol::types::SessionId;
 use nix::{
@@ -14,8 +14,8 @@ use nix::{
     unistd::{Pid, getpid},
 };
 use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -36,14 +36,11 @@ pub(super) async fn end(session_id: &SessionId) {
         let mut told = BTreeSet::new();
         loop {
             let mark = format!("{SESSION_ID}={session_id}");
-            // the kernel may hold whoever looks at a process that is stuck
-            let Ok(found) = spawn_blocking(move || find(&mark)).await else {
-                return;
-            };
-            if found.is_empty() {
+            let found = beside(move || find(&mark)).await;
+            if found.as_ref().is_some_and(Vec::is_empty) {
                 return;
             }
-            for pid in found {
+            for pid in found.into_iter().flatten() {
                 if told.insert(pid) {
                     tracing::info!(%session_id, %pid, %signal, "a process of a session whose worker is gone");
                     // a stopped one would sleep through it; one that is gone is no matter
@@ -57,6 +54,17 @@ pub(super) async fn end(session_id: &SessionId) {
         }
     }
     tracing::warn!(%session_id, "processes of a session whose worker is gone cannot be ended");
+}
+
+/// On a thread, since the kernel may hold whoever looks at a process that is stuck. `None`: it does, or the machine has
+/// no thread to give, where a runtime that promises one would panic.
+async fn beside(look: impl FnOnce() -> Vec<Pid> + Send + 'static) -> Option<Vec<Pid>> {
+    let (tell, told) = oneshot::channel();
+    let started = thread::Builder::new()
+        .name("leftovers".to_owned())
+        .spawn(move || drop(tell.send(look())));
+    started.ok()?;
+    timeout(GRACE, told).await.ok()?.ok()
 }
 
 fn find(mark: &str) -> Vec<Pid> {
