@@ -1,4 +1,4 @@
-//! What every capability of the agent stands on: the node's context, worker processes, backoff.
+//! What every capability of the agent stands on: the node's context, worker processes, backoff, waiting.
 
 mod age;
 mod backoff;
@@ -9,6 +9,8 @@ mod state_lock;
 pub(crate) mod user_database;
 mod worker_process;
 
+use tokio::time::{Instant, sleep_until};
+
 pub(crate) use age::{Recipient, RecipientError, seal as seal_to};
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
@@ -18,6 +20,14 @@ pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_process::{
     PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused, own_program,
 };
+
+/// Waits until then; for ever where nothing is due.
+pub(crate) async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// A random number for jitter.
 pub(crate) fn random_u32() -> u32 {

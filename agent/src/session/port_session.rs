@@ -17,7 +17,7 @@ mod target;
 use std::{future::poll_fn, sync::Arc};
 
 use moorline_protocol::message::PayloadType;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant};
 
 use self::{forward::Forward, peer::CONNECT_TO_PORT_ERROR};
 pub(super) use self::{
@@ -33,7 +33,7 @@ use super::{
     task::SessionOutcome,
     transcript::{Transcript, progress},
 };
-use crate::runtime::shrink;
+use crate::runtime::{shrink, until};
 
 /// Data on its way: sent and not acknowledged. Enough for 80 MB/s at a round trip of 50 ms.
 pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
@@ -324,12 +324,5 @@ impl PortSession {
         let first = [self.resend_at(), end].into_iter().flatten().min();
         let first = first.map(|first| self.attachment.instant(first));
         [first, self.keep_alive_at].into_iter().flatten().min()
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

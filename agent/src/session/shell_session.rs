@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use moorline_protocol::{channel::DataKey, message::PayloadType};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Duration, Instant, sleep_until},
+    time::{Duration, Instant},
 };
 
 use self::{
@@ -41,7 +41,7 @@ use super::{
     task::SessionOutcome,
     transcript::{Transcript, progress},
 };
-use crate::runtime::shrink;
+use crate::runtime::{shrink, until};
 
 /// Output on its way: sent and not acknowledged. Enough for 20 MB/s at a round trip of 50 ms.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
@@ -404,13 +404,6 @@ impl ShellSession {
 async fn outcome<T>(work: Option<&mut BoxFuture<'static, T>>) -> T {
     match work {
         Some(work) => work.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     io::AsyncReadExt,
     process::ChildStdout,
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     identity::Learned,
-    runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess},
+    runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess, until},
 };
 
 /// Topic and type of the message that reports an end.
@@ -234,13 +234,6 @@ fn signal(key: Option<ProcessKey>, signal: Signal) {
     let Some(key) = key else { return };
     if let Err(error) = kill(Pid::from_raw(key.pid), signal) {
         tracing::debug!(%error, %signal, "session worker not signalled");
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -14,7 +14,7 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc};
 use moorline_protocol::types::SessionId;
 use moorline_transport::{HttpClient, HttpError, Response, Service};
 use serde_json::Value;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant};
 
 pub(super) use self::{shipment::TranscriptError, spool::SpoolLimits};
 use self::{
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     identity::{Registration, RoleCredentialsError},
-    runtime::{Backoff, random_u32},
+    runtime::{Backoff, random_u32, until},
 };
 
 /// This much is sent at once.
@@ -454,13 +454,6 @@ pub(super) async fn progress(transcript: Option<&mut Transcript>) {
 async fn answer(sending: &mut Option<Sending>) -> Result<Response, SendError> {
     match sending {
         Some(sending) => sending.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }

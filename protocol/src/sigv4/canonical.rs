@@ -17,9 +17,7 @@ pub(super) const QUERY_SIGNATURE: &str = "X-Amz-Signature";
 /// Lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-    }
+    crate::hex::write(&mut text, bytes).expect("writing to a string cannot fail");
     text
 }
 

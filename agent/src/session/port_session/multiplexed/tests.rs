@@ -268,13 +268,14 @@ async fn a_client_that_gives_huge_windows_and_reads_nothing_makes_little_be_kept
         pair.node.input(&frame(OPEN, id, &[])).unwrap();
         pair.node.input(&frame(UPDATE, id, &window)).unwrap();
     }
-    // until nothing more is taken of any connection, though every one of them has more
+    // until nothing more is taken of any connection, though every one of them has more; what the listener's full queue
+    // dropped, the kernel tries again after a second
     let moves = async |pair: &mut Pair| {
         let moved = timeout(Duration::from_millis(500), poll_fn(|cx| pair.node.poll(cx))).await;
         moved.is_ok()
     };
-    while moves(&mut pair).await {}
-    assert_eq!(pair.node.traffic.connections, 200);
+    let all_connect = async { while moves(&mut pair).await || pair.node.traffic.connections < 200 {} };
+    timeout(Duration::from_secs(60), all_connect).await.unwrap();
     let kept = pair.node.traffic.out_bytes;
     assert!((1_000_000..4_194_304).contains(&kept), "{kept} bytes");
 }
