@@ -26,7 +26,7 @@ pub use self::{
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},
     line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line},
     lines::MAX_LINE_BYTES,
-    receive::{Position, Receiver, Refusal},
+    receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},
     seal::Sealer,
     verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},
     weave::Weaver,

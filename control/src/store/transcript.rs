@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    transcript::{Ending, RecordingId, Refusal},
+    transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
     types::SessionId,
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
@@ -33,8 +33,6 @@ pub(crate) use self::{
 use super::StoreError;
 use crate::auth::EndpointSigningKey;
 
-/// The largest recording that is kept, in bytes.
-pub(crate) const MAX_TRANSCRIPT_BYTES: u64 = 1024 * 1024 * 1024;
 /// What recordings leave free on their file system, which the database shares: so much, or a twentieth of a small one.
 const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
 const RESERVED_PART: u64 = 20;
@@ -61,7 +59,7 @@ pub(crate) enum Appended {
     Stored(u64, TranscriptState),
     /// It does not begin where the recording ends.
     WrongOffset(u64),
-    /// The recording would pass [`MAX_TRANSCRIPT_BYTES`].
+    /// The recording would pass [`MAX_RECORDING_BYTES`].
     TooLong(u64),
     /// It would add to a recording that is closed.
     Closed(u64),
@@ -239,7 +237,7 @@ impl TranscriptFiles {
         }
         let added = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
         let longer = length.saturating_add(added);
-        if longer > MAX_TRANSCRIPT_BYTES {
+        if longer > MAX_RECORDING_BYTES {
             return Ok(Appended::TooLong(length));
         }
         // what is in memory stays there only if all goes well: the files can always tell

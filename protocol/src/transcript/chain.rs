@@ -104,8 +104,8 @@ pub enum Fault {
     /// The header names another recording, as an endpoint expects it.
     #[error("the header names another recording or another node")]
     OtherRecording,
-    /// The recording is longer than 1 GiB.
-    #[error("the recording is longer than 1 GiB")]
+    /// The recording is longer than 4 GiB.
+    #[error("the recording is longer than 4 GiB")]
     TooLong,
     /// A node sent what only an endpoint writes.
     #[error("a node's recording has no countersignatures")]

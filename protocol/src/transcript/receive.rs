@@ -13,8 +13,8 @@ use super::{
     word::{Digest, Time},
 };
 
-/// The longest recording, in bytes.
-const MAX_BYTES: u64 = 1 << 30;
+/// The longest recording, in bytes: 1 GB of what a terminal shows, each byte of it escaped at worst as three or so.
+pub const MAX_RECORDING_BYTES: u64 = 4 << 30;
 
 /// A place in a recording: behind a seal, or its end. From one behind a seal a [`Receiver`] goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Receiver {
     }
 
     fn take(&mut self, line: &[u8]) -> Result<Option<Position>, Fault> {
-        if self.length + line.len() as u64 > MAX_BYTES {
+        if self.length + line.len() as u64 > MAX_RECORDING_BYTES {
             return Err(Fault::TooLong);
         }
         let Some(key) = self.key else {

@@ -4,16 +4,14 @@
 
 use std::io::{self, Read, Write};
 
-use moorline_protocol::transcript::Digest;
+use moorline_protocol::transcript::{Digest, MAX_RECORDING_BYTES};
 use ring::digest::{Context, SHA256};
-
-use super::MAX_TRANSCRIPT_BYTES;
 
 /// Bytes of the recording in one frame.
 const FRAME_BYTES: usize = 1024 * 1024;
 /// What the largest recording has.
-const MOST_FRAMES: usize = 1024;
-const _: () = assert!(MAX_TRANSCRIPT_BYTES == (FRAME_BYTES * MOST_FRAMES) as u64);
+const MOST_FRAMES: usize = 4096;
+const _: () = assert!(MAX_RECORDING_BYTES == (FRAME_BYTES * MOST_FRAMES) as u64);
 /// Quick, and text becomes a tenth or so.
 const LEVEL: i32 = 3;
 const TABLE_MAGIC: [u8; 4] = 0x184D_2A5E_u32.to_le_bytes();

@@ -5,6 +5,7 @@ mod client;
 mod command;
 mod footprint;
 mod forward;
+mod recording;
 mod report;
 mod session;
 mod tls_relay;
@@ -32,6 +33,9 @@ async fn main() -> Result<ExitCode> {
         session::first_prompt(&mut report, &endpoint, &node).await?;
         session::keystroke(&mut report, &endpoint, &node).await?;
         session::throughput(&mut report, &endpoint, &node).await?;
+        recording::cost(&mut report, &endpoint, &node).await?;
+        recording::strict(&mut report, &endpoint).await?;
+        recording::long_output(&mut report, &endpoint, &node).await?;
         forward::forward(&mut report, &endpoint, &node).await?;
         footprint::memory_per_idle_session(&mut report, &endpoint, &node).await?;
         endpoint.check_alive()?;

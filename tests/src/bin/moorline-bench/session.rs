@@ -11,7 +11,7 @@ use moorline_ssm::command::{CancelCommand, CancelCommandRequest, SendCommand, Se
 use moorline_tests::{Cli, Endpoint, Node};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::Child,
+    process::{Child, ChildStdin},
 };
 
 use crate::{
@@ -77,7 +77,7 @@ pub(crate) async fn keystroke(report: &mut Report, endpoint: &Endpoint, node: &N
     Ok(())
 }
 
-async fn echoes(endpoint: &Endpoint, node: &Node) -> Result<Vec<f64>> {
+pub(crate) async fn echoes(endpoint: &Endpoint, node: &Node) -> Result<Vec<f64>> {
     let client = api(endpoint);
     let mut session = Session::start(&client, endpoint, node.id(), "echo ready; exec cat").await?;
     session.until(b"ready").await?;
@@ -145,47 +145,62 @@ pub(crate) async fn throughput(report: &mut Report, endpoint: &Endpoint, node: &
     tokio::fs::write(&file, vec![b'x'; TRANSFER_BYTES]).await?;
     let mut samples = Vec::new();
     for _ in 0..TRANSFERS {
-        samples.push(transfer(endpoint, node, &file).await?);
+        let transfer = Transfer::of(endpoint, node, &file, TRANSFER_BYTES).await?;
+        samples.push(transfer.end().await?);
     }
     report.row(what, "MB/s", Bound::AtLeast(40.0), 0.5, samples);
     Ok(())
 }
 
-/// Recorded output of a program on the node, to a pipe here.
-async fn transfer(endpoint: &Endpoint, node: &Node, file: &Path) -> Result<f64> {
-    let mut shell = shell(endpoint, node)?;
-    let mut stdin = shell.stdin.take().context("no standard input")?;
-    let mut stdout = shell.stdout.take().context("no standard output")?;
-    let line = format!("stty -echo; echo beg''in; cat {}; echo; exit\n", file.display());
-    stdin.write_all(line.as_bytes()).await?;
-    let mut buffer = vec![0; 256 * 1024];
-    let mut seen = Vec::new();
-    while !seen.windows(5).any(|window| window == b"begin") {
-        let length = stdout.read(&mut buffer).await?;
-        ensure!(length > 0, "the shell ended early");
-        seen.extend_from_slice(buffer.get(..length).unwrap_or_default());
+/// Output of a program on the node, to a pipe here, when all of it has come.
+pub(crate) struct Transfer {
+    /// MB/s.
+    rate: f64,
+    shell: Child,
+    stdin: ChildStdin,
+}
+
+impl Transfer {
+    /// Of a file in which this byte stands so often: `x`.
+    pub(crate) async fn of(endpoint: &Endpoint, node: &Node, file: &Path, count: usize) -> Result<Self> {
+        let mut shell = shell(endpoint, node)?;
+        let mut stdin = shell.stdin.take().context("no standard input")?;
+        let mut stdout = shell.stdout.take().context("no standard output")?;
+        let cat = file.display();
+        let line = format!("stty -echo; echo beg''in; cat {cat}; read -r it; exit\n");
+        stdin.write_all(line.as_bytes()).await?;
+        let mut buffer = vec![0; 256 * 1024];
+        let mut seen = Vec::new();
+        while !seen.windows(5).any(|window| window == b"begin") {
+            let length = stdout.read(&mut buffer).await?;
+            ensure!(length > 0, "the shell ended early");
+            seen.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        }
+        let began = Instant::now();
+        // what came with the word
+        let mut found = count_x(&seen);
+        let mut bytes = 0;
+        while found < count {
+            let length = stdout.read(&mut buffer).await?;
+            ensure!(length > 0, "the shell ended after {found} of {count}");
+            found += count_x(buffer.get(..length).unwrap_or_default());
+            bytes += length;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a size below 2^52")]
+        let rate = bytes as f64 / 1e6 / seconds;
+        tokio::spawn(async move { while let Ok(1..) = stdout.read(&mut buffer).await {} });
+        Ok(Self { rate, shell, stdin })
     }
-    let began = Instant::now();
-    // what came with the word
-    let first = seen.iter().filter(|byte| **byte == b'x').count();
-    let mut total = first;
-    while total < TRANSFER_BYTES {
-        let length = stdout.read(&mut buffer).await?;
-        ensure!(
-            length > 0,
-            "the shell ended after {total} of {TRANSFER_BYTES} bytes"
-        );
-        total += buffer
-            .get(..length)
-            .unwrap_or_default()
-            .iter()
-            .filter(|byte| **byte == b'x')
-            .count();
+
+    /// Lets the shell end, and with it the session. Returns the rate, in MB/s.
+    pub(crate) async fn end(mut self) -> Result<f64> {
+        self.stdin.write_all(b"\n").await?;
+        self.shell.wait().await?;
+        Ok(self.rate)
     }
-    let seconds = began.elapsed().as_secs_f64();
-    drop(stdin);
-    #[expect(clippy::cast_precision_loss, reason = "a size below 2^52")]
-    let megabytes = (total - first) as f64 / 1e6;
-    shell.kill().await.ok();
-    Ok(megabytes / seconds)
+}
+
+fn count_x(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'x').count()
 }
