@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use moorline_protocol::{channel::DataKey, message::PayloadType};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    task::yield_now,
     time::{Duration, Instant},
 };
 
@@ -189,7 +190,12 @@ impl ShellSession {
                 Happening::Rest => None,
                 _ => Some(Instant::now() + REST_AFTER),
             };
+            let is_output = matches!(happening, Happening::Shown(_));
             self.handle(happening);
+            if is_output {
+                // output may be there without end; what carries the recording is another task on this thread
+                yield_now().await;
+            }
         }
     }
 

@@ -315,11 +315,11 @@ impl Transcript {
             .spool
             .end()
             .is_some_and(|end| end > self.shipment.next_offset());
-        if self.finished || self.shipment.repeats() || is_behind || waiting >= FULL_CHUNK_BYTES {
-            self.send_at = Some(now);
-        } else if waiting > 0 && self.is_strict() {
-            // somebody waits to see it
-            self.send_at = Some(now);
+        let is_full = self.finished || self.shipment.repeats() || is_behind || waiting >= FULL_CHUNK_BYTES;
+        // in strict mode somebody waits to see it
+        if is_full || (waiting > 0 && self.is_strict()) {
+            // Never later than it was: a timer is a millisecond or so behind, and output comes more often than that.
+            self.send_at = Some(self.send_at.map_or(now, |at| at.min(now)));
         } else if waiting > 0 && self.send_at.is_none() {
             let after_last = self.sent_at.map_or(now, |sent_at| sent_at + INTERVAL);
             self.send_at = Some(after_last.max(now + GATHER));
