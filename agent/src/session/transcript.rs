@@ -37,9 +37,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// And this long after the last request. A power cut takes no more than that with it.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// What waits in memory beyond this goes to the disk: the endpoint is slower than the session.
-const SPOOLED_BYTES: usize = 512 * 1024;
+const SPOOLED_BYTES: usize = 256 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
-const MOST_HELD_BYTES: usize = 1536 * 1024;
+const MOST_HELD_BYTES: usize = 1024 * 1024;
 /// Pauses after a failure: the first is below this, later ones double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 /// The largest request.
-pub(super) const MAX_CHUNK_BYTES: usize = 512 * 1024;
+pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
 /// An endpoint that refuses a transcript so often will not take it.
 const MAX_REFUSALS: u32 = 6;
 
