@@ -9,7 +9,7 @@ use std::{
 use moorline_protocol::mux::MAX_STREAMS;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Network, NetworkError, Recipient, RecipientError};
+use crate::runtime::{Network, NetworkError, Recipient, RecipientError, ResourceLimits};
 
 /// The file that is read when none is named and the state directory has no `agent.toml`.
 const SYSTEM_FILE: &str = "/etc/moorline/agent.toml";
@@ -85,6 +85,8 @@ pub(crate) struct CommandConfig {
     /// SecureStrings that documents may read with `{{ssm-secure:NAME}}`: names, or with `*` at the end what names begin
     /// with. None by default.
     pub(crate) secure_parameters: Vec<String>,
+    /// What each step may use.
+    pub(crate) limits: ResourceLimits,
 }
 
 impl Default for CommandConfig {
@@ -94,6 +96,7 @@ impl Default for CommandConfig {
             queue: 100,
             reboot_command: ["shutdown", "-r", "+1"].map(str::to_owned).to_vec(),
             secure_parameters: Vec::new(),
+            limits: ResourceLimits::default(),
         }
     }
 }

@@ -3,8 +3,10 @@
 mod age;
 mod backoff;
 mod context;
+mod control_group;
 mod footprint;
 mod network;
+mod resource_limits;
 mod state_lock;
 pub(crate) mod user_database;
 mod worker_process;
@@ -14,8 +16,10 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) use age::{Recipient, RecipientError, seal as seal_to};
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
+pub(crate) use control_group::{ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};
 pub(crate) use footprint::shrink;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};
+pub(crate) use resource_limits::ResourceLimits;
 pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_process::{
     PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused, own_program,

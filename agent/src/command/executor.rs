@@ -158,6 +158,8 @@ impl Executor {
             is_moorline: self.node.is_moorline,
             reboot_command: self.node.limits.reboot_command.clone(),
             secure_parameters: self.node.limits.secure_parameters.clone(),
+            groups: self.node.groups.clone(),
+            limits: self.node.limits.limits.clone(),
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::{config::Config, identity::Registration, runtime::Platform};
 
 use super::{
+    node,
     output::Allowance,
     step::{self, StepContext},
     worker::{PLATFORM, WorkerTask},
@@ -155,6 +156,8 @@ async fn run_steps(
         is_moorline: registration.is_some_and(|node| node.is_moorline),
         reboot_command: config.command.reboot_command.clone(),
         secure_parameters: config.command.secure_parameters.clone(),
+        groups: node::find_groups(&run.state_dir, &config.command.limits),
+        limits: config.command.limits.clone(),
     };
     let (stop, stopped) = watch::channel(None);
     listen(stop)?;
@@ -167,6 +170,7 @@ async fn run_steps(
         steps_directory: run_directory.clone(),
         run_directory,
         documents: vec![document],
+        programs: 0,
     };
     let mut flow = Flow::new(steps);
     loop {

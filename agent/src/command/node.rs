@@ -1,10 +1,12 @@
 //! The node, as far as commands depend on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use ring::digest;
 
 use crate::{
     config::CommandConfig,
-    runtime::{NodeContext, Platform},
+    runtime::{GroupPlaces, NodeContext, Platform, ResourceLimits},
 };
 
 /// What this capability needs to know about its node.
@@ -17,17 +19,44 @@ pub(super) struct Node {
     pub(super) region: String,
     pub(super) platform: Platform,
     pub(super) is_moorline: bool,
+    /// Where control groups of steps are made.
+    pub(super) groups: Option<GroupPlaces>,
 }
 
 impl Node {
     pub(super) fn of(context: &NodeContext) -> Self {
+        let limits = context.config.command.clone();
+        let state_dir = std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone());
         Self {
-            limits: context.config.command.clone(),
-            state_dir: std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone()),
+            groups: find_groups(&state_dir, &limits.limits),
+            limits,
+            state_dir,
             instance_id: context.instance_id().to_string(),
             region: context.registration.region.clone(),
             platform: context.platform.clone(),
             is_moorline: context.registration.is_moorline,
         }
     }
+}
+
+/// What of control groups can be had here; what of the limits cannot be kept is told.
+pub(super) fn find_groups(state_dir: &Path, limits: &ResourceLimits) -> Option<GroupPlaces> {
+    let hash = digest::digest(&digest::SHA256, state_dir.as_os_str().as_encoded_bytes());
+    let hash: String = hash
+        .as_ref()
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // An agent has one name, and no two that share a machine the same.
+    let groups = GroupPlaces::find(&format!("moorline-steps-{hash}"), limits);
+    let lacking = GroupPlaces::lacking(groups.as_ref(), limits);
+    if !lacking.is_empty() {
+        tracing::warn!(
+            settings = lacking.join(", "),
+            "limits of [command.limits] cannot be kept on this machine, and are ignored: of control groups of version \
+             2 it takes systemd 254, which puts the daemon into a group of its own"
+        );
+    }
+    groups
 }

@@ -13,6 +13,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::runtime::remove_leftovers;
+
 use super::{
     executor::{Executor, WorkerEnded},
     intake::{self, Intake},
@@ -335,7 +337,11 @@ impl Service {
             Err(error) => return warn(&error, "failed to remove old files of commands"),
         };
         let folder = step::run_directories(&self.node.state_dir);
-        let prune = move || retention::prune(&folder, &active, limits, SystemTime::now());
+        let groups = self.node.groups.clone();
+        let prune = move || {
+            groups.as_ref().map(remove_leftovers);
+            retention::prune(&folder, &active, limits, SystemTime::now())
+        };
         let round = thread::Builder::new()
             .name("retention".to_owned())
             .spawn(move || {

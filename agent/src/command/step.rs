@@ -4,6 +4,7 @@ mod declined;
 mod docker;
 mod document_source;
 mod download_content;
+mod members;
 mod process;
 mod process_record;
 mod run_document;
@@ -64,6 +65,8 @@ pub(super) struct StepContext<'a> {
     pub(super) steps_directory: PathBuf,
     /// Hashes of the documents that run, from the command's own to the one of these steps.
     pub(super) documents: Vec<[u8; 32]>,
+    /// How many programs have been started.
+    pub(super) programs: u64,
 }
 
 /// What a step writes.
@@ -77,6 +80,11 @@ impl Outputs {
     /// A line on standard output.
     fn say(&mut self, line: impl Display) {
         self.stdout.push(format!("{line}\n").as_bytes());
+    }
+
+    /// A line on standard error, behind what the step itself has written there.
+    fn complain(&mut self, line: impl Display) {
+        self.stderr.push(format!("\n{line}\n").as_bytes());
     }
 
     /// The step fails for this reason.

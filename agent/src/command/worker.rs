@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::runtime::Platform;
+use crate::runtime::{GroupPlaces, Platform, ResourceLimits};
 
 use super::{
     intake,
@@ -50,6 +50,10 @@ pub(super) struct WorkerTask {
     pub(super) reboot_command: Vec<String>,
     /// Parameters that the node's owner lets documents read: names, or with `*` at the end what names begin with.
     pub(super) secure_parameters: Vec<String>,
+    /// Where control groups of steps are made; `None`: they have none.
+    pub(super) groups: Option<GroupPlaces>,
+    /// Of each step.
+    pub(super) limits: ResourceLimits,
 }
 
 /// What a plan depends on here.
@@ -250,6 +254,7 @@ impl Run<'_> {
             steps_directory: run_directory.clone(),
             run_directory,
             documents: vec![self.document],
+            programs: 0,
         };
         loop {
             let started = now_millis();

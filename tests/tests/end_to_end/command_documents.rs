@@ -300,3 +300,34 @@ async fn a_node_that_is_not_registered_runs_documents_too() -> Result<()> {
     ensure!(ran.stdout.contains("hello me and nobody\n"), "{ran:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_script_runs_where_no_file_may_be_executed() -> Result<()> {
+    if !is_root() {
+        println!("skipped: a mount takes root");
+        return Ok(());
+    }
+    let mut site = Site::start().await?;
+    site.node.kill_daemon().await?;
+    let script = site.node.dir().join("noexec.sh");
+    write(
+        &script,
+        "mkdir -p \"$SPECIAL\" && mount -t tmpfs -o noexec none \"$SPECIAL\" && exec \"$@\"\n",
+    )?;
+    let commands = site.node.state_dir().join("commands");
+    site.node.isolate(&script, &commands.display().to_string());
+    site.node.start().await?;
+    for (lines, expected) in [
+        (json!(["echo from $0", "exit 0"]), "/_script.sh\n"),
+        (json!(["#!/usr/bin/env python3", "print(6 * 7)"]), "42\n"),
+        (
+            json!(["#!/bin/sh -e", "echo first", "false", "echo never"]),
+            "first\n",
+        ),
+    ] {
+        let invocation = run(&site, "AWS-RunShellScript", json!({ "commands": lines })).await?;
+        let output = invocation["StandardOutputContent"].as_str().unwrap_or_default();
+        ensure!(output.ends_with(expected), "{invocation}");
+    }
+    Ok(())
+}

@@ -68,6 +68,56 @@ async fn a_command_whose_processes_all_died_is_told_as_unknown_and_not_run_again
 }
 
 #[tokio::test]
+async fn what_a_killed_command_worker_leaves_is_ended_wherever_it_went() -> Result<()> {
+    if !Path::new("/sys/fs/cgroup").is_dir() || !moorline_tests::is_root() {
+        println!("skipped: what left its process group is found by control groups, which take root");
+        return Ok(());
+    }
+    let mut site = Site::start().await?;
+    let pids = site.node.dir().join("pids");
+    let script = format!(
+        "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; wait)' & sleep 1000",
+        pids.display()
+    );
+    let left = async |site: &Site| -> Result<Vec<i32>> {
+        let command = site.send(&script).await?;
+        wait_until("the script to run", async || Ok(pids.exists())).await?;
+        let worker = site.node.wait_workers(WorkerKind::Command, 1).await?;
+        let text = std::fs::read_to_string(&pids)?;
+        std::fs::remove_file(&pids)?;
+        let left = text
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<Vec<i32>, _>>()?;
+        ensure!(left.len() == 2, "{text:?}");
+        kill_process(*worker.first().context("no worker")?);
+        drop(command);
+        Ok(left)
+    };
+    // by the daemon that started it
+    all_ended(&left(&site).await?).await?;
+    // by the next one
+    let daemon = site.node.daemon_pid().context("no daemon")?;
+    let stopped = nix::unistd::Pid::from_raw(daemon);
+    let command = site.send(&script).await?;
+    wait_until("the script to run", async || Ok(pids.exists())).await?;
+    nix::sys::signal::kill(stopped, nix::sys::signal::Signal::SIGSTOP)?;
+    let worker = site.node.wait_workers(WorkerKind::Command, 1).await?;
+    kill_process(*worker.first().context("no worker")?);
+    site.node.kill_daemon().await?;
+    site.node.start().await?;
+    let text = std::fs::read_to_string(&pids)?;
+    let left = text
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<i32>, _>>()?;
+    all_ended(&left).await?;
+    let invocation = site.finished(&command).await?;
+    ensure!(invocation["Status"] == "Failed", "{invocation}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_session_worker_ends_its_session_and_no_other() -> Result<()> {
     let site = Site::start().await?;
     let mut first = site.cli().shell(site.node.id()).await?;

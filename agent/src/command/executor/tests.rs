@@ -24,6 +24,7 @@ async fn a_journal_that_does_not_answer_is_asked_less_and_less_often() {
             version: String::new(),
         },
         is_moorline: true,
+        groups: None,
     };
     let journal = JournalThread::start(dir.path().to_owned());
     let (ended, _) = mpsc::channel(1);

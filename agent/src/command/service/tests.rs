@@ -65,6 +65,7 @@ impl Daemon {
                 version: String::new(),
             },
             is_moorline: true,
+            groups: None,
         };
         let received = Arc::new(tokio::sync::Mutex::new(received))
             .try_lock_owned()

@@ -12,7 +12,7 @@ use nix::{
     fcntl::{OFlag, open},
     sys::{
         prctl::set_pdeathsig,
-        signal::{Signal, killpg},
+        signal::Signal,
         stat::{Mode, umask},
     },
     unistd::{Pid, getpid, getppid, write},
@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     Outputs, StepContext,
+    members::Members,
     process_record::{self, ScriptRecord},
 };
 
@@ -37,10 +38,13 @@ const DRAIN_STOPPED: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_secs(2);
 /// A process that does not end this long after SIGKILL hangs in the kernel, and is given up.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often those are counted that have been asked to end and outlive the script.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const READ_BYTES: usize = 16 * 1024;
 
-/// Runs a program as the leader of a process group of its own, and the whole group ends with a stop.
+/// Runs a program as the leader of a process group, and where there is one of a control group, of its own. With a stop
+/// everything ends that it has started.
 pub(super) async fn run(
     mut command: Command,
     timeout: Duration,
@@ -51,26 +55,34 @@ pub(super) async fn run(
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+        .stderr(Stdio::piped());
+    let mut members = match Members::prepare(command.as_std_mut(), context) {
+        Ok(members) => members,
+        Err(reason) => return Ending::NotStarted(reason),
+    };
     become_script(command.as_std_mut());
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ending::NotStarted(error.to_string()),
+        Err(error) => {
+            members.leave(false, context, outputs).await;
+            return Ending::NotStarted(error.to_string());
+        }
     };
+    members.lead(child.id());
     // Should this worker be killed, the daemon ends what the script has started.
-    let recorded = child.id().and_then(|pid| ScriptRecord::write(&record, pid));
-    let group = child
+    let recorded = child
         .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .map(Pid::from_raw);
-    let script = RunningScript {
-        group,
-        deadline: Instant::now() + timeout,
-        stopping: None,
+        .and_then(|pid| ScriptRecord::write(&record, pid, members.group()));
+    let mut script = RunningScript {
+        members,
+        state: State::Runs {
+            time_out: Instant::now() + timeout,
+        },
         exit: None,
     };
     let ending = script.run(&mut child, &mut context.stop, outputs).await;
+    let was_stopped = matches!(ending, Ending::Stopped(_));
+    script.members.leave(was_stopped, context, outputs).await;
     drop(recorded);
     ending
 }
@@ -106,30 +118,44 @@ fn leave_agent(worker: Pid) -> std::io::Result<()> {
 }
 
 struct RunningScript {
-    /// `None` cannot happen while the child has not been waited for; then there is nothing to signal.
-    group: Option<Pid>,
-    /// When the next thing happens by itself: time-out, SIGKILL, giving up, or the end of draining.
-    deadline: Instant,
-    stopping: Option<Stopping>,
+    members: Members,
+    state: State,
     exit: Option<ExitStatus>,
 }
 
-#[derive(Clone, Copy)]
-struct Stopping {
-    reason: StopReason,
-    is_killed: bool,
+/// How far it is on its way to the end.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Runs {
+        time_out: Instant,
+    },
+    /// All were asked to end, and have until then.
+    Asked {
+        reason: StopReason,
+        kill_at: Instant,
+    },
+    /// All were killed; whoever has not ended until then hangs in the kernel.
+    Killed {
+        reason: StopReason,
+        give_up_at: Instant,
+    },
+    /// It has ended by itself. What it has left may hold its pipes until then.
+    Drains {
+        until: Instant,
+    },
 }
 
 impl RunningScript {
     async fn run(
-        mut self,
+        &mut self,
         child: &mut Child,
         stop: &mut watch::Receiver<Option<StopReason>>,
         outputs: &mut Outputs,
     ) -> Ending {
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
         let (mut stdout_buffer, mut stderr_buffer) = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
-        while self.exit.is_none() || stdout.is_some() || stderr.is_some() {
+        while self.exit.is_none() || stdout.is_some() || stderr.is_some() || self.is_asked() {
+            let deadline = self.deadline();
             tokio::select! {
                 status = child.wait(), if self.exit.is_none() => match status {
                     Ok(status) => self.has_exited(status),
@@ -144,11 +170,11 @@ impl RunningScript {
                     None => stderr = None,
                 },
                 // A closed channel means that nobody can stop us any more; the time-out still does.
-                Ok(reason) = stop.wait_for(Option::is_some), if self.is_undisturbed() => {
+                Ok(reason) = stop.wait_for(Option::is_some), if matches!(self.state, State::Runs { .. }) => {
                     let reason = reason.unwrap_or(StopReason::Cancelled);
-                    self.begin_stop(reason);
+                    self.ask_to_end(reason);
                 }
-                () = sleep_until(self.deadline) => {
+                () = sleep_until(deadline) => {
                     if self.is_over_by_time() {
                         break;
                     }
@@ -158,76 +184,86 @@ impl RunningScript {
         self.ending()
     }
 
-    fn is_undisturbed(&self) -> bool {
-        self.stopping.is_none() && self.exit.is_none()
+    fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked { .. })
+    }
+
+    /// When to look next, if nothing happens.
+    fn deadline(&self) -> Instant {
+        match self.state {
+            State::Runs { time_out } => time_out,
+            // The script is gone, and nothing tells when the last of those is that it started.
+            State::Asked { kill_at, .. } if self.exit.is_some() => kill_at.min(Instant::now() + LOOK_AGAIN),
+            State::Asked { kill_at, .. } => kill_at,
+            State::Killed { give_up_at, .. } => give_up_at,
+            State::Drains { until } => until,
+        }
     }
 
     fn has_exited(&mut self, status: ExitStatus) {
         self.exit = Some(status);
-        self.deadline = Instant::now()
-            + if self.stopping.is_some() {
-                DRAIN_STOPPED
-            } else {
-                DRAIN
-            };
-        if self.stopping.is_some() {
-            // Its children had their SIGTERM. The group's number cannot have been given away so soon: the kernel
-            // goes once around all numbers first.
-            self.signal(Signal::SIGKILL);
+        match self.state {
+            State::Runs { .. } => {
+                self.state = State::Drains {
+                    until: Instant::now() + DRAIN,
+                }
+            }
+            State::Killed { reason, .. } => {
+                self.state = State::Killed {
+                    reason,
+                    give_up_at: Instant::now() + DRAIN_STOPPED,
+                }
+            }
+            // Those that it started have the same time as it had.
+            State::Asked { .. } | State::Drains { .. } => {}
         }
     }
 
-    fn begin_stop(&mut self, reason: StopReason) {
-        self.stopping = Some(Stopping {
+    fn ask_to_end(&mut self, reason: StopReason) {
+        self.members.terminate();
+        self.state = State::Asked {
             reason,
-            is_killed: false,
-        });
-        self.signal(Signal::SIGTERM);
-        self.deadline = Instant::now() + GRACE;
+            kill_at: Instant::now() + GRACE,
+        };
     }
 
-    /// The deadline has passed. True: nothing more is waited for.
+    /// It is time to look. True: nothing more is waited for.
     fn is_over_by_time(&mut self) -> bool {
-        match (self.exit, self.stopping) {
-            (Some(_), _) | (None, Some(Stopping { is_killed: true, .. })) => true,
-            (
-                None,
-                Some(Stopping {
-                    reason,
-                    is_killed: false,
-                }),
-            ) => {
-                self.signal(Signal::SIGKILL);
-                self.stopping = Some(Stopping {
-                    reason,
-                    is_killed: true,
-                });
-                self.deadline = Instant::now() + KILL_PATIENCE;
+        match self.state {
+            State::Runs { .. } => {
+                self.ask_to_end(StopReason::TimedOut);
                 false
             }
-            (None, None) => {
-                self.begin_stop(StopReason::TimedOut);
+            State::Asked { reason, kill_at } => {
+                let is_gone = self.exit.is_some() && self.members.is_gone();
+                if is_gone || kill_at <= Instant::now() {
+                    self.members.kill();
+                    let patience = match self.exit {
+                        Some(_) => DRAIN_STOPPED,
+                        None => KILL_PATIENCE,
+                    };
+                    self.state = State::Killed {
+                        reason,
+                        give_up_at: Instant::now() + patience,
+                    };
+                }
                 false
             }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // Nobody left to signal is what was wanted.
-            killpg(group, signal).ok();
+            State::Killed { .. } | State::Drains { .. } => true,
         }
     }
 
     fn ending(&self) -> Ending {
         use std::os::unix::process::ExitStatusExt;
-        match (self.stopping, self.exit) {
-            (Some(stopping), _) => Ending::Stopped(stopping.reason),
-            (None, Some(status)) => match status.code() {
+        match (self.state, self.exit) {
+            (State::Asked { reason, .. } | State::Killed { reason, .. }, _) => Ending::Stopped(reason),
+            (State::Runs { .. } | State::Drains { .. }, Some(status)) => match status.code() {
                 Some(code) => Ending::Exited(code),
                 None => Ending::Killed(status.signal().unwrap_or_default()),
             },
-            (None, None) => Ending::NotStarted("it has no exit status".to_owned()),
+            (State::Runs { .. } | State::Drains { .. }, None) => {
+                Ending::NotStarted("it has no exit status".to_owned())
+            }
         }
     }
 }

@@ -13,10 +13,13 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{command::journal::ProcessRecord, runtime::ProcessKey};
+use crate::{
+    command::journal::ProcessRecord,
+    runtime::{ControlGroup, ProcessKey},
+};
 
-/// A note is one short line.
-const MAX_BYTES: u64 = 1024;
+/// A note is one short line, with a few paths of control groups.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// Where the note of a command's script is.
 pub(super) fn path(run_directory: &Path) -> PathBuf {
@@ -29,13 +32,19 @@ struct Note {
     script: ProcessRecord,
     /// The worker's session, which all of the group are in.
     session: i32,
+    /// All that the script has started, where there is such a thing.
+    control_group: Option<ControlGroup>,
 }
 
 impl Note {
-    fn of(pid: u32) -> Option<Self> {
+    fn of(pid: u32, control_group: Option<&ControlGroup>) -> Option<Self> {
         let script = ProcessRecord::of(pid)?;
         let session = getsid(Some(Pid::from_raw(script.key.pid))).ok()?.as_raw();
-        Some(Self { script, session })
+        Some(Self {
+            script,
+            session,
+            control_group: control_group.cloned(),
+        })
     }
 
     /// Whether the group still has a process. The leader has died with its worker, most likely, and what it started
@@ -77,8 +86,8 @@ pub(super) struct ScriptRecord<'a> {
 
 impl<'a> ScriptRecord<'a> {
     /// `None`: it cannot be written, and the script runs without.
-    pub(super) fn write(path: &'a Path, pid: u32) -> Option<Self> {
-        let text = serde_json::to_vec(&Note::of(pid)?).ok()?;
+    pub(super) fn write(path: &'a Path, pid: u32, control_group: Option<&ControlGroup>) -> Option<Self> {
+        let text = serde_json::to_vec(&Note::of(pid, control_group)?).ok()?;
         let mut file = OpenOptions::new()
             .create(true)
             .write(true)
@@ -98,7 +107,8 @@ impl Drop for ScriptRecord<'_> {
     }
 }
 
-/// Kills the process group of the noted script, if it still is the one that was noted.
+/// Kills what the noted script has started: its control group, and its process group if it still is the one that was
+/// noted.
 pub(super) fn end(path: &Path) {
     let mut text = Vec::new();
     let Ok(file) = File::open(path) else { return };
@@ -110,6 +120,13 @@ pub(super) fn end(path: &Path) {
     };
     if note.has_processes() {
         killpg(Pid::from_raw(note.script.key.pid), Signal::SIGKILL).ok();
+    }
+    if note.script.is_of_this_boot()
+        && let Some(group) = &note.control_group
+    {
+        group.kill();
+        // Or later, by whoever looks for leftovers.
+        group.remove();
     }
     std::fs::remove_file(path).ok();
 }
@@ -128,7 +145,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path());
         let mut script = Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
-        let note = ScriptRecord::write(&path, script.id()).unwrap();
+        let note = ScriptRecord::write(&path, script.id(), None).unwrap();
         // As if the worker had been killed.
         std::mem::forget(note);
         let mut other: Note = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -170,7 +187,7 @@ mod tests {
             .unwrap();
         let mut output = script.stdout.take().unwrap();
         output.read_exact(&mut [0]).unwrap();
-        std::mem::forget(ScriptRecord::write(&path, script.id()).unwrap());
+        std::mem::forget(ScriptRecord::write(&path, script.id(), None).unwrap());
         // As when its worker dies: the leader is killed, and it alone.
         script.kill().unwrap();
         script.wait().unwrap();

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod documents;
+mod groups;
 mod reboots;
 
 /// A file that another thread's new process still holds open for writing cannot be executed; so one at a time.
@@ -50,6 +51,8 @@ impl Node {
             is_moorline: true,
             reboot_command: vec!["true".to_owned()],
             secure_parameters: Vec::new(),
+            groups: None,
+            limits: ResourceLimits::default(),
         };
         let (stop, _) = watch::channel(None);
         Self {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Usage, read};
+use crate::runtime::hierarchies;
 
-const ROOT: &str = "/sys/fs/cgroup";
 /// How deep groups are looked at.
 const MAX_DEPTH: usize = 32;
 
@@ -47,32 +47,17 @@ fn memory(folder: &Path) -> Option<Usage> {
 
 /// The group's folder and those above it. A group without a limit has `max`, or no such file.
 fn folders(controller: &str) -> Vec<PathBuf> {
-    let groups = read("/proc/self/cgroup").unwrap_or_default();
-    let Some((root, group)) = groups.lines().find_map(|line| place(line, controller)) else {
+    let found = hierarchies();
+    let legacy = found.iter().find(|hierarchy| hierarchy.has(controller));
+    let unified = || found.iter().find(|hierarchy| hierarchy.controllers.is_none());
+    let Some(hierarchy) = legacy.or_else(unified) else {
         return Vec::new();
     };
-    let inside = Path::new(group.trim_start_matches('/'));
-    inside
-        .ancestors()
-        .take(MAX_DEPTH)
-        .map(|ancestor| root.join(ancestor))
+    let ancestors = hierarchy.own.ancestors().take(MAX_DEPTH);
+    ancestors
+        .take_while(|folder| folder.starts_with(&hierarchy.mount))
+        .map(Path::to_owned)
         .collect()
-}
-
-/// `8:pids:/a` of version 1, `0::/a` of version 2.
-fn place<'a>(line: &'a str, controller: &str) -> Option<(PathBuf, &'a str)> {
-    let mut fields = line.splitn(3, ':');
-    let (_, controllers, group) = (fields.next()?, fields.next()?, fields.next()?);
-    if group.split('/').any(|part| part == "..") {
-        return None;
-    }
-    match controllers {
-        "" => Some((PathBuf::from(ROOT), group)),
-        _ if controllers.split(',').any(|name| name == controller) => {
-            Some((Path::new(ROOT).join(controller), group))
-        }
-        _ => None,
-    }
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -82,26 +67,6 @@ fn number(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_group_is_found_in_either_version() {
-        let found = |line| place(line, "pids").map(|(root, group)| (root.display().to_string(), group));
-        assert_eq!(
-            found("8:pids:/a/b"),
-            Some(("/sys/fs/cgroup/pids".to_owned(), "/a/b"))
-        );
-        assert_eq!(
-            found("3:cpu,pids:/"),
-            Some(("/sys/fs/cgroup/pids".to_owned(), "/"))
-        );
-        assert_eq!(
-            found("0::/system.slice"),
-            Some((ROOT.to_owned(), "/system.slice"))
-        );
-        for other in ["4:memory:/a", "8:pids:/../x", "nonsense", ""] {
-            assert_eq!(found(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn memory_of_either_version_counts_without_the_cache() {

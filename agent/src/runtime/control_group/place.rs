@@ -1,0 +1,195 @@
+//! Where groups are made: in one hierarchy that can end them, and in those that keep their limits.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::ResourceLimits;
+
+use super::{
+    group::group_name,
+    hierarchy::{Hierarchy, hierarchies},
+};
+
+/// The group of the agent itself, beside the folder that groups are made in (`DelegateSubgroup=` of its unit).
+const OWN_LEAF: &str = "daemon";
+
+/// A kind of limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Controller {
+    Cpu,
+    Memory,
+    Pids,
+}
+
+impl Controller {
+    pub(super) const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+        }
+    }
+
+    fn is_wanted(self, limits: &ResourceLimits) -> bool {
+        match self {
+            Self::Cpu => limits.cpu.is_some(),
+            Self::Memory => limits.memory.is_some(),
+            Self::Pids => limits.tasks.is_some(),
+        }
+    }
+}
+
+/// A folder in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) is_unified: bool,
+    /// The limits that its groups keep.
+    pub(super) controllers: Vec<Controller>,
+}
+
+/// All that a group has a folder in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupPlaces {
+    pub(super) places: Vec<Place>,
+}
+
+impl GroupPlaces {
+    /// Looks, by really making groups, what can be had on this machine. `name` is that of the folder for the groups.
+    /// `None`: nothing.
+    pub(crate) fn find(name: &str, limits: &ResourceLimits) -> Option<Self> {
+        Self::find_in(&hierarchies(), name, limits)
+    }
+
+    pub(super) fn find_in(hierarchies: &[Hierarchy], name: &str, limits: &ResourceLimits) -> Option<Self> {
+        let mut wanted: Vec<Controller> = Controller::ALL.to_vec();
+        wanted.retain(|controller| controller.is_wanted(limits));
+        let mut places = Vec::new();
+        let unified = hierarchies.iter().find(|found| found.controllers.is_none());
+        if let Some(mut place) = unified.map(|unified| Place::unified(unified, name, &wanted))
+            && place.is_usable()
+        {
+            place.keep_what_is_there();
+            wanted.retain(|controller| !place.controllers.contains(controller));
+            places.push(place);
+        }
+        for controller in wanted {
+            let legacy = hierarchies.iter().find(|found| found.has(controller.name()));
+            let Some(place) = legacy.map(|legacy| Place::legacy(legacy, name, vec![controller])) else {
+                continue;
+            };
+            // Several controllers may be mounted as one hierarchy.
+            match places.iter_mut().find(|other| other.folder == place.folder) {
+                Some(other) => other.controllers.push(controller),
+                None if place.is_usable() => places.push(place),
+                None => {}
+            }
+        }
+        // Of version 1 the freezer holds still what is to be ended; any other hierarchy knows at least who is there.
+        if !places.iter().any(|place| place.is_unified) {
+            let freezer = hierarchies.iter().find(|found| found.has("freezer"));
+            let place = freezer.map(|freezer| Place::legacy(freezer, name, Vec::new()));
+            places.splice(0..0, place.filter(Place::is_usable));
+        }
+        (!places.is_empty()).then_some(Self { places })
+    }
+
+    /// Where its groups are.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().map(|place| place.folder.as_path())
+    }
+
+    /// Which of the limits no group keeps here, by the names of their settings.
+    pub(crate) fn lacking(places: Option<&Self>, limits: &ResourceLimits) -> Vec<&'static str> {
+        let kept = |controller: &Controller| {
+            let mut places = places.iter().flat_map(|places| &places.places);
+            places.any(|place| place.controllers.contains(controller))
+        };
+        Controller::ALL
+            .into_iter()
+            .filter(|controller| controller.is_wanted(limits) && !kept(controller))
+            .map(|controller| match controller {
+                Controller::Cpu => "cpu",
+                Controller::Memory => "memory",
+                Controller::Pids => "tasks",
+            })
+            .collect()
+    }
+}
+
+impl Place {
+    fn unified(hierarchy: &Hierarchy, name: &str, wanted: &[Controller]) -> Self {
+        let base = match hierarchy.own.file_name().is_some_and(|leaf| leaf == OWN_LEAF) {
+            true => hierarchy.own.parent().unwrap_or(&hierarchy.own),
+            false => &hierarchy.own,
+        };
+        Self {
+            folder: base.join(name),
+            is_unified: true,
+            controllers: wanted.to_vec(),
+        }
+    }
+
+    fn legacy(hierarchy: &Hierarchy, name: &str, controllers: Vec<Controller>) -> Self {
+        Self {
+            folder: hierarchy.own.join(name),
+            is_unified: false,
+            controllers,
+        }
+    }
+
+    /// Makes the folder, and lets its groups have limits as far as the kernel does. It may have been removed by whoever
+    /// found it empty.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        make(&self.folder)?;
+        if self.is_unified {
+            let above = self.folder.parent();
+            for folder in above.into_iter().chain([self.folder.as_path()]) {
+                for controller in &self.controllers {
+                    // Refused where the group above has processes of its own.
+                    fs::write(
+                        folder.join("cgroup.subtree_control"),
+                        format!("+{}", controller.name()),
+                    )
+                    .ok();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_usable(&self) -> bool {
+        let Some(trial) = group_name(0).map(|name| self.folder.join(name)) else {
+            return false;
+        };
+        let is_usable = self.prepare().is_ok()
+            && make(&trial).is_ok()
+            && fs::OpenOptions::new()
+                .write(true)
+                .open(trial.join("cgroup.procs"))
+                .is_ok();
+        fs::remove_dir(trial).ok();
+        is_usable
+    }
+
+    fn keep_what_is_there(&mut self) {
+        let enabled = fs::read_to_string(self.folder.join("cgroup.subtree_control")).unwrap_or_default();
+        let is_enabled =
+            |controller: &Controller| enabled.split_whitespace().any(|name| name == controller.name());
+        self.controllers.retain(is_enabled);
+    }
+}
+
+/// A group's folder, which may be there.
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
