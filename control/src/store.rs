@@ -65,7 +65,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -94,6 +94,11 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
         19,
         "transcript at rest",
         include_str!("../migrations/0019_transcript_at_rest.sql"),
+    ),
+    (
+        27,
+        "explained commands",
+        include_str!("../migrations/0027_explained_commands.sql"),
     ),
 ];
 

@@ -1,12 +1,17 @@
 //! Operations of the capability `command`: Run Command.
 
 mod cancel_command;
+mod explain_command;
 mod get_command_invocation;
 mod list_command_invocations;
 mod list_commands;
 mod listing;
 mod parameter_references;
+mod plan_command;
+mod prepared;
+mod resolution;
 mod send_command;
+mod send_command_wave;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -14,7 +19,10 @@ mod tests;
 use moorline_protocol::types::{CommandId, InstanceId};
 use moorline_ssm::{
     ErrorCode,
-    command::{CancelCommand, GetCommandInvocation, ListCommandInvocations, ListCommands, SendCommand},
+    command::{
+        CancelCommand, ExplainCommand, GetCommandInvocation, ListCommandInvocations, ListCommands,
+        PlanCommand, SendCommand, SendCommandRequest, SendCommandWave,
+    },
 };
 
 use super::{ApiError, ApiResult, Router};
@@ -35,14 +43,28 @@ pub(super) fn routes(router: Router) -> Router {
             list_command_invocations::list_command_invocations,
         )
         .on::<ListCommands, _, _>(|_| Resource::Any, list_commands::list_commands)
-        .on::<SendCommand, _, _>(
-            |input| Resource::Document(input.document_name.clone().unwrap_or_default()),
-            send_command::send_command,
+        .on::<ExplainCommand, _, _>(
+            |input| command(input.command_id.as_ref()),
+            explain_command::explain_command,
+        )
+        .on::<PlanCommand, _, _>(
+            |input| document(input.command.as_ref()),
+            plan_command::plan_command,
+        )
+        .on::<SendCommand, _, _>(|input| document(Some(input)), send_command::send_command)
+        .on::<SendCommandWave, _, _>(
+            |input| document(input.command.as_ref()),
+            send_command_wave::send_command_wave,
         )
 }
 
 fn command(id: Option<&String>) -> Resource {
     Resource::Command(id.cloned().unwrap_or_default())
+}
+
+fn document(request: Option<&SendCommandRequest>) -> Resource {
+    let name = request.and_then(|request| request.document_name.clone());
+    Resource::Document(name.unwrap_or_default())
 }
 
 fn parse_command_id(text: &str) -> ApiResult<CommandId> {

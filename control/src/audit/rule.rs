@@ -35,6 +35,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::RegisterManagedInstance
         | OperationId::RemoveTagsFromResource
         | OperationId::SendCommand
+        | OperationId::SendCommandWave
         | OperationId::StartSession
         | OperationId::TagOperator
         | OperationId::UnlabelParameterVersion
@@ -53,6 +54,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::DescribeInstanceInformation
         | OperationId::DescribeParameters
         | OperationId::DescribeSessions
+        | OperationId::ExplainCommand
         | OperationId::GenerateDataKey
         | OperationId::GetCommandInvocation
         | OperationId::GetConnectionStatus
@@ -72,6 +74,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::ListOperators
         | OperationId::ListTagsForResource
         | OperationId::ListTranscripts
+        | OperationId::PlanCommand
         | OperationId::RequestManagedInstanceRoleToken => Rule::Read,
         // What a node reports of itself and asks for by itself, at short intervals: no one decides it, and nothing but
         // what is shown of the node comes of it.

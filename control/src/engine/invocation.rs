@@ -6,12 +6,14 @@
 
 #[cfg(test)]
 mod captured;
+mod explanation;
 mod outcome;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use explanation::{Circumstances, explain};
 pub(crate) use outcome::Outcome;
 
 use std::collections::BTreeMap;
@@ -74,6 +76,19 @@ pub(crate) struct StepRank {
     pub(crate) made_at: i64,
 }
 
+/// When what happened, in milliseconds since the Unix epoch. They decide nothing: they answer those who ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Times {
+    /// It was held and had its turn.
+    pub(crate) released_at: Option<u64>,
+    /// The job left for the first time.
+    pub(crate) sent_at: Option<u64>,
+    /// The node was first known to have it.
+    pub(crate) taken_at: Option<u64>,
+    /// An operator wanted it to end.
+    pub(crate) cancel_requested_at: Option<u64>,
+}
+
 /// One command on one node. Fields are what the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invocation {
@@ -89,6 +104,7 @@ pub(crate) struct Invocation {
     /// When the endpoint decides by itself what became of it; `None` once that is final.
     pub(crate) deadline_at: Option<u64>,
     pub(crate) ended_at: Option<u64>,
+    pub(crate) times: Times,
     /// `TraceOutput`: what is to be told besides the output of steps.
     pub(crate) trace: String,
     /// Results that are kept, by step name.
@@ -107,6 +123,7 @@ impl Invocation {
             cancel_next_send_at: None,
             deadline_at: Some(deadlines.delivery),
             ended_at: None,
+            times: Times::default(),
             trace: String::new(),
             steps: BTreeMap::new(),
         }
@@ -128,6 +145,7 @@ impl Invocation {
             self.delivery = Delivery::Unsent;
             self.next_send_at = Some(now);
             self.deadline_at = Some(now.saturating_add(delivery_millis));
+            self.times.released_at = Some(now);
         }
     }
 
@@ -177,6 +195,7 @@ impl Invocation {
         if self.delivery != Delivery::Taken {
             self.delivery = Delivery::Sent;
         }
+        self.times.sent_at.get_or_insert(now);
         self.sent_message_id = Some(message_id);
         self.next_send_at = Some(now + REDELIVERY_MILLIS);
     }
@@ -199,7 +218,7 @@ impl Invocation {
             return;
         }
         if matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand) {
-            self.taken(deadlines);
+            self.taken(deadlines, now);
             self.stage = Stage::InProgress;
         } else if message_id != self.sent_message_id {
             // an answer to an earlier delivery: the last one is still open
@@ -222,8 +241,12 @@ impl Invocation {
             // its document has ended already
             (Stage::Settling(_) | Stage::Ended(_), _) => {}
             _ if self.cancel_requested => {}
-            (_, Delivery::Held | Delivery::Unsent | Delivery::Refused) => self.end(Outcome::Cancelled, now),
+            (_, Delivery::Held | Delivery::Unsent | Delivery::Refused) => {
+                self.times.cancel_requested_at = Some(now);
+                self.end(Outcome::Cancelled, now);
+            }
             (_, Delivery::Sent | Delivery::Taken) => {
+                self.times.cancel_requested_at = Some(now);
                 self.cancel_requested = true;
                 self.next_send_at = None;
                 self.cancel_next_send_at = Some(now);
@@ -272,7 +295,7 @@ impl Invocation {
         if !reply.trace.is_empty() {
             self.trace.clone_from(&reply.trace);
         }
-        self.taken(deadlines);
+        self.taken(deadlines, now);
         if matches!(self.stage, Stage::Pending | Stage::Delayed) {
             self.stage = Stage::InProgress;
         }
@@ -327,9 +350,10 @@ impl Invocation {
         self.cancel_next_send_at = None;
     }
 
-    fn taken(&mut self, deadlines: Deadlines) {
+    fn taken(&mut self, deadlines: Deadlines, now: u64) {
         if self.delivery != Delivery::Taken {
             self.delivery = Delivery::Taken;
+            self.times.taken_at = Some(now);
             // one that was held had until later than its command to be delivered
             let delivery = self.deadline_at.unwrap_or_default().max(deadlines.delivery);
             self.deadline_at = Some(delivery.saturating_add(deadlines.execution_millis));

@@ -62,6 +62,29 @@ pub(crate) fn is_target(criteria: &[Criterion], node: &InstanceId, tags: &BTreeM
     criteria.iter().all(|criterion| criterion.is_met_by(node, tags))
 }
 
+/// The first criterion that the node does not meet with these tags, in words.
+pub(crate) fn unmet(
+    criteria: &[Criterion],
+    node: &InstanceId,
+    tags: &BTreeMap<String, String>,
+) -> Option<String> {
+    let first = criteria
+        .iter()
+        .find(|criterion| !criterion.is_met_by(node, tags))?;
+    let list = |texts: &BTreeSet<String>| texts.iter().cloned().collect::<Vec<_>>().join(" or ");
+    Some(match first {
+        Criterion::Nodes(_) => "it is none of the nodes that the command names".to_owned(),
+        Criterion::Tag { key, values } => match tags.get(key) {
+            Some(value) => format!(
+                "its tag {key} is {value}, and the command is for {}",
+                list(values)
+            ),
+            None => format!("it has no tag {key}, and the command is for {}", list(values)),
+        },
+        Criterion::TagKey(keys) => format!("it has no tag {}", list(keys)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +164,34 @@ mod tests {
         );
         assert!(Criterion::parse("tag:", &["x".to_owned()]).is_err());
         assert!(Criterion::parse("InstanceIds", &["web-1".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_node_that_is_no_target_is_told_by_what_it_lacks() {
+        let tags = tags();
+        let why = |criteria: &[Criterion], which: char| unmet(criteria, &node(which), &tags[&node(which)]);
+        let prod_db = [
+            criterion("tag:Env", &["prod"]),
+            criterion("tag:Role", &["db", "x"]),
+        ];
+        assert_eq!(why(&prod_db, '2'), None);
+        assert_eq!(
+            why(&prod_db, '1').as_deref(),
+            Some("its tag Role is web, and the command is for db or x")
+        );
+        let by_role = [criterion("tag:Role", &["db"])];
+        assert_eq!(
+            why(&by_role, '3').as_deref(),
+            Some("it has no tag Role, and the command is for db")
+        );
+        assert_eq!(
+            why(&[criterion("tag-key", &["Role"])], '3').as_deref(),
+            Some("it has no tag Role")
+        );
+        let named = [criterion("InstanceIds", &[node('1').as_str()])];
+        assert_eq!(
+            why(&named, '3').as_deref(),
+            Some("it is none of the nodes that the command names")
+        );
     }
 }

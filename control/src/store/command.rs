@@ -106,7 +106,9 @@ impl Store {
     }
 
     pub(crate) async fn command(&self, id: &CommandId) -> Result<Option<CommandRow>, StoreError> {
-        let sql = format!("SELECT {HEAD_COLUMNS}, requested_at, request FROM command WHERE command_id = $1");
+        let sql = format!(
+            "SELECT {HEAD_COLUMNS}, requested_at, requester, request FROM command WHERE command_id = $1"
+        );
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(id.as_str())
             .fetch_optional(&self.readers)

@@ -22,6 +22,7 @@ crate::macros::error_codes! {
         ExpiredTokenException = "ExpiredTokenException",
         HierarchyLevelLimitExceededException = "HierarchyLevelLimitExceededException",
         HierarchyTypeMismatchException = "HierarchyTypeMismatchException",
+        IdempotentParameterMismatch = "IdempotentParameterMismatch",
         IncompatiblePolicyException = "IncompatiblePolicyException",
         IncompleteSignature = "IncompleteSignatureException",
         IncorrectKeyException = "IncorrectKeyException",

@@ -106,6 +106,8 @@ pub enum OperationId {
     SendReply,
     /// `Moorline.DeleteTranscript`.
     DeleteTranscript,
+    /// `Moorline.ExplainCommand`.
+    ExplainCommand,
     /// `Moorline.GetPublicKeys`.
     GetPublicKeys,
     /// `Moorline.GetTranscript`.
@@ -118,10 +120,14 @@ pub enum OperationId {
     ListOperators,
     /// `Moorline.ListTranscripts`.
     ListTranscripts,
+    /// `Moorline.PlanCommand`.
+    PlanCommand,
     /// `Moorline.PutTranscriptLegalHold`.
     PutTranscriptLegalHold,
     /// `Moorline.RegisterTranscriptKey`.
     RegisterTranscriptKey,
+    /// `Moorline.SendCommandWave`.
+    SendCommandWave,
     /// `Moorline.TagOperator`.
     TagOperator,
     /// `Moorline.UntagOperator`.

@@ -830,6 +830,11 @@ pub(crate) static PARAMETERS_FILTER_VALUE_LIST: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static PLAN_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(1000), Rule::MinValue(1)],
+    sensitive: false,
+};
+
 pub(crate) static PLATFORM_NAME: Rules = Rules {
     list: &[Rule::MaxLength(120)],
     sensitive: false,
@@ -1072,5 +1077,14 @@ pub(crate) static TRANSCRIPT_TEXT: Rules = Rules {
 
 pub(crate) static TRANSCRIPT_WAIT_MILLIS: Rules = Rules {
     list: &[Rule::MaxValue(20000), Rule::MinValue(0)],
+    sensitive: false,
+};
+
+pub(crate) static WAVE_INSTANCE_ID_LIST: Rules = Rules {
+    list: &[
+        Rule::MaxLength(20000),
+        Rule::MinLength(1),
+        Rule::Members(&INSTANCE_ID),
+    ],
     sensitive: false,
 };

@@ -7,6 +7,13 @@ use crate::macros::{enumeration, structures};
 use crate::{Path, Shape, Violations, rules};
 
 enumeration! {
+    ConnectionStatus {
+        Connected = "connected",
+        Notconnected = "notconnected",
+    }
+}
+
+enumeration! {
     DocumentHashType {
         Sha256 = "Sha256",
         Sha1 = "Sha1",

@@ -21,6 +21,8 @@ const MOST_NAMES: usize = 50;
 pub(super) struct Resolved {
     /// As the request gives them, and the defaults that had references.
     pub(super) parameters: BTreeMap<String, Vec<String>>,
+    /// Those of them that name parameters, before anything was put in.
+    pub(super) references: BTreeMap<String, Vec<String>>,
     pub(super) taken: Vec<TakenParameter>,
 }
 
@@ -39,6 +41,11 @@ pub(super) async fn resolve(
             parameters.insert(name.to_owned(), default);
         }
     }
+    let references = parameters
+        .iter()
+        .filter(|(_, texts)| names_a_parameter(texts))
+        .map(|(name, texts)| (name.clone(), texts.clone()))
+        .collect();
     let mut taken = Vec::new();
     let found = look_up(cx, names(parameters.values().flatten(), "ssm")?, &mut taken).await?;
     for (name, texts) in &mut parameters {
@@ -62,7 +69,19 @@ pub(super) async fn resolve(
             version: None,
         });
     }
-    Ok(Resolved { parameters, taken })
+    Ok(Resolved {
+        parameters,
+        references,
+        taken,
+    })
+}
+
+fn names_a_parameter(texts: &[String]) -> bool {
+    texts.iter().any(|text| {
+        ["ssm", "ssm-secure"]
+            .iter()
+            .any(|prefix| names_in(text, prefix).next().is_some())
+    })
 }
 
 /// The document goes to the node as it is, since its owner may know it by its hash.

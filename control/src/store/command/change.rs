@@ -274,7 +274,8 @@ pub(super) async fn save(
     let done = sqlx::query(
         "UPDATE invocation SET stage = $3, outcome = $4, status = $5, delivery = $6, sent_message_id = $7, \
          next_send_at = $8, cancel_requested = $9, cancel_next_send_at = $10, deadline_at = $11, \
-         ended_at = $12, trace = $13 \
+         ended_at = $12, trace = $13, released_at = $14, sent_at = $15, taken_at = $16, \
+         cancel_requested_at = $17 \
          WHERE command_id = $1 AND instance_id = $2 AND stage <> 'Ended'",
     )
     .bind(row.command_id.as_str())
@@ -290,6 +291,10 @@ pub(super) async fn save(
     .bind(after.deadline_at.map(column_millis))
     .bind(after.ended_at.map(column_millis))
     .bind(&after.trace)
+    .bind(after.times.released_at.map(column_millis))
+    .bind(after.times.sent_at.map(column_millis))
+    .bind(after.times.taken_at.map(column_millis))
+    .bind(after.times.cancel_requested_at.map(column_millis))
     .execute(&mut *connection)
     .await
     .map_err(failed_to(DOING))?;

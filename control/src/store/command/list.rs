@@ -1,5 +1,7 @@
 //! Lists of commands and of invocations, newest first.
 
+use std::collections::BTreeMap;
+
 use moorline_protocol::types::{CommandId, InstanceId};
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -10,6 +12,9 @@ use super::{
     step_rows,
 };
 use crate::engine::command::FINAL_COMMAND_STATUSES;
+
+/// Nodes that one statement asks for: well below the number of values that it may bind.
+const LAST_RUN_NODES: usize = 500;
 
 /// Filters that both lists know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +59,7 @@ impl Store {
     pub(crate) async fn list_commands(&self, query: &CommandQuery) -> Result<Vec<CommandRow>, StoreError> {
         let filters = &query.filters;
         let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
-            "SELECT {HEAD_COLUMNS}, requested_at, request FROM command WHERE 1 = 1"
+            "SELECT {HEAD_COLUMNS}, requested_at, requester, request FROM command WHERE 1 = 1"
         ));
         if let Some(id) = &filters.command_id {
             sql.push(" AND command.command_id = ").push_bind(id.as_str());
@@ -94,7 +99,7 @@ impl Store {
         const DOING: &str = "list invocations";
         let filters = &query.filters;
         let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
-            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, request FROM invocation \
+            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, requester, request FROM invocation \
              JOIN command ON command.command_id = invocation.command_id WHERE 1 = 1"
         ));
         if let Some(id) = &filters.command_id {
@@ -136,6 +141,42 @@ impl Store {
         }
         tx.commit().await.map_err(failed_to(DOING))?;
         Ok(listed)
+    }
+
+    /// The newest invocation of a document on each of these nodes.
+    pub(crate) async fn last_runs(
+        &self,
+        document_name: &str,
+        nodes: &[InstanceId],
+    ) -> Result<BTreeMap<InstanceId, InvocationRow>, StoreError> {
+        const DOING: &str = "look for the last runs of a document";
+        let mut last_runs = BTreeMap::new();
+        for chunk in nodes.chunks(LAST_RUN_NODES) {
+            let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
+                "SELECT {INVOCATION_COLUMNS} FROM invocation WHERE document_name = "
+            ));
+            sql.push_bind(document_name);
+            sql.push(
+                " AND requested_at = (SELECT MAX(other.requested_at) FROM invocation AS other \
+                 WHERE other.instance_id = invocation.instance_id \
+                 AND other.document_name = invocation.document_name) AND instance_id IN (",
+            );
+            let mut list = sql.separated(", ");
+            for node in chunk {
+                list.push_bind(node.as_str());
+            }
+            sql.push(") ORDER BY command_id");
+            let rows = sql
+                .build()
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failed_to(DOING))?;
+            for row in &rows {
+                let row = invocation(row)?;
+                last_runs.insert(row.instance_id.clone(), row);
+            }
+        }
+        Ok(last_runs)
     }
 
     /// The nodes of a command, ended or not.

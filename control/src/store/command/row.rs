@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use super::super::{StoreError, column, millis_of};
 use crate::engine::{
     command::{CommandStatus, Progress, Tally, command_status},
-    invocation::{Deadlines, Delivery, Invocation, Outcome, Stage},
+    invocation::{Deadlines, Delivery, Invocation, Outcome, Stage, Times},
     rate_control::Limit,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct CommandHead {
 pub(crate) struct CommandRow {
     pub(crate) head: CommandHead,
     pub(crate) requested_at: u64,
+    /// Who sent it.
+    pub(crate) requester: String,
     pub(crate) request: SendCommandRequest,
 }
 
@@ -125,6 +127,7 @@ pub(super) fn command(row: &SqliteRow) -> Result<CommandRow, StoreError> {
     Ok(CommandRow {
         head,
         requested_at: millis_of(column(row, "requested_at")?),
+        requester: column(row, "requester")?,
         request,
     })
 }
@@ -132,7 +135,8 @@ pub(super) fn command(row: &SqliteRow) -> Result<CommandRow, StoreError> {
 /// Columns of [`invocation`].
 pub(super) const INVOCATION_COLUMNS: &str = "invocation.command_id AS command_id, instance_id, instance_name, \
     invocation.requested_at AS requested_at, stage, outcome, delivery, sent_message_id, next_send_at, \
-    invocation.cancel_requested AS cancel_requested, cancel_next_send_at, deadline_at, ended_at, trace";
+    invocation.cancel_requested AS cancel_requested, cancel_next_send_at, deadline_at, ended_at, trace, released_at, \
+    sent_at, taken_at, cancel_requested_at";
 
 pub(super) fn invocation(row: &SqliteRow) -> Result<InvocationRow, StoreError> {
     let command_id: String = column(row, "command_id")?;
@@ -167,6 +171,12 @@ pub(super) fn invocation(row: &SqliteRow) -> Result<InvocationRow, StoreError> {
             cancel_next_send_at: time("cancel_next_send_at")?,
             deadline_at: time("deadline_at")?,
             ended_at: time("ended_at")?,
+            times: Times {
+                released_at: time("released_at")?,
+                sent_at: time("sent_at")?,
+                taken_at: time("taken_at")?,
+                cancel_requested_at: time("cancel_requested_at")?,
+            },
             trace: column(row, "trace")?,
             steps: BTreeMap::new(),
         },
