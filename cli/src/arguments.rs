@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::{audit::AuditOptions, forward::Spec};
+use moorline_ssm::command::Target;
+
+use crate::{audit::AuditOptions, forward::Spec, rollout::RolloutOptions};
 
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
 ///
@@ -37,9 +39,16 @@ pub(crate) enum Command {
     /// Run a command or a document on nodes, and show what comes out
     ///
     /// One COMMAND word is a line of a shell script, taken as it is; several words are one command with its
-    /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node,
-    /// 130 when it was cancelled by Ctrl-C.
-    Run(RunOptions),
+    /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node, 3 when
+    /// a roll-out in waves was halted, 130 when it was cancelled by Ctrl-C.
+    Run(Box<RunOptions>),
+    /// Tell why a command ran on a node, or did not
+    Explain {
+        /// The command's id
+        command: String,
+        /// The node, by its id or by a name that only one node has
+        node: String,
+    },
     /// Open a recorded shell on a node, or run one recorded command
     ///
     /// At the start of a line, `~.` ends the session, `~d` leaves it running for `moorline attach`, and `~?` shows what else there is. Without a terminal, standard
@@ -152,13 +161,16 @@ pub(crate) struct RunOptions {
     #[arg(
         long = "node",
         value_name = "NODE",
-        required_unless_present = "tags",
-        conflicts_with = "tags"
+        required_unless_present_any = ["tags", "targets"],
+        conflicts_with_all = ["tags", "targets"]
     )]
     pub(crate) nodes: Vec<String>,
     /// All nodes with this tag; of several values of one key any fits, of several keys all must
     #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
     pub(crate) tags: Vec<(String, String)>,
+    /// All nodes that this target has, and every other one too: tag:K=V,V, tag-key=K,K or InstanceIds=ID,ID
+    #[arg(long = "targets", value_name = "TARGET", value_parser = crate::run::parse_target)]
+    pub(crate) targets: Vec<Target>,
     /// The document to run
     #[arg(long, value_name = "NAME", default_value = "AWS-RunShellScript")]
     pub(crate) document: String,
@@ -183,6 +195,8 @@ pub(crate) struct RunOptions {
     /// Print the command's id and do not wait for it
     #[arg(long)]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutOptions,
     /// What to run
     #[arg(trailing_var_arg = true)]
     pub(crate) command: Vec<String>,
@@ -470,7 +484,7 @@ pub(crate) struct ParameterPutOptions {
 }
 
 /// `K=V`; the value may hold further equal signs or be empty.
-fn parse_pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("it must have the form KEY=VALUE".to_owned()),
@@ -552,7 +566,7 @@ mod tests {
         let run = |words: &[&str]| {
             let words = ["moorline", "run", "--node", "mi-1"].iter().chain(words);
             match Arguments::try_parse_from(words).map(|a| (a.json, a.command)) {
-                Ok((json, Command::Run(options))) => Some((json, options.command)),
+                Ok((json, Command::Run(options))) => Some((json, options.command.clone())),
                 _ => None,
             }
         };

@@ -10,6 +10,7 @@ mod attach;
 mod audit;
 mod console;
 mod error;
+mod explain;
 mod forward;
 mod install_plugin;
 mod node;
@@ -19,8 +20,10 @@ mod operators;
 mod parameters;
 mod pick;
 mod pick_session;
+mod plan;
 mod plugin;
 mod quote;
+mod rollout;
 mod run;
 mod session_client;
 mod sessions;
@@ -111,6 +114,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Attach { session } => take_over::execute(connect()?, session.as_deref()).await,
         Command::Audit(options) => audit::execute(connect, *options, json).await,
         Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
+        Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Parameter { command } => parameters::execute(&connect()?, command, json).await,

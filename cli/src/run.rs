@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
 
 use self::{report::Report, watch::Watch};
-use crate::{arguments::RunOptions, console, error::CliError, operator::Operator, pick, quote};
+use crate::{
+    arguments::RunOptions, console, error::CliError, operator::Operator, pick, plan, quote, rollout,
+};
 
 /// Cancelled by the user: 128 + SIGINT, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -16,26 +18,14 @@ const PARAMETER_COMMANDS: &str = "commands";
 const PARAMETER_TIMEOUT: &str = "executionTimeout";
 
 pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: bool) -> Result<u8, CliError> {
-    let request = SendCommandRequest {
-        document_name: Some(options.document.clone()),
-        parameters: Some(parameters(options)?),
-        timeout_seconds: options.delivery_timeout,
-        max_concurrency: Some(options.max_concurrency.clone()),
-        max_errors: Some(options.max_errors.clone()),
-        comment: options.comment.clone(),
-        ..Default::default()
-    };
-    let request = if options.tags.is_empty() {
-        SendCommandRequest {
-            instance_ids: Some(pick::nodes(operator, &options.nodes).await?),
-            ..request
-        }
-    } else {
-        SendCommandRequest {
-            targets: Some(targets(&options.tags)),
-            ..request
-        }
-    };
+    let request = request(operator, options).await?;
+    if !options.rollout.waves.is_empty() {
+        return rollout::execute(operator, request, &options.rollout, json).await;
+    }
+    if options.rollout.dry_run {
+        plan::show(&plan::fetch(operator, &request).await?, json)?;
+        return Ok(0);
+    }
     let command = operator.call::<SendCommand>(&request).await?.command;
     let command = command.unwrap_or_default();
     let id = command.command_id.ok_or(CliError::Incomplete {
@@ -61,6 +51,52 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         return Ok(EXIT_INTERRUPTED);
     }
     Ok(u8::from(!report.is_success(&outcome)))
+}
+
+/// The command as it is asked for.
+async fn request(operator: &Operator, options: &RunOptions) -> Result<SendCommandRequest, CliError> {
+    let request = SendCommandRequest {
+        document_name: Some(options.document.clone()),
+        parameters: Some(parameters(options)?),
+        timeout_seconds: options.delivery_timeout,
+        max_concurrency: Some(options.max_concurrency.clone()),
+        max_errors: Some(options.max_errors.clone()),
+        comment: options.comment.clone(),
+        ..Default::default()
+    };
+    let mut targets = targets(&options.tags);
+    targets.extend(options.targets.iter().cloned());
+    Ok(if targets.is_empty() {
+        SendCommandRequest {
+            instance_ids: Some(pick::nodes(operator, &options.nodes).await?),
+            ..request
+        }
+    } else {
+        SendCommandRequest {
+            targets: Some(targets),
+            ..request
+        }
+    })
+}
+
+/// `KEY=VALUE,VALUE` with the keys of the API, or `Key=KEY,Values=VALUE,VALUE` as the AWS CLI takes it.
+pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
+    let wrong =
+        || format!("{text:?} must have the form tag:KEY=VALUE,VALUE, tag-key=KEY or InstanceIds=ID,ID");
+    let (key, values) = match text.strip_prefix("Key=") {
+        Some(rest) => rest.split_once(",Values="),
+        None => text.split_once('='),
+    }
+    .ok_or_else(wrong)?;
+    let is_known = key.strip_prefix("tag:").is_some_and(|tag| !tag.is_empty())
+        || matches!(key, "tag-key" | "InstanceIds" | "resource-groups:Name");
+    if !is_known {
+        return Err(wrong());
+    }
+    Ok(Target {
+        key: Some(key.to_owned()),
+        values: Some(values.split(',').map(str::to_owned).collect()),
+    })
 }
 
 /// The document's parameters: those given, and what COMMAND and --timeout stand for.
@@ -120,7 +156,7 @@ mod tests {
     use super::*;
     use crate::arguments::{Arguments, Command};
 
-    fn options(words: &[&str]) -> RunOptions {
+    fn options(words: &[&str]) -> Box<RunOptions> {
         let words = ["moorline", "run"].iter().chain(words);
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Run(options) => options,
@@ -167,5 +203,26 @@ mod tests {
         assert_eq!(targets[0].key.as_deref(), Some("tag:a"));
         assert_eq!(targets[0].values.as_ref().unwrap(), &["1", "3"]);
         assert_eq!(targets[1].values.as_ref().unwrap(), &["2"]);
+    }
+
+    #[test]
+    fn a_target_is_typed_in_our_form_or_as_the_aws_cli_takes_it() {
+        let parsed = |text: &str| {
+            let target = parse_target(text).unwrap();
+            (target.key.unwrap(), target.values.unwrap())
+        };
+        let of = |key: &str, values: &[&str]| {
+            (
+                key.to_owned(),
+                values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(parsed("tag:Env=a,b"), of("tag:Env", &["a", "b"]));
+        assert_eq!(parsed("tag:Env=a=b"), of("tag:Env", &["a=b"]));
+        assert_eq!(parsed("tag-key=Role"), of("tag-key", &["Role"]));
+        assert_eq!(parsed("Key=tag:Env,Values=a,b"), of("tag:Env", &["a", "b"]));
+        for text in ["", "tag:=a", "Env=a", "tag:Env", "Key=tag:Env"] {
+            assert!(parse_target(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,0 +1,252 @@
+//! What the user sees of a roll-out: its plan on standard output, its course on standard error, or all of it as JSON at
+//! the end.
+
+use std::collections::BTreeMap;
+
+use moorline_ssm::command::SendCommandRequest;
+use serde::Serialize;
+
+use super::{EXIT_HALTED, LeftOut, machine::Halt, wave::Wave};
+use crate::{
+    console::{self, one_line},
+    error::CliError,
+};
+
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// How a roll-out ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) id: String,
+    /// `None`: all waves are through.
+    pub(super) halt: Option<Halt>,
+    /// Nodes where the command did not succeed.
+    pub(super) errors: usize,
+}
+
+impl Ended {
+    pub(super) fn exit_code(&self) -> u8 {
+        match &self.halt {
+            Some(Halt::Interrupted { .. }) => EXIT_INTERRUPTED,
+            Some(_) => EXIT_HALTED,
+            None => u8::from(self.errors > 0),
+        }
+    }
+
+    fn status(&self) -> &'static str {
+        match &self.halt {
+            Some(Halt::Interrupted { .. }) => "Interrupted",
+            Some(_) => "Halted",
+            None => "Complete",
+        }
+    }
+}
+
+/// A wave as scripts read it.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WaveReport {
+    name: String,
+    nodes: Vec<String>,
+    /// `null`: it was not sent.
+    command_id: Option<String>,
+    failed: BTreeMap<String, String>,
+    /// `null`: it was not probed.
+    probe_command_id: Option<String>,
+    probe_failed: BTreeMap<String, String>,
+}
+
+/// A roll-out as scripts read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Whole<'a> {
+    rollout_id: Option<&'a str>,
+    status: &'static str,
+    /// Why it was halted.
+    reason: Option<String>,
+    waves: &'a [WaveReport],
+    not_connected: &'a [String],
+    wrong_platform: &'a [String],
+    in_no_wave: &'a [String],
+}
+
+/// Tells the user.
+#[derive(Debug)]
+pub(super) struct Report {
+    json: bool,
+    waves: Vec<WaveReport>,
+    left_out: LeftOut,
+}
+
+impl Report {
+    pub(super) fn new(json: bool, waves: Vec<Wave>, left_out: LeftOut) -> Self {
+        let waves = waves.into_iter().map(|wave| WaveReport {
+            name: wave.name,
+            nodes: wave.nodes,
+            ..WaveReport::default()
+        });
+        Self {
+            json,
+            waves: waves.collect(),
+            left_out,
+        }
+    }
+
+    /// The waves, before anything is sent.
+    pub(super) fn plan(
+        &self,
+        probe: Option<&SendCommandRequest>,
+        allowed_errors: usize,
+    ) -> Result<(), CliError> {
+        if self.json {
+            return console::print_json(&self.whole(None, "Planned", None));
+        }
+        let mut table = console::table(&["WAVE", "NODES", ""]);
+        for wave in &self.waves {
+            table.add_row([wave.name.clone(), wave.nodes.len().to_string(), some(&wave.nodes)]);
+        }
+        console::print_table(&table)?;
+        let health = probe.and_then(|probe| probe.document_name.as_deref());
+        let health = health.map_or_else(
+            || "no health probe".to_owned(),
+            |document| format!("{document} asks for the health of each wave"),
+        );
+        console::print_line(&one_line(&format!(
+            "{health}; halts after more than {allowed_errors} failed nodes"
+        )))?;
+        for (nodes, why) in [
+            (&self.left_out.away, "not connected"),
+            (&self.left_out.wrong_platform, "of another platform"),
+            (&self.left_out.unassigned, "in no wave"),
+        ] {
+            if !nodes.is_empty() {
+                console::print_line(&format!(
+                    "{} nodes are left out, {why}: {}",
+                    nodes.len(),
+                    some(nodes)
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn sent(&mut self, wave: usize, command_id: &str, targets: usize) {
+        let of = self.waves.len();
+        let Some(report) = self.waves.get_mut(wave) else {
+            return;
+        };
+        report.command_id = Some(command_id.to_owned());
+        let (name, planned) = (&report.name, report.nodes.len());
+        tell(&format!(
+            "wave {} of {of}, {name}: {targets} nodes, command {command_id}",
+            wave + 1
+        ));
+        if targets < planned {
+            tell(&format!(
+                "wave {name}: {} nodes are no longer targets and do not get it",
+                planned - targets
+            ));
+        }
+    }
+
+    pub(super) fn probing(&mut self, wave: usize, command_id: &str) {
+        let Some(report) = self.waves.get_mut(wave) else {
+            return;
+        };
+        report.probe_command_id = Some(command_id.to_owned());
+        let name = &report.name;
+        tell(&format!(
+            "wave {name}: asking for its health, command {command_id}"
+        ));
+    }
+
+    pub(super) fn wave_ended(&mut self, wave: usize, failed: &BTreeMap<String, String>) {
+        let Some(report) = self.waves.get_mut(wave) else {
+            return;
+        };
+        report.failed.clone_from(failed);
+        let name = &report.name;
+        let command = report.command_id.as_deref().unwrap_or_default();
+        if failed.is_empty() {
+            tell(&format!("wave {name}: succeeded on every node"));
+        }
+        for (node, status) in failed {
+            tell(&format!(
+                "wave {name}: {node}: {status}; `moorline explain {command} {node}` says why"
+            ));
+        }
+    }
+
+    pub(super) fn probe_ended(&mut self, wave: usize, failed: &BTreeMap<String, String>) {
+        let Some(report) = self.waves.get_mut(wave) else {
+            return;
+        };
+        report.probe_failed.clone_from(failed);
+        if failed.is_empty() {
+            tell(&format!("wave {}: every node is well", report.name));
+        }
+    }
+
+    /// The roll-out is over.
+    pub(super) fn finish(&self, ended: &Ended) -> Result<(), CliError> {
+        let reason = ended.halt.as_ref().map(ToString::to_string);
+        if self.json {
+            return console::print_json(&self.whole(Some(&ended.id), ended.status(), reason));
+        }
+        match reason {
+            Some(reason) => {
+                let through = self
+                    .waves
+                    .iter()
+                    .take_while(|wave| ended.halt.as_ref().is_none_or(|halt| halt.wave() != wave.name));
+                let untouched: usize = self
+                    .waves
+                    .iter()
+                    .filter(|wave| wave.command_id.is_none())
+                    .map(|wave| wave.nodes.len())
+                    .sum();
+                tell(&format!(
+                    "halted after {} whole waves: {reason}; {untouched} nodes were not touched",
+                    through.count()
+                ));
+                Ok(())
+            }
+            None => console::print_line(&format!(
+                "roll-out {}: all {} waves are through, {} nodes failed",
+                ended.id,
+                self.waves.len(),
+                ended.errors
+            )),
+        }
+    }
+
+    fn whole<'a>(&'a self, id: Option<&'a str>, status: &'static str, reason: Option<String>) -> Whole<'a> {
+        Whole {
+            rollout_id: id,
+            status,
+            reason,
+            waves: &self.waves,
+            not_connected: &self.left_out.away,
+            wrong_platform: &self.left_out.wrong_platform,
+            in_no_wave: &self.left_out.unassigned,
+        }
+    }
+}
+
+/// Tells the user how the roll-out goes.
+pub(super) fn tell(text: &str) {
+    console::note(&one_line(text));
+}
+
+/// The first few of many.
+fn some(nodes: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let named: Vec<&str> = nodes.iter().take(SHOWN).map(String::as_str).collect();
+    let more = nodes.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", named.join(" "))
+}
