@@ -16,6 +16,7 @@ mod parameters;
 mod port_forwarding;
 mod port_forwarding_programs;
 mod recording;
+mod rollout;
 mod run_command;
 mod session_documents;
 mod session_processes;

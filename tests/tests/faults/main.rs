@@ -12,6 +12,7 @@ mod endpoint_killed;
 mod network_lost;
 mod random;
 mod recording_interrupted;
+mod rollout;
 mod sick_host;
 mod upgrade;
 mod worker_killed;
