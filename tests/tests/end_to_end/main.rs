@@ -8,6 +8,7 @@ mod aws_cli;
 mod bad_input;
 mod boto3;
 mod command_documents;
+mod document_table;
 mod documents;
 mod encryption;
 mod leave;
