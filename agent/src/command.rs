@@ -5,6 +5,7 @@
 //! by the one worker that may run it, and its final result stays there until the endpoint has acknowledged it, or has
 //! not come back for 30 days. Everything else here can be forgotten at any moment.
 
+mod drop_folder;
 mod executor;
 mod intake;
 mod journal;
@@ -20,6 +21,7 @@ mod step;
 mod worker;
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -27,7 +29,7 @@ use std::{
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::runtime::NodeContext;
+use crate::{config::Config, runtime::NodeContext};
 
 pub(crate) use local::{LocalRun, run_document};
 
@@ -51,6 +53,16 @@ impl CommandService {
         let (mailbox, received) = mpsc::channel(MAILBOX);
         let (line, standing) = watch::channel(false);
         let node = Arc::new(node::Node::of(&context));
+        tokio::spawn(keep_serving(node, outgoing, received, standing));
+        Self { mailbox, line }
+    }
+
+    /// The same on a machine that is registered nowhere: what is run comes from the owner's folder.
+    pub(crate) fn start_alone(config: &Config, state_dir: &Path) -> Self {
+        let (mailbox, received) = mpsc::channel(1);
+        let (line, standing) = watch::channel(false);
+        let (outgoing, _) = mpsc::channel(1);
+        let node = Arc::new(node::Node::alone(config, state_dir));
         tokio::spawn(keep_serving(node, outgoing, received, standing));
         Self { mailbox, line }
     }

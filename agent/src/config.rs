@@ -70,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) session: SessionConfig,
     pub(crate) forward: ForwardConfig,
     pub(crate) transcript: TranscriptConfig,
+    pub(crate) local: LocalConfig,
 }
 
 /// `[command]`
@@ -99,6 +100,14 @@ impl Default for CommandConfig {
             limits: ResourceLimits::default(),
         }
     }
+}
+
+/// `[local]`: what is run without an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LocalConfig {
+    /// The folder whose documents are run; empty: none.
+    pub(crate) drop_folder: PathBuf,
 }
 
 /// `[session]`
@@ -283,6 +292,14 @@ impl Config {
         };
         range("command.workers", self.command.workers, 1, 1000)?;
         range("command.queue", self.command.queue, 1, 10_000)?;
+        let folder = &self.local.drop_folder;
+        if !folder.as_os_str().is_empty() && !folder.is_absolute() {
+            return Err(ConfigError::Name {
+                key: "local.drop_folder",
+                what: "a folder: it is no absolute path",
+                value: folder.display().to_string(),
+            });
+        }
         range("session.limit", self.session.limit, 0, 100_000)?;
         range("forward.connections", self.forward.connections, 1, MAX_STREAMS)?;
         let TranscriptConfig {

@@ -116,11 +116,11 @@ impl Executor {
         }
     }
 
-    /// Whether one more command may be accepted.
-    pub(super) fn has_room(&self) -> bool {
+    /// How many more commands may be accepted.
+    pub(super) fn room(&self) -> usize {
         let limits = &self.node.limits;
-        self.running.len() + self.waiting.len() + self.rebooting.len()
-            < limits.workers.saturating_add(limits.queue)
+        let taken = self.running.len() + self.waiting.len() + self.rebooting.len();
+        limits.workers.saturating_add(limits.queue).saturating_sub(taken)
     }
 
     pub(super) fn enqueue(&mut self, command_id: String) {

@@ -5,6 +5,7 @@
 //! have a connection of their own; SQLite puts their transactions in order.
 
 mod accept;
+mod local;
 mod outbox;
 mod progress;
 mod retention;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use crate::runtime::ProcessKey;
 
 pub(super) use accept::{CancelOutcome, Endings, Settled, Unfinished};
+pub(super) use local::LOCAL_MARK;
 pub(super) use outbox::PendingReply;
 pub(super) use progress::{Assignment, Beginning, StepProgress};
 pub(super) use retention::MEMORY;

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 
 use crate::{
-    config::CommandConfig,
+    config::{CommandConfig, Config},
     runtime::{GroupPlaces, NodeContext, Platform, ResourceLimits},
 };
+
+use super::drop_folder::DropFolder;
 
 /// What this capability needs to know about its node.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Node {
     pub(super) is_moorline: bool,
     /// Where control groups of steps are made.
     pub(super) groups: Option<GroupPlaces>,
+    /// Whose documents are run as well.
+    pub(super) drop_folder: Option<DropFolder>,
 }
 
 impl Node {
@@ -35,6 +39,22 @@ impl Node {
             region: context.registration.region.clone(),
             platform: context.platform.clone(),
             is_moorline: context.registration.is_moorline,
+            drop_folder: DropFolder::new(&context.config.local.drop_folder),
+        }
+    }
+
+    /// A machine that is registered nowhere. `state_dir` is absolute.
+    pub(super) fn alone(config: &Config, state_dir: &Path) -> Self {
+        let limits = config.command.clone();
+        Self {
+            groups: find_groups(state_dir, &limits.limits),
+            limits,
+            state_dir: state_dir.to_owned(),
+            instance_id: String::new(),
+            region: String::new(),
+            platform: Platform::detect(),
+            is_moorline: false,
+            drop_folder: DropFolder::new(&config.local.drop_folder),
         }
     }
 }

@@ -16,9 +16,10 @@ use uuid::Uuid;
 use crate::runtime::remove_leftovers;
 
 use super::{
+    drop_folder::{self, DropFolder, Taken},
     executor::{Executor, WorkerEnded},
     intake::{self, Intake},
-    journal::{JournalError, JournalThread},
+    journal::{Journal, JournalError, JournalThread},
     node::Node,
     now_millis,
     outbox::Outbox,
@@ -38,6 +39,9 @@ const FIRST_RETENTION: Duration = Duration::from_secs(60);
 /// When the journal could not be opened, it is tried again at the next job, and after this time.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Between two looks into the owner's folder.
+const DROP_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The task's state.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -55,6 +59,10 @@ pub(super) struct Service {
     prune_at: Option<Instant>,
     pruning: Option<thread::JoinHandle<()>>,
     clocks: Clocks,
+    /// When to look into the owner's folder; `None`: there is none.
+    drop_at: Option<Instant>,
+    /// What was wrong with it at the last look: it is said once.
+    drop_error: Option<String>,
 }
 
 /// What made the task wake up.
@@ -81,6 +89,7 @@ impl Service {
         let executor = Executor::new(Arc::clone(&node), journal.clone(), sender, Arc::clone(&nudged));
         let outbox = Outbox::new(journal.clone(), outgoing, line.clone());
         let now = Instant::now();
+        let drop_at = node.drop_folder.is_some().then_some(now);
         Self {
             node,
             journal,
@@ -95,6 +104,8 @@ impl Service {
             prune_at: None,
             pruning: None,
             clocks: Clocks::new(now, now_millis()),
+            drop_at,
+            drop_error: None,
         }
     }
 
@@ -129,12 +140,17 @@ impl Service {
             if is_look {
                 self.look().await;
             }
+            if self.drop_at.is_some_and(|at| at <= Instant::now()) {
+                self.drop_at = Some(Instant::now() + DROP_INTERVAL);
+                self.take_dropped().await;
+            }
             self.executor.start_waiting().await;
             if self.retention_at <= Instant::now() {
                 self.retention_at = Instant::now() + RETENTION_INTERVAL;
                 self.forget().await;
             }
             if self.executor.take_ended() {
+                self.drop_at = self.drop_at.map(|_| Instant::now());
                 self.prune_at.get_or_insert_with(|| Instant::now() + PRUNE_DELAY);
             }
             if self.prune_at.is_some_and(|at| at <= Instant::now()) {
@@ -154,6 +170,7 @@ impl Service {
             self.executor.next_due(),
             self.recovery_at,
             self.prune_at,
+            self.drop_at,
             look,
         ];
         let due = times.into_iter().flatten().fold(self.retention_at, Instant::min);
@@ -269,11 +286,84 @@ impl Service {
         }
     }
 
+    /// Takes documents from the owner's folder, and writes the results of those that have ended.
+    async fn take_dropped(&mut self) {
+        let done = match self.tell_dropped().await {
+            Ok(()) => self.accept_dropped().await,
+            error => error,
+        };
+        let error = done.err().map(|error| format!("{error:#}"));
+        if let Some(error) = error
+            .as_ref()
+            .filter(|error| self.drop_error.as_ref() != Some(*error))
+        {
+            tracing::warn!(error, "local.drop_folder is not served");
+        }
+        self.drop_error = error;
+    }
+
+    async fn accept_dropped(&mut self) -> anyhow::Result<()> {
+        let Some(folder) = self.node.drop_folder.clone() else {
+            return Ok(());
+        };
+        let room = self.executor.room();
+        if room == 0 || !self.recover().await {
+            return Ok(());
+        }
+        let look = folder.clone();
+        let mut trouble = None;
+        for taken in self.journal.compute(move || look.take(room)).await?? {
+            // One file that cannot be moved is no reason to leave the others.
+            let served = match taken {
+                Ok(taken) => self.accept_one(&folder, taken).await,
+                Err(error) => Err(error.into()),
+            };
+            trouble = trouble.or_else(|| served.err());
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn accept_one(&mut self, folder: &DropFolder, mut taken: Taken) -> anyhow::Result<()> {
+        let content = match std::mem::replace(&mut taken.content, Ok(String::new())) {
+            Ok(content) => content,
+            Err(reason) => {
+                tracing::warn!(file = %taken.path.display(), reason, "a document of local.drop_folder is refused");
+                return Ok(folder.refuse(&taken, &reason)?);
+            }
+        };
+        let (id, job_id) = (taken.command_id.clone(), taken.job_id());
+        let accept = move |journal: &mut Journal| journal.accept(&id, &job_id, &content, now_millis());
+        // False: a daemon that was killed then has accepted it already.
+        if self.journal.call(accept).await? {
+            tracing::info!(
+                command_id = taken.command_id,
+                "a document of local.drop_folder was taken"
+            );
+            self.executor.enqueue(taken.command_id.clone());
+        }
+        Ok(folder.accepted(&taken)?)
+    }
+
+    async fn tell_dropped(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.node.drop_folder else {
+            return Ok(());
+        };
+        while let Some(end) = self.journal.call(|journal| journal.local_end()).await? {
+            if let Some(name) = drop_folder::name_of(&end.job_id) {
+                folder.write_result(name, &drop_folder::ended_text(&end.command_id, &end.replies))?;
+            }
+            self.journal
+                .call(move |journal| journal.result_written(&end.command_id))
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn accept(&mut self, command_id: &str, job_id: &str, content: String) -> JobAckCode {
         if !self.recover().await {
             return JobAckCode::ProcessorBufferFull;
         }
-        let has_room = self.executor.has_room();
+        let has_room = self.executor.room() > 0;
         let (id, job_id) = (command_id.to_owned(), job_id.to_owned());
         let accepted = self.journal.call(move |journal| {
             if has_room {

@@ -21,7 +21,7 @@ use tokio::{
 use crate::runtime::{GroupPlaces, Platform, ResourceLimits};
 
 use super::{
-    intake,
+    drop_folder, intake,
     journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
     now_millis,
     output::Allowance,
@@ -248,7 +248,10 @@ impl Run<'_> {
         let run_directory = step::run_directories(&recorder.task.state_dir).join(&recorder.task.command_id);
         let mut context = StepContext {
             task: recorder.task,
-            command_id_variable: intake::command_id_of_dotted(self.job_id),
+            command_id_variable: match drop_folder::name_of(self.job_id) {
+                None => intake::command_id_of_dotted(self.job_id),
+                Some(_) => Some(&recorder.task.command_id),
+            },
             allowance: Allowance::default(),
             stop: stop.subscribe(),
             steps_directory: run_directory.clone(),

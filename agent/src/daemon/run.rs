@@ -2,13 +2,13 @@
 
 use std::{
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context, bail};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
 };
 use tracing_subscriber::EnvFilter;
@@ -17,7 +17,7 @@ use super::{control_channel, health, status::StatusWriter};
 use crate::{
     command::CommandService,
     config::Config,
-    identity::{Registration, keep_fresh, recall},
+    identity::{Registration, RegistrationError, keep_fresh, recall},
     runtime::{NodeContext, Platform, lock_state_dir},
     session::SessionService,
 };
@@ -42,16 +42,62 @@ pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     let _lock = lock_state_dir(&state_dir)?;
-    let registration = Arc::new(Registration::load(&state_dir)?);
+    let registration = match Registration::load(&state_dir) {
+        // What the owner puts into the folder needs no endpoint.
+        Err(RegistrationError::Missing { .. }) if !config.local.drop_folder.as_os_str().is_empty() => {
+            return runtime()?.block_on(serve_alone(&config, &state_dir));
+        }
+        registration => Arc::new(registration?),
+    };
     recall(&registration, &state_dir);
     runtime()?.block_on(serve(config, state_dir, registration))
 }
 
+/// Runs documents from the owner's folder, on a machine that is registered nowhere.
+async fn serve_alone(config: &Config, state_dir: &Path) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let commands = CommandService::start_alone(config, state_dir);
+    tracing::info!(
+        drop_folder = %config.local.drop_folder.display(),
+        "moorline-agent started without an endpoint: it is not registered"
+    );
+    signals.end().await;
+    drop(commands);
+    tracing::info!("moorline-agent stopped; running commands go on");
+    Ok(())
+}
+
+/// What ends a daemon.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tracing::info!("SIGHUP ignored; settings are read at start"),
+            }
+        }
+    }
+}
+
 async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registration>) -> anyhow::Result<()> {
     // Signals before anything else: a SIGHUP at boot must not end the agent.
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
 
     let (publish, credentials) = watch::channel(None);
     let status = StatusWriter::new(&state_dir);
@@ -78,14 +124,10 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
         );
     };
     tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::info!("SIGHUP ignored; settings are read at start"),
-            () = &mut work => bail!("the agent's tasks ended"),
-        }
+    tokio::select! {
+        biased;
+        () = signals.end() => {}
+        () = &mut work => bail!("the agent's tasks ended"),
     }
     tracing::info!("moorline-agent stopped; running commands and sessions go on");
     Ok(())

@@ -10,6 +10,7 @@ mod boto3;
 mod command_documents;
 mod document_table;
 mod documents;
+mod drop_folder;
 mod encryption;
 mod leave;
 mod other_clients;

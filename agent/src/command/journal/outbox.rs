@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
-use super::{Journal, JournalError, doing, number};
+use super::{Journal, JournalError, doing, local::LOCAL_GLOB, number};
 
 /// A reply that has not been acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(in crate::command) struct PendingReply {
 }
 
 impl Journal {
-    /// The next replies after `after`, in the order they were made.
+    /// The next replies to the endpoint after `after`, in the order they were made.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -25,9 +25,10 @@ impl Journal {
     ) -> Result<Vec<PendingReply>, JournalError> {
         let read = |connection: &rusqlite::Connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT reply_id, message_id, payload FROM reply WHERE reply_id > ?1 ORDER BY reply_id LIMIT ?2",
+                "SELECT reply_id, message_id, payload FROM reply
+                 WHERE reply_id > ?1 AND command_id NOT GLOB ?3 ORDER BY reply_id LIMIT ?2",
             )?;
-            let rows = statement.query_map((after, number(limit)), |row| {
+            let rows = statement.query_map((after, number(limit), LOCAL_GLOB), |row| {
                 let message_id: String = row.get(1)?;
                 Ok((row.get(0)?, message_id, row.get(2)?))
             })?;

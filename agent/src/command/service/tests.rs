@@ -66,6 +66,7 @@ impl Daemon {
             },
             is_moorline: true,
             groups: None,
+            drop_folder: None,
         };
         let received = Arc::new(tokio::sync::Mutex::new(received))
             .try_lock_owned()
