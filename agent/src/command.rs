@@ -14,6 +14,7 @@ mod node;
 mod outbox;
 mod output;
 mod reboot;
+mod recording;
 mod reply;
 mod retention;
 mod service;
@@ -29,7 +30,7 @@ use std::{
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::{config::Config, runtime::NodeContext};
+use crate::{config::Config, recording::Courier, runtime::NodeContext};
 
 pub(crate) use local::{LocalRun, run_document};
 
@@ -49,10 +50,14 @@ pub(crate) struct CommandService {
 impl CommandService {
     /// Opens the journal, takes over workers that outlived the last daemon, and begins to work. `outgoing` goes to
     /// the control channel; what does not get through is sent again from the journal.
-    pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
+    pub(crate) fn start(
+        context: Arc<NodeContext>,
+        courier: Courier,
+        outgoing: mpsc::Sender<AgentMessage>,
+    ) -> Self {
         let (mailbox, received) = mpsc::channel(MAILBOX);
         let (line, standing) = watch::channel(false);
-        let node = Arc::new(node::Node::of(&context));
+        let node = Arc::new(node::Node::of(&context, courier));
         tokio::spawn(keep_serving(node, outgoing, received, standing));
         Self { mailbox, line }
     }

@@ -1,5 +1,6 @@
 //! Who this node is: its registration, its key, its fingerprint, its role credentials.
 
+mod credential_supply;
 mod credentials;
 mod fingerprint;
 mod key;
@@ -8,6 +9,7 @@ mod register;
 mod registration;
 mod transcript_key;
 
+pub(crate) use credential_supply::CredentialSupply;
 pub(crate) use credentials::keep_fresh;
 pub(crate) use key::{KeyError, NodeKey};
 pub(crate) use learned::{Learned, note, recall};

@@ -9,6 +9,7 @@ mod network;
 mod resource_limits;
 mod state_lock;
 pub(crate) mod user_database;
+mod worker_log;
 mod worker_process;
 
 use tokio::time::{Instant, sleep_until};
@@ -21,6 +22,7 @@ pub(crate) use footprint::shrink;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};
 pub(crate) use resource_limits::ResourceLimits;
 pub(crate) use state_lock::lock_state_dir;
+pub(crate) use worker_log::start_worker_log;
 pub(crate) use worker_process::{
     PROCESS_PATIENCE, PROCESS_PAUSE, ProcessKey, WorkerKind, WorkerProcess, is_refused, own_program,
 };

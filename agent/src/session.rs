@@ -28,9 +28,7 @@ mod process;
 mod program;
 mod program_io;
 mod pty;
-mod recorder;
 mod recording;
-mod role_credentials;
 mod session_lock;
 mod shell_session;
 mod shell_start;
@@ -62,7 +60,6 @@ impl SessionService {
     /// Begins to take session messages. `outgoing` goes to the control channel.
     pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
         let (mailbox, messages) = mpsc::channel(MAILBOX_MESSAGES);
-        tokio::spawn(transcript::leftover::deliver(Arc::clone(&context)));
         tokio::spawn(Intake::new(context, outgoing).run(messages));
         Self { mailbox }
     }

@@ -283,8 +283,8 @@ pub(crate) enum TranscriptCommand {
     },
     /// Write a transcript as asciicast v2, with all signatures
     Export {
-        /// By default the newest
-        session: Option<String>,
+        #[command(flatten)]
+        which: Which,
         /// With keys, signatures, and all that an outsider needs to verify it: a tar archive
         #[arg(long, requires = "out")]
         bundle: bool,
@@ -302,7 +302,8 @@ pub(crate) enum TranscriptCommand {
     Hold(HoldOptions),
     /// Delete a transcript; who did it, when, its length and its hash stay
     Delete {
-        session: String,
+        #[command(flatten)]
+        named: Named,
         /// Why: it stays too
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -319,7 +320,8 @@ pub(crate) enum TranscriptCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct HoldOptions {
-    pub(crate) session: String,
+    #[command(flatten)]
+    pub(crate) named: Named,
     /// Why: `moorline transcript list --held` shows it
     #[arg(long, value_name = "TEXT", conflicts_with = "release")]
     pub(crate) reason: Option<String>,
@@ -364,6 +366,12 @@ pub(crate) struct TranscriptFilter {
     /// Only those that show this text, in letters of either case
     #[arg(long, value_name = "TEXT")]
     pub(crate) contains: Option<String>,
+    /// Only those of sessions, or of commands
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<TranscriptKind>,
+    /// Only those of this command
+    #[arg(long, value_name = "COMMAND-ID")]
+    pub(crate) command: Option<String>,
     /// Only those in this state; without it all but the deleted ones
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<TranscriptState>,
@@ -372,11 +380,47 @@ pub(crate) struct TranscriptFilter {
     pub(crate) held: bool,
 }
 
+/// Which transcript is meant, if one is said.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// Of a session by its id, of a command by the transcript's, or the command's; by default the newest
+    pub(crate) session: Option<String>,
+    /// The node, where a command ran on several
+    #[arg(long, value_name = "NODE", requires = "session")]
+    pub(crate) node: Option<String>,
+}
+
+/// The transcript that is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Named {
+    /// Of a session by its id, of a command by the transcript's, or the command's
+    session: String,
+    /// The node, where a command ran on several
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+impl From<Named> for Which {
+    fn from(Named { session, node }: Named) -> Self {
+        Self {
+            session: Some(session),
+            node,
+        }
+    }
+}
+
+/// What a transcript is of.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TranscriptKind {
+    Session,
+    Command,
+}
+
 /// Which transcript is read.
 #[derive(Debug, Args)]
 pub(crate) struct Recording {
-    /// By default the newest
-    pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// A file as `moorline transcript export` writes it, in place of a session
     #[arg(long, value_name = "FILE", conflicts_with = "session")]
     pub(crate) file: Option<PathBuf>,

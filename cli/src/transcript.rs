@@ -1,4 +1,4 @@
-//! `moorline transcript`: the recordings of sessions.
+//! `moorline transcript`: the recordings of sessions and commands.
 //!
 //! A transcript is fetched in pieces as it is used, so a long one is never in memory as a whole; of a session that
 //! still runs there is what the node has sent so far. What an auditor does needs no endpoint: `verify`, and `play` and
@@ -19,12 +19,13 @@ mod source;
 mod tar;
 mod text;
 mod verify;
+mod which;
 
 use std::path::PathBuf;
 
 use self::{identity::Identity, play::Pace, reader::Reader, source::Source};
 use crate::{
-    arguments::{Recording, TranscriptCommand},
+    arguments::{Recording, TranscriptCommand, Which},
     error::CliError,
     operator::Operator,
 };
@@ -55,19 +56,18 @@ pub(crate) async fn execute(
             let origin = Origin::of(&recording, connect)?;
             readable::show(origin.reader(&recording).await?, !no_time).await?;
         }
-        TranscriptCommand::Export { session, bundle, out } => {
+        TranscriptCommand::Export { which, bundle, out } => {
             let operator = connect()?;
-            let session = match session {
-                Some(session) => session,
-                None => list::newest(&operator).await?,
-            };
+            let session = which::id(&operator, &which).await?;
             match out {
                 Some(out) if bundle => bundle::export(&operator, session, &out).await?,
                 out => export::export(&operator, session, out.as_deref()).await?,
             }
         }
         TranscriptCommand::Hold(options) => hold::put(&connect()?, options).await?,
-        TranscriptCommand::Delete { session, reason } => delete::delete(&connect()?, session, reason).await?,
+        TranscriptCommand::Delete { named, reason } => {
+            delete::delete(&connect()?, &named.into(), reason).await?
+        }
         TranscriptCommand::Keys { out } => keys::write(&connect()?, &out).await?,
         TranscriptCommand::Verify { file, keys } => return verify::execute(&file, &keys, json),
     }
@@ -76,7 +76,7 @@ pub(crate) async fn execute(
 
 /// Where a recording that is read comes from.
 enum Origin {
-    Endpoint(Box<Operator>, Option<String>),
+    Endpoint(Box<Operator>, Which),
     File(PathBuf),
 }
 
@@ -87,14 +87,16 @@ impl Origin {
     ) -> Result<Self, CliError> {
         Ok(match &recording.file {
             Some(file) => Self::File(file.clone()),
-            None => Self::Endpoint(Box::new(connect()?), recording.session.clone()),
+            None => Self::Endpoint(Box::new(connect()?), recording.which.clone()),
         })
     }
 
     async fn reader(&self, recording: &Recording) -> Result<Reader<'_>, CliError> {
         let identity = recording.identity.as_deref().map(Identity::read).transpose()?;
         let source = match self {
-            Self::Endpoint(operator, session) => Source::of_newest(operator, session.clone()).await?,
+            Self::Endpoint(operator, which) => {
+                Source::of_session(operator, which::id(operator, which).await?)
+            }
             Self::File(file) => Source::of_file(file)?,
         };
         Ok(Reader::new(source, identity))

@@ -34,7 +34,7 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::types::{InstanceId, SessionId, TranscriptId};
 use tokio::time::Instant;
 
 use self::{
@@ -129,7 +129,7 @@ impl Routing for Gateway {
 enum Route {
     ControlChannel(InstanceId),
     DataChannel(SessionId),
-    Transcript(SessionId),
+    Transcript(TranscriptId),
 }
 
 impl Route {

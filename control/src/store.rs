@@ -34,8 +34,8 @@ pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 #[cfg(test)]
 pub(crate) use transcript::fixture;
 pub(crate) use transcript::{
-    Appended, Chunk, Hold, Place, RemoteStore, RemoteStoreError, RemoteStoreSettings, Sender, Tombstone,
-    TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
+    Appended, Chunk, Hold, Place, Recorded, RemoteStore, RemoteStoreError, RemoteStoreSettings, Sender,
+    Tombstone, TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
 };
 pub(crate) use transcript_key::TranscriptKeyRow;
 
@@ -65,7 +65,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -94,6 +94,11 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
         19,
         "transcript at rest",
         include_str!("../migrations/0019_transcript_at_rest.sql"),
+    ),
+    (
+        20,
+        "command transcript",
+        include_str!("../migrations/0020_command_transcript.sql"),
     ),
     (
         27,

@@ -70,6 +70,14 @@ fn is_lower_hex(text: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+fn is_file_name(text: &str) -> bool {
+    (1..=96).contains(&text.len())
+        && !text.starts_with('.')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
 fn is_uuid(text: &str) -> bool {
     text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
@@ -93,9 +101,16 @@ id!(
     SessionId,
     "session id",
     "it has 1 to 96 characters of A-Z a-z 0-9 . _ -, and does not begin with a dot",
-    |v| (1..=96).contains(&v.len())
-        && !v.starts_with('.')
-        && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    is_file_name
+);
+id!(
+    /// One recording: it has the id of its session, or the command's and that of the node, with a dot between them, and
+    /// behind another dot a number if it goes on after a reboot. It becomes a path segment and a file name, so its
+    /// grammar is narrow.
+    TranscriptId,
+    "transcript id",
+    "it has 1 to 96 characters of A-Z a-z 0-9 . _ -, and does not begin with a dot",
+    is_file_name
 );
 id!(
     /// A hybrid activation: a UUID (agent-wire §2.2: the stock agent wants 36 characters).
@@ -104,3 +119,61 @@ id!(
     "it is a UUID",
     is_uuid
 );
+
+impl TranscriptId {
+    /// The command and the node that it is of, if it looks like that; a session's id may.
+    #[must_use]
+    pub fn command(&self) -> Option<(CommandId, InstanceId)> {
+        let (command, rest) = self.as_str().split_once('.')?;
+        let node = match rest.split_once('.') {
+            None => rest,
+            Some((node, part)) if is_part(part) => node,
+            Some(_) => return None,
+        };
+        Some((command.parse().ok()?, node.parse().ok()?))
+    }
+}
+
+/// A document's steps may ask for 15 reboots.
+const MOST_PARTS: u32 = 16;
+
+/// The number of a recording that goes on after a reboot.
+fn is_part(text: &str) -> bool {
+    text.parse()
+        .is_ok_and(|part: u32| (2..=MOST_PARTS).contains(&part))
+        && !text.starts_with(['0', '+'])
+}
+
+impl From<&SessionId> for TranscriptId {
+    fn from(session: &SessionId) -> Self {
+        // the grammars are the same
+        Self(session.as_str().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recording_of_a_command_names_it_and_its_node() {
+        let (command, node) = ("1ea95505-c96b-40d1-a906-d37c7ef29d36", "mi-0123456789abcdef0");
+        for end in ["", ".2", ".16"] {
+            let id: TranscriptId = format!("{command}.{node}{end}").parse().unwrap();
+            let (of, on) = id.command().unwrap();
+            assert_eq!((of.as_str(), on.as_str()), (command, node));
+        }
+        for other in [
+            "alice-0a1b2c3d4e5f60718".to_owned(),
+            command.to_owned(),
+            format!("{command}.{node}."),
+            format!("{command}.{node}.1"),
+            format!("{command}.{node}.02"),
+            format!("{command}.{node}.17"),
+            format!("{command}.{node}.2.3"),
+            format!("x{command}.{node}"),
+        ] {
+            assert_eq!(other.parse::<TranscriptId>().unwrap().command(), None, "{other}");
+        }
+    }
+}

@@ -24,8 +24,21 @@ impl Recording {
     /// # Errors
     /// It is not closed in time, or not intact.
     pub async fn newest(cli: &Cli, folder: &Path) -> Result<Self> {
+        Self::complete(cli, folder, &[]).await
+    }
+
+    /// The same of the newest transcript of this command.
+    ///
+    /// # Errors
+    /// It is not closed in time, or not intact.
+    pub async fn of_command(cli: &Cli, folder: &Path, command_id: &str) -> Result<Self> {
+        Self::complete(cli, folder, &["--command", command_id]).await
+    }
+
+    async fn complete(cli: &Cli, folder: &Path, filter: &[&str]) -> Result<Self> {
+        let arguments = [&["transcript", "list", "--json"], filter].concat();
         let session = wait_for("the transcript to be complete", PATIENCE, async || {
-            let listed = cli.run(&["transcript", "list", "--json"]).await?;
+            let listed = cli.run(&arguments).await?;
             let listed = listed.success()?.json()?;
             let newest = &listed[0];
             let session = newest["SessionId"].as_str().map(str::to_owned);

@@ -251,6 +251,10 @@ fn content(
         output_s3_key_prefix: String::new(),
         cloud_watch_log_group_name: String::new(),
         cloud_watch_output_enabled: "false".to_owned(),
+        moorline_transcript_path: None,
+        moorline_document_version: None,
+        moorline_operator: None,
+        moorline_reason: None,
     };
     serde_json::to_string(&content).map_err(|error| error.to_string())
 }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,7 +19,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::runtime::{ProcessKey, WorkerKind, WorkerProcess};
+use crate::{
+    recording::Courier,
+    runtime::{ProcessKey, WorkerKind, WorkerProcess},
+};
 
 use super::{
     intake,
@@ -29,7 +32,7 @@ use super::{
     },
     node::Node,
     now_millis, reply, step,
-    worker::WorkerTask,
+    worker::{RECORDED, WorkerTask},
 };
 
 /// How often workers that are not our children are looked at.
@@ -160,6 +163,8 @@ impl Executor {
             secure_parameters: self.node.limits.secure_parameters.clone(),
             groups: self.node.groups.clone(),
             limits: self.node.limits.limits.clone(),
+            transcript: self.node.transcript.clone(),
+            seals: self.node.seals.load(Ordering::Relaxed),
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {
@@ -174,7 +179,7 @@ impl Executor {
                     command_id,
                     worker,
                     self.ended.clone(),
-                    Arc::clone(&self.nudged),
+                    (Arc::clone(&self.nudged), self.node.courier.clone()),
                 ));
             }
             Err(error) => {
@@ -414,19 +419,28 @@ impl Executor {
     }
 }
 
-/// Waits for a worker; everything it says means "look into the journal".
+/// Waits for a worker. It says [`RECORDED`] when there is more of its recording; everything else means "look into the
+/// journal".
 async fn watch(
     command_id: String,
     mut worker: WorkerProcess,
     ended: mpsc::Sender<WorkerEnded>,
-    nudged: Arc<Notify>,
+    (nudged, courier): (Arc<Notify>, Courier),
 ) {
     if let Some(mut stdout) = worker.take_stdout() {
         let mut line = [0; 64];
-        while stdout.read(&mut line).await.is_ok_and(|count| count > 0) {
-            nudged.notify_one();
+        while let Ok(count @ 1..) = stdout.read(&mut line).await {
+            let said = line.get(..count).unwrap_or_default();
+            if said.contains(&RECORDED) {
+                courier.nudge();
+            }
+            if said.iter().any(|byte| ![RECORDED, b'\n'].contains(byte)) {
+                nudged.notify_one();
+            }
         }
     }
+    // what it left of its recording
+    courier.nudge();
     // Without an exit status there is still the journal to look into.
     drop(worker.wait().await);
     drop(ended.send(WorkerEnded { command_id }).await);

@@ -26,6 +26,7 @@ use crate::{config::Config, identity::Registration, runtime::Platform};
 use super::{
     node,
     output::Allowance,
+    recording::CommandRecording,
     step::{self, StepContext},
     worker::{PLATFORM, WorkerTask},
 };
@@ -61,7 +62,10 @@ pub(crate) fn run_document(run: &LocalRun<'_>, config: &Config) -> anyhow::Resul
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let status = runtime.block_on(run_steps(run, config, &steps, step::document_hash(&content)))?;
+    let secrets = document.parameters.resolve_values(&given)?;
+    let secrets = document.parameters.secret_texts(secrets.as_map());
+    let document = (step::document_hash(&content), secrets);
+    let status = runtime.block_on(run_steps(run, config, &steps, document))?;
     Ok(match status {
         ResultStatus::Success => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -140,7 +144,7 @@ async fn run_steps(
     run: &LocalRun<'_>,
     config: &Config,
     steps: &[Step],
-    document: [u8; 32],
+    (document, secrets): ([u8; 32], Vec<String>),
 ) -> anyhow::Result<ResultStatus> {
     let registration = Registration::load(&run.state_dir).ok();
     let task = WorkerTask {
@@ -158,6 +162,8 @@ async fn run_steps(
         secure_parameters: config.command.secure_parameters.clone(),
         groups: node::find_groups(&run.state_dir, &config.command.limits),
         limits: config.command.limits.clone(),
+        transcript: config.transcript.clone(),
+        seals: false,
     };
     let (stop, stopped) = watch::channel(None);
     listen(stop)?;
@@ -171,6 +177,8 @@ async fn run_steps(
         run_directory,
         documents: vec![document],
         programs: 0,
+        recording: CommandRecording::default(),
+        secrets,
     };
     let mut flow = Flow::new(steps);
     loop {

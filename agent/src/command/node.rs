@@ -1,11 +1,15 @@
 //! The node, as far as commands depend on it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use ring::digest;
 
 use crate::{
-    config::{CommandConfig, Config},
+    config::{CommandConfig, Config, TranscriptConfig},
+    recording::Courier,
     runtime::{GroupPlaces, NodeContext, Platform, ResourceLimits},
 };
 
@@ -25,10 +29,15 @@ pub(super) struct Node {
     pub(super) groups: Option<GroupPlaces>,
     /// Whose documents are run as well.
     pub(super) drop_folder: Option<DropFolder>,
+    /// How commands are recorded.
+    pub(super) transcript: TranscriptConfig,
+    /// Whether the endpoint knows the key that seals.
+    pub(super) seals: Arc<AtomicBool>,
+    pub(super) courier: Courier,
 }
 
 impl Node {
-    pub(super) fn of(context: &NodeContext) -> Self {
+    pub(super) fn of(context: &NodeContext, courier: Courier) -> Self {
         let limits = context.config.command.clone();
         let state_dir = std::path::absolute(&context.state_dir).unwrap_or_else(|_| context.state_dir.clone());
         Self {
@@ -39,6 +48,9 @@ impl Node {
             region: context.registration.region.clone(),
             platform: context.platform.clone(),
             is_moorline: context.registration.is_moorline,
+            transcript: context.config.transcript.clone(),
+            seals: Arc::clone(&context.seals),
+            courier,
             drop_folder: DropFolder::new(&context.config.local.drop_folder),
         }
     }
@@ -55,6 +67,9 @@ impl Node {
             platform: Platform::detect(),
             is_moorline: false,
             drop_folder: DropFolder::new(&config.local.drop_folder),
+            transcript: config.transcript.clone(),
+            seals: Arc::default(),
+            courier: Courier::default(),
         }
     }
 }

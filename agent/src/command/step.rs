@@ -27,8 +27,10 @@ use tokio::sync::watch;
 use self::script::Language;
 use super::{
     output::{Allowance, Capture},
+    recording::{CommandRecording, Stream},
     worker::WorkerTask,
 };
+use crate::recording::{MASK, Masker, Piece};
 
 /// Actions with a handler here.
 pub(super) const HANDLED_ACTIONS: [&str; 10] = [
@@ -67,16 +69,56 @@ pub(super) struct StepContext<'a> {
     pub(super) documents: Vec<[u8; 32]>,
     /// How many programs have been started.
     pub(super) programs: u64,
+    pub(super) recording: CommandRecording,
+    /// Values that are shown nowhere: of this document's parameters, and those that scripts were given.
+    pub(super) secrets: Vec<String>,
+}
+
+impl StepContext<'_> {
+    /// From now on these values are shown nowhere either.
+    fn hide(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.secrets.extend(secrets);
+        self.recording.hide(&self.secrets);
+    }
 }
 
 /// What a step writes.
 #[derive(Debug)]
 pub(super) struct Outputs {
-    stdout: Capture,
-    stderr: Capture,
+    stdout: OutputStream,
+    stderr: OutputStream,
 }
 
 impl Outputs {
+    fn new(secrets: &[String], allowance: &Allowance, recording: &CommandRecording) -> Self {
+        let stream = |stream| OutputStream {
+            stream,
+            masker: Masker::new(secrets),
+            capture: Capture::new(allowance.clone()),
+            recording: recording.clone(),
+        };
+        Self {
+            stdout: stream(Stream::Output),
+            stderr: stream(Stream::Errors),
+        }
+    }
+
+    /// These values appear nowhere in what follows.
+    fn hide(&mut self, secrets: &[String]) {
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            stream.flush();
+            stream.masker = Masker::new(secrets);
+        }
+    }
+
+    /// Nothing follows. What was written to either, as far as it is told.
+    fn end(mut self) -> (String, String) {
+        self.stdout.flush();
+        self.stderr.flush();
+        self.stdout.recording.end_output();
+        (self.stdout.capture.text(), self.stderr.capture.text())
+    }
+
     /// A line on standard output.
     fn say(&mut self, line: impl Display) {
         self.stdout.push(format!("{line}\n").as_bytes());
@@ -91,6 +133,57 @@ impl Outputs {
     fn fail(&mut self, reason: impl Display) -> Ending {
         self.stderr.push(reason.to_string().as_bytes());
         Ending::Failed
+    }
+}
+
+/// One of the outputs of a step. What is a secret is left out here, before anything keeps it.
+#[derive(Debug)]
+pub(super) struct OutputStream {
+    stream: Stream,
+    masker: Masker,
+    capture: Capture,
+    recording: CommandRecording,
+}
+
+impl OutputStream {
+    /// Takes what the step wrote.
+    fn push(&mut self, bytes: &[u8]) {
+        let Self {
+            stream,
+            masker,
+            capture,
+            recording,
+        } = self;
+        masker.push(bytes, |piece| keep(piece, *stream, capture, recording));
+    }
+
+    /// What may be the begin of a secret is none.
+    fn flush(&mut self) {
+        let Self {
+            stream,
+            masker,
+            capture,
+            recording,
+        } = self;
+        masker.flush(|piece| keep(piece, *stream, capture, recording));
+    }
+
+    /// Takes what an inner step wrote, which is recorded as its own.
+    fn repeat(&mut self, bytes: &[u8]) {
+        self.capture.push(bytes);
+    }
+}
+
+fn keep(piece: Piece<'_>, stream: Stream, capture: &mut Capture, recording: &CommandRecording) {
+    match piece {
+        Piece::Plain(plain) => {
+            capture.push(plain);
+            recording.wrote(stream, plain);
+        }
+        Piece::Secret(bytes) => {
+            capture.push(MASK.as_bytes());
+            recording.wrote_secret(stream, bytes);
+        }
     }
 }
 
@@ -109,10 +202,8 @@ pub(super) fn run_directories(state_dir: &Path) -> PathBuf {
 
 /// Performs a step. What goes wrong is its result, never an error of the agent.
 pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<'_>) -> Ran {
-    let mut outputs = Outputs {
-        stdout: Capture::new(context.allowance.clone()),
-        stderr: Capture::new(context.allowance.clone()),
-    };
+    let mut outputs = Outputs::new(&context.secrets, &context.allowance, &context.recording);
+    context.recording.step_begins(step);
     let directory = context.steps_directory.join(file_name(&step.name, position));
     let mut ending = Ending::Exited(0);
     // Only schema 1.x has several sets; all of them run, and the last failure is the step's.
@@ -123,8 +214,8 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
         };
         // When it cannot be made, the script finds another place, and the output is reported without a copy.
         if make_private_directory(&directory).is_ok() {
-            outputs.stdout.continue_in(&directory.join("stdout"));
-            outputs.stderr.continue_in(&directory.join("stderr"));
+            outputs.stdout.capture.continue_in(&directory.join("stdout"));
+            outputs.stderr.capture.continue_in(&directory.join("stderr"));
         }
         let set_ending = perform(step, inputs, &directory, context, &mut outputs).await;
         let is_over = matches!(set_ending, Ending::Stopped(_));
@@ -135,10 +226,12 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
             break;
         }
     }
+    let (stdout, stderr) = outputs.end();
+    context.recording.step_returns();
     Ran {
         ending,
-        stdout: outputs.stdout.text(),
-        stderr: outputs.stderr.text(),
+        stdout,
+        stderr,
     }
 }
 

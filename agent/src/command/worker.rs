@@ -6,8 +6,8 @@ use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
 use moorline_protocol::{
     document::{
-        AfterRun, CommandDocument, DocumentError, Flow, Next, Platform as PlanPlatform, Ran, Step,
-        StepOutcome, StepResult, StopReason, document_status,
+        AfterRun, CommandDocument, Flow, Next, Platform as PlanPlatform, Ran, Step, StepOutcome, StepResult,
+        StopReason, document_status,
     },
     message::{ResultStatus, SendCommandContent},
 };
@@ -18,19 +18,28 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::runtime::{GroupPlaces, Platform, ResourceLimits};
+use crate::{
+    config::TranscriptConfig,
+    runtime::{GroupPlaces, Platform, ResourceLimits, start_worker_log},
+};
 
 use super::{
     drop_folder, intake,
     journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
     now_millis,
     output::Allowance,
-    reboot, reply,
+    reboot,
+    recording::{CommandRecording, Wish},
+    reply,
     step::{self, HANDLED_ACTIONS, StepContext},
 };
 
 /// A task is a few paths and names.
 const MAX_TASK_BYTES: u64 = 64 * 1024;
+/// What a worker says on its standard output when there is more of its recording.
+pub(super) const RECORDED: u8 = b'r';
+/// And when there is more in the journal.
+const JOURNAL: u8 = b'.';
 /// sysexits' EX_TEMPFAIL: nothing was begun, and another attempt may succeed.
 const EXIT_TRY_AGAIN: u8 = 75;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -54,6 +63,10 @@ pub(super) struct WorkerTask {
     pub(super) groups: Option<GroupPlaces>,
     /// Of each step.
     pub(super) limits: ResourceLimits,
+    /// How commands are recorded.
+    pub(super) transcript: TranscriptConfig,
+    /// Whether the endpoint knows the key that seals recordings.
+    pub(super) seals: bool,
 }
 
 /// What a plan depends on here.
@@ -64,6 +77,7 @@ pub(super) const PLATFORM: PlanPlatform<'static> = PlanPlatform {
 
 /// Entry point of the process.
 pub(super) fn main() -> ExitCode {
+    start_worker_log();
     match read_task().and_then(|task| serve(&task)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -109,16 +123,19 @@ fn serve(task: &WorkerTask) -> Result<(), String> {
             }
         };
         tokio::select! {
-            done = run(task, &stop, nudge) => done.map_err(|error| chain(&error)),
+            done = run(task, &stop, || say(JOURNAL)) => done.map_err(|error| chain(&error)),
             () = listening => Ok(()),
         }
     })
 }
 
-/// Tells the daemon to look into the journal; it may be gone.
-fn nudge() {
+/// Tells the daemon where to look; it may be gone.
+fn say(what: u8) {
     let mut stdout = std::io::stdout();
-    drop(std::io::Write::write_all(&mut stdout, b".\n").and_then(|()| std::io::Write::flush(&mut stdout)));
+    drop(
+        std::io::Write::write_all(&mut stdout, &[what, b'\n'])
+            .and_then(|()| std::io::Write::flush(&mut stdout)),
+    );
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -163,87 +180,114 @@ pub(super) async fn run(
         }
     };
     nudge();
-    let recorder = Recorder {
+    let mut recorder = Recorder {
         task,
         worker,
         journal: Some(journal),
         nudge,
     };
-    match plan.steps {
-        Ok(steps) => {
-            let flow = Flow::resume(&steps, &results, reboots);
-            let run = Run {
-                job_id: &assignment.job_id,
-                steps: &steps,
-                document: plan.hash,
-            };
-            run.steps(flow, stop, recorder).await;
+    let begun = plan
+        .wish(task, reboots)
+        .map(|wish| CommandRecording::begin(&wish, || say(RECORDED)));
+    let recording = match begun.transpose() {
+        Ok(recording) => recording.unwrap_or_default(),
+        Err(error) => {
+            refuse(&assignment.job_id, &plan.names, &chain(&error), &mut recorder).await;
+            return Ok(());
         }
-        Err(error) => refuse(&assignment.job_id, &plan.names, &error.to_string(), recorder).await,
+    };
+    recording.hide(&plan.secrets);
+    let work = async {
+        if let Some(reason) = &plan.refused {
+            refuse(&assignment.job_id, &plan.names, reason, &mut recorder).await;
+            return recording.refused(reason);
+        }
+        let run = Run {
+            job_id: &assignment.job_id,
+            plan: &plan,
+            recording: &recording,
+        };
+        let flow = Flow::resume(&plan.steps, &results, reboots);
+        run.steps((flow, reboots), stop, &mut recorder).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = recording.keep() => {}
     }
     Ok(())
 }
 
-/// The steps of a document, and their names even when they cannot be run.
+/// What is to be run, as far as it can be read.
+#[derive(Default)]
 struct Plan {
-    /// Action and name.
+    /// Action and name of each step, even when they cannot be run.
     names: Vec<(String, String)>,
-    steps: Result<Vec<Step>, DocumentError>,
+    steps: Vec<Step>,
+    /// Why they cannot be run.
+    refused: Option<String>,
+    content: Option<SendCommandContent>,
+    document: Option<CommandDocument>,
     /// Of the document.
     hash: [u8; 32],
+    /// Texts of parameters that the document marks as secrets.
+    secrets: Vec<String>,
 }
 
 impl Plan {
     fn make(content: &str) -> Self {
-        let SendCommandContent {
-            document_content,
-            parameters,
-            ..
-        } = match intake::read_content(content) {
-            Ok(content) => content,
-            Err(reason) => {
-                return Self {
-                    names: Vec::new(),
-                    steps: Err(DocumentError::Malformed(reason)),
-                    hash: [0; 32],
-                };
-            }
-        };
-        let document = match CommandDocument::parse(&document_content) {
-            Ok(document) => document,
-            Err(error) => {
-                return Self {
-                    names: Vec::new(),
-                    steps: Err(error),
-                    hash: [0; 32],
-                };
-            }
-        };
-        let names = document
+        let mut plan = Self::default();
+        plan.refused = plan.read(content).err();
+        plan
+    }
+
+    fn read(&mut self, content: &str) -> Result<(), String> {
+        let content = self.content.insert(intake::read_content(content)?);
+        let document =
+            CommandDocument::parse(&content.document_content).map_err(|error| error.to_string())?;
+        let document = self.document.insert(document);
+        self.names = document
             .step_names()
             .map(|(action, name)| (action.to_owned(), name.to_owned()))
             .collect();
-        Self {
-            names,
-            steps: document.plan(&parameters, PLATFORM),
-            hash: step::document_hash(&document_content),
-        }
+        self.hash = step::document_hash(&content.document_content);
+        self.secrets = document.parameters.secret_texts(&content.parameters);
+        let values = document.parameters.resolve_values(&content.parameters);
+        let values = values.map_err(|error| error.to_string())?;
+        self.secrets = document.parameters.secret_texts(values.as_map());
+        let steps = document.plan(&content.parameters, PLATFORM);
+        self.steps = steps.map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// How this command is recorded; of one that cannot be read nobody says where.
+    fn wish<'a>(&'a self, task: &'a WorkerTask, reboots: u32) -> Option<Wish<'a>> {
+        Some(Wish {
+            command_id: &task.command_id,
+            node: &task.instance_id,
+            reboots,
+            content: self.content.as_ref()?,
+            document: self.document.as_ref(),
+            state_dir: &task.state_dir,
+            config: &task.transcript,
+            seals: task.seals,
+            is_moorline: task.is_moorline,
+        })
     }
 }
 
 /// A command that this worker has begun.
 struct Run<'a> {
     job_id: &'a str,
-    steps: &'a [Step],
-    document: [u8; 32],
+    plan: &'a Plan,
+    recording: &'a CommandRecording,
 }
 
 impl Run<'_> {
     async fn steps(
         &self,
-        mut flow: Flow<'_>,
+        (mut flow, mut reboots): (Flow<'_>, u32),
         stop: &watch::Sender<Option<StopReason>>,
-        mut recorder: Recorder<'_, impl Fn()>,
+        recorder: &mut Recorder<'_, impl Fn()>,
     ) {
         let run_directory = step::run_directories(&recorder.task.state_dir).join(&recorder.task.command_id);
         let mut context = StepContext {
@@ -256,8 +300,10 @@ impl Run<'_> {
             stop: stop.subscribe(),
             steps_directory: run_directory.clone(),
             run_directory,
-            documents: vec![self.document],
             programs: 0,
+            documents: vec![self.plan.hash],
+            recording: self.recording.clone(),
+            secrets: self.plan.secrets.clone(),
         };
         loop {
             let started = now_millis();
@@ -266,21 +312,24 @@ impl Run<'_> {
                 Next::Over(_) => return,
                 Next::Settled(position, outcome) => (position, outcome),
                 Next::Run(position) => {
-                    let Some(step) = self.steps.get(position) else {
+                    let Some(step) = self.plan.steps.get(position) else {
                         return;
                     };
                     let ran = step::run(step, position, &mut context).await;
                     match flow.ran(ran.clone()) {
                         AfterRun::Outcome(outcome) => (position, outcome),
-                        AfterRun::Reboot => match self.reboot(&mut flow, ran, &mut recorder).await {
-                            Some(outcome) => (position, outcome),
-                            None => return,
-                        },
+                        AfterRun::Reboot => {
+                            reboots += 1;
+                            match self.reboot((&mut flow, reboots), ran, recorder).await {
+                                Some(outcome) => (position, outcome),
+                                None => return,
+                            }
+                        }
                     }
                 }
             };
             if !self
-                .tell(position, outcome, flow.statuses(), started, &mut recorder)
+                .tell(position, outcome, flow.statuses(), started, recorder)
                 .await
             {
                 return;
@@ -291,7 +340,7 @@ impl Run<'_> {
     /// Reboots the node. `None`: the command goes on in the next boot; else what the step comes to without one.
     async fn reboot(
         &self,
-        flow: &mut Flow<'_>,
+        (flow, reboots): (&mut Flow<'_>, u32),
         ran: Ran,
         recorder: &mut Recorder<'_, impl Fn()>,
     ) -> Option<StepOutcome> {
@@ -299,11 +348,15 @@ impl Run<'_> {
         if !recorder.await_reboot(true).await {
             return None;
         }
+        self.recording.reboots();
         let Err(reason) = reboot::reboot(&recorder.task.reboot_command).await else {
             return None;
         };
         if !recorder.await_reboot(false).await {
             return None;
+        }
+        if let Some(wish) = self.plan.wish(recorder.task, reboots) {
+            self.recording.goes_on(&wish);
         }
         Some(flow.reboot_failed(ran, &reason))
     }
@@ -317,10 +370,11 @@ impl Run<'_> {
         started: u64,
         recorder: &mut Recorder<'_, impl Fn()>,
     ) -> bool {
-        let Self { job_id, steps, .. } = self;
-        let Some(step) = steps.get(position) else {
+        let Self { job_id, plan, .. } = self;
+        let Some(step) = plan.steps.get(position) else {
             return false;
         };
+        self.recording.step_ended(step, &outcome);
         let ended = now_millis();
         let result = StepResult {
             status: outcome.status,
@@ -333,18 +387,21 @@ impl Run<'_> {
             result,
             reply: reply::step(job_id, &step.name, &reply, counts.clone(), ended),
         };
-        if position + 1 < steps.len() {
+        if position + 1 < plan.steps.len() {
             return recorder.record(Some(&progress), None).await;
         }
         let status = document_status(statuses.iter().copied());
-        let only_step = (steps.len() == 1).then_some((step.name.as_str(), &reply));
+        let only_step = (plan.steps.len() == 1).then_some((step.name.as_str(), &reply));
         let end = reply::end(job_id, status, only_step, counts, "", ended);
         // The end of a single step says everything, and somebody may be waiting for it: it goes first.
         let (step, replies) = match only_step {
             Some(_) => (None, vec![end, progress.reply]),
             None => (Some(&progress), vec![end]),
         };
-        recorder.record(step, Some(&Conclusion { status, replies })).await
+        let told = recorder.record(step, Some(&Conclusion { status, replies })).await;
+        // behind the result, which somebody waits for
+        self.recording.finish(status);
+        told
     }
 }
 
@@ -353,7 +410,7 @@ async fn refuse(
     job_id: &str,
     names: &[(String, String)],
     reason: &str,
-    mut recorder: Recorder<'_, impl Fn()>,
+    recorder: &mut Recorder<'_, impl Fn()>,
 ) {
     let conclusion = reply::never_run(job_id, names, ResultStatus::Failed, reason, now_millis());
     recorder.record(None, Some(&conclusion)).await;

@@ -3,7 +3,7 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
@@ -18,6 +18,7 @@ use crate::{
     command::CommandService,
     config::Config,
     identity::{Registration, RegistrationError, keep_fresh, recall},
+    recording::Courier,
     runtime::{NodeContext, Platform, lock_state_dir},
     session::SessionService,
 };
@@ -109,10 +110,11 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
         credentials,
         credentials_rejected: Arc::clone(&credentials_rejected),
         platform: Platform::detect(),
-        seals: AtomicBool::new(false),
+        seals: Arc::default(),
     });
     let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
-    let commands = CommandService::start(Arc::clone(&context), outgoing.clone());
+    let courier = Courier::start(Arc::clone(&context));
+    let commands = CommandService::start(Arc::clone(&context), courier, outgoing.clone());
     let sessions = SessionService::start(Arc::clone(&context), outgoing);
     tracing::info!(instance_id = %context.instance_id(), "moorline-agent started");
 

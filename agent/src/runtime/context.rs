@@ -34,7 +34,7 @@ pub(crate) struct NodeContext {
     pub(crate) credentials_rejected: Arc<Notify>,
     pub(crate) platform: Platform,
     /// Whether the endpoint knows the key that seals transcripts: what it does not know it would refuse.
-    pub(crate) seals: AtomicBool,
+    pub(crate) seals: Arc<AtomicBool>,
 }
 
 impl NodeContext {

@@ -7,6 +7,7 @@ use moorline_protocol::{
     time::Now,
     types::SessionId,
 };
+use moorline_transport::unix_millis;
 use tokio::time::{Duration, Instant};
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     data_key::SealedKey,
     ending::Peer,
     link::{Link, LinkEvent},
-    role_credentials::unix_millis,
 };
 
 /// The smallest payload that every peer takes.

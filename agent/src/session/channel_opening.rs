@@ -8,8 +8,7 @@ use moorline_transport::{ChannelError, ChannelRequest, Service, WebSocket, WebSo
 use tokio_tungstenite::tungstenite::{self, Message};
 use uuid::Uuid;
 
-use super::role_credentials::CredentialSupply;
-use crate::identity::{Registration, RoleCredentialsError};
+use crate::identity::{CredentialSupply, Registration, RoleCredentialsError};
 
 /// Payload size that this agent takes from clients of ours, and sends to them, in bytes.
 pub(super) const MAX_PAYLOAD_BYTES: u32 = 32 * 1024;

@@ -14,9 +14,8 @@ use moorline_ssm::{
 use moorline_transport::{ApiClient, CallError};
 use tokio::time::{Duration, Instant, sleep};
 
-use super::role_credentials::CredentialSupply;
 use crate::{
-    identity::{Registration, RoleCredentialsError},
+    identity::{CredentialSupply, Registration, RoleCredentialsError},
     runtime::{Backoff, random_u32},
 };
 

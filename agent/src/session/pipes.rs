@@ -150,17 +150,5 @@ impl Pipes {
     }
 }
 
-/// As a terminal shows it, for the recording: a newline alone would leave the next line where this one ended.
-pub(super) fn as_on_terminal(output: &[u8]) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(output.len() + output.len() / 16);
-    for byte in output {
-        if *byte == b'\n' {
-            shown.push(b'\r');
-        }
-        shown.push(*byte);
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,8 @@ use std::{borrow::Cow, io};
 use moorline_protocol::message::PayloadType;
 use nix::sys::signal::Signal;
 
-use super::{
-    pipes::{Pipes, as_on_terminal},
-    pty::Pty,
-    recorder::Size,
-};
+use super::{pipes::Pipes, pty::Pty};
+use crate::recording::{Size, as_on_terminal};
 
 /// Control characters that reach a program without a terminal, as the signals that a terminal would make of them.
 const SIGNALS: [(u8, Signal); 2] = [(0x03, Signal::SIGINT), (0x1c, Signal::SIGQUIT)];

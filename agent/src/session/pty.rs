@@ -31,8 +31,8 @@ use tokio::io::unix::AsyncFd;
 use super::{
     login::{LoginUser, tty_group},
     program::Program,
-    recorder::Size,
 };
+use crate::recording::Size;
 
 mod control {
     //! The two terminal controls that have no safe wrapper.

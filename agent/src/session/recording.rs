@@ -1,27 +1,22 @@
 //! Whether and how a session is recorded: what the endpoint wants, what the node's owner says (`[transcript]`), and what
 //! this node can do.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use moorline_protocol::{
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
     message::StartSessionContent,
-    transcript::{DataKey, Encryption, HeaderError, RecordingId, RecordingKind},
+    transcript::{HeaderError, RecordingId, RecordingKind},
     types::SessionId,
 };
-use ring::rand::{SecureRandom as _, SystemRandom};
+use moorline_transport::unix_millis;
 use tokio::time::Instant;
 
-use super::{
-    recorder::{About, MASK, Recorder},
-    role_credentials::{CredentialSupply, unix_millis},
-    transcript::{SpoolLimits, Transcript, TranscriptPlace},
-};
+use super::transcript::Transcript;
 use crate::{
-    config::{ConfigError, TranscriptConfig},
-    identity::{Registration, TranscriptKey},
-    runtime::seal_to,
+    config::TranscriptConfig,
+    identity::{CredentialSupply, Registration},
+    recording::{About, Deliverer, MASK, Means, Missing, Spool, SpoolLimits, TranscriptPlace, is_plain_path},
 };
 
 /// Why a session must not begin.
@@ -37,19 +32,6 @@ pub(super) enum RecordingError {
     Required(Missing),
     #[error(transparent)]
     Document(#[from] DocumentError),
-}
-
-/// Why there is no recorder.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Missing {
-    #[error("the endpoint takes no recordings")]
-    NotWanted,
-    #[error("the endpoint does not know the key of this node that seals recordings")]
-    NotRegistered,
-    #[error("there is no key to seal it with: {0}")]
-    Key(io::Error),
-    #[error("it cannot be encrypted to its recipients: {0}")]
-    Recipients(String),
 }
 
 /// A session that may be recorded.
@@ -86,26 +68,25 @@ pub(super) fn begin(wish: Wish<'_>) -> Result<Recording, RecordingError> {
         // an endpoint of another kind never records, and nobody who uses it thinks so
         return without(&wish, Missing::NotWanted, wish.registration.is_moorline);
     };
-    let recorder = match recorder(&wish)? {
-        Ok(recorder) => recorder,
+    let means = Means {
+        state_dir: wish.state_dir,
+        config: wish.config,
+        seals: wish.seals,
+    };
+    let recorder = match means.recorder(about(&wish)?) {
+        Ok(recorder) => recorder.masking(&wish.document.secrets(&wish.content.parameters)?),
         Err(missing) => return without(&wish, missing, true),
     };
-    let place = TranscriptPlace::new(
-        Arc::clone(wish.registration),
-        Arc::clone(wish.credentials),
-        path,
-        wish.config.strict,
+    let place = TranscriptPlace::new(Arc::clone(wish.registration), Arc::clone(wish.credentials));
+    let spool = Spool::new(
+        wish.state_dir,
+        (wish.session_id.as_str(), path.clone()),
+        Deliverer::Worker,
+        SpoolLimits::new(wish.config),
     );
-    let session = (wish.state_dir, wish.session_id.clone());
-    let limits = SpoolLimits::new(wish.config);
+    let place = (Arc::new(place), path, wish.config.strict);
     Ok(Recording {
-        transcript: Some(Transcript::new(
-            Arc::new(place),
-            recorder,
-            session,
-            limits,
-            Instant::now(),
-        )),
+        transcript: Some(Transcript::new(place, recorder, spool, Instant::now())),
         notice: None,
     })
 }
@@ -121,59 +102,6 @@ fn without(wish: &Wish<'_>, missing: Missing, tells: bool) -> Result<Recording, 
     })
 }
 
-/// What is not sealed proves nothing, and what must be encrypted is not sent otherwise; only without either wish an
-/// unsealed recording is better than none.
-fn recorder(wish: &Wish<'_>) -> Result<Result<Recorder, Missing>, RecordingError> {
-    let about = about(wish)?;
-    let id = about.id.clone();
-    let key = match sealing_key(wish) {
-        Ok(key) => Some(key),
-        Err(missing) if wish.config.is_required() || !wish.config.recipients.is_empty() => {
-            return Ok(Err(missing));
-        }
-        Err(missing) => {
-            tracing::warn!(session_id = %id.as_str(), %missing, "the recording is not sealed");
-            None
-        }
-    };
-    let recorder = Recorder::new(about, key).masking(&wish.document.secrets(&wish.content.parameters)?);
-    if wish.config.recipients.is_empty() {
-        return Ok(Ok(recorder));
-    }
-    Ok(match data_key(wish.config) {
-        Ok((key, header)) => Ok(recorder.encrypted(&key, header)),
-        Err(reason) => Err(Missing::Recipients(reason)),
-    })
-}
-
-/// A key for this recording alone, and the header's member that lets its recipients have it.
-fn data_key(config: &TranscriptConfig) -> Result<(DataKey, Encryption), String> {
-    let recipients = config
-        .parsed_recipients()
-        .map_err(|error: ConfigError| error.to_string())?;
-    let mut bytes = [0; 32];
-    let file = SystemRandom::new()
-        .fill(&mut bytes)
-        .and_then(|()| seal_to(&recipients, &bytes))
-        .map_err(|_| "a recipient is no key, or the operating system gives no randomness".to_owned())?;
-    let header = Encryption {
-        recipients: config.recipients.clone(),
-        key: STANDARD.encode(file),
-    };
-    Ok((DataKey::new(bytes), header))
-}
-
-fn sealing_key(wish: &Wish<'_>) -> Result<TranscriptKey, Missing> {
-    if !wish.seals {
-        return Err(Missing::NotRegistered);
-    }
-    match TranscriptKey::load(wish.state_dir) {
-        Ok(Some(key)) => Ok(key),
-        Ok(None) => Err(Missing::Key(io::ErrorKind::NotFound.into())),
-        Err(error) => Err(Missing::Key(error)),
-    }
-}
-
 /// What the recording says of the session.
 fn about(wish: &Wish<'_>) -> Result<About, RecordingError> {
     let content = wish.content;
@@ -187,7 +115,8 @@ fn about(wish: &Wish<'_>) -> Result<About, RecordingError> {
             SessionType::Port => RecordingKind::Port,
         },
         document: content.document_name.clone(),
-        operator: content.session_owner.clone(),
+        document_version: None,
+        operator: Some(content.session_owner.clone()),
         reason: content.moorline_reason.clone(),
         user: wish.user.clone(),
         parameters: wish.document.masked(&content.parameters, MASK),
@@ -202,37 +131,5 @@ fn transcript_path(wish: &Wish<'_>) -> Result<Option<String>, RecordingError> {
     match wanted.filter(|_| wish.registration.is_moorline) {
         Some(path) if !is_plain_path(&path) => Err(RecordingError::Path(path)),
         path => Ok(path),
-    }
-}
-
-/// A path of an HTTP request that needs no escape: what is appended to it stays where it belongs.
-fn is_plain_path(path: &str) -> bool {
-    path.len() <= 256
-        && path.starts_with('/')
-        && path
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transcript_goes_to_a_path_and_nowhere_else() {
-        assert!(is_plain_path("/v1/transcript/me-0abc.1_2"));
-        for bad in [
-            "",
-            "v1",
-            "https://h/x",
-            "/a?offset=0",
-            "/a b",
-            "/a\r\nx: y",
-            "/%2e",
-            "/é",
-        ] {
-            assert!(!is_plain_path(bad), "{bad}");
-        }
-        assert!(!is_plain_path(&"/a".repeat(200)));
     }
 }

@@ -13,6 +13,7 @@ use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use moorline_protocol::{channel::DataKey, message::PayloadType};
+use moorline_transport::unix_millis;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
@@ -34,15 +35,16 @@ use super::{
     process::{Process, Starting},
     program_io::ProgramIo,
     pty::PtyError,
-    recorder::Size,
-    role_credentials::unix_millis,
     session_lock::SessionLock,
     shell_start::OnTerminal,
     shutdown::Shutdown,
     task::SessionOutcome,
     transcript::{Transcript, progress},
 };
-use crate::runtime::{shrink, until};
+use crate::{
+    recording::Size,
+    runtime::{shrink, until},
+};
 
 /// Output on its way: sent and not acknowledged. Enough for 20 MB/s at a round trip of 50 ms.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;

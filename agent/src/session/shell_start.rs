@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use moorline_transport::unix_millis;
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::{Pid, Uid},
@@ -24,11 +25,10 @@ use super::{
     login_record::LoginRecord,
     program::Program,
     pty::{PamLogin, Pty, PtyError, Shell, open_for, start_on},
-    recorder::Size,
-    role_credentials::unix_millis,
 };
 use crate::{
     config::SessionConfig,
+    recording::Size,
     runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, is_refused, own_program},
 };
 

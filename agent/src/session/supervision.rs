@@ -12,6 +12,7 @@ use moorline_protocol::{
     time::Now,
     types::SessionId,
 };
+use moorline_transport::unix_millis;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -27,7 +28,6 @@ use uuid::Uuid;
 use super::{
     intake::Running,
     leftovers,
-    role_credentials::unix_millis,
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionTask},
 };
 use crate::{

@@ -4,29 +4,18 @@
 //! What has not been taken is in memory, a little of it, and in a file when the endpoint is away or slower than the
 //! session. Where neither has room the recording has a gap, and says so: the session never waits for it.
 
-pub(super) mod leftover;
 mod shipment;
-mod spool;
-mod syncing;
 
-use std::{future::Future, path::Path, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
-use moorline_protocol::types::SessionId;
-use moorline_transport::{HttpClient, HttpError, Response, Service};
+use moorline_transport::{Response, unix_millis};
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
 
-pub(super) use self::{shipment::TranscriptError, spool::SpoolLimits};
-use self::{
-    shipment::{Chunk, MAX_CHUNK_BYTES, Shipment, Verdict},
-    spool::Spool,
-};
-use super::{
-    recorder::{Recorder, Size},
-    role_credentials::{CredentialSupply, unix_millis},
-};
+pub(super) use self::shipment::TranscriptError;
+use self::shipment::{MAX_CHUNK_BYTES, Shipment, Verdict};
 use crate::{
-    identity::{Registration, RoleCredentialsError},
+    recording::{Recorder, SendError, Size, Spool, TranscriptPlace},
     runtime::{Backoff, random_u32, until},
 };
 
@@ -44,73 +33,15 @@ const MOST_HELD_BYTES: usize = 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// The registered type of asciicast files.
-const CONTENT_TYPE: &str = "application/x-asciicast";
-
-/// Where it goes.
-#[derive(Debug)]
-pub(super) struct TranscriptPlace {
-    client: HttpClient,
-    registration: Arc<Registration>,
-    credentials: Arc<CredentialSupply>,
-    path: String,
-    /// Whether an answer means that what was sent is on the endpoint's disk.
-    is_durable: bool,
-}
-
-/// Why one request had no answer.
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error("there are no valid role credentials")]
-    Credentials(#[source] RoleCredentialsError),
-    #[error("failed to send the transcript")]
-    Http(#[source] HttpError),
-}
-
-impl TranscriptPlace {
-    pub(super) fn new(
-        registration: Arc<Registration>,
-        credentials: Arc<CredentialSupply>,
-        path: String,
-        is_durable: bool,
-    ) -> Self {
-        let endpoint = registration.services.endpoint(Service::SsmMessages).clone();
-        Self {
-            client: HttpClient::new(endpoint, registration.trust.clone()),
-            registration,
-            credentials,
-            path,
-            is_durable,
-        }
-    }
-
-    async fn send(&self, chunk: Chunk) -> Result<Response, SendError> {
-        let credentials = self
-            .credentials
-            .valid(&self.registration)
-            .await
-            .map_err(SendError::Credentials)?;
-        let complete = if chunk.is_last { "&complete=true" } else { "" };
-        let durable = if self.is_durable { "&durable=true" } else { "" };
-        let uri = format!("{}?offset={}{complete}{durable}", self.path, chunk.offset);
-        let region = &self.registration.region;
-        let response = self
-            .client
-            .signed_post(&credentials, region, &uri, CONTENT_TYPE, chunk.bytes)
-            .await
-            .map_err(SendError::Http)?;
-        if matches!(response.status, 400 | 401 | 403) {
-            self.credentials.reject(&credentials).await;
-        }
-        Ok(response)
-    }
-}
-
 type Sending = Pin<Box<dyn Future<Output = Result<Response, SendError>> + Send>>;
 
 /// A recording and its transfer.
 pub(super) struct Transcript {
     place: Arc<TranscriptPlace>,
+    /// At the endpoint.
+    path: String,
+    /// Whether an answer means that what was sent is on the endpoint's disk.
+    is_strict: bool,
     recorder: Recorder,
     shipment: Shipment,
     spool: Spool,
@@ -135,16 +66,17 @@ pub(super) struct Transcript {
 impl Transcript {
     /// `begun`: what the times of the recording count from.
     pub(super) fn new(
-        place: Arc<TranscriptPlace>,
+        (place, path, is_strict): (Arc<TranscriptPlace>, String, bool),
         recorder: Recorder,
-        (state_dir, session): (&Path, SessionId),
-        limits: SpoolLimits,
+        spool: Spool,
         begun: Instant,
     ) -> Self {
         Self {
-            spool: Spool::new(state_dir, session, place.path.clone(), limits),
             place,
+            path,
+            is_strict,
             recorder,
+            spool,
             shipment: Shipment::new(),
             sending: None,
             send_at: None,
@@ -162,7 +94,7 @@ impl Transcript {
 
     /// Whether output must wait until it is recorded for good ([`Self::confirmed_output`]).
     pub(super) fn is_strict(&self) -> bool {
-        self.place.is_durable
+        self.is_strict
     }
 
     /// Output that the endpoint has on disk, in bytes as they were told to [`Self::output`].
@@ -343,10 +275,11 @@ impl Transcript {
             let held = self.recorder.held_bytes() as u64;
             self.mark = Some((next, self.shown.saturating_sub(held)));
         }
-        let chunk = self.shipment.next_chunk(is_last);
-        let place = Arc::clone(&self.place);
+        let mut chunk = self.shipment.next_chunk(is_last);
+        chunk.is_durable = self.is_strict;
+        let (place, path) = (Arc::clone(&self.place), self.path.clone());
         self.sent_at = Some(Instant::now());
-        self.sending = Some(Box::pin(async move { place.send(chunk).await }));
+        self.sending = Some(Box::pin(async move { place.send(&path, chunk).await }));
     }
 
     /// Puts what is recorded where it is taken from.

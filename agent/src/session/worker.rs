@@ -1,7 +1,7 @@
 //! The worker process of one session. It needs its daemon to be born and for nothing else.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Read, Write},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -34,7 +34,6 @@ use super::{
     program_io::ProgramIo,
     pty::PtyError,
     recording::{self, RecordingError, Wish},
-    role_credentials::CredentialSupply,
     session_lock::SessionLock,
     shell_session::{Parts, ShellSession, Signals, WINDOW_BYTES},
     shell_start::{OnTerminal, ShellStart},
@@ -42,8 +41,8 @@ use super::{
 };
 use crate::{
     config::{ConfigError, ForwardConfig},
-    identity::{Registration, RegistrationError},
-    runtime::{AGENT_VERSION, user_database},
+    identity::{CredentialSupply, Registration, RegistrationError},
+    runtime::{AGENT_VERSION, start_worker_log, user_database},
 };
 
 /// The largest task: a session document and its parameters.
@@ -94,7 +93,7 @@ enum Started {
 
 /// Reads the task from standard input, serves the session, writes the outcome to standard output.
 pub(super) fn main() -> ExitCode {
-    start_log();
+    start_worker_log();
     let outcome = match serve() {
         Ok(outcome) => outcome,
         Err(StartError::ServedElsewhere) => {
@@ -395,20 +394,4 @@ fn report(outcome: &SessionOutcome) {
     if let Err(error) = writeln!(io::stdout(), "{line}") {
         tracing::debug!(%error, "nobody reads the outcome");
     }
-}
-
-/// To standard error, which may go away with the daemon: neither that nor anything else about the log ends a
-/// session.
-fn start_log() {
-    let level = std::env::var("MOORLINE_LOG")
-        .ok()
-        .and_then(|level| level.parse().ok())
-        .unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
 }

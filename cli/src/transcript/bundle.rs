@@ -3,6 +3,7 @@
 use std::{io::Write, path::Path};
 
 use jiff::Timestamp;
+use moorline_protocol::types::TranscriptId;
 use moorline_ssm::audit::ListAuditRecordsRequest;
 
 use super::{
@@ -23,10 +24,7 @@ const VERIFIER: &str = include_str!("../../../tests/verifier/verify_transcript.p
 pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> Result<(), CliError> {
     let keys = keys::fetch(operator).await?;
     let mut export = Export::open(operator, session.clone()).await?;
-    let of_session = ListAuditRecordsRequest {
-        session_id: Some(session.clone()),
-        ..ListAuditRecordsRequest::default()
-    };
+    let of_session = records_of(&session);
     let failed = |source| CliError::io(format!("write {}", out.display()), source);
     // the first piece before the file: a session that is not there must not empty an older export
     let mut piece = export.piece().await?;
@@ -63,4 +61,19 @@ pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> 
         archive.add(name, content.as_bytes()).map_err(failed)?;
     }
     archive.finish().map_err(failed)
+}
+
+/// What the audit log has of it: of the session, or of the command on that node and all others.
+fn records_of(id: &str) -> ListAuditRecordsRequest {
+    let command = id.parse().ok().and_then(|id: TranscriptId| id.command());
+    match command {
+        Some((command, _)) => ListAuditRecordsRequest {
+            command_id: Some(command.to_string()),
+            ..ListAuditRecordsRequest::default()
+        },
+        None => ListAuditRecordsRequest {
+            session_id: Some(id.to_owned()),
+            ..ListAuditRecordsRequest::default()
+        },
+    }
 }

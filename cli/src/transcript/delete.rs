@@ -2,16 +2,17 @@
 
 use moorline_ssm::transcript::{DeleteTranscript, DeleteTranscriptRequest};
 
-use crate::{error::CliError, operator::Operator};
+use super::which;
+use crate::{arguments::Which, error::CliError, operator::Operator};
 
 /// Says nothing: it is done, or there is an error.
 pub(super) async fn delete(
     operator: &Operator,
-    session: String,
+    which: &Which,
     reason: Option<String>,
 ) -> Result<(), CliError> {
     let request = DeleteTranscriptRequest {
-        session_id: Some(session),
+        session_id: Some(which::id(operator, which).await?),
         reason,
     };
     operator.call::<DeleteTranscript>(&request).await?;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use moorline_ssm::{
     EpochSeconds,
-    transcript::{ListTranscripts, ListTranscriptsRequest, Transcript, TranscriptState},
+    transcript::{ListTranscripts, ListTranscriptsRequest, Transcript, TranscriptKind, TranscriptState},
 };
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ const PAGE: i32 = 50;
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     session_id: String,
+    kind: Option<String>,
+    command_id: Option<String>,
     target: Option<String>,
     owner: Option<String>,
     document_name: Option<String>,
@@ -58,13 +60,14 @@ pub(super) async fn show(operator: &Operator, filter: &TranscriptFilter, json: b
         return console::print_json(&transcripts);
     }
     let mut table = console::table(&[
-        "SESSION", "NODE", "OWNER", "DOCUMENT", "STARTED", "BYTES", "STATE",
+        "SESSION", "KIND", "NODE", "OWNER", "DOCUMENT", "STARTED", "BYTES", "STATE",
     ]);
     for transcript in &transcripts {
         let text = |value: &Option<String>| one_line(value.as_deref().unwrap_or("-"));
         let state = text(&transcript.state);
         table.add_row([
             transcript.session_id.clone(),
+            text(&transcript.kind),
             text(&transcript.target),
             text(&transcript.owner),
             text(&transcript.document_name),
@@ -93,7 +96,10 @@ pub(super) async fn newest(operator: &Operator) -> Result<String, CliError> {
 }
 
 /// All of them, newest first. A page may be empty while the endpoint still looks for a text.
-async fn list(operator: &Operator, mut request: ListTranscriptsRequest) -> Result<Vec<Transcript>, CliError> {
+pub(super) async fn list(
+    operator: &Operator,
+    mut request: ListTranscriptsRequest,
+) -> Result<Vec<Transcript>, CliError> {
     let mut transcripts: Vec<Transcript> = Vec::new();
     loop {
         let page = operator.call::<ListTranscripts>(&request).await?;
@@ -113,6 +119,11 @@ fn request(filter: &TranscriptFilter) -> ListTranscriptsRequest {
     ListTranscriptsRequest {
         owner: filter.operator.clone(),
         document_name: filter.document.clone(),
+        command_id: filter.command.clone(),
+        kind: filter.kind.map(|kind| match kind {
+            arguments::TranscriptKind::Session => TranscriptKind::Session,
+            arguments::TranscriptKind::Command => TranscriptKind::Command,
+        }),
         started_after: time(filter.since),
         started_before: time(filter.until),
         contains: filter.contains.clone(),
@@ -132,6 +143,8 @@ impl From<Transcript> for Listed {
     fn from(transcript: Transcript) -> Self {
         Self {
             session_id: transcript.session_id.unwrap_or_default(),
+            kind: transcript.kind.map(|kind| kind.to_string()),
+            command_id: transcript.command_id,
             target: transcript.target,
             owner: transcript.owner,
             document_name: transcript.document_name,

@@ -175,10 +175,13 @@ fn note(name: &str, event: &Value) -> Option<String> {
             with(": ", "error", "")
         ),
         "step" => format!(
-            "step {}{}{}",
+            "step {}{}{}{}{}{}",
             or_unknown("name"),
             with(" (", "action", ")"),
-            with(": ", "status", "")
+            with(" within ", "within", ""),
+            with(": ", "status", ""),
+            with(", code ", "code", ""),
+            with(": ", "text", "")
         ),
         "end" => format!("end{}", with(": ", "reason", "")),
         _ => return None,

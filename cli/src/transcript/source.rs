@@ -8,7 +8,6 @@ use std::{
 
 use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest};
 
-use super::list;
 use crate::{error::CliError, operator::Operator};
 
 /// What is asked for at once, in bytes: the answer has it as JSON text, which may be several times as long.
@@ -32,7 +31,7 @@ pub(super) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Of a session.
+    /// Of a session, or of a command on a node.
     pub(super) fn of_session(operator: &'a Operator, session_id: String) -> Self {
         Self::Endpoint {
             operator,
@@ -40,15 +39,6 @@ impl<'a> Source<'a> {
             offset: 0,
             is_at_end: false,
         }
-    }
-
-    /// Of the newest session, or of this one.
-    pub(super) async fn of_newest(operator: &'a Operator, session: Option<String>) -> Result<Self, CliError> {
-        let session = match session {
-            Some(session) => session,
-            None => list::newest(operator).await?,
-        };
-        Ok(Self::of_session(operator, session))
     }
 
     /// A file.

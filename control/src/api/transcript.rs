@@ -1,4 +1,4 @@
-//! Operations of the capability `transcript`: recorded sessions (docs/deviations.md).
+//! Operations of the capability `transcript`: recorded sessions and commands (docs/deviations.md).
 
 mod delete_transcript;
 mod get_transcript;
@@ -6,7 +6,7 @@ mod list_countersignatures;
 mod list_transcripts;
 mod put_transcript_legal_hold;
 
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::TranscriptId;
 use moorline_ssm::{ErrorCode, transcript as shapes};
 
 use super::{ApiError, ApiResult, RequestContext, Router};
@@ -34,24 +34,21 @@ pub(super) fn routes(router: Router) -> Router {
 }
 
 /// What is known of a transcript whose recording is there.
-async fn existing(cx: &RequestContext, session: Option<&str>) -> ApiResult<TranscriptRow> {
-    let given = session.unwrap_or_default();
-    let session: SessionId = given.parse().map_err(|_| missing(given))?;
-    let row = cx.app.store.transcript(&session).await?;
+async fn existing(cx: &RequestContext, id: Option<&str>) -> ApiResult<TranscriptRow> {
+    let given = id.unwrap_or_default();
+    let id: TranscriptId = given.parse().map_err(|_| missing(given))?;
+    let row = cx.app.store.transcript(&id).await?;
     let row = row.ok_or_else(|| missing(given))?;
     match row.deleted {
         Some(deleted) => Err(ApiError::new(
             ErrorCode::DoesNotExistException,
-            format!(
-                "the transcript of session {session} was deleted by {}",
-                deleted.by
-            ),
+            format!("the transcript {id} was deleted by {}", deleted.by),
         )),
         None => Ok(row),
     }
 }
 
-fn missing(session: &str) -> ApiError {
-    let message = format!("there is no transcript of session {}", shown(session));
+fn missing(id: &str) -> ApiError {
+    let message = format!("there is no transcript {}", shown(id));
     ApiError::new(ErrorCode::DoesNotExistException, message)
 }

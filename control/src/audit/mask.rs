@@ -1,6 +1,6 @@
 //! A request's members as the log shows them: secrets never, long texts cut, the whole bounded.
 
-use moorline_protocol::audit::Digest;
+use moorline_protocol::{audit::Digest, document::is_secret_name};
 use moorline_ssm::OperationId;
 use serde_json::{Map, Value};
 
@@ -14,21 +14,7 @@ const MOST_SCRIPT_BYTES: usize = 32 * 1024;
 const MOST_BYTES: usize = 96 * 1024;
 /// Deeper members of ours do not exist.
 const MOST_DEPTH: usize = 32;
-/// In the names of members whose values are never shown, in lower case without separators.
-const SECRET_NAMES: [&str; 10] = [
-    "activationcode",
-    "apikey",
-    "ciphertext",
-    "credential",
-    "passphrase",
-    "password",
-    "plaintext",
-    "privatekey",
-    "secret",
-    "token",
-];
-
-/// Members that are secret in this operation's requests, beside what [`SECRET_NAMES`] tells.
+/// Members that are secret in this operation's requests, beside those whose name says so.
 fn secret_members(operation: OperationId) -> &'static [&'static str] {
     match operation {
         // A new version of a SecureString does not have to say what it is.
@@ -65,7 +51,7 @@ fn object(members: Map<String, Value>, most: usize, depth: usize, left: &mut usi
         } else {
             most
         };
-        let is_masked = is_secret(&name) || (is_secure && name == "Value");
+        let is_masked = is_secret_name(&name) || (is_secure && name == "Value");
         let inner = if is_masked && !inner.is_null() {
             *left = left.saturating_sub(MASKED.len());
             Value::from(MASKED)
@@ -75,15 +61,6 @@ fn object(members: Map<String, Value>, most: usize, depth: usize, left: &mut usi
         shown.insert(name, inner);
     }
     shown
-}
-
-fn is_secret(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|character| character.to_ascii_lowercase())
-        .collect();
-    SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }
 
 fn value(given: Value, most: usize, depth: usize, left: &mut usize) -> Value {

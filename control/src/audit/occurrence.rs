@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use moorline_protocol::{
     audit::{Actor, ActorKind, Event, EventKind},
-    types::SessionId,
+    types::{SessionId, TranscriptId},
 };
 use serde_json::Map;
 
@@ -60,8 +60,15 @@ impl AuditLog {
     }
 
     /// The endpoint deleted a recording because of its age.
-    pub(crate) fn transcript_deleted(&self, session: &SessionId, why: &str) {
-        let mut event = of_session(EventKind::Deleted, Actor::endpoint(), session);
+    pub(crate) fn transcript_deleted(&self, id: &TranscriptId, why: &str) {
+        let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
+        match id.command() {
+            Some((command, node)) => {
+                event.command = Some(command.to_string());
+                event.nodes = vec![node.to_string()];
+            }
+            None => event.session = Some(id.to_string()),
+        }
         event.operation = Some("DeleteTranscript".to_owned());
         event.message = Some(why.to_owned());
         self.record(event);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use moorline_protocol::types::TranscriptId;
 
 use super::Answer;
 use crate::{
@@ -41,6 +42,15 @@ impl Refusal {
 
     pub(super) fn access_denied(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
+    }
+
+    /// It is the id neither of a session nor of a command on a node.
+    pub(super) fn nothing_to_record(id: &TranscriptId) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFoundException",
+            format!("there is nothing of which {id} could be the transcript"),
+        )
     }
 
     pub(super) fn no_such_session() -> Self {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::TranscriptId;
 use tokio::time::timeout;
 
 use crate::{
@@ -46,18 +46,18 @@ pub(super) async fn look(app: &Arc<App>) {
 async fn each(
     app: &Arc<App>,
     (place, is_deleted): (Place, bool),
-    step: impl AsyncFn(&App, &SessionId) -> Result<(), StoreError>,
+    step: impl AsyncFn(&App, &TranscriptId) -> Result<(), StoreError>,
 ) {
     let mut behind = String::new();
     loop {
-        let sessions = match app.store.transcripts_to_move(place, is_deleted, &behind).await {
-            Ok(sessions) => sessions,
+        let recordings = match app.store.transcripts_to_move(place, is_deleted, &behind).await {
+            Ok(recordings) => recordings,
             Err(error) => return report(&error),
         };
-        let Some(last) = sessions.last() else { return };
+        let Some(last) = recordings.last() else { return };
         behind = last.to_string();
-        for session in &sessions {
-            if let Err(error) = step(app, session).await {
+        for recording in &recordings {
+            if let Err(error) = step(app, recording).await {
                 report(&error);
                 let failed = "moorline_transcripts_not_moved_total";
                 app.metrics.counter(failed, &[]).increment();
@@ -77,29 +77,29 @@ fn report(error: &StoreError) {
     );
 }
 
-async fn pack(app: &App, session: &SessionId) -> Result<(), StoreError> {
-    match app.transcripts.pack(session).await? {
-        Some(content) => app.store.transcript_packed(session, &content).await,
-        None => lost(app, session).await,
+async fn pack(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
+    match app.transcripts.pack(recording).await? {
+        Some(content) => app.store.transcript_packed(recording, &content).await,
+        None => lost(app, recording).await,
     }
 }
 
-async fn upload(app: &App, session: &SessionId) -> Result<(), StoreError> {
-    if app.transcripts.upload(session).await? {
-        return app.store.transcript_moved(session, Place::Store).await;
+async fn upload(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
+    if app.transcripts.upload(recording).await? {
+        return app.store.transcript_moved(recording, Place::Store).await;
     }
-    lost(app, session).await
+    lost(app, recording).await
 }
 
 /// Somebody removed the files.
-async fn lost(app: &App, session: &SessionId) -> Result<(), StoreError> {
-    tracing::error!(%session, "there is nothing left of this recording, and nobody deleted it by this endpoint");
-    app.store.transcript_moved(session, Place::Gone).await
+async fn lost(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
+    tracing::error!(%recording, "there is nothing left of this recording, and nobody deleted it by this endpoint");
+    app.store.transcript_moved(recording, Place::Gone).await
 }
 
-async fn remove(app: &App, session: &SessionId) -> Result<(), StoreError> {
-    app.transcripts.remove(session).await?;
-    app.store.transcript_moved(session, Place::Gone).await
+async fn remove(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
+    app.transcripts.remove(recording).await?;
+    app.store.transcript_moved(recording, Place::Gone).await
 }
 
 /// Deletes what is older than the endpoint keeps transcripts, a bounded part at a time.
@@ -116,11 +116,11 @@ pub(super) async fn expire(app: &App) -> Result<(), StoreError> {
         at: now,
         reason: None,
     };
-    for session in app.store.expired_transcripts(now.saturating_sub(kept)).await? {
-        if app.store.delete_transcript(&session, &tombstone).await? {
-            tracing::info!(%session, "a transcript is older than they are kept, and was deleted");
+    for recording in app.store.expired_transcripts(now.saturating_sub(kept)).await? {
+        if app.store.delete_transcript(&recording, &tombstone).await? {
+            tracing::info!(%recording, "a transcript is older than they are kept, and was deleted");
             app.audit
-                .transcript_deleted(&session, "it is older than transcripts are kept");
+                .transcript_deleted(&recording, "it is older than transcripts are kept");
             app.transcripts.has_come_to_rest();
         }
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Request, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::types::SessionId;
 
 use super::{
     Answer, Route,
@@ -15,14 +15,14 @@ use crate::{
     app::App,
     auth::{ChannelGrant, Principal, Resource, authenticate, authorize},
     server::MOST_BODY_BYTES,
-    store::{Appended, Chunk, Sender, SessionRow, TranscriptState},
+    store::{Appended, Chunk, Recorded, Sender, SessionRow, TranscriptState},
 };
 
 /// A request for a channel is a few dozen bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The largest chunk of a transcript (docs/deviations.md).
 const MAX_CHUNK_BYTES: usize = MOST_BODY_BYTES;
-/// How long after the end of its session a recording may still arrive: its node may have been away.
+/// How long after the end of what it is of a recording may still arrive: its node may have been away.
 pub(super) const LATE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 pub(super) async fn answer(
@@ -63,9 +63,12 @@ pub(super) async fn answer(
             let token = app.keys.channel_token(&grant, app.clock.unix_millis());
             Ok(answer::token("CreateDataChannelOutput", &token))
         }
-        Route::Transcript(session) => {
-            let row = session_of(app, &principal, "moorline:PutTranscript", &session).await?;
-            store_chunk(app, node, &row, &parts, body.bytes.clone()).await
+        Route::Transcript(id) => {
+            let recorded = app.store.recorded(&id).await?;
+            let recorded = recorded.ok_or_else(|| Refusal::nothing_to_record(&id))?;
+            let resource = Resource::Node(recorded.node.to_string());
+            authorize(&principal, "moorline:PutTranscript", &resource)?;
+            store_chunk(app, &recorded, &parts, body.bytes.clone()).await
         }
     }
 }
@@ -86,21 +89,15 @@ async fn session_of(
     Ok(row)
 }
 
-async fn store_chunk(
-    app: &App,
-    node: &InstanceId,
-    row: &SessionRow,
-    parts: &Parts,
-    chunk: Bytes,
-) -> Result<Answer, Refusal> {
-    let session = &row.session_id;
+async fn store_chunk(app: &App, recorded: &Recorded, parts: &Parts, chunk: Bytes) -> Result<Answer, Refusal> {
+    let Recorded { id, node, .. } = recorded;
     let chunk = chunk_of(parts.uri.query().unwrap_or_default(), chunk)?;
     let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.bytes.is_empty());
     let now = app.clock.unix_millis();
     let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
-    let is_closed = row.ended_at.is_some_and(late) || app.store.transcript_is_closed(session).await?;
+    let is_closed = recorded.ended_at.is_some_and(late) || app.store.transcript_is_closed(id).await?;
     if chunk.offset == 0 && !is_closed {
-        app.store.transcript_started(session, node, now).await?;
+        app.store.transcript_started(recorded, now).await?;
     }
     let sender = Sender {
         node: node.to_string(),
@@ -108,12 +105,12 @@ async fn store_chunk(
     };
     match app
         .transcripts
-        .append(session, sender, chunk, (is_closed, now))
+        .append(id, sender, chunk, (is_closed, now))
         .await?
     {
         Appended::Stored(length, state) => {
             if is_last {
-                app.store.transcript_closed(session, state, now).await?;
+                app.store.transcript_closed(id, state, now).await?;
                 app.transcripts.has_come_to_rest();
             }
             app.transcripts.has_changed();
@@ -121,36 +118,30 @@ async fn store_chunk(
         }
         Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
-            "the transcript of session {session} has {length} bytes; more are not kept"
+            "the transcript {id} has {length} bytes; more are not kept"
         ))),
         // a node whose answer was lost says once more that it is whole
-        Appended::Closed(_)
-            if is_last && is_empty && app.transcripts.length(session).await? == Some(offset) =>
-        {
+        Appended::Closed(_) if is_last && is_empty && app.transcripts.length(id).await? == Some(offset) => {
             Ok(answer::length(StatusCode::OK, offset))
         }
         Appended::Closed(length) => Err(Refusal::new(
             StatusCode::GONE,
             "ValidationException",
-            format!(
-                "the transcript of session {session} is closed with {length} bytes; nothing is added to it"
-            ),
+            format!("the transcript {id} is closed with {length} bytes; nothing is added to it"),
         )),
         Appended::Broken(reason) => {
-            tracing::error!(%session, %node, reason, "a transcript is not as its node sealed it; it was closed");
+            tracing::error!(%id, %node, reason, "a transcript is not as its node sealed it; it was closed");
             let broken = "moorline_transcripts_broken_total";
             app.metrics.counter(broken, &[]).increment();
-            app.store
-                .transcript_closed(session, TranscriptState::Cut, now)
-                .await?;
+            app.store.transcript_closed(id, TranscriptState::Cut, now).await?;
             app.transcripts.has_come_to_rest();
             app.transcripts.has_changed();
             Err(Refusal::bad_request(format!(
-                "the transcript of session {session} is refused and was closed: {reason}"
+                "the transcript {id} is refused and was closed: {reason}"
             )))
         }
         Appended::NoRoom => {
-            tracing::warn!(%session, "the disk is nearly full; a chunk of a transcript was refused");
+            tracing::warn!(%id, "the disk is nearly full; a chunk of a transcript was refused");
             let refused = "moorline_transcript_chunks_without_room_total";
             app.metrics.counter(refused, &[]).increment();
             Err(Refusal::new(

@@ -88,13 +88,13 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
 pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
     let cutoff = now.saturating_sub(LATE_MILLIS);
-    for (session, node) in app.store.transcripts_left_open(cutoff).await? {
+    for (node, id) in app.store.transcripts_left_open(cutoff).await? {
         let sender = Sender {
             node: node.to_string(),
             keys: app.store.transcript_keys(&node).await?,
         };
-        let state = app.transcripts.give_up(&session, sender, now).await?;
-        app.store.transcript_closed(&session, state, now).await?;
+        let state = app.transcripts.give_up(&id, sender, now).await?;
+        app.store.transcript_closed(&id, state, now).await?;
         app.transcripts.has_come_to_rest();
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Recorded transcripts: one asciicast file per session, and a row that says whether it is complete.
+//! Recorded transcripts: one asciicast file per session, or command on a node, and a row that says whether it is complete.
 
 mod at_rest;
 mod chain;
@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use moorline_protocol::{
     transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
-    types::SessionId,
+    types::TranscriptId,
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
 
@@ -27,7 +27,7 @@ use self::chain::Chain;
 pub(crate) use self::chain::Sender;
 pub(crate) use self::{
     remote::{RemoteStore, RemoteStoreError, RemoteStoreSettings},
-    row::{Hold, Place, Tombstone, TranscriptQuery, TranscriptRow},
+    row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
     seekable::Content,
 };
 use super::StoreError;
@@ -124,10 +124,10 @@ pub(crate) struct TranscriptFiles {
     dir: PathBuf,
     locks: Arc<[Mutex<()>; LOCKS]>,
     /// Recordings written since the last [`Self::sync`].
-    unsynced: Arc<Mutex<BTreeSet<SessionId>>>,
+    unsynced: Arc<Mutex<BTreeSet<TranscriptId>>>,
     signer: Arc<EndpointSigningKey>,
     /// Of recordings that something was added to lately.
-    chains: Arc<Mutex<BTreeMap<SessionId, Chain>>>,
+    chains: Arc<Mutex<BTreeMap<TranscriptId, Chain>>>,
     /// A function, so that tests can fill the disk.
     space: fn(&File) -> io::Result<Space>,
     /// For those who wait for more of a recording. They are few, so one for all.
@@ -196,17 +196,17 @@ impl TranscriptFiles {
     /// recording takes no more bytes; that it is complete can still be said.
     pub(crate) async fn append(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         sender: Sender,
         chunk: Chunk,
         (is_closed, now): (bool, u64),
     ) -> Result<Appended, StoreError> {
         let files = self.clone();
-        let session = session.clone();
+        let recording = recording.clone();
         blocking(move || {
-            let path = files.path(&session);
+            let path = files.path(&recording);
             files
-                .append_now(&session, &sender, &chunk, (is_closed, now))
+                .append_now(&recording, &sender, &chunk, (is_closed, now))
                 .map_err(file_error("append to the transcript", &path))
         })
         .await
@@ -214,18 +214,21 @@ impl TranscriptFiles {
 
     fn append_now(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         sender: &Sender,
         chunk: &Chunk,
         (is_closed, now): (bool, u64),
     ) -> io::Result<Appended> {
-        let path = self.path(session);
-        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(recording);
+        let _one_at_a_time = self
+            .lock(recording)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !path.try_exists()? {
             // what is packed or was deleted does not begin again
             if is_closed
-                || self.signatures_path(session).try_exists()?
-                || self.packed_path(session).try_exists()?
+                || self.signatures_path(recording).try_exists()?
+                || self.packed_path(recording).try_exists()?
             {
                 return Ok(Appended::Closed(0));
             }
@@ -241,10 +244,10 @@ impl TranscriptFiles {
             return Ok(Appended::TooLong(length));
         }
         // what is in memory stays there only if all goes well: the files can always tell
-        let known = self.chains().remove(session);
+        let known = self.chains().remove(recording);
         let (mut chain, mut taken) = match known {
             Some(chain) => (chain, Ok(())),
-            None => self.load(session, sender, &file)?,
+            None => self.load(recording, sender, &file)?,
         };
         let has_ended = is_closed || matches!(&chain, Chain::Sealed(sealed) if sealed.is_closed());
         if added > 0 && has_ended {
@@ -263,21 +266,21 @@ impl TranscriptFiles {
                 return Err(error);
             }
             if matches!(chain, Chain::Undecided) {
-                (chain, taken) = self.load(session, sender, &file)?;
+                (chain, taken) = self.load(recording, sender, &file)?;
             }
         }
         if let Err(refusal) = taken {
-            return self.break_off(session, (&file, &chunk.bytes), chain, (refusal, now));
+            return self.break_off(recording, (&file, &chunk.bytes), chain, (refusal, now));
         }
-        let state = self.settle(session, &file, &mut chain, (chunk, now))?;
-        self.keep(session, chain);
+        let state = self.settle(recording, &file, &mut chain, (chunk, now))?;
+        self.keep(recording, chain);
         Ok(Appended::Stored(longer, state))
     }
 
     /// What a chunk that was taken asks for beside.
     fn settle(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         file: &File,
         chain: &mut Chain,
         (chunk, now): (&Chunk, u64),
@@ -286,12 +289,12 @@ impl TranscriptFiles {
             file.sync_data()?;
             File::open(&self.dir)?.sync_all()?;
         } else {
-            self.unsynced().insert(session.clone());
+            self.unsynced().insert(recording.clone());
         }
         match chain {
             Chain::Sealed(sealed) if chunk.is_last => {
                 sealed.close(
-                    &self.signatures_path(session),
+                    &self.signatures_path(recording),
                     &self.signer,
                     (now, Ending::Complete),
                 )?;
@@ -305,7 +308,7 @@ impl TranscriptFiles {
     /// The node sent something that is not as it should be. What stands before it is kept, and is all there will be.
     fn break_off(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         (file, chunk): (&File, &[u8]),
         mut chain: Chain,
         (refusal, now): (Refusal, u64),
@@ -319,39 +322,51 @@ impl TranscriptFiles {
         file.set_len(refusal.offset)?;
         file.sync_data()?;
         if let Chain::Sealed(sealed) = &mut chain {
-            sealed.close(&self.signatures_path(session), &self.signer, (now, Ending::Cut))?;
+            sealed.close(&self.signatures_path(recording), &self.signer, (now, Ending::Cut))?;
         }
-        self.keep(session, chain);
+        self.keep(recording, chain);
         Ok(Appended::Broken(refusal.to_string()))
     }
 
     /// The session ended long ago, and its node did not say that the recording is whole.
     pub(crate) async fn give_up(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         sender: Sender,
         now: u64,
     ) -> Result<TranscriptState, StoreError> {
         let files = self.clone();
-        let session = session.clone();
+        let recording = recording.clone();
         blocking(move || {
-            let path = files.path(&session);
+            let path = files.path(&recording);
             files
-                .give_up_now(&session, &sender, now)
+                .give_up_now(&recording, &sender, now)
                 .map_err(file_error("close the transcript", &path))
         })
         .await
     }
 
-    fn give_up_now(&self, session: &SessionId, sender: &Sender, now: u64) -> io::Result<TranscriptState> {
-        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match OpenOptions::new().read(true).write(true).open(self.path(session)) {
+    fn give_up_now(
+        &self,
+        recording: &TranscriptId,
+        sender: &Sender,
+        now: u64,
+    ) -> io::Result<TranscriptState> {
+        let _one_at_a_time = self
+            .lock(recording)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let file = match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(recording))
+        {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TranscriptState::Plain),
             Err(error) => return Err(error),
         };
-        self.chains().remove(session);
-        let (mut chain, _) = self.load(session, sender, &file)?;
+        self.chains().remove(recording);
+        let (mut chain, _) = self.load(recording, sender, &file)?;
         let Chain::Sealed(sealed) = &mut chain else {
             return Ok(TranscriptState::Plain);
         };
@@ -359,21 +374,26 @@ impl TranscriptFiles {
             file.set_len(whole)?;
             file.sync_data()?;
         }
-        sealed.close(&self.signatures_path(session), &self.signer, (now, Ending::Cut))?;
+        sealed.close(&self.signatures_path(recording), &self.signer, (now, Ending::Cut))?;
         Ok(TranscriptState::Cut)
     }
 
     fn load(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         sender: &Sender,
         file: &File,
     ) -> io::Result<(Chain, Result<(), Refusal>)> {
-        let id = RecordingId::parse(session.as_str()).map_err(io::Error::other)?;
-        Chain::load(&id, sender, (file, &self.signatures_path(session)), &self.signer)
+        let id = RecordingId::parse(recording.as_str()).map_err(io::Error::other)?;
+        Chain::load(
+            &id,
+            sender,
+            (file, &self.signatures_path(recording)),
+            &self.signer,
+        )
     }
 
-    fn keep(&self, session: &SessionId, chain: Chain) {
+    fn keep(&self, recording: &TranscriptId, chain: Chain) {
         let is_worth_it = matches!(&chain, Chain::Sealed(sealed) if sealed.is_light() && !sealed.is_closed());
         let mut chains = self.chains();
         if is_worth_it {
@@ -381,11 +401,11 @@ impl TranscriptFiles {
                 // any: each is made anew from its files
                 chains.pop_first();
             }
-            chains.insert(session.clone(), chain);
+            chains.insert(recording.clone(), chain);
         }
     }
 
-    fn chains(&self) -> MutexGuard<'_, BTreeMap<SessionId, Chain>> {
+    fn chains(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, Chain>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -416,9 +436,9 @@ impl TranscriptFiles {
         let files = self.clone();
         blocking(move || {
             let mut result = sync_path(&files.dir);
-            for session in unsynced {
-                if let Err(error) = files.sync_one(&session, now) {
-                    files.unsynced().insert(session);
+            for recording in unsynced {
+                if let Err(error) = files.sync_one(&recording, now) {
+                    files.unsynced().insert(recording);
                     result = Err(error);
                 }
             }
@@ -427,28 +447,31 @@ impl TranscriptFiles {
         .await
     }
 
-    fn sync_one(&self, session: &SessionId, now: u64) -> Result<(), StoreError> {
-        let _one_at_a_time = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
-        sync_path(&self.path(session))?;
-        let path = self.signatures_path(session);
+    fn sync_one(&self, recording: &TranscriptId, now: u64) -> Result<(), StoreError> {
+        let _one_at_a_time = self
+            .lock(recording)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sync_path(&self.path(recording))?;
+        let path = self.signatures_path(recording);
         // out of the map, so that nobody waits for the disk behind the lock of all
-        let chain = self.chains().remove(session);
+        let chain = self.chains().remove(recording);
         let Some(Chain::Sealed(mut sealed)) = chain else {
             return Ok(());
         };
         let signed = sealed.countersign(&path, &self.signer, now);
-        self.keep(session, Chain::Sealed(sealed));
+        self.keep(recording, Chain::Sealed(sealed));
         signed.map_err(file_error("countersign the transcript", &path))
     }
 
     /// The endpoint's lines from this one on (the first is 0), at most `limit`.
     pub(crate) async fn signatures(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         from: usize,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let path = self.signatures_path(session);
+        let path = self.signatures_path(recording);
         blocking(move || {
             let file = match File::open(&path) {
                 Ok(file) => file,
@@ -463,25 +486,25 @@ impl TranscriptFiles {
         .await
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<SessionId>> {
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<TranscriptId>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session id is a file name: its grammar has no separators and no leading dot.
-    fn path(&self, session: &SessionId) -> PathBuf {
-        self.dir.join(format!("{session}.cast"))
+    fn path(&self, recording: &TranscriptId) -> PathBuf {
+        self.dir.join(format!("{recording}.cast"))
     }
 
-    fn packed_path(&self, session: &SessionId) -> PathBuf {
-        self.dir.join(format!("{session}.cast.zst"))
+    fn packed_path(&self, recording: &TranscriptId) -> PathBuf {
+        self.dir.join(format!("{recording}.cast.zst"))
     }
 
-    fn signatures_path(&self, session: &SessionId) -> PathBuf {
-        self.dir.join(format!("{session}.signatures"))
+    fn signatures_path(&self, recording: &TranscriptId) -> PathBuf {
+        self.dir.join(format!("{recording}.signatures"))
     }
 
-    fn lock(&self, session: &SessionId) -> &Mutex<()> {
-        let sum = session
+    fn lock(&self, recording: &TranscriptId) -> &Mutex<()> {
+        let sum = recording
             .as_str()
             .bytes()
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));

@@ -126,32 +126,12 @@ impl SessionDocument {
     /// A parameter breaks its pattern or is missing.
     pub fn secrets(&self, parameters: &Map<String, Value>) -> Result<Vec<String>, DocumentError> {
         let resolved = self.parameters.resolve_values(&self.plain(parameters))?;
-        let mut secrets = Vec::new();
-        for (name, _) in self
-            .parameters
-            .iter()
-            .filter(|(_, definition)| definition.is_secret)
-        {
-            collect_texts(resolved.as_map().get(name), &mut secrets);
-        }
-        Ok(secrets)
+        Ok(self.parameters.secret_texts(resolved.as_map()))
     }
 
     /// The parameters with `mask` in the place of each text of a secret.
     pub fn masked(&self, parameters: &Map<String, Value>, mask: &str) -> Map<String, Value> {
-        let mut masked = parameters.clone();
-        for (name, _) in self
-            .parameters
-            .iter()
-            .filter(|(_, definition)| definition.is_secret)
-        {
-            match masked.get_mut(name) {
-                Some(Value::Array(items)) => items.iter_mut().for_each(|item| *item = mask.into()),
-                Some(value) => *value = mask.into(),
-                None => {}
-            }
-        }
-        masked
+        self.parameters.masked(parameters, mask)
     }
 
     /// The inputs with the parameters filled in, as they are written: what the document sets by itself.
@@ -214,21 +194,6 @@ fn read_inputs(
         max_session_duration_minutes: minutes(inputs, "maxSessionDuration", DURATION_MINUTES)?,
         properties,
     })
-}
-
-/// Every text in a value.
-fn collect_texts(value: Option<&Value>, texts: &mut Vec<String>) {
-    match value {
-        Some(Value::Array(items)) => items.iter().for_each(|item| collect_texts(Some(item), texts)),
-        Some(Value::Object(members)) => {
-            members
-                .values()
-                .for_each(|member| collect_texts(Some(member), texts));
-        }
-        Some(Value::String(text)) => texts.push(text.clone()),
-        Some(number @ Value::Number(_)) => texts.push(number.to_string()),
-        Some(Value::Bool(_) | Value::Null) | None => {}
-    }
 }
 
 /// The members of a value that is an object or null.

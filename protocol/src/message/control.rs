@@ -67,6 +67,18 @@ pub struct SendCommandContent {
     /// The text `true` or `false`: a JSON boolean makes the stock agent refuse the whole job.
     #[serde(default)]
     pub cloud_watch_output_enabled: String,
+    /// Ours: where the recording goes, as a path to which `.NODE-ID` is added; absent: nothing is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_transcript_path: Option<String>,
+    /// Ours: who sent the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_operator: Option<String>,
+    /// Ours: what for, the command's comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_reason: Option<String>,
+    /// Ours: the version of the document, as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_document_version: Option<String>,
 }
 
 /// Content of a job that cancels a command: the `JobId` of the job to cancel (agent-wire §6.3).

@@ -32,6 +32,19 @@ impl RecordingId {
         Ok(Self(id.to_owned()))
     }
 
+    /// Of what a command does on a node. After each reboot that it asks for a recording of its own goes on, and that
+    /// has the next number; the first is 1.
+    ///
+    /// # Errors
+    ///
+    /// A command or node whose id cannot be in the name of a recording.
+    pub fn of_command(command_id: &str, node: &str, part: u32) -> Result<Self, HeaderError> {
+        match part {
+            1 => Self::parse(&format!("{command_id}.{node}")),
+            _ => Self::parse(&format!("{command_id}.{node}.{part}")),
+        }
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -74,6 +87,8 @@ pub struct Origin {
     pub kind: RecordingKind,
     /// The document of the session or command.
     pub document: Option<String>,
+    /// Its version, as the operator asked for it.
+    pub document_version: Option<String>,
     /// Who acts.
     pub operator: Option<String>,
     /// What for, as the operator said.
@@ -186,6 +201,7 @@ impl Origin {
             node_key: KeyId::parse(needed("node_key")?.as_bytes()).ok_or(HeaderError::Member("node_key"))?,
             kind: serde_json::from_value(needed("kind")?.into()).map_err(|_| HeaderError::Member("kind"))?,
             document: text(ours, "document"),
+            document_version: text(ours, "document_version"),
             operator: text(ours, "operator"),
             reason: text(ours, "reason"),
             user: text(ours, "user"),
@@ -203,6 +219,7 @@ impl Origin {
             node_key,
             kind,
             document,
+            document_version,
             operator,
             reason,
             user,
@@ -217,6 +234,7 @@ impl Origin {
         let optional = [
             ("kind", serde_json::to_value(kind).ok()),
             ("document", document.clone().map(Value::from)),
+            ("document_version", document_version.clone().map(Value::from)),
             ("operator", operator.clone().map(Value::from)),
             ("reason", reason.clone().map(Value::from)),
             ("user", user.clone().map(Value::from)),

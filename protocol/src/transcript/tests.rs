@@ -66,6 +66,7 @@ impl Site {
                 node_key: self.node.public().id(),
                 kind: RecordingKind::StandardStream,
                 document: Some("SSM-SessionManagerRunShell".to_owned()),
+                document_version: None,
                 operator: Some("arn:aws:iam::123456789012:user/alice".to_owned()),
                 reason: None,
                 user: Some("ssm-user".to_owned()),

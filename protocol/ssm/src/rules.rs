@@ -1050,6 +1050,11 @@ pub(crate) static TIMEOUT_SECONDS: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static TRANSCRIPT_KIND: Rules = Rules {
+    list: &[Rule::Enum(crate::transcript::TranscriptKind::VALUES)],
+    sensitive: false,
+};
+
 pub(crate) static TRANSCRIPT_MAX_BYTES: Rules = Rules {
     list: &[Rule::MaxValue(1048576), Rule::MinValue(1)],
     sensitive: false,

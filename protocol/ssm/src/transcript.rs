@@ -222,6 +222,10 @@ pub struct ListTranscriptsRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_before: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TranscriptKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<TranscriptState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
@@ -241,6 +245,8 @@ impl fmt::Debug for ListTranscriptsRequest {
             .field("document_name", &self.document_name)
             .field("started_after", &self.started_after)
             .field("started_before", &self.started_before)
+            .field("kind", &self.kind)
+            .field("command_id", &self.command_id)
             .field("state", &self.state)
             .field("held", &self.held)
             .field("contains", &redact(self.contains.as_ref()))
@@ -258,6 +264,13 @@ impl Shape for ListTranscriptsRequest {
             "DocumentName",
             self.document_name.as_ref(),
             &rules::DOCUMENT_NAME,
+            violations,
+        );
+        path.optional("Kind", self.kind.as_ref(), &rules::TRANSCRIPT_KIND, violations);
+        path.optional(
+            "CommandId",
+            self.command_id.as_ref(),
+            &rules::COMMAND_ID,
             violations,
         );
         path.optional("State", self.state.as_ref(), &rules::TRANSCRIPT_STATE, violations);
@@ -328,6 +341,10 @@ pub struct Transcript {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TranscriptKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -360,6 +377,13 @@ pub struct Transcript {
 }
 
 impl Shape for Transcript {}
+
+enumeration! {
+    TranscriptKind {
+        Session = "Session",
+        Command = "Command",
+    }
+}
 
 enumeration! {
     TranscriptState {

@@ -181,6 +181,7 @@ pub(crate) fn header(id: &str) -> Header {
             node_key: Signer::new(1).public().id(),
             kind: RecordingKind::StandardStream,
             document: None,
+            document_version: None,
             operator: Some("alice".to_owned()),
             reason: None,
             user: None,

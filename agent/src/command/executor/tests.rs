@@ -26,6 +26,9 @@ async fn a_journal_that_does_not_answer_is_asked_less_and_less_often() {
         is_moorline: true,
         groups: None,
         drop_folder: None,
+        transcript: crate::config::TranscriptConfig::default(),
+        seals: Arc::default(),
+        courier: Courier::default(),
     };
     let journal = JournalThread::start(dir.path().to_owned());
     let (ended, _) = mpsc::channel(1);

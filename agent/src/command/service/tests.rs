@@ -67,6 +67,9 @@ impl Daemon {
             is_moorline: true,
             groups: None,
             drop_folder: None,
+            transcript: crate::config::TranscriptConfig::default(),
+            seals: Arc::default(),
+            courier: crate::recording::Courier::default(),
         };
         let received = Arc::new(tokio::sync::Mutex::new(received))
             .try_lock_owned()

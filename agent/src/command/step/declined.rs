@@ -61,15 +61,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::command::output::{Allowance, Capture};
+    use crate::command::{output::Allowance, recording::CommandRecording};
 
     fn go(action: &str, inputs: &Value) -> (Ending, String, String) {
-        let mut outputs = Outputs {
-            stdout: Capture::new(Allowance::default()),
-            stderr: Capture::new(Allowance::default()),
-        };
+        let mut outputs = Outputs::new(&[], &Allowance::default(), &CommandRecording::default());
         let ending = run(action, inputs.as_object().unwrap(), &mut outputs);
-        (ending, outputs.stdout.text(), outputs.stderr.text())
+        let (stdout, stderr) = outputs.end();
+        (ending, stdout, stderr)
     }
 
     #[test]

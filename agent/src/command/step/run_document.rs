@@ -42,6 +42,7 @@ pub(super) async fn run(
         Ok(None) => return Ending::Done,
         Err(reason) => return outputs.fail(reason),
     };
+    context.hide(plan.secrets);
     let mut progress = Progress::load(directory, plan.hash);
     let steps_directory = std::mem::replace(&mut context.steps_directory, directory.join("steps"));
     context.documents.push(plan.hash);
@@ -85,6 +86,7 @@ async fn run_steps(
         });
         progress.store(directory);
         if let Some(step) = steps.get(position) {
+            context.recording.step_ended(step, &outcome);
             tell(step, outcome, steps.len() > 1, outputs);
         }
     }
@@ -101,11 +103,11 @@ fn tell(step: &Step, outcome: StepOutcome, is_one_of_many: bool, outputs: &mut O
             continue;
         }
         if is_one_of_many {
-            stream.push(format!("--- {} ---\n", step.name).as_bytes());
+            stream.repeat(format!("--- {} ---\n", step.name).as_bytes());
         }
-        stream.push(text.as_bytes());
+        stream.repeat(text.as_bytes());
         if !text.ends_with('\n') {
-            stream.push(b"\n");
+            stream.repeat(b"\n");
         }
     }
 }
@@ -127,6 +129,8 @@ fn ending(status: ResultStatus, stop: Option<StopReason>) -> Ending {
 struct Plan {
     steps: Vec<Step>,
     hash: [u8; 32],
+    /// Texts of parameters that the document marks as secrets.
+    secrets: Vec<String>,
 }
 
 /// `None`: there is nothing to do.
@@ -171,7 +175,13 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
     let given = given.map_err(|error| failed(error.to_string()))?;
     let steps = document.plan(&given, PLATFORM);
     let steps = steps.map_err(|error| failed(error.to_string()))?;
-    Ok(Some(Plan { steps, hash }))
+    let values = document.parameters.resolve_values(&given);
+    let values = values.map_err(|error| failed(error.to_string()))?;
+    Ok(Some(Plan {
+        steps,
+        hash,
+        secrets: document.parameters.secret_texts(values.as_map()),
+    }))
 }
 
 /// `documentParameters`: a map, or its text in JSON or YAML.

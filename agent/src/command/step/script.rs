@@ -110,10 +110,18 @@ pub(super) async fn run(
     };
     let revealed =
         secure_parameters::reveal(language, &inputs.script, inputs.environment, context.task).await;
-    let Revealed { script, environment } = match revealed {
+    let Revealed {
+        script,
+        environment,
+        secrets,
+    } = match revealed {
         Ok(revealed) => revealed,
         Err(error) => return Ending::NotStarted(format!("{:#}", anyhow::Error::from(error))),
     };
+    if !secrets.is_empty() {
+        context.hide(secrets);
+        outputs.hide(&context.secrets);
+    }
     let script = match ScriptFile::write(language, &script, directory, context) {
         Ok(script) => script,
         Err(error) => return Ending::NotStarted(format!("the script cannot be written: {error}")),

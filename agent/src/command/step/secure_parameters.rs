@@ -70,6 +70,8 @@ pub(super) struct Revealed {
     pub(super) script: String,
     /// Some of the values are secret.
     pub(super) environment: Vec<(String, String)>,
+    /// Those values.
+    pub(super) secrets: Vec<String>,
 }
 
 impl fmt::Debug for Revealed {
@@ -135,6 +137,7 @@ impl Named {
         Revealed {
             script: text.into_owned(),
             environment: revealed,
+            secrets: values.values().cloned().collect(),
         }
     }
 }

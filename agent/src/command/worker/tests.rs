@@ -53,6 +53,8 @@ impl Node {
             secure_parameters: Vec::new(),
             groups: None,
             limits: ResourceLimits::default(),
+            transcript: TranscriptConfig::default(),
+            seals: false,
         };
         let (stop, _) = watch::channel(None);
         Self {

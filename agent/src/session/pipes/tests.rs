@@ -90,8 +90,3 @@ async fn a_piece_and_its_prefix_fit_into_the_smallest_payload() {
     let (pipes, _ends) = separated("", "");
     assert_eq!((pipes.piece_bytes(), pipes.prefix_bytes()), (None, 0));
 }
-
-#[test]
-fn a_recorded_line_ends_as_on_a_terminal() {
-    assert_eq!(as_on_terminal(b"a\nb\n\n"), b"a\r\nb\r\n\r\n");
-}

@@ -8,7 +8,10 @@ use moorline_protocol::{
 };
 
 use super::ShellSession;
-use crate::session::{attachment::Heard, data_key::DataKeyError, program_io::Input, recorder::Size};
+use crate::{
+    recording::Size,
+    session::{attachment::Heard, data_key::DataKeyError, program_io::Input},
+};
 
 /// Input that the program has not taken. With more, the client is left to send it again.
 pub(super) const MAX_TYPED_BYTES: usize = 64 * 1024;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::recording::Chunk;
+
 /// The largest request.
 pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
 /// An endpoint that refuses a transcript so often will not take it.
@@ -17,15 +19,6 @@ pub(in crate::session) enum TranscriptError {
     Diverged { ours: u64, theirs: u64 },
     #[error("what was kept of the transcript on the disk cannot be read: {0}")]
     Spool(String),
-}
-
-/// One request: these bytes belong at this offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) offset: u64,
-    pub(super) bytes: Bytes,
-    /// Nothing follows.
-    pub(super) is_last: bool,
 }
 
 /// What to do after an answer.
@@ -119,6 +112,7 @@ impl Shipment {
             offset: self.offset,
             bytes: self.chunk.clone(),
             is_last: self.last_under_way,
+            is_durable: false,
         }
     }
 

@@ -110,7 +110,11 @@ impl Prepared {
     }
 
     /// What a node gets (agent-wire §6.2). It must read it by itself: the document may change meanwhile.
-    pub(super) fn job_content(&self, command_id: &str, input: &SendCommandRequest) -> ApiResult<String> {
+    pub(super) fn job_content(
+        &self,
+        (command_id, requester): (&str, &str),
+        input: &SendCommandRequest,
+    ) -> ApiResult<String> {
         let cloud_watch = shape::cloud_watch(input.cloud_watch_output_config.clone());
         let is_enabled = cloud_watch.cloud_watch_output_enabled.unwrap_or_default();
         let content = SendCommandContent {
@@ -122,6 +126,10 @@ impl Prepared {
             output_s3_key_prefix: input.output_s3_key_prefix.clone().unwrap_or_default(),
             cloud_watch_log_group_name: cloud_watch.cloud_watch_log_group_name.unwrap_or_default(),
             cloud_watch_output_enabled: is_enabled.to_string(),
+            moorline_transcript_path: Some(format!("/v1/transcript/{command_id}")),
+            moorline_operator: Some(requester.to_owned()),
+            moorline_reason: input.comment.clone().filter(|comment| !comment.is_empty()),
+            moorline_document_version: input.document_version.clone(),
         };
         let content =
             serde_json::to_string(&content).expect("a structure of texts and JSON values can be written");

@@ -58,7 +58,7 @@ impl Resolution {
             delivery: cx.now.saturating_add(delivery_millis),
             execution_millis: document.execution_seconds.saturating_mul(1000),
         };
-        let job_content = document.job_content(command_id.as_str(), input)?;
+        let job_content = document.job_content((command_id.as_str(), &cx.principal.arn()), input)?;
         let mut invocations = invocations(&document, &nodes, input.targets.is_none(), deadlines, cx.now)?;
         let mut tally = Tally {
             targets: nodes.len() as u64,

@@ -16,34 +16,32 @@ pub(super) async fn delete_transcript(
 ) -> ApiResult<DeleteTranscriptResponse> {
     let row = existing(&cx, input.session_id.as_deref()).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
-    let session = row.session_id;
+    let id = row.id;
     if row.completed_at.is_none() {
         return Err(ApiError::validation(format!(
-            "the transcript of session {session} is not complete; end the session, and wait for its node to send the rest"
+            "the transcript {id} is not complete; end the session or command, and wait for its node to send the rest"
         )));
     }
     // a tombstone has the hash, and packing is what makes it
     if row.place == Place::File
-        && let Some(content) = cx.app.transcripts.pack(&session).await?
+        && let Some(content) = cx.app.transcripts.pack(&id).await?
     {
-        cx.app.store.transcript_packed(&session, &content).await?;
+        cx.app.store.transcript_packed(&id, &content).await?;
     }
     let tombstone = Tombstone {
         by: cx.principal.arn(),
         at: cx.now,
         reason: input.reason,
     };
-    if !cx.app.store.delete_transcript(&session, &tombstone).await? {
-        let now = cx.app.store.transcript(&session).await?;
-        let hold = now
-            .and_then(|row| row.hold)
-            .ok_or_else(|| missing(session.as_str()))?;
+    if !cx.app.store.delete_transcript(&id, &tombstone).await? {
+        let now = cx.app.store.transcript(&id).await?;
+        let hold = now.and_then(|row| row.hold).ok_or_else(|| missing(id.as_str()))?;
         return Err(ApiError::validation(format!(
-            "the transcript of session {session} is held by {}; it can be deleted when the hold is released",
+            "the transcript {id} is held by {}; it can be deleted when the hold is released",
             hold.by
         )));
     }
     cx.app.transcripts.has_come_to_rest();
-    tracing::info!(%session, by = cx.principal.arn(), "transcript deleted");
+    tracing::info!(%id, by = cx.principal.arn(), "transcript deleted");
     Ok(DeleteTranscriptResponse {})
 }

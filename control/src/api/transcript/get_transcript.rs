@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::TranscriptId;
 use moorline_ssm::{
     ErrorCode,
     transcript::{GetTranscriptRequest, GetTranscriptResponse},
@@ -28,7 +28,7 @@ pub(super) async fn get_transcript(
     input: GetTranscriptRequest,
 ) -> ApiResult<GetTranscriptResponse> {
     let given = input.session_id.clone().unwrap_or_default();
-    let session: SessionId = given.parse().map_err(|_| missing(&given))?;
+    let id: TranscriptId = given.parse().map_err(|_| missing(&given))?;
     let wait = input.wait_millis.and_then(|millis| u64::try_from(millis).ok());
     let until = Instant::now() + Duration::from_millis(wait.unwrap_or(0));
     loop {
@@ -36,7 +36,7 @@ pub(super) async fn get_transcript(
         let change = cx.app.transcripts.change();
         tokio::pin!(change);
         change.as_mut().enable();
-        let found = look(&cx, &session, &input).await;
+        let found = look(&cx, &id, &input).await;
         let is_worth_waiting = match &found {
             Ok(response) => is_empty_yet(response),
             Err(error) => error.code == ErrorCode::DoesNotExistException,
@@ -57,15 +57,15 @@ fn is_empty_yet(response: &GetTranscriptResponse) -> bool {
 /// What is there now.
 async fn look(
     cx: &RequestContext,
-    session: &SessionId,
+    id: &TranscriptId,
     input: &GetTranscriptRequest,
 ) -> ApiResult<GetTranscriptResponse> {
-    let row = existing(cx, Some(session.as_str())).await?;
+    let row = existing(cx, Some(id.as_str())).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
-    let length = cx.app.transcripts.length(session).await?;
-    let length = length.ok_or_else(|| missing(session.as_str()))?;
+    let length = cx.app.transcripts.length(id).await?;
+    let length = length.ok_or_else(|| missing(id.as_str()))?;
     let offset = match input.tail_bytes.and_then(|tail| u64::try_from(tail).ok()) {
-        Some(tail) => begin_of_tail(cx, session, length, tail).await?,
+        Some(tail) => begin_of_tail(cx, id, length, tail).await?,
         None => u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0),
     };
     if offset > length {
@@ -80,7 +80,7 @@ async fn look(
     let mut piece = cx
         .app
         .transcripts
-        .read(session, offset, limit.min(length - offset))
+        .read(id, offset, limit.min(length - offset))
         .await?;
     let read_all = offset + bytes(&piece) >= length;
     let is_over = row.completed_at.is_some() && read_all;
@@ -89,7 +89,7 @@ async fn look(
     }
     let next = offset + bytes(&piece);
     Ok(GetTranscriptResponse {
-        session_id: Some(session.to_string()),
+        session_id: Some(id.to_string()),
         data: Some(String::from_utf8_lossy(&piece).into_owned()),
         next_offset: Some(i64::try_from(next).unwrap_or(i64::MAX)),
         complete: Some(row.completed_at.is_some() && next >= length),
@@ -98,12 +98,12 @@ async fn look(
 }
 
 /// Where the first line begins that lies in the last `tail` bytes as a whole.
-async fn begin_of_tail(cx: &RequestContext, session: &SessionId, length: u64, tail: u64) -> ApiResult<u64> {
+async fn begin_of_tail(cx: &RequestContext, id: &TranscriptId, length: u64, tail: u64) -> ApiResult<u64> {
     let begin = length.saturating_sub(tail);
     if begin == 0 {
         return Ok(0);
     }
-    let piece = cx.app.transcripts.read(session, begin, LINE_BYTES).await?;
+    let piece = cx.app.transcripts.read(id, begin, LINE_BYTES).await?;
     let line = piece.iter().position(|byte| *byte == b'\n');
     Ok(line.map_or(length, |end| begin + bytes(piece.get(..=end).unwrap_or_default())))
 }

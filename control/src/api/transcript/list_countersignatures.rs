@@ -17,11 +17,11 @@ pub(super) async fn list_countersignatures(
     // before the lines: what is closed now gets none
     let row = existing(&cx, input.session_id.as_deref()).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
-    let session = row.session_id;
+    let id = row.id;
     let from = usize::try_from(input.start_index.unwrap_or(0)).unwrap_or(0);
-    let lines = cx.app.transcripts.signatures(&session, from, MOST_LINES).await?;
+    let lines = cx.app.transcripts.signatures(&id, from, MOST_LINES).await?;
     Ok(ListCountersignaturesResponse {
-        session_id: Some(session.to_string()),
+        session_id: Some(id.to_string()),
         complete: Some(row.completed_at.is_some() && lines.len() < MOST_LINES),
         lines: Some(lines),
     })

@@ -1,4 +1,4 @@
-//! `ListTranscripts`: recorded sessions, the newest first. Ours, not AWS's.
+//! `ListTranscripts`: recorded sessions and commands, the newest first. Ours, not AWS's.
 //!
 //! With `Contains` the recordings that the other filters leave are read for the text. A call looks for a bounded time
 //! and then answers with what it found, perhaps nothing, and a `NextToken` to go on with.
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use moorline_ssm::{
     EpochSeconds,
-    transcript::{ListTranscriptsRequest, ListTranscriptsResponse, Transcript, TranscriptState as State},
+    transcript::{
+        ListTranscriptsRequest, ListTranscriptsResponse, Transcript, TranscriptKind, TranscriptState as State,
+    },
 };
 use tokio::time::Instant;
 
@@ -51,7 +53,7 @@ pub(super) async fn list_transcripts(
         let mut rest = rows.into_iter().peekable();
         while let Some(row) = rest.next() {
             let here = position_of(&row);
-            if row.deleted.is_none() && cx.app.transcripts.contains(&row.session_id, text).await? {
+            if row.deleted.is_none() && cx.app.transcripts.contains(&row.id, text).await? {
                 found.push(row);
             }
             if Instant::now() >= until && rest.peek().is_some() {
@@ -65,7 +67,7 @@ pub(super) async fn list_transcripts(
     for row in rows {
         let length = match row.length {
             Some(length) => length,
-            None => cx.app.transcripts.length(&row.session_id).await?.unwrap_or(0),
+            None => cx.app.transcripts.length(&row.id).await?.unwrap_or(0),
         };
         transcripts.push(shape(row, length));
     }
@@ -88,6 +90,13 @@ fn query(input: &ListTranscriptsRequest) -> TranscriptQuery {
         node: input.target.clone(),
         owner: input.owner.clone(),
         document_name: input.document_name.clone(),
+        command_id: input.command_id.clone(),
+        is_of_command: match &input.kind {
+            // the model was checked before
+            None | Some(TranscriptKind::Unknown(_)) => None,
+            Some(TranscriptKind::Command) => Some(true),
+            Some(TranscriptKind::Session) => Some(false),
+        },
         started_after: input.started_after.map(EpochSeconds::millis),
         started_before: input.started_before.map(EpochSeconds::millis),
         state,
@@ -107,7 +116,12 @@ fn shape(row: TranscriptRow, length: u64) -> Transcript {
     };
     let (hold, deleted) = (row.hold, row.deleted);
     Transcript {
-        session_id: Some(row.session_id.to_string()),
+        session_id: Some(row.id.to_string()),
+        kind: Some(match row.command_id {
+            Some(_) => TranscriptKind::Command,
+            None => TranscriptKind::Session,
+        }),
+        command_id: row.command_id,
         target: Some(row.node),
         owner: row.owner,
         document_name: row.document_name,
@@ -129,7 +143,7 @@ fn shape(row: TranscriptRow, length: u64) -> Transcript {
 }
 
 fn position_of(row: &TranscriptRow) -> String {
-    format!("{} {}", row.started_at, row.session_id)
+    format!("{} {}", row.started_at, row.id)
 }
 
 fn place(position: &str) -> Option<(u64, String)> {

@@ -15,16 +15,16 @@ pub(super) async fn put_transcript_legal_hold(
 ) -> ApiResult<PutTranscriptLegalHoldResponse> {
     let row = existing(&cx, input.session_id.as_deref()).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
-    let session = row.session_id;
+    let id = row.id;
     let is_held = input.held.unwrap_or(false);
     let hold = is_held.then(|| Hold {
         by: cx.principal.arn(),
         at: cx.now,
         reason: input.reason,
     });
-    if !cx.app.store.hold_transcript(&session, hold.as_ref()).await? {
-        return Err(missing(session.as_str()));
+    if !cx.app.store.hold_transcript(&id, hold.as_ref()).await? {
+        return Err(missing(id.as_str()));
     }
-    tracing::info!(%session, is_held, by = cx.principal.arn(), "legal hold of a transcript");
+    tracing::info!(%id, is_held, by = cx.principal.arn(), "legal hold of a transcript");
     Ok(PutTranscriptLegalHoldResponse {})
 }

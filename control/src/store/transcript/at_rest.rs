@@ -11,7 +11,7 @@ use std::{
     sync::PoisonError,
 };
 
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::TranscriptId;
 use tokio::sync::futures::Notified;
 
 use super::{
@@ -67,10 +67,10 @@ impl TranscriptFiles {
     }
 
     /// Length of the recording; `None`: there is none.
-    pub(crate) async fn length(&self, session: &SessionId) -> Result<Option<u64>, StoreError> {
-        let local = self.local(session, |local| local.length()).await?;
+    pub(crate) async fn length(&self, recording: &TranscriptId) -> Result<Option<u64>, StoreError> {
+        let local = self.local(recording, |local| local.length()).await?;
         match (local, &self.remote) {
-            (None, Some(remote)) => Ok(remote.table(session).await?.map(|table| table.length())),
+            (None, Some(remote)) => Ok(remote.table(recording).await?.map(|table| table.length())),
             (local, _) => Ok(local),
         }
     }
@@ -78,31 +78,31 @@ impl TranscriptFiles {
     /// At most `limit` bytes from `offset`; fewer at the end of what is there now.
     pub(crate) async fn read(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         offset: u64,
         limit: u64,
     ) -> Result<Vec<u8>, StoreError> {
         let local = self
-            .local(session, move |local| local.read(offset, limit))
+            .local(recording, move |local| local.read(offset, limit))
             .await?;
         if let Some(bytes) = local {
             return Ok(bytes);
         }
         if let Some(remote) = &self.remote
-            && let Some(table) = remote.table(session).await?
+            && let Some(table) = remote.table(recording).await?
         {
-            return remote.read(session, &table, offset, limit).await;
+            return remote.read(recording, &table, offset, limit).await;
         }
         let none = io::Error::from(io::ErrorKind::NotFound);
-        Err(file_error("read the transcript", &self.path(session))(none))
+        Err(file_error("read the transcript", &self.path(recording))(none))
     }
 
     async fn local<T: Send + 'static>(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         use_it: impl FnOnce(&Local) -> io::Result<T> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
-        let (path, packed) = (self.path(session), self.packed_path(session));
+        let (path, packed) = (self.path(recording), self.packed_path(recording));
         blocking(move || {
             let look = || match open_local(&path, &packed)? {
                 Some(local) => use_it(&local).map(Some),
@@ -114,19 +114,19 @@ impl TranscriptFiles {
     }
 
     /// Compresses a recording that is closed; what it is. `None`: there is none.
-    pub(crate) async fn pack(&self, session: &SessionId) -> Result<Option<Content>, StoreError> {
+    pub(crate) async fn pack(&self, recording: &TranscriptId) -> Result<Option<Content>, StoreError> {
         let files = self.clone();
-        let session = session.clone();
+        let recording = recording.clone();
         blocking(move || {
-            let packed = files.pack_now(&session);
-            packed.map_err(file_error("compress the transcript", &files.path(&session)))
+            let packed = files.pack_now(&recording);
+            packed.map_err(file_error("compress the transcript", &files.path(&recording)))
         })
         .await
     }
 
-    fn pack_now(&self, session: &SessionId) -> io::Result<Option<Content>> {
+    fn pack_now(&self, recording: &TranscriptId) -> io::Result<Option<Content>> {
         let _one_at_a_time = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (path, packed) = (self.path(session), self.packed_path(session));
+        let (path, packed) = (self.path(recording), self.packed_path(recording));
         let mut plain = match File::open(&path) {
             Ok(plain) => plain,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return content_if_there(&packed),
@@ -155,7 +155,10 @@ impl TranscriptFiles {
             ));
         }
         // not between the two looks of an append: it would begin a new file
-        let _no_append = self.lock(session).lock().unwrap_or_else(PoisonError::into_inner);
+        let _no_append = self
+            .lock(recording)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         fs::remove_file(&path)?;
         Ok(Some(content))
     }
@@ -167,20 +170,22 @@ impl TranscriptFiles {
 
     /// Brings a recording that is packed, and what the endpoint signed of it, to the object store, and removes the
     /// recording here when what is there reads back as the same. `false`: there is none.
-    pub(crate) async fn upload(&self, session: &SessionId) -> Result<bool, StoreError> {
+    pub(crate) async fn upload(&self, recording: &TranscriptId) -> Result<bool, StoreError> {
         let Some(remote) = &self.remote else {
             return Ok(true);
         };
-        let packed = self.packed_path(session);
+        let packed = self.packed_path(recording);
         let failed = file_error("upload the transcript", &packed);
         if !tokio::fs::try_exists(&packed).await.map_err(failed)? {
-            return Ok(remote.table(session).await?.is_some());
+            return Ok(remote.table(recording).await?.is_some());
         }
-        remote.put(&RemoteStore::recording(session), &packed).await?;
-        let signatures = self.signatures_path(session);
+        remote.put(&RemoteStore::recording(recording), &packed).await?;
+        let signatures = self.signatures_path(recording);
         let failed = file_error("upload the signatures on the transcript", &signatures);
         if tokio::fs::try_exists(&signatures).await.map_err(failed)? {
-            remote.put(&RemoteStore::signatures(session), &signatures).await?;
+            remote
+                .put(&RemoteStore::signatures(recording), &signatures)
+                .await?;
         }
         let removed = tokio::fs::remove_file(&packed).await;
         removed.map_err(file_error("remove the uploaded transcript", &packed))?;
@@ -188,12 +193,12 @@ impl TranscriptFiles {
     }
 
     /// Removes a recording and what was signed of it, wherever they are.
-    pub(crate) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
-        self.chains().remove(session);
+    pub(crate) async fn remove(&self, recording: &TranscriptId) -> Result<(), StoreError> {
+        self.chains().remove(recording);
         let paths = [
-            self.path(session),
-            self.packed_path(session),
-            self.signatures_path(session),
+            self.path(recording),
+            self.packed_path(recording),
+            self.signatures_path(recording),
         ];
         blocking(move || {
             for path in &paths {
@@ -208,7 +213,7 @@ impl TranscriptFiles {
         })
         .await?;
         match &self.remote {
-            Some(remote) => remote.remove(session).await,
+            Some(remote) => remote.remove(recording).await,
             None => Ok(()),
         }
     }

@@ -38,6 +38,7 @@ pub(crate) fn sealed_recording(key: &Key, (node, id): (&str, &str), records: u64
             node_key: key.public().id(),
             kind: RecordingKind::StandardStream,
             document: None,
+            document_version: None,
             operator: None,
             reason: None,
             user: None,

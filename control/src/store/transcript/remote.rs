@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::types::SessionId;
+use moorline_protocol::types::TranscriptId;
 use object_store::{
     BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload,
     RetryConfig,
@@ -72,7 +72,7 @@ pub(crate) enum RemoteStoreError {
 pub(crate) struct RemoteStore {
     client: AmazonS3,
     prefix: String,
-    tables: Mutex<BTreeMap<SessionId, Arc<SeekTable>>>,
+    tables: Mutex<BTreeMap<TranscriptId, Arc<SeekTable>>>,
 }
 
 impl RemoteStore {
@@ -124,29 +124,29 @@ impl RemoteStore {
     }
 
     /// The name of a recording's object.
-    pub(super) fn recording(session: &SessionId) -> String {
-        format!("{session}.cast.zst")
+    pub(super) fn recording(recording: &TranscriptId) -> String {
+        format!("{recording}.cast.zst")
     }
 
     /// The name of the object with the endpoint's lines.
-    pub(super) fn signatures(session: &SessionId) -> String {
-        format!("{session}.signatures")
+    pub(super) fn signatures(recording: &TranscriptId) -> String {
+        format!("{recording}.signatures")
     }
 
     fn key(&self, name: &str) -> Key {
         Key::from(format!("{}/{name}", self.prefix))
     }
 
-    fn tables(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SeekTable>>> {
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, Arc<SeekTable>>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The table of a recording; `None`: it is not there.
-    pub(super) async fn table(&self, session: &SessionId) -> Result<Option<Arc<SeekTable>>, StoreError> {
-        if let Some(table) = self.tables().get(session) {
+    pub(super) async fn table(&self, recording: &TranscriptId) -> Result<Option<Arc<SeekTable>>, StoreError> {
+        if let Some(table) = self.tables().get(recording) {
             return Ok(Some(Arc::clone(table)));
         }
-        let name = Self::recording(session);
+        let name = Self::recording(recording);
         let failed = failed("read the end of", &name);
         let options = GetOptions {
             range: Some(GetRange::Suffix(MOST_TABLE_BYTES as u64)),
@@ -165,13 +165,13 @@ impl RemoteStore {
             // any: each can be read again
             tables.pop_first();
         }
-        tables.insert(session.clone(), Arc::clone(&table));
+        tables.insert(recording.clone(), Arc::clone(&table));
         Ok(Some(table))
     }
 
     pub(super) async fn read(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         table: &SeekTable,
         offset: u64,
         limit: u64,
@@ -181,7 +181,7 @@ impl RemoteStore {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
             return Ok(bytes);
         };
-        let name = Self::recording(session);
+        let name = Self::recording(recording);
         let range = first.stored_at..last.stored_at + last.stored_bytes as u64;
         let stored = self.client.get_range(&self.key(&name), range).await;
         let stored = stored.map_err(failed("read", &name))?;
@@ -256,9 +256,9 @@ impl RemoteStore {
     }
 
     /// Removes a recording, if it is there.
-    pub(super) async fn remove(&self, session: &SessionId) -> Result<(), StoreError> {
-        self.tables().remove(session);
-        for name in [Self::recording(session), Self::signatures(session)] {
+    pub(super) async fn remove(&self, recording: &TranscriptId) -> Result<(), StoreError> {
+        self.tables().remove(recording);
+        for name in [Self::recording(recording), Self::signatures(recording)] {
             match self.client.delete(&self.key(&name)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(failed("delete", &name)(error)),

@@ -1,6 +1,6 @@
 //! What is known of each transcript beside its bytes. A row outlives its session, and as a tombstone the recording.
 
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::types::{CommandId, InstanceId, TranscriptId};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use super::{
@@ -56,10 +56,23 @@ pub(crate) struct Tombstone {
     pub(crate) reason: Option<String>,
 }
 
+/// What is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    pub(crate) id: TranscriptId,
+    pub(crate) node: InstanceId,
+    /// Of a command; `None`: of a session.
+    pub(crate) command: Option<CommandId>,
+    pub(crate) owner: String,
+    pub(crate) document_name: String,
+    /// When the session, or the command on this node, ended.
+    pub(crate) ended_at: Option<u64>,
+}
+
 /// A transcript in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptRow {
-    pub(crate) session_id: SessionId,
+    pub(crate) id: TranscriptId,
     pub(crate) node: String,
     pub(crate) started_at: u64,
     /// When it was closed.
@@ -67,7 +80,9 @@ pub(crate) struct TranscriptRow {
     pub(crate) state: TranscriptState,
     pub(crate) owner: Option<String>,
     pub(crate) document_name: Option<String>,
-    /// When the session ended.
+    /// Of a command; `None`: of a session.
+    pub(crate) command_id: Option<String>,
+    /// When the session, or the command, ended.
     pub(crate) ended_at: Option<u64>,
     pub(crate) place: Place,
     /// Once it is packed.
@@ -85,6 +100,9 @@ pub(crate) struct TranscriptQuery {
     /// An ARN, or the last part of one.
     pub(crate) owner: Option<String>,
     pub(crate) document_name: Option<String>,
+    pub(crate) command_id: Option<String>,
+    /// Only those of commands, or only those of sessions; `None`: both.
+    pub(crate) is_of_command: Option<bool>,
     /// Begun at this time or later.
     pub(crate) started_after: Option<u64>,
     /// Begun before this time.
@@ -100,9 +118,9 @@ pub(crate) struct TranscriptQuery {
 
 impl TranscriptQuery {
     /// Everything of one session.
-    pub(crate) fn of(session: &SessionId) -> Self {
+    pub(crate) fn of(recording: &TranscriptId) -> Self {
         Self {
-            session_id: Some(session.to_string()),
+            session_id: Some(recording.to_string()),
             limit: 1,
             ..Self::default()
         }
@@ -113,6 +131,7 @@ impl TranscriptQuery {
             (" AND t.instance_id = ", &self.node),
             (" AND t.session_id = ", &self.session_id),
             (" AND t.document_name = ", &self.document_name),
+            (" AND t.command_id = ", &self.command_id),
         ];
         for (condition, value) in texts {
             if let Some(value) = value {
@@ -137,7 +156,11 @@ impl TranscriptQuery {
         if let Some(state) = self.state {
             sql.push(" AND t.chain = ").push_bind(state.as_str());
         }
-        for (is_set, column) in [(self.is_held, "t.held_at"), (self.is_deleted, "t.deleted_at")] {
+        for (is_set, column) in [
+            (self.is_held, "t.held_at"),
+            (self.is_deleted, "t.deleted_at"),
+            (self.is_of_command, "t.command_id"),
+        ] {
             if let Some(is_set) = is_set {
                 let test = if is_set { " IS NOT NULL" } else { " IS NULL" };
                 sql.push(" AND ").push(column).push(test);
@@ -153,56 +176,83 @@ impl TranscriptQuery {
 }
 
 impl Store {
-    /// The first chunk of a recording has come.
-    pub(crate) async fn transcript_started(
-        &self,
-        session: &SessionId,
-        node: &InstanceId,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO transcript (session_id, instance_id, started_at, owner, document_name) VALUES ($1, $2, $3, \
-             (SELECT owner FROM session WHERE session_id = $1), \
-             (SELECT document_name FROM session WHERE session_id = $1)) \
-             ON CONFLICT (session_id) DO NOTHING",
+    /// What a recording of this name is of; `None`: there is nothing of that name.
+    pub(crate) async fn recorded(&self, id: &TranscriptId) -> Result<Option<Recorded>, StoreError> {
+        let row = sqlx::query(
+            "SELECT instance_id, owner, document_name, ended_at FROM session WHERE session_id = $1",
         )
-        .bind(session.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to("look up what is recorded"))?;
+        if let Some(row) = row {
+            return recorded(&row, id, None).map(Some);
+        }
+        let Some((command, node)) = id.command() else {
+            return Ok(None);
+        };
+        let row = sqlx::query(
+            "SELECT i.instance_id, c.requester AS owner, i.document_name, i.ended_at FROM invocation i \
+             JOIN command c ON c.command_id = i.command_id WHERE i.command_id = $1 AND i.instance_id = $2",
+        )
+        .bind(command.as_str())
         .bind(node.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to("look up what is recorded"))?;
+        row.map(|row| recorded(&row, id, Some(command))).transpose()
+    }
+
+    /// The first chunk of a recording has come.
+    pub(crate) async fn transcript_started(&self, recorded: &Recorded, now: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO transcript (session_id, instance_id, started_at, owner, document_name, command_id) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (session_id) DO NOTHING",
+        )
+        .bind(recorded.id.as_str())
+        .bind(recorded.node.as_str())
         .bind(column_millis(now))
+        .bind(&recorded.owner)
+        .bind(&recorded.document_name)
+        .bind(
+            recorded
+                .command
+                .as_ref()
+                .map(|command| command.as_str().to_owned()),
+        )
         .execute(&self.writer)
         .await
         .map_err(failed_to("record a transcript"))?;
         Ok(())
     }
 
-    /// Recordings of sessions that ended before `cutoff` and that nobody closed, a bounded number.
+    /// Recordings of what ended before `cutoff` and that nobody closed, a bounded number.
     pub(crate) async fn transcripts_left_open(
         &self,
         cutoff: u64,
-    ) -> Result<Vec<(SessionId, InstanceId)>, StoreError> {
+    ) -> Result<Vec<(InstanceId, TranscriptId)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT t.session_id, t.instance_id FROM transcript t JOIN session s ON s.session_id = t.session_id \
-             WHERE t.completed_at IS NULL AND s.ended_at < $1 ORDER BY s.ended_at LIMIT 100",
+            "SELECT t.session_id, t.instance_id, s.ended_at FROM transcript t \
+             JOIN session s ON s.session_id = t.session_id WHERE t.completed_at IS NULL AND s.ended_at < $1 \
+             UNION ALL SELECT t.session_id, t.instance_id, i.ended_at FROM transcript t \
+             JOIN invocation i ON i.command_id = t.command_id AND i.instance_id = t.instance_id \
+             WHERE t.completed_at IS NULL AND i.ended_at < $1 ORDER BY 3 LIMIT 100",
         )
         .bind(column_millis(cutoff))
         .fetch_all(&self.readers)
         .await
         .map_err(failed_to("look for transcripts that were left open"))?;
         let ids = |row: &SqliteRow| {
-            let session = session_id(row)?;
-            let node: String = column(row, "instance_id")?;
-            let node = node
-                .parse()
-                .map_err(|_| corrupt("instance_id", session.as_str()))?;
-            Ok((session, node))
+            let id = id(row)?;
+            Ok((node(row, &id)?, id))
         };
         rows.iter().map(ids).collect()
     }
 
     /// Whether nothing is added any more.
-    pub(crate) async fn transcript_is_closed(&self, session: &SessionId) -> Result<bool, StoreError> {
+    pub(crate) async fn transcript_is_closed(&self, recording: &TranscriptId) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT 1 FROM transcript WHERE session_id = $1 AND completed_at IS NOT NULL")
-            .bind(session.as_str())
+            .bind(recording.as_str())
             .fetch_optional(&self.readers)
             .await
             .map_err(failed_to("look a transcript up"))?;
@@ -212,14 +262,18 @@ impl Store {
     /// Nothing is added any more.
     pub(crate) async fn transcript_closed(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         state: TranscriptState,
         now: u64,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE transcript SET completed_at = $2, chain = $3 WHERE session_id = $1 AND completed_at IS NULL",
+            // a command is forgotten before its recordings are
+            "UPDATE transcript SET completed_at = $2, chain = $3, session_ended_at = CASE WHEN command_id IS NULL \
+             THEN session_ended_at ELSE COALESCE((SELECT i.ended_at FROM invocation i \
+             WHERE i.command_id = transcript.command_id AND i.instance_id = transcript.instance_id), $2) END \
+             WHERE session_id = $1 AND completed_at IS NULL",
         )
-        .bind(session.as_str())
+        .bind(recording.as_str())
         .bind(column_millis(now))
         .bind(state.as_str())
         .execute(&self.writer)
@@ -231,13 +285,13 @@ impl Store {
     /// It is packed, and is this.
     pub(crate) async fn transcript_packed(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         content: &Content,
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE transcript SET place = $2, length = $3, sha256 = $4 WHERE session_id = $1 AND place = 'file'",
         )
-        .bind(session.as_str())
+        .bind(recording.as_str())
         .bind(Place::Packed.as_str())
         .bind(column_millis(content.length))
         .bind(content.hash.to_string())
@@ -248,9 +302,13 @@ impl Store {
     }
 
     /// It was moved.
-    pub(crate) async fn transcript_moved(&self, session: &SessionId, place: Place) -> Result<(), StoreError> {
+    pub(crate) async fn transcript_moved(
+        &self,
+        recording: &TranscriptId,
+        place: Place,
+    ) -> Result<(), StoreError> {
         sqlx::query("UPDATE transcript SET place = $2 WHERE session_id = $1")
-            .bind(session.as_str())
+            .bind(recording.as_str())
             .bind(place.as_str())
             .execute(&self.writer)
             .await
@@ -265,7 +323,7 @@ impl Store {
         place: Place,
         is_deleted: bool,
         behind: &str,
-    ) -> Result<Vec<SessionId>, StoreError> {
+    ) -> Result<Vec<TranscriptId>, StoreError> {
         let sql = if is_deleted {
             "SELECT session_id FROM transcript WHERE place = $1 AND session_id > $2 AND deleted_at IS NOT NULL \
              ORDER BY session_id LIMIT $3"
@@ -280,20 +338,20 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(failed_to("look for transcripts at rest"))?;
-        rows.iter().map(session_id).collect()
+        rows.iter().map(id).collect()
     }
 
     /// Somebody holds it, or with `None` nobody any more. `false`: it was deleted before, or never was.
     pub(crate) async fn hold_transcript(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         hold: Option<&Hold>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "UPDATE transcript SET held_at = $2, held_by = $3, hold_reason = $4 \
              WHERE session_id = $1 AND deleted_at IS NULL",
         )
-        .bind(session.as_str())
+        .bind(recording.as_str())
         .bind(hold.map(|hold| column_millis(hold.at)))
         .bind(hold.map(|hold| hold.by.clone()))
         .bind(hold.and_then(|hold| hold.reason.clone()))
@@ -306,14 +364,14 @@ impl Store {
     /// Leaves a tombstone of a recording that is packed and that nobody holds. `false`: it is not so.
     pub(crate) async fn delete_transcript(
         &self,
-        session: &SessionId,
+        recording: &TranscriptId,
         tombstone: &Tombstone,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "UPDATE transcript SET deleted_at = $2, deleted_by = $3, delete_reason = $4 WHERE session_id = $1 \
              AND deleted_at IS NULL AND held_at IS NULL AND place IN ('packed', 'store')",
         )
-        .bind(session.as_str())
+        .bind(recording.as_str())
         .bind(column_millis(tombstone.at))
         .bind(&tombstone.by)
         .bind(&tombstone.reason)
@@ -324,7 +382,7 @@ impl Store {
     }
 
     /// Those that were closed before `cutoff`, are packed and that nobody holds; a bounded number.
-    pub(crate) async fn expired_transcripts(&self, cutoff: u64) -> Result<Vec<SessionId>, StoreError> {
+    pub(crate) async fn expired_transcripts(&self, cutoff: u64) -> Result<Vec<TranscriptId>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id FROM transcript WHERE completed_at < $1 AND deleted_at IS NULL AND held_at IS NULL \
              AND place IN ('packed', 'store') ORDER BY completed_at LIMIT $2",
@@ -334,7 +392,7 @@ impl Store {
         .fetch_all(&self.readers)
         .await
         .map_err(failed_to("look for old transcripts"))?;
-        rows.iter().map(session_id).collect()
+        rows.iter().map(id).collect()
     }
 
     /// Tombstones from before `cutoff`.
@@ -348,8 +406,11 @@ impl Store {
     }
 
     /// What is known of the transcript of this session.
-    pub(crate) async fn transcript(&self, session: &SessionId) -> Result<Option<TranscriptRow>, StoreError> {
-        Ok(self.transcripts(&TranscriptQuery::of(session)).await?.pop())
+    pub(crate) async fn transcript(
+        &self,
+        recording: &TranscriptId,
+    ) -> Result<Option<TranscriptRow>, StoreError> {
+        Ok(self.transcripts(&TranscriptQuery::of(recording)).await?.pop())
     }
 
     /// The newest first.
@@ -358,8 +419,9 @@ impl Store {
         query: &TranscriptQuery,
     ) -> Result<Vec<TranscriptRow>, StoreError> {
         let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT t.*, COALESCE(s.ended_at, t.session_ended_at) AS ended_at \
-             FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id WHERE 1 = 1",
+            "SELECT t.*, COALESCE(s.ended_at, i.ended_at, t.session_ended_at) AS ended_at \
+             FROM transcript t LEFT JOIN session s ON s.session_id = t.session_id \
+             LEFT JOIN invocation i ON i.command_id = t.command_id AND i.instance_id = t.instance_id WHERE 1 = 1",
         );
         query.push_conditions(&mut sql);
         sql.push(" ORDER BY t.started_at DESC, t.session_id DESC LIMIT ");
@@ -372,7 +434,23 @@ impl Store {
     }
 }
 
-fn session_id(row: &SqliteRow) -> Result<SessionId, StoreError> {
+fn recorded(row: &SqliteRow, id: &TranscriptId, command: Option<CommandId>) -> Result<Recorded, StoreError> {
+    Ok(Recorded {
+        id: id.clone(),
+        node: node(row, id)?,
+        command,
+        owner: column(row, "owner")?,
+        document_name: column(row, "document_name")?,
+        ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),
+    })
+}
+
+fn node(row: &SqliteRow, id: &TranscriptId) -> Result<InstanceId, StoreError> {
+    let node: String = column(row, "instance_id")?;
+    node.parse().map_err(|_| corrupt("instance_id", id.as_str()))
+}
+
+fn id(row: &SqliteRow) -> Result<TranscriptId, StoreError> {
     let id: String = column(row, "session_id")?;
     id.parse().map_err(|_| corrupt("session_id", &id))
 }
@@ -386,7 +464,7 @@ fn corrupt(column: &'static str, row: &str) -> StoreError {
 }
 
 fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
-    let session_id = session_id(row)?;
+    let id = id(row)?;
     let millis = |name| Ok::<_, StoreError>(column::<Option<i64>>(row, name)?.map(millis_of));
     let (place, state): (String, String) = (column(row, "place")?, column(row, "chain")?);
     let place = Place::ALL.into_iter().find(|known| known.as_str() == place);
@@ -408,14 +486,15 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
         })
     });
     Ok(TranscriptRow {
-        place: place.ok_or_else(|| corrupt("place", session_id.as_str()))?,
-        state: state.ok_or_else(|| corrupt("chain", session_id.as_str()))?,
-        session_id,
+        place: place.ok_or_else(|| corrupt("place", id.as_str()))?,
+        state: state.ok_or_else(|| corrupt("chain", id.as_str()))?,
+        id,
         node: column(row, "instance_id")?,
         started_at: millis_of(column(row, "started_at")?),
         completed_at: millis("completed_at")?,
         owner: column(row, "owner")?,
         document_name: column(row, "document_name")?,
+        command_id: column(row, "command_id")?,
         ended_at: millis("ended_at")?,
         length: millis("length")?,
         sha256: column(row, "sha256")?,

@@ -3,7 +3,7 @@
 
 use moorline_protocol::{
     transcript::{Code, Line, MAX_LINE_BYTES},
-    types::SessionId,
+    types::TranscriptId,
 };
 
 use super::TranscriptFiles;
@@ -14,15 +14,15 @@ const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
 impl TranscriptFiles {
     /// Whether the text stands in the recording, as far as it is there. Reads the whole of it, one search at a time.
-    pub(crate) async fn contains(&self, session: &SessionId, text: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn contains(&self, recording: &TranscriptId, text: &str) -> Result<bool, StoreError> {
         // the semaphore is never closed
         let _turn = self.searches.acquire().await;
-        let length = self.length(session).await?.unwrap_or(0);
+        let length = self.length(recording).await?.unwrap_or(0);
         let mut search = Search::new(text);
         let mut offset = 0;
         while offset < length && !search.is_found() {
             let piece = self
-                .read(session, offset, PIECE_BYTES.min(length - offset))
+                .read(recording, offset, PIECE_BYTES.min(length - offset))
                 .await?;
             if piece.is_empty() {
                 break;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn session(id: &str) -> SessionId {
+fn named(id: &str) -> TranscriptId {
     id.parse().unwrap()
 }
 
@@ -35,7 +35,7 @@ fn chunk(offset: u64, bytes: &'static [u8]) -> Chunk {
 
 async fn append(files: &TranscriptFiles, id: &str, offset: u64, bytes: &'static [u8]) -> Appended {
     files
-        .append(&session(id), sender(), chunk(offset, bytes), (false, 0))
+        .append(&named(id), sender(), chunk(offset, bytes), (false, 0))
         .await
         .unwrap()
 }
@@ -49,13 +49,13 @@ async fn a_recording_that_cannot_be_synced_is_tried_again_and_a_removed_one_is_d
             Appended::Stored(1, TranscriptState::Open)
         );
     }
-    std::fs::remove_file(files.path(&session("a"))).unwrap();
+    std::fs::remove_file(files.path(&named("a"))).unwrap();
     // a loop of links stands for a file that cannot be opened
-    let broken = files.path(&session("b"));
+    let broken = files.path(&named("b"));
     std::fs::remove_file(&broken).unwrap();
     std::os::unix::fs::symlink(&broken, &broken).unwrap();
     files.sync(0).await.unwrap_err();
-    assert_eq!(*files.unsynced(), BTreeSet::from([session("b")]));
+    assert_eq!(*files.unsynced(), BTreeSet::from([named("b")]));
     std::fs::remove_file(&broken).unwrap();
     files.sync(0).await.unwrap();
     assert!(files.unsynced().is_empty());
@@ -89,7 +89,7 @@ async fn a_disk_that_is_nearly_full_takes_no_more_of_a_recording_but_its_end() {
         is_last: true,
         ..chunk(0, b"")
     };
-    let end = files.append(&session("a"), sender(), last, (false, 0)).await;
+    let end = files.append(&named("a"), sender(), last, (false, 0)).await;
     assert_eq!(end.unwrap(), Appended::Stored(0, TranscriptState::Plain));
 }
 
@@ -152,14 +152,14 @@ mod chained {
                 is_durable: false,
             };
             self.files
-                .append_now(&session(ID), &self.sender(), &chunk, (false, 7))
+                .append_now(&named(ID), &self.sender(), &chunk, (false, 7))
                 .unwrap()
         }
 
         /// What an export gives, and what an auditor says to it.
         fn exported(&self) -> (Vec<u8>, Verdict) {
-            let path = self.files.path(&session(ID));
-            let signatures = std::fs::read_to_string(self.files.signatures_path(&session(ID)));
+            let path = self.files.path(&named(ID));
+            let signatures = std::fs::read_to_string(self.files.signatures_path(&named(ID)));
             let lines = signatures.unwrap_or_default();
             let mut weaver = Weaver::new(lines.lines().map(|line| format!("{line}\n")));
             let mut woven = Vec::new();
@@ -191,10 +191,10 @@ mod chained {
             Appended::Stored(_, TranscriptState::Open)
         ));
         assert!(
-            !endpoint.files.signatures_path(&session(ID)).exists(),
+            !endpoint.files.signatures_path(&named(ID)).exists(),
             "not before it is synced"
         );
-        endpoint.files.sync_one(&session(ID), 9).unwrap();
+        endpoint.files.sync_one(&named(ID), 9).unwrap();
         let (_, verdict) = endpoint.exported();
         assert_eq!(verdict, Verdict::Altered, "it may go on");
         let length = bytes.len() as u64;
@@ -219,18 +219,16 @@ mod chained {
         bytes.extend_from_slice(b"[4.000000,\"o\",\"ha");
         assert!(matches!(endpoint.put(0, &bytes, false), Appended::Stored(..)));
         endpoint.restart();
-        let state = endpoint.files.give_up_now(&session(ID), &endpoint.sender(), 11);
+        let state = endpoint.files.give_up_now(&named(ID), &endpoint.sender(), 11);
         assert_eq!(state.unwrap(), TranscriptState::Cut);
         let (woven, verdict) = endpoint.exported();
         assert_eq!(verdict, Verdict::Intact(Ending::Cut));
         assert!(String::from_utf8(woven).unwrap().contains(" cut "));
         assert_eq!(
-            std::fs::metadata(endpoint.files.path(&session(ID)))
-                .unwrap()
-                .len(),
+            std::fs::metadata(endpoint.files.path(&named(ID))).unwrap().len(),
             whole as u64
         );
-        let again = endpoint.files.give_up_now(&session(ID), &endpoint.sender(), 12);
+        let again = endpoint.files.give_up_now(&named(ID), &endpoint.sender(), 12);
         assert_eq!(again.unwrap(), TranscriptState::Cut);
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Cut), "closed once");
     }
@@ -265,9 +263,7 @@ mod chained {
                     }
                 }
                 assert!(broken.is_some(), "{what}");
-                let length = std::fs::metadata(endpoint.files.path(&session(ID)))
-                    .unwrap()
-                    .len();
+                let length = std::fs::metadata(endpoint.files.path(&named(ID))).unwrap().len();
                 if length > 0 {
                     let (_, verdict) = endpoint.exported();
                     assert_eq!(verdict, Verdict::Intact(Ending::Cut), "{what}: what stood before");
@@ -294,7 +290,7 @@ mod chained {
             endpoint.put(10, &cast[10..], true),
             Appended::Stored(cast.len() as u64, TranscriptState::Plain)
         );
-        assert!(!endpoint.files.signatures_path(&session(ID)).exists());
+        assert!(!endpoint.files.signatures_path(&named(ID)).exists());
     }
 
     proptest! {
@@ -316,12 +312,12 @@ mod chained {
                 prop_assert!(matches!(appended, Appended::Stored(_, TranscriptState::Open)), "{appended:?}");
                 at += piece.len();
                 if sync {
-                    endpoint.files.sync_one(&session(ID), 9).unwrap();
+                    endpoint.files.sync_one(&named(ID), 9).unwrap();
                 }
                 if kill {
                     endpoint.restart();
                     if tear {
-                        let path = endpoint.files.signatures_path(&session(ID));
+                        let path = endpoint.files.signatures_path(&named(ID));
                         let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
                         file.write_all(b"[1.0000").unwrap();
                     }

@@ -118,6 +118,7 @@ fn header(node_key: PublicKey) -> Result<Header> {
             node_key: node_key.id(),
             kind: RecordingKind::StandardStream,
             document: None,
+            document_version: None,
             operator: None,
             reason: None,
             user: None,

@@ -1,36 +1,38 @@
-//! The worker's own supply of role credentials: the daemon hands it a set and may be gone when that runs out.
-
-use std::time::{SystemTime, UNIX_EPOCH};
+//! A supply of role credentials that renews itself: a worker is handed a set, and the daemon may be gone when that runs
+//! out.
 
 use moorline_protocol::sigv4::Credentials;
 use tokio::sync::Mutex;
 
-use crate::{
-    identity::{Registration, RoleCredentialsError},
-    runtime::RoleCredentials,
-};
+use super::{Registration, RoleCredentialsError};
+use crate::runtime::RoleCredentials;
 
 /// Credentials that end sooner are not used any more: the request still has to travel, and clocks differ.
 const MARGIN_MILLIS: u64 = 60_000;
 
 /// Role credentials, renewed when needed.
 #[derive(Debug)]
-pub(super) struct CredentialSupply {
+pub(crate) struct CredentialSupply {
     current: Mutex<Option<RoleCredentials>>,
 }
 
 impl CredentialSupply {
-    pub(super) fn new(handed: Option<RoleCredentials>) -> Self {
+    pub(crate) fn new(handed: Option<RoleCredentials>) -> Self {
         Self {
             current: Mutex::new(handed),
         }
+    }
+
+    /// Newer ones.
+    pub(crate) async fn hand(&self, credentials: Option<RoleCredentials>) {
+        *self.current.lock().await = credentials;
     }
 
     /// Credentials that are still good.
     ///
     /// # Errors
     /// They had to be renewed, and the endpoint refused or could not be reached.
-    pub(super) async fn valid(
+    pub(crate) async fn valid(
         &self,
         registration: &Registration,
     ) -> Result<Credentials, RoleCredentialsError> {
@@ -48,7 +50,7 @@ impl CredentialSupply {
     }
 
     /// The endpoint did not accept these: the next request begins with new ones.
-    pub(super) async fn reject(&self, rejected: &Credentials) {
+    pub(crate) async fn reject(&self, rejected: &Credentials) {
         let mut current = self.current.lock().await;
         if current.as_ref().is_some_and(|held| held.credentials == *rejected) {
             *current = None;
@@ -58,12 +60,6 @@ impl CredentialSupply {
 
 fn is_good(held: &RoleCredentials, now: u64) -> bool {
     held.expires_at > now.saturating_add(MARGIN_MILLIS)
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn unix_millis() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

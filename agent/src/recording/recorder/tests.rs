@@ -10,7 +10,8 @@ fn about() -> About {
         node: "mi-0123456789abcdef0".to_owned(),
         kind: RecordingKind::StandardStream,
         document: "SSM-SessionManagerRunShell".to_owned(),
-        operator: "arn:moorline:iam:::user/alice".to_owned(),
+        document_version: None,
+        operator: Some("arn:moorline:iam:::user/alice".to_owned()),
         reason: Some("ticket 4711".to_owned()),
         user: Some("app".to_owned()),
         parameters: Map::new(),
@@ -345,4 +346,9 @@ fn an_encrypted_recording_is_sealed_shows_nothing_and_opens_with_its_key() {
     let plain = String::from_utf8(plain).unwrap();
     assert_eq!(plain.lines().count(), 5_001);
     assert!(plain.contains("secret line 4999 of") && plain.ends_with("[6.000000,\"x\",\"0\"]\n"));
+}
+
+#[test]
+fn a_recorded_line_ends_as_on_a_terminal() {
+    assert_eq!(as_on_terminal(b"a\nb\n\n"), b"a\r\nb\r\n\r\n");
 }

@@ -7,7 +7,7 @@ const MOST_BYTES: usize = 4096;
 
 /// A part of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     Plain(&'a [u8]),
     /// So many bytes of a secret.
     Secret(usize),
@@ -15,7 +15,7 @@ pub(super) enum Piece<'a> {
 
 /// Secrets, and the end of the stream so far where one may begin.
 #[derive(Debug, Default)]
-pub(super) struct Masker {
+pub(crate) struct Masker {
     /// The longest first.
     secrets: Vec<Vec<u8>>,
     held: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) struct Masker {
 
 impl Masker {
     /// Each line of a value is a secret by itself: a terminal ends lines in its own way.
-    pub(super) fn new(values: &[String]) -> Self {
+    pub(crate) fn new(values: &[String]) -> Self {
         let mut secrets: Vec<Vec<u8>> = values
             .iter()
             .flat_map(|value| value.lines())
@@ -38,17 +38,17 @@ impl Masker {
     }
 
     /// What is known of the stream with these bytes. Where they end like the begin of a secret, that part waits.
-    pub(super) fn push(&mut self, bytes: &[u8], piece: impl FnMut(Piece<'_>)) {
+    pub(crate) fn push(&mut self, bytes: &[u8], piece: impl FnMut(Piece<'_>)) {
         self.scan(bytes, false, piece);
     }
 
     /// Nothing follows, or nothing that is waited for.
-    pub(super) fn flush(&mut self, piece: impl FnMut(Piece<'_>)) {
+    pub(crate) fn flush(&mut self, piece: impl FnMut(Piece<'_>)) {
         self.scan(&[], true, piece);
     }
 
     /// Bytes that wait.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.held.len()
     }
 

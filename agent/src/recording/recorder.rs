@@ -14,7 +14,7 @@ use moorline_protocol::transcript::{
 };
 use serde_json::{Map, Value, json};
 
-use self::mask::{Masker, Piece};
+pub(crate) use self::mask::{Masker, Piece};
 
 use crate::identity::TranscriptKey;
 
@@ -24,13 +24,13 @@ const RECORD_BYTES: u64 = 256 * 1024;
 /// Events are encrypted together up to this length; a line of the file holds them all.
 const ENCRYPTED_BYTES: usize = 64 * 1024;
 /// What stands in the place of a secret.
-pub(super) const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// Terminal size in columns and rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) cols: u16,
-    pub(super) rows: u16,
+pub(crate) struct Size {
+    pub(crate) cols: u16,
+    pub(crate) rows: u16,
 }
 
 impl Default for Size {
@@ -39,26 +39,28 @@ impl Default for Size {
     }
 }
 
-/// What the first line says of the session.
+/// What the first line says of the session or command.
 #[derive(Debug, Clone)]
-pub(super) struct About {
-    pub(super) id: RecordingId,
-    pub(super) node: String,
-    pub(super) kind: RecordingKind,
-    pub(super) document: String,
-    pub(super) operator: String,
-    pub(super) reason: Option<String>,
+pub(crate) struct About {
+    pub(crate) id: RecordingId,
+    pub(crate) node: String,
+    pub(crate) kind: RecordingKind,
+    pub(crate) document: String,
+    pub(crate) document_version: Option<String>,
+    /// `None`: the endpoint does not say.
+    pub(crate) operator: Option<String>,
+    pub(crate) reason: Option<String>,
     /// `None`: nobody's, as of a port session.
-    pub(super) user: Option<String>,
-    pub(super) parameters: Map<String, Value>,
+    pub(crate) user: Option<String>,
+    pub(crate) parameters: Map<String, Value>,
     /// What runs.
-    pub(super) command: String,
-    pub(super) unix_secs: u64,
+    pub(crate) command: String,
+    pub(crate) unix_secs: u64,
 }
 
 /// Writes one recording into `written`, from where it is taken.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     /// Until it is written.
     about: Option<About>,
     seal: Option<Seal>,
@@ -69,7 +71,7 @@ pub(super) struct Recorder {
     input: Track,
     /// Bytes of output that there was no room for, since the last event.
     gap: u64,
-    pub(super) written: Vec<u8>,
+    pub(crate) written: Vec<u8>,
 }
 
 /// One stream of bytes on its way to being text without secrets.
@@ -109,7 +111,7 @@ struct Seal {
 impl Recorder {
     /// The header is written with the first event, so that it has the size the client asked for in the meantime.
     /// Without a key nothing is sealed, and the recording says nothing of the session.
-    pub(super) fn new(about: About, key: Option<TranscriptKey>) -> Self {
+    pub(crate) fn new(about: About, key: Option<TranscriptKey>) -> Self {
         Self {
             seal: key.map(|key| Seal {
                 sealer: Sealer::new(about.id.clone()),
@@ -129,7 +131,7 @@ impl Recorder {
 
     /// With these values hidden wherever they appear.
     #[must_use]
-    pub(super) fn masking(mut self, secrets: &[String]) -> Self {
+    pub(crate) fn masking(mut self, secrets: &[String]) -> Self {
         for track in [&mut self.output, &mut self.errors, &mut self.input] {
             track.masker = Masker::new(secrets);
         }
@@ -138,7 +140,7 @@ impl Recorder {
 
     /// With its events encrypted with this key, which the header holds for its recipients.
     #[must_use]
-    pub(super) fn encrypted(mut self, key: &DataKey, header: Encryption) -> Self {
+    pub(crate) fn encrypted(mut self, key: &DataKey, header: Encryption) -> Self {
         self.cipher = self.about.as_ref().map(|about| Cipher {
             header,
             encryptor: Encryptor::new(key, about.id.clone()),
@@ -148,35 +150,52 @@ impl Recorder {
     }
 
     /// Records output that was read `at` this time after the begin.
-    pub(super) fn output(&mut self, at: Duration, bytes: &[u8]) {
+    pub(crate) fn output(&mut self, at: Duration, bytes: &[u8]) {
         self.close_gap(at);
         self.track(at, Kind::Output, bytes, false);
     }
 
     /// Records what a program without terminal wrote to its standard error.
-    pub(super) fn errors(&mut self, at: Duration, bytes: &[u8]) {
+    pub(crate) fn errors(&mut self, at: Duration, bytes: &[u8]) {
         self.close_gap(at);
         self.track(at, Kind::Errors, bytes, false);
     }
 
     /// Records input that the terminal echoed.
-    pub(super) fn input(&mut self, at: Duration, bytes: &[u8]) {
+    pub(crate) fn input(&mut self, at: Duration, bytes: &[u8]) {
         self.track(at, Kind::Input, bytes, false);
     }
 
+    /// Records output that was a secret of so many bytes.
+    pub(crate) fn secret_output(&mut self, at: Duration, bytes: usize) {
+        self.secret(at, Kind::Output, bytes);
+    }
+
+    /// The same of standard error.
+    pub(crate) fn secret_errors(&mut self, at: Duration, bytes: usize) {
+        self.secret(at, Kind::Errors, bytes);
+    }
+
+    fn secret(&mut self, at: Duration, kind: Kind, bytes: usize) {
+        self.close_gap(at);
+        self.end_text(at, kind);
+        self.write_text(at, kind, MASK.as_bytes());
+        self.masked(at, bytes);
+    }
+
     /// Records that so many bytes are not shown, since they may be a secret.
-    pub(super) fn masked(&mut self, at: Duration, bytes: usize) {
+    pub(crate) fn masked(&mut self, at: Duration, bytes: usize) {
         self.note(at, &json!({"event": "masked", "bytes": bytes}));
     }
 
     /// Records output that waits for what comes next, to be told from the begin of a secret.
-    pub(super) fn release(&mut self, at: Duration) {
+    pub(crate) fn release(&mut self, at: Duration) {
         self.track(at, Kind::Output, &[], true);
         self.track(at, Kind::Errors, &[], true);
     }
 
     /// No output follows: what was held back is no character.
-    pub(super) fn end_output(&mut self, at: Duration) {
+    pub(crate) fn end_output(&mut self, at: Duration) {
         self.release(at);
         for kind in [Kind::Output, Kind::Errors] {
             self.end_text(at, kind);
@@ -184,7 +203,7 @@ impl Recorder {
     }
 
     /// Bytes of output that were read and are not recorded yet.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         [&self.output, &self.errors]
             .iter()
             .map(|track| track.masker.held_bytes() + track.tail.len())
@@ -192,17 +211,17 @@ impl Recorder {
     }
 
     /// Bytes that are recorded and were not taken.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.written.len() + self.cipher.as_ref().map_or(0, |cipher| cipher.open.len())
     }
 
     /// There is no room for so much output; the next event is preceded by one that says so.
-    pub(super) fn skip(&mut self, bytes: usize) {
+    pub(crate) fn skip(&mut self, bytes: usize) {
         self.gap = self.gap.saturating_add(bytes as u64);
     }
 
     /// Records a new terminal size.
-    pub(super) fn resize(&mut self, at: Duration, size: Size) {
+    pub(crate) fn resize(&mut self, at: Duration, size: Size) {
         if size == self.size {
             return;
         }
@@ -212,15 +231,22 @@ impl Recorder {
         }
     }
 
+    /// Records a place to jump to.
+    pub(crate) fn mark(&mut self, at: Duration, label: &str) {
+        self.close_gap(at);
+        self.begin(at);
+        self.event(at, Code::Marker, label);
+    }
+
     /// Records something that a terminal does not show.
-    pub(super) fn note(&mut self, at: Duration, event: &Value) {
+    pub(crate) fn note(&mut self, at: Duration, event: &Value) {
         self.close_gap(at);
         self.begin(at);
         self.event(at, Code::Ours, &event.to_string());
     }
 
     /// Nothing follows: what was held back is no character. The last record is closed.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &mut self,
         at: Duration,
         exit_code: Option<i32>,
@@ -242,13 +268,13 @@ impl Recorder {
     }
 
     /// When the open record must be closed.
-    pub(super) fn seal_due(&self) -> Option<Duration> {
+    pub(crate) fn seal_due(&self) -> Option<Duration> {
         let begun = self.seal.as_ref()?.begun?;
         Some(begun + RECORD_TIME)
     }
 
     /// Closes the open record if it is time.
-    pub(super) fn seal_if_due(&mut self, at: Duration, unix_millis: u64) {
+    pub(crate) fn seal_if_due(&mut self, at: Duration, unix_millis: u64) {
         let waiting = self.cipher.as_ref().map_or(0, |cipher| cipher.open.len()) as u64;
         let is_long = |seal: &Seal| seal.sealer.open_bytes() + waiting >= RECORD_BYTES;
         if self.seal_due().is_some_and(|due| due <= at) || self.seal.as_ref().is_some_and(is_long) {
@@ -257,7 +283,7 @@ impl Recorder {
     }
 
     /// Puts into `written` what is recorded so far.
-    pub(super) fn flush(&mut self, at: Duration) {
+    pub(crate) fn flush(&mut self, at: Duration) {
         let Some(cipher) = &mut self.cipher else { return };
         if cipher.open.is_empty() {
             return;
@@ -280,7 +306,7 @@ impl Recorder {
     fn close_gap(&mut self, at: Duration) {
         let bytes = std::mem::take(&mut self.gap);
         if bytes > 0 {
-            let gap = json!({"event": "gap", "bytes": bytes, "reason": "the endpoint was away and there was no room"});
+            let gap = json!({"event": "gap", "bytes": bytes, "reason": "there was no room for it"});
             self.note(at, &gap);
         }
     }
@@ -290,11 +316,7 @@ impl Recorder {
         let mut masker = std::mem::take(&mut self.track_of(kind).masker);
         let piece = |piece: Piece<'_>| match piece {
             Piece::Plain(plain) => self.text(at, kind, plain),
-            Piece::Secret(bytes) => {
-                self.end_text(at, kind);
-                self.write_text(at, kind, MASK.as_bytes());
-                self.masked(at, bytes);
-            }
+            Piece::Secret(bytes) => self.secret(at, kind, bytes),
         };
         match is_end {
             true => masker.flush(piece),
@@ -363,7 +385,7 @@ impl Recorder {
     }
 
     /// Writes the first line, if that is not done.
-    pub(super) fn begin(&mut self, at: Duration) {
+    pub(crate) fn begin(&mut self, at: Duration) {
         let Some(about) = self.about.take() else {
             return;
         };
@@ -426,7 +448,8 @@ fn header(about: About, size: Size, key: Option<&TranscriptKey>, encryption: Opt
             node_key: key.public().id(),
             kind: about.kind,
             document: Some(about.document),
-            operator: Some(about.operator),
+            document_version: about.document_version,
+            operator: about.operator,
             reason: about.reason,
             user: about.user,
             parameters: Some(about.parameters).filter(|parameters| is_open && !parameters.is_empty()),
@@ -495,6 +518,18 @@ fn escape(into: &mut Vec<u8>, text: &[u8]) {
         }
         rest = after;
     }
+}
+
+/// As a terminal shows it, for the recording: a newline alone would leave the next line where this one ended.
+pub(crate) fn as_on_terminal(output: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(output.len() + output.len() / 16);
+    for byte in output {
+        if *byte == b'\n' {
+            shown.push(b'\r');
+        }
+        shown.push(*byte);
+    }
+    shown
 }
 
 const NEEDS_ESCAPE: [bool; 256] = {

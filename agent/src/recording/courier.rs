@@ -1,0 +1,305 @@
+//! The daemon brings to the endpoint what is in spools: of commands while they run, and of workers that died, or whose
+//! session ended while the endpoint was away.
+//!
+//! All of it goes over one connection, a chunk of each recording in turn. What the endpoint has is asked of it alone:
+//! an answer says how much that is, and there the recording goes on.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{Chunk, TranscriptPlace, spool::folder, spooled::Spooled, syncing::Syncing};
+use crate::{
+    identity::CredentialSupply,
+    runtime::{Backoff, NodeContext, random_u32},
+};
+
+/// Between two looks where nobody says that there is something.
+const INTERVAL: Duration = Duration::from_secs(20);
+/// The same while a command records of which an earlier daemon was told.
+const GROWING_INTERVAL: Duration = Duration::from_secs(1);
+/// What comes within this time goes together.
+const GATHER: Duration = Duration::from_millis(100);
+/// Pauses while the endpoint takes nothing: the first is below this, later ones double up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const CHUNK_BYTES: usize = 512 * 1024;
+/// After so many bytes of one recording the endpoint is asked to have them on its disk, and here they make room.
+const DURABLE_STEP: u64 = 8 * 1024 * 1024;
+
+/// What the endpoint says it has.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(rename = "Length")]
+    length: u64,
+}
+
+/// A handle to the daemon's task.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Courier {
+    look: Arc<Notify>,
+}
+
+impl Courier {
+    /// Begins to deliver, for as long as the daemon lives.
+    pub(crate) fn start(context: Arc<NodeContext>) -> Self {
+        let courier = Self::default();
+        tokio::spawn(deliver(context, Arc::clone(&courier.look)));
+        courier
+    }
+
+    /// Something was recorded, by whomever.
+    pub(crate) fn nudge(&self) {
+        self.look.notify_one();
+    }
+}
+
+/// What is known of a recording that goes out.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Up to here the endpoint has it; `None`: it was not asked yet.
+    confirmed: Option<u64>,
+    /// And up to here on its disk.
+    durable: u64,
+    /// Up to here it is on ours.
+    synced: u64,
+    syncing: Syncing,
+    /// It was said that it waits.
+    is_put_off: bool,
+}
+
+/// By path at the endpoint.
+type Known = BTreeMap<String, Progress>;
+
+async fn deliver(context: Arc<NodeContext>, look: Arc<Notify>) {
+    if !context.registration.is_moorline {
+        return;
+    }
+    let folder = folder(&context.state_dir);
+    let mut credentials = context.credentials.clone();
+    let supply = Arc::new(CredentialSupply::new(None));
+    let place = TranscriptPlace::new(Arc::clone(&context.registration), Arc::clone(&supply));
+    let mut known = BTreeMap::new();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    loop {
+        // at the start this waits for the endpoint
+        let Ok(handed) = credentials
+            .wait_for(Option::is_some)
+            .await
+            .map(|handed| handed.clone())
+        else {
+            return;
+        };
+        supply.hand(handed).await;
+        let round = deliver_all(&place, &folder, &mut known).await;
+        if round.is_away {
+            sleep(backoff.next(random_u32())).await;
+            continue;
+        }
+        backoff.reset();
+        let interval = if round.is_growing {
+            GROWING_INTERVAL
+        } else {
+            INTERVAL
+        };
+        // either is a reason to look
+        let _woken = timeout(interval, look.notified()).await;
+        sleep(GATHER).await;
+    }
+}
+
+/// What a round found.
+#[derive(Debug, Default)]
+struct Round {
+    /// A worker may add something at any moment.
+    is_growing: bool,
+    /// The endpoint takes nothing now.
+    is_away: bool,
+}
+
+/// Chunk by chunk, a recording after the other, until all is delivered that was there.
+async fn deliver_all(place: &TranscriptPlace, folder: &Path, known: &mut Known) -> Round {
+    let mut round = Round::default();
+    let mut waiting = Spooled::find(folder);
+    known.retain(|path, _| waiting.iter().any(|spooled| spooled.path == *path));
+    round.is_growing = waiting.iter().any(Spooled::is_growing);
+    while !waiting.is_empty() {
+        let mut unfinished = Vec::with_capacity(waiting.len());
+        for spooled in waiting {
+            let progress = known.entry(spooled.path.clone()).or_default();
+            if round.is_away {
+                sync(&spooled, progress);
+                continue;
+            }
+            let path = spooled.path.clone();
+            match deliver_chunk(place, &spooled, progress).await {
+                Outcome::More => unfinished.push(spooled),
+                Outcome::Current => {}
+                Outcome::Delivered => {
+                    tracing::debug!(path, "a recording was delivered");
+                    spooled.remove();
+                }
+                Outcome::Refused(reason) => {
+                    tracing::warn!(
+                        path,
+                        reason,
+                        "the endpoint does not take the rest of a transcript"
+                    );
+                    spooled.remove();
+                }
+                Outcome::Later(reason) => {
+                    if !std::mem::replace(&mut progress.is_put_off, true) {
+                        tracing::warn!(path, reason, "the rest of a transcript waits");
+                    }
+                    sync(&spooled, progress);
+                }
+                Outcome::Away(reason) => {
+                    tracing::debug!(path, reason, "the rest of a transcript waits");
+                    // what holds one up holds the others up as well
+                    round.is_away = true;
+                    sync(&spooled, progress);
+                }
+            }
+        }
+        waiting = unfinished;
+    }
+    round
+}
+
+/// What waits survives a power cut.
+fn sync(spooled: &Spooled, progress: &mut Progress) {
+    if spooled.end <= progress.synced {
+        return;
+    }
+    match spooled.to_sync().and_then(|file| progress.syncing.start(&file)) {
+        Ok(()) => progress.synced = spooled.end,
+        Err(error) => tracing::warn!(%error, path = spooled.path, "the spool of a recording was not synced"),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// There is more to send.
+    More,
+    /// The endpoint has all that there is, and more may come.
+    Current,
+    /// It has all that there will be.
+    Delivered,
+    /// It never will.
+    Refused(String),
+    /// Not now, for a reason of its own.
+    Later(String),
+    /// The endpoint takes nothing now.
+    Away(String),
+}
+
+/// Only what says that this recording can never be taken costs it: there is none of this name, it is closed, it is too
+/// long, or it holds other bytes. Credentials end, clocks differ, links are slow: those come right again.
+fn outcome_of(status: u16, body: &[u8]) -> Outcome {
+    let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
+    let reason = format!("HTTP status {status}: {text}");
+    match status {
+        404 | 409 | 410 | 413 => Outcome::Refused(reason),
+        408 | 429 | 500.. => Outcome::Away(reason),
+        _ => Outcome::Later(reason),
+    }
+}
+
+async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mut Progress) -> Outcome {
+    let offset = progress.confirmed.unwrap_or(spooled.start()).max(spooled.start());
+    let has_all = offset >= spooled.end && progress.confirmed.is_some();
+    if has_all && spooled.is_growing() {
+        return Outcome::Current;
+    }
+    if spooled.end == spooled.start() && !spooled.is_whole {
+        // nothing was written into it
+        return if spooled.is_growing() {
+            Outcome::Current
+        } else {
+            Outcome::Delivered
+        };
+    }
+    let bytes = match spooled.read(offset, CHUNK_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    let sent = offset + bytes.len() as u64;
+    let is_end = sent >= spooled.end;
+    let is_last = is_end && spooled.is_whole;
+    // what is not kept here must be safe there
+    let is_durable = (is_end && !spooled.is_growing()) || sent >= progress.durable + DURABLE_STEP;
+    let chunk = Chunk {
+        offset,
+        bytes: bytes.into(),
+        is_last,
+        is_durable,
+    };
+    let response = match place.send(&spooled.path, chunk).await {
+        Ok(response) => response,
+        Err(error) => return Outcome::Away(format!("{:#}", anyhow::Error::from(error))),
+    };
+    let stored = serde_json::from_slice(&response.body).map(|stored: Stored| stored.length);
+    match (response.status, stored) {
+        (200, Ok(length)) if length >= sent => {
+            progress.confirmed = Some(length);
+            progress.is_put_off = false;
+            if is_durable {
+                progress.durable = length;
+                spooled.discard_before(length);
+            }
+            match (is_end, spooled.is_growing()) {
+                (false, _) => Outcome::More,
+                (true, true) => Outcome::Current,
+                (true, false) => Outcome::Delivered,
+            }
+        }
+        (200 | 409, Ok(length)) => resume(spooled, progress, (offset, length), is_last)
+            .unwrap_or_else(|| outcome_of(response.status, &response.body)),
+        (status, _) => outcome_of(status, &response.body),
+    }
+}
+
+/// The endpoint has another length than was thought: a part arrived of which nobody knows, or a power cut took one from
+/// it. `None`: nothing of that kind.
+fn resume(
+    spooled: &Spooled,
+    progress: &mut Progress,
+    (offset, length): (u64, u64),
+    is_last: bool,
+) -> Option<Outcome> {
+    let is_here = (spooled.start().max(progress.durable)..=spooled.end).contains(&length);
+    if length == offset || !is_here {
+        return None;
+    }
+    progress.confirmed = Some(length);
+    match length == spooled.end && !is_last && !spooled.is_growing() {
+        true => Some(Outcome::Delivered),
+        false => Some(Outcome::More),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_right_again_costs_no_recording() {
+        for status in [404, 409, 410, 413] {
+            assert!(
+                matches!(outcome_of(status, b"x"), Outcome::Refused(_)),
+                "{status}"
+            );
+        }
+        // credentials that ended, a clock that differs, a body that came too slowly
+        for status in [400, 401, 403] {
+            assert!(matches!(outcome_of(status, b"x"), Outcome::Later(_)), "{status}");
+        }
+        for status in [408, 429, 500, 503, 507] {
+            assert!(matches!(outcome_of(status, b"x"), Outcome::Away(_)), "{status}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Where a recording goes: a path at the endpoint that takes its bytes in order (docs/deviations.md).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moorline_transport::{HttpClient, HttpError, Response, Service};
+
+use crate::identity::{CredentialSupply, Registration, RoleCredentialsError};
+
+/// The registered type of asciicast files.
+const CONTENT_TYPE: &str = "application/x-asciicast";
+
+/// One request: these bytes belong at this offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    /// Nothing follows.
+    pub(crate) is_last: bool,
+    /// The answer means that it is on the endpoint's disk.
+    pub(crate) is_durable: bool,
+}
+
+/// Why one request had no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("there are no valid role credentials")]
+    Credentials(#[source] RoleCredentialsError),
+    #[error("failed to send the transcript")]
+    Http(#[source] HttpError),
+}
+
+/// The endpoint, for recordings; one connection is kept for the next request.
+#[derive(Debug)]
+pub(crate) struct TranscriptPlace {
+    client: HttpClient,
+    registration: Arc<Registration>,
+    credentials: Arc<CredentialSupply>,
+}
+
+impl TranscriptPlace {
+    pub(crate) fn new(registration: Arc<Registration>, credentials: Arc<CredentialSupply>) -> Self {
+        let endpoint = registration.services.endpoint(Service::SsmMessages).clone();
+        Self {
+            client: HttpClient::new(endpoint, registration.trust.clone()),
+            registration,
+            credentials,
+        }
+    }
+
+    /// Sends a chunk of the recording that has this path.
+    ///
+    /// # Errors
+    /// There is no answer; it may have been taken all the same.
+    pub(crate) async fn send(&self, path: &str, chunk: Chunk) -> Result<Response, SendError> {
+        let credentials = self
+            .credentials
+            .valid(&self.registration)
+            .await
+            .map_err(SendError::Credentials)?;
+        let complete = if chunk.is_last { "&complete=true" } else { "" };
+        let durable = if chunk.is_durable { "&durable=true" } else { "" };
+        let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
+        let region = &self.registration.region;
+        let response = self
+            .client
+            .signed_post(&credentials, region, &uri, CONTENT_TYPE, chunk.bytes)
+            .await
+            .map_err(SendError::Http)?;
+        if matches!(response.status, 400 | 401 | 403) {
+            self.credentials.reject(&credentials).await;
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,323 @@
+//! What of a recording the endpoint does not have yet, on the disk. A session's worker puts there what waits while the
+//! endpoint is away, or slower than the session, and the daemon delivers what the worker has left behind; a command's
+//! puts everything there, and the daemon delivers it while it grows ([`super::Courier`]).
+//!
+//! A file holds one line that says what it is, then bytes of the recording. Its worker holds a lock on it.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statvfs::fstatvfs,
+};
+use serde::{Deserialize, Serialize};
+
+use super::syncing::Syncing;
+use crate::config::TranscriptConfig;
+
+/// Between two looks at what all spools have together.
+const TOTAL_STEP: u64 = 1024 * 1024;
+/// What is left free on the disk, which is not ours: so much, or a tenth of a small one.
+const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
+const RESERVED_PART: u64 = 10;
+/// The rest of a recording that goes on, or whose worker died.
+pub(super) const OPEN: &str = "open";
+/// The rest of a recording to its end.
+pub(super) const WHOLE: &str = "whole";
+
+/// What recordings may take of the disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpoolLimits {
+    /// One.
+    pub(super) each: u64,
+    /// All together, more or less: each looks when it begins and with each MiB.
+    pub(super) total: u64,
+}
+
+impl SpoolLimits {
+    pub(crate) fn new(config: &TranscriptConfig) -> Self {
+        let bytes = |mib: usize| (mib as u64).saturating_mul(1024 * 1024);
+        Self {
+            each: bytes(config.spool_mib),
+            total: bytes(config.spool_total_mib),
+        }
+    }
+}
+
+/// Where spools are.
+pub(crate) fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("spool")
+}
+
+/// Who brings it to the endpoint while its worker lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Deliverer {
+    /// The worker itself, which also has it synced.
+    #[default]
+    Worker,
+    /// The daemon, which takes delivered parts out of the file.
+    Daemon,
+}
+
+/// The first line of a spool.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SpoolHeader {
+    /// Of the transcript, at the endpoint.
+    pub(super) path: String,
+    /// Of the first byte within the recording.
+    pub(super) offset: u64,
+    /// Absent in what an earlier release wrote.
+    #[serde(default)]
+    pub(super) deliverer: Deliverer,
+}
+
+/// What a file takes of the disk: parts that were taken out of it take nothing.
+fn used(file: &Metadata) -> u64 {
+    file.len().min(file.blocks().saturating_mul(512))
+}
+
+/// The spool of one recording; without a file while nothing must be kept.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    folder: PathBuf,
+    /// Of the recording.
+    name: String,
+    path: String,
+    deliverer: Deliverer,
+    limits: SpoolLimits,
+    file: Option<SpoolFile>,
+}
+
+#[derive(Debug)]
+struct SpoolFile {
+    file: Flock<File>,
+    name: PathBuf,
+    /// Bytes of its first line.
+    header: u64,
+    /// Offsets within the recording.
+    start: u64,
+    end: u64,
+    /// What may be added before the others are looked at again.
+    allowed: u64,
+    syncing: Syncing,
+}
+
+impl Spool {
+    /// Of the recording of this name, which has this path at the endpoint. The name is that of a file, too.
+    pub(crate) fn new(
+        state_dir: &Path,
+        (name, path): (&str, String),
+        deliverer: Deliverer,
+        limits: SpoolLimits,
+    ) -> Self {
+        Self {
+            folder: folder(state_dir),
+            name: name.to_owned(),
+            path,
+            deliverer,
+            limits,
+            file: None,
+        }
+    }
+
+    /// Up to where the recording is on the disk, if anything is.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.file.as_ref().map(|file| file.end)
+    }
+
+    /// Adds what follows; it survives this process, and a moment later a power cut. `from` is its place in the recording, which must be
+    /// [`Self::end`] if there is one.
+    ///
+    /// # Errors
+    /// The disk takes no more, or may not: nothing was added.
+    pub(crate) fn append(&mut self, from: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.create(from)?,
+        };
+        let added = self
+            .admit(&mut file, parts)
+            .and_then(|()| file.check_space(parts))
+            .and_then(|()| file.append(parts));
+        if added.is_ok() || file.end > file.start {
+            self.file = Some(file);
+        } else {
+            drop(fs::remove_file(&file.name));
+        }
+        added
+    }
+
+    /// Adds what follows of a recording that the daemon delivers while it grows, or as much of it as the disk takes: so
+    /// many bytes. It survives this process; the daemon has it synced while the endpoint is away. The last of a
+    /// recording may have what is left free for others: it is not much.
+    ///
+    /// # Errors
+    /// The disk takes no more, or may not: nothing was added.
+    pub(crate) fn append_growing(&mut self, bytes: &[u8], is_last: bool) -> io::Result<usize> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.create(0)?,
+        };
+        let admitted = self.admit(&mut file, &[bytes]);
+        let admitted = match is_last {
+            true => admitted,
+            false => admitted.and_then(|()| file.check_space(&[bytes])),
+        };
+        let added = admitted.and_then(|()| file.append_some(bytes));
+        self.file = Some(file);
+        added
+    }
+
+    /// Whether the owner lets recordings have so much of the disk.
+    fn admit(&self, file: &mut SpoolFile, parts: &[&[u8]]) -> io::Result<()> {
+        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let full = |what| Err(io::Error::new(io::ErrorKind::StorageFull, what));
+        let kept = used(&file.file.metadata()?).saturating_sub(file.header);
+        if kept.saturating_add(added) > self.limits.each {
+            return full("the spool of the recording is full (transcript.spool_mib)");
+        }
+        if file.allowed < added {
+            let used: u64 = fs::read_dir(&self.folder)?
+                .filter_map(|entry| Some(used(&entry.ok()?.metadata().ok()?)))
+                .sum();
+            if used.saturating_add(added) > self.limits.total {
+                return full("the spools of all recordings are full (transcript.spool_total_mib)");
+            }
+            file.allowed = added + TOTAL_STEP;
+        }
+        file.allowed -= added;
+        Ok(())
+    }
+
+    /// Bytes from this offset on, at most `limit`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn read(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let Some(file) = &self.file else {
+            return Ok(Vec::new());
+        };
+        let left = file.end.saturating_sub(offset);
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(limit).min(limit)];
+        file.file
+            .read_exact_at(&mut bytes, file.header + offset.saturating_sub(file.start))?;
+        Ok(bytes)
+    }
+
+    /// The endpoint has all of it.
+    pub(crate) fn clear(&mut self) {
+        if let Some(file) = self.file.take()
+            && let Err(error) = fs::remove_file(&file.name)
+        {
+            tracing::debug!(%error, "a spool that was delivered was not removed");
+        }
+    }
+
+    /// What is here goes to the recording's end.
+    pub(crate) fn mark_whole(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let whole = file.name.with_extension(WHOLE);
+        match fs::rename(&file.name, &whole) {
+            Ok(()) => file.name = whole,
+            Err(error) => tracing::warn!(%error, "the end of a recording is not marked"),
+        }
+    }
+
+    fn create(&self, from: u64) -> io::Result<SpoolFile> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)?;
+        let name = self.folder.join(format!("{}.{OPEN}", self.name));
+        // under another name until it is locked and says what it is
+        let new = self.folder.join(format!("{}.new", self.name));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        let header = SpoolHeader {
+            path: self.path.clone(),
+            offset: from,
+            deliverer: self.deliverer,
+        };
+        let mut line = serde_json::to_vec(&header)?;
+        line.push(b'\n');
+        let written = file.write_all(&line).and_then(|()| fs::rename(&new, &name));
+        if let Err(error) = written {
+            drop(fs::remove_file(&new));
+            return Err(error);
+        }
+        Ok(SpoolFile {
+            file,
+            name,
+            header: line.len() as u64,
+            start: from,
+            end: from,
+            allowed: 0,
+            syncing: Syncing::default(),
+        })
+    }
+}
+
+impl SpoolFile {
+    /// Whether enough is left for others.
+    fn check_space(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let space = fstatvfs(&*self.file)?;
+        let unit = space.fragment_size();
+        let reserved = RESERVED_BYTES.min(space.blocks().saturating_mul(unit) / RESERVED_PART);
+        if space.blocks_available().saturating_mul(unit) < reserved.saturating_add(added) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the disk is nearly full",
+            ));
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let at = self.header + (self.end - self.start);
+        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let write = || -> io::Result<()> {
+            let mut to = at;
+            for part in parts {
+                self.file.write_all_at(part, to)?;
+                to += part.len() as u64;
+            }
+            self.syncing.start(&self.file)
+        };
+        if let Err(error) = write() {
+            // half of it would be taken for a part of the recording
+            self.file.set_len(at)?;
+            return Err(error);
+        }
+        self.end += added;
+        Ok(())
+    }
+
+    /// Adds as much of these as the disk takes. What was added stays: it may be at the endpoint already.
+    fn append_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let at = self.header + (self.end - self.start);
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write_at(rest, at + written as u64) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        self.end += written as u64;
+        Ok(written)
+    }
+}

@@ -1,0 +1,246 @@
+//! Spools as the daemon finds them, and brings their content to the endpoint.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+
+use super::spool::{Deliverer, OPEN, SpoolHeader, WHOLE};
+
+/// A path and a number.
+const MAX_HEADER_BYTES: u64 = 4096;
+/// What the file system gives back at a time.
+const BLOCK_BYTES: u64 = 4096;
+
+/// A spool that is the daemon's to deliver.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    file: Handle,
+    name: PathBuf,
+    /// Of the transcript, at the endpoint.
+    pub(super) path: String,
+    header: u64,
+    start: u64,
+    pub(super) end: u64,
+    /// Nothing follows.
+    pub(super) is_whole: bool,
+}
+
+#[derive(Debug)]
+enum Handle {
+    /// Its worker is gone.
+    Left(Flock<File>),
+    /// Its worker lives, and may add to it.
+    Growing(File),
+}
+
+impl Handle {
+    fn file(&self) -> &File {
+        match self {
+            Self::Left(file) => file,
+            Self::Growing(file) => file,
+        }
+    }
+}
+
+impl Spooled {
+    /// Those in this folder whose worker is gone, or lets the daemon deliver them while it lives. One that does not say
+    /// what it is was never begun: it is removed.
+    pub(super) fn find(folder: &Path) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| Self::open(entry.ok()?.path()))
+            .collect()
+    }
+
+    fn open(name: PathBuf) -> Option<Self> {
+        let is_whole = name.extension()? == WHOLE;
+        if !is_whole && name.extension()? != OPEN {
+            return None;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&name).ok()?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Handle::Left(file),
+            Err((file, _)) => Handle::Growing(file),
+        };
+        let mut line = Vec::new();
+        let read = BufReader::new(file.file().take(MAX_HEADER_BYTES)).read_until(b'\n', &mut line);
+        let header: Option<SpoolHeader> = read.ok().and_then(|_| serde_json::from_slice(&line).ok());
+        let length = file.file().metadata().ok()?.len();
+        let is_growing = matches!(file, Handle::Growing(_));
+        let Some(header) = header else {
+            if !is_growing {
+                tracing::warn!(spool = %name.display(), "a spool that says nothing of itself was removed");
+                drop(fs::remove_file(&name));
+            }
+            return None;
+        };
+        if is_growing && header.deliverer == Deliverer::Worker {
+            return None;
+        }
+        let header_bytes = line.len() as u64;
+        Some(Self {
+            file,
+            name,
+            path: header.path,
+            header: header_bytes,
+            start: header.offset,
+            end: header.offset + length.saturating_sub(header_bytes),
+            is_whole,
+        })
+    }
+
+    /// Where its bytes begin within the recording.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether its worker may still add to it.
+    pub(super) fn is_growing(&self) -> bool {
+        matches!(self.file, Handle::Growing(_)) && !self.is_whole
+    }
+
+    /// Bytes from this offset on, at most `limit`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn read(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let left = self.end.saturating_sub(offset);
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(limit).min(limit)];
+        self.file
+            .file()
+            .read_exact_at(&mut bytes, self.header + offset.saturating_sub(self.start))?;
+        Ok(bytes)
+    }
+
+    /// A second handle, to have what is there synced.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub(super) fn to_sync(&self) -> io::Result<File> {
+        self.file.file().try_clone()
+    }
+
+    /// The endpoint has everything before this offset on its disk: that need not be kept here. A file system that
+    /// cannot take a part out of a file keeps it until all is delivered.
+    pub(super) fn discard_before(&self, offset: u64) {
+        // the first line stays, with the block it is in
+        let end = (self.header + offset.saturating_sub(self.start)) / BLOCK_BYTES * BLOCK_BYTES;
+        let (Ok(from), Ok(end)) = (i64::try_from(BLOCK_BYTES), i64::try_from(end)) else {
+            return;
+        };
+        if end > from {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            if let Err(error) = fallocate(self.file.file(), flags, from, end - from) {
+                tracing::debug!(%error, spool = %self.name.display(), "delivered parts stay on the disk");
+            }
+        }
+    }
+
+    /// It is delivered, or will never be.
+    pub(super) fn remove(self) {
+        if let Err(error) = fs::remove_file(&self.name) {
+            tracing::warn!(%error, spool = %self.name.display(), "a spool was not removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Spool, SpoolLimits, spool::folder};
+
+    fn spool(dir: &Path) -> Spool {
+        spool_of(dir, Deliverer::Worker)
+    }
+
+    fn spool_of(dir: &Path, deliverer: Deliverer) -> Spool {
+        let limits = SpoolLimits {
+            each: 100_000,
+            total: 150_000,
+        };
+        let name = ("me-0abc", "/v1/transcript/me-0abc".to_owned());
+        Spool::new(dir, name, deliverer, limits)
+    }
+
+    #[test]
+    fn what_the_daemon_delivers_is_found_while_it_grows_and_delivered_parts_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = spool_of(dir.path(), Deliverer::Daemon);
+        let piece = [b'x'; 60_000];
+        assert_eq!(spool.append_growing(&piece, false).unwrap(), piece.len());
+        assert!(
+            spool.append_growing(&piece, false).is_err(),
+            "more than its limit"
+        );
+        let [found] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert!(found.is_growing());
+        assert_eq!((found.start(), found.end), (0, 60_000));
+        found.discard_before(60_000);
+        assert_eq!(spool.append_growing(&piece, false).unwrap(), piece.len());
+        let [found] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert_eq!(found.end, 120_000);
+        assert_eq!(found.read(60_000, 60_000).unwrap(), piece);
+        spool.mark_whole();
+        let [found] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert!(found.is_whole && !found.is_growing());
+    }
+
+    #[test]
+    fn what_a_worker_left_is_found_when_it_is_gone_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = spool(dir.path());
+        spool.append(100, &[b"abc", b"def"]).unwrap();
+        spool.append(106, &[b"ghi"]).unwrap();
+        assert_eq!(spool.end(), Some(109));
+        assert_eq!(spool.read(103, 4).unwrap(), b"defg");
+        assert!(Spooled::find(&folder(dir.path())).is_empty(), "its worker lives");
+        drop(spool);
+        let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert_eq!((left.start(), left.end, left.is_whole), (100, 109, false));
+        assert_eq!(left.path, "/v1/transcript/me-0abc");
+        assert_eq!(left.read(100, 100).unwrap(), b"abcdefghi");
+        left.remove();
+        assert!(Spooled::find(&folder(dir.path())).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_recording_is_known_from_its_spool_and_a_delivered_one_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = spool(dir.path());
+        one.append(0, &[b"x"]).unwrap();
+        one.mark_whole();
+        drop(one);
+        let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert!(left.is_whole);
+        left.remove();
+        let mut other = spool(dir.path());
+        other.append(0, &[b"x"]).unwrap();
+        other.clear();
+        assert_eq!(other.end(), None);
+        assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
+        other.append(7, &[b"y"]).unwrap();
+        assert_eq!(other.read(7, 9).unwrap(), b"y");
+    }
+
+    #[test]
+    fn a_file_that_is_no_spool_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(folder(dir.path())).unwrap();
+        for name in ["a.open", "b.whole", "c.new", "d"] {
+            fs::write(folder(dir.path()).join(name), b"nonsense\n").unwrap();
+        }
+        assert!(Spooled::find(&folder(dir.path())).is_empty());
+        assert_eq!(
+            fs::read_dir(folder(dir.path())).unwrap().count(),
+            2,
+            "what is no spool stays"
+        );
+    }
+}
