@@ -66,7 +66,7 @@ pub(crate) async fn execute(
         }
         TranscriptCommand::Hold(options) => hold::put(&connect()?, options).await?,
         TranscriptCommand::Delete { named, reason } => {
-            delete::delete(&connect()?, &named.into(), reason).await?
+            delete::delete(&connect()?, &named.into(), reason).await?;
         }
         TranscriptCommand::Keys { out } => keys::write(&connect()?, &out).await?,
         TranscriptCommand::Verify { file, keys } => return verify::execute(&file, &keys, json),

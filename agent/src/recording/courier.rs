@@ -210,7 +210,7 @@ fn outcome_of(status: u16, body: &[u8]) -> Outcome {
 }
 
 async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mut Progress) -> Outcome {
-    let offset = progress.confirmed.unwrap_or(spooled.start()).max(spooled.start());
+    let offset = progress.confirmed.unwrap_or(0).max(spooled.start());
     let has_all = offset >= spooled.end && progress.confirmed.is_some();
     if has_all && spooled.is_growing() {
         return Outcome::Current;
