@@ -49,6 +49,11 @@ pub(crate) enum Command {
         /// The node, by its id or by a name that only one node has
         node: String,
     },
+    /// Show all that a command put out on a node
+    ///
+    /// It comes from the node's recording of the command, with both outputs apart. Bytes that are no UTF-8 are shown as
+    /// U+FFFD. Exit code: 0, or 1 when some of the output is missing.
+    Output(OutputOptions),
     /// Open a recorded shell on a node, or run one recorded command
     ///
     /// At the start of a line, `~.` ends the session, `~d` leaves it running for `moorline attach`, and `~?` shows what else there is. Without a terminal, standard
@@ -153,6 +158,20 @@ pub(crate) struct NodesOptions {
     /// Do not ask for the tags of each node: faster for large fleets
     #[arg(long)]
     pub(crate) no_tags: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputOptions {
+    /// The command's id
+    pub(crate) command: String,
+    /// The node, by its id or by a name that only one node has; needed where the command was sent to several
+    pub(crate) node: Option<String>,
+    /// Only what this step put out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) step: Option<String>,
+    /// While the command runs, go on with what comes
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod activation;
 mod arguments;
 mod attach;
 mod audit;
+mod command_output;
 mod console;
 mod error;
 mod explain;
@@ -117,6 +118,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
+        Command::Output(options) => command_output::execute(&connect()?, &options, json).await,
         Command::Parameter { command } => parameters::execute(&connect()?, command, json).await,
         Command::Run(options) => run::execute(&connect()?, &options, json).await,
         Command::Shell(options) => shell::execute(connect()?, &options).await,

@@ -1,5 +1,6 @@
 //! `moorline run`: a document on nodes, from the request to the last node's output.
 
+mod live;
 mod report;
 mod watch;
 

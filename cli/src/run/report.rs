@@ -1,17 +1,24 @@
 //! What the user sees of a command: live status on standard error when that is a terminal, the nodes' output on
 //! standard output and standard error, or everything at once as JSON.
 
-use std::io::IsTerminal;
+use std::{borrow::Cow, io::IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use moorline_ssm::command::{CommandStatus, GetCommandInvocationResult};
 use serde::Serialize;
 
 use super::watch::Outcome;
-use crate::{console, error::CliError};
+use crate::{
+    command_output::{Lines, Piece, Stream},
+    console,
+    error::CliError,
+};
+
+/// What stands in a result where something was left out.
+const CUT: &str = "--output truncated--";
 
 /// One node's result, as scripts read it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Invocation {
     instance_id: String,
@@ -41,6 +48,12 @@ impl Invocation {
 
     fn is_success(&self) -> bool {
         self.status == "Success"
+    }
+
+    fn is_cut(&self) -> bool {
+        [&self.standard_output, &self.standard_error]
+            .iter()
+            .any(|text| text.contains(CUT))
     }
 
     /// What the user wants to know of a node that failed.
@@ -80,6 +93,7 @@ pub(super) struct Report {
     is_single: bool,
     progress: Option<ProgressBar>,
     invocations: Vec<Invocation>,
+    lines: Lines,
 }
 
 impl Report {
@@ -97,17 +111,81 @@ impl Report {
             is_single,
             progress,
             invocations: Vec::new(),
+            lines: Lines::default(),
         }
     }
 
-    /// A node has ended.
-    pub(super) fn ended(&mut self, invocation: Invocation) -> Result<(), CliError> {
-        if !self.json {
-            let shown = self.suspended(|| show(&invocation, self.is_single));
-            shown?;
+    /// Whether output is shown while nodes run.
+    pub(super) fn shows_output(&self) -> bool {
+        !self.json
+    }
+
+    /// Output of a node that still runs.
+    pub(super) fn output(&mut self, node: &str, pieces: &[Piece]) -> Result<(), CliError> {
+        for piece in pieces {
+            match piece {
+                Piece::Text { stream, text, .. } => {
+                    let text = match self.is_single {
+                        true => Cow::Borrowed(text.as_str()),
+                        false => Cow::Owned(self.lines.push(node, *stream, text)),
+                    };
+                    self.print(*stream, &text)?;
+                }
+                Piece::Gap(bytes) => self.note(&format!(
+                    "{bytes} bytes of the output of {node} are missing: it had no room for them"
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    /// A node has ended, and its output was shown or is still to be.
+    pub(super) fn ended(&mut self, invocation: Invocation, is_shown: bool) -> Result<(), CliError> {
+        if is_shown {
+            for stream in [Stream::Output, Stream::Errors] {
+                let rest = self.lines.end(&invocation.instance_id, stream);
+                self.print(stream, &rest)?;
+            }
+        } else if !self.json {
+            self.show(&invocation)?;
+        }
+        if !self.json && !invocation.is_success() {
+            self.note(&invocation.failure());
         }
         self.invocations.push(invocation);
         Ok(())
+    }
+
+    /// What a node reported at its end: the begin and the end of its output.
+    fn show(&self, invocation: &Invocation) -> Result<(), CliError> {
+        let prefix = (!self.is_single).then_some(invocation.instance_id.as_str());
+        self.print(Stream::Output, &prefixed(&invocation.standard_output, prefix))?;
+        let mut errors = prefixed(&invocation.standard_error, prefix);
+        // what the agent adds to it has no line's end
+        if !errors.is_empty() && !errors.ends_with('\n') {
+            errors.push('\n');
+        }
+        self.print(Stream::Errors, &errors)?;
+        if invocation.is_cut() {
+            self.note(&format!(
+                "this is not all of it: moorline output {} {}",
+                self.command_id, invocation.instance_id
+            ));
+        }
+        Ok(())
+    }
+
+    fn print(&self, stream: Stream, text: &str) -> Result<(), CliError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.suspended(|| match stream {
+            Stream::Output => console::print(text),
+            Stream::Errors => {
+                console::print_error_text(text);
+                Ok(())
+            }
+        })
     }
 
     /// Something the user should know.
@@ -154,21 +232,6 @@ impl Report {
             && !self.invocations.is_empty()
             && self.invocations.iter().all(Invocation::is_success)
     }
-}
-
-fn show(invocation: &Invocation, is_single: bool) -> Result<(), CliError> {
-    let prefix = (!is_single).then_some(invocation.instance_id.as_str());
-    console::print(&prefixed(&invocation.standard_output, prefix))?;
-    let mut errors = prefixed(&invocation.standard_error, prefix);
-    // what the agent adds to it has no line's end
-    if !errors.is_empty() && !errors.ends_with('\n') {
-        errors.push('\n');
-    }
-    console::print_error_text(&errors);
-    if !invocation.is_success() {
-        console::note(&invocation.failure());
-    }
-    Ok(())
 }
 
 /// Each line behind the node's id, and a line's end at the end; without a node the text as it is.
@@ -238,11 +301,11 @@ mod tests {
         };
         assert!(!report.is_success(&outcome));
         report
-            .ended(invocation(CommandInvocationStatus::Success, 0))
+            .ended(invocation(CommandInvocationStatus::Success, 0), false)
             .unwrap();
         assert!(report.is_success(&outcome));
         report
-            .ended(invocation(CommandInvocationStatus::TimedOut, -1))
+            .ended(invocation(CommandInvocationStatus::TimedOut, -1), false)
             .unwrap();
         assert!(!report.is_success(&outcome));
     }

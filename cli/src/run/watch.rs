@@ -1,9 +1,13 @@
 //! Follows a command until every node has ended it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use moorline_ssm::command::{
-    CancelCommand, CancelCommandRequest, CommandInvocation, CommandInvocationStatus, CommandStatus,
+    CancelCommand, CancelCommandRequest, Command, CommandInvocation, CommandInvocationStatus, CommandStatus,
     GetCommandInvocation, GetCommandInvocationRequest, GetCommandInvocationResult, ListCommandInvocations,
     ListCommandInvocationsRequest, ListCommands, ListCommandsRequest,
 };
@@ -13,7 +17,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::report::{Invocation, Report};
+use super::{
+    live::{Live, Shown},
+    report::{Invocation, Report},
+};
 use crate::{
     console,
     error::{self, CliError},
@@ -27,6 +34,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const GROWTH: f32 = 1.3;
 /// How long an endpoint may be out of reach while we wait: the command goes on without us.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What runs for less is shown when it has ended, which is one request.
+const FOLLOW_AFTER: Duration = Duration::from_millis(300);
+/// How long after a node's end the rest of its output is waited for.
+const REST_PATIENCE: Duration = Duration::from_secs(10);
+/// Results that one look brings: they are shown then.
+const MOST_RESULTS: usize = 50;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -39,12 +52,20 @@ pub(super) struct Outcome {
 /// What is known of one node.
 #[derive(Debug)]
 enum Progress {
-    Running(CommandInvocationStatus),
+    Running {
+        status: CommandInvocationStatus,
+        since: Instant,
+    },
+    /// The rest of its output is still shown.
+    Ending {
+        invocation: Box<Invocation>,
+        status: CommandInvocationStatus,
+        since: Instant,
+    },
     Ended(CommandInvocationStatus),
 }
 
 /// A command under way.
-#[derive(Debug)]
 pub(super) struct Watch<'a> {
     operator: &'a Operator,
     id: &'a str,
@@ -54,6 +75,19 @@ pub(super) struct Watch<'a> {
     is_interrupted: bool,
     unreachable_since: Option<Instant>,
 }
+
+/// What one look brings.
+#[derive(Debug, Default)]
+struct Looked {
+    running: Vec<(String, CommandInvocationStatus)>,
+    ended: Vec<(String, CommandInvocationStatus, Invocation)>,
+    /// Others have ended as well.
+    has_more: bool,
+    /// Of the command, when all its nodes that we know have ended.
+    command: Option<Command>,
+}
+
+type Looking<'a> = BoxFuture<'a, Result<Looked, CliError>>;
 
 impl<'a> Watch<'a> {
     pub(super) fn new(operator: &'a Operator, id: &'a str, expected: usize) -> Self {
@@ -67,15 +101,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Hands every node's result to `report` as soon as it is there, and returns when all have ended, or when the
-    /// user pressed Ctrl-C a second time.
+    /// Hands what nodes put out to `report` while they run, if it shows that, and every node's result as soon as it is
+    /// there. Returns when all have ended, or when the user pressed Ctrl-C a second time.
     ///
     /// # Errors
     /// The endpoint refused, or was out of reach for too long.
     pub(super) async fn run(mut self, report: &mut Report) -> Result<Outcome, CliError> {
         let mut interrupts =
             signal(SignalKind::interrupt()).map_err(|source| CliError::io("watch for Ctrl-C", source))?;
+        let mut live = Live::new(self.operator, self.id);
         let mut pause = FIRST_PAUSE;
+        let mut looking = self.look(Duration::ZERO);
+        let mut over = None;
         loop {
             tokio::select! {
                 () = interrupted(&mut interrupts) => {
@@ -83,24 +120,98 @@ impl<'a> Watch<'a> {
                         return Ok(self.outcome(CommandStatus::Cancelling));
                     }
                     pause = FIRST_PAUSE;
+                    looking = self.look(pause);
                 }
-                over = self.look(report) => {
-                    if let Some(status) = self.bear(over)?.flatten() {
-                        return Ok(self.outcome(status));
+                (node, pieces) = live.next() => report.output(&node, &pieces)?,
+                looked = &mut looking => {
+                    let looked = self.bear(looked)?;
+                    let has_more = looked.as_ref().is_some_and(|looked| looked.has_more);
+                    if let Some(looked) = looked {
+                        over = self.learn(looked, report, &mut live)?;
+                    }
+                    if has_more {
+                        looking = self.look(Duration::ZERO);
+                    } else {
+                        looking = self.look(pause);
+                        pause = pause.mul_f32(GROWTH).min(LONGEST_PAUSE);
                     }
                     report.progress(&self.summary());
-                    tokio::select! {
-                        () = interrupted(&mut interrupts) => {
-                            if self.interrupt(report).await {
-                                return Ok(self.outcome(CommandStatus::Cancelling));
-                            }
-                            pause = FIRST_PAUSE;
-                        }
-                        () = sleep(pause) => pause = pause.mul_f32(GROWTH).min(LONGEST_PAUSE),
-                    }
                 }
             }
+            self.end_shown(report, &live)?;
+            if self.ended() == self.nodes.len()
+                && let Some(status) = over.take()
+            {
+                return Ok(self.outcome(status));
+            }
         }
+    }
+
+    /// Takes in what a look brought; the command's status when it is over.
+    fn learn(
+        &mut self,
+        looked: Looked,
+        report: &mut Report,
+        live: &mut Live<'a>,
+    ) -> Result<Option<CommandStatus>, CliError> {
+        let now = Instant::now();
+        for (node, status) in looked.running {
+            let since = match self.nodes.get(&node) {
+                Some(Progress::Running { since, .. }) if status != CommandInvocationStatus::Pending => *since,
+                _ => now,
+            };
+            let is_shown = report.shows_output() && now.duration_since(since) >= FOLLOW_AFTER;
+            if is_shown && status != CommandInvocationStatus::Pending {
+                live.follow(&node);
+            }
+            self.nodes.insert(node, Progress::Running { status, since });
+        }
+        for (node, status, invocation) in looked.ended {
+            let progress = match live.shown(&node) {
+                Shown::Nothing => {
+                    report.ended(invocation, false)?;
+                    Progress::Ended(status)
+                }
+                Shown::Begun | Shown::All => Progress::Ending {
+                    invocation: Box::new(invocation),
+                    status,
+                    since: now,
+                },
+            };
+            self.nodes.insert(node, progress);
+        }
+        let Some(command) = looked.command else {
+            return Ok(None);
+        };
+        let targets = usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0);
+        self.expected = self.expected.max(targets);
+        Ok(command.status.filter(is_over))
+    }
+
+    /// Nodes that have ended, and whose output was shown as far as it came.
+    fn end_shown(&mut self, report: &mut Report, live: &Live<'_>) -> Result<(), CliError> {
+        for (node, progress) in &mut self.nodes {
+            let Progress::Ending {
+                invocation,
+                status,
+                since,
+            } = progress
+            else {
+                continue;
+            };
+            let is_all = live.shown(node) == Shown::All;
+            if is_all || since.elapsed() >= REST_PATIENCE {
+                if !is_all {
+                    report.note(&format!(
+                        "the rest of the output of {node} is still on its way: moorline output {} {node}",
+                        self.id
+                    ));
+                }
+                report.ended((**invocation).clone(), true)?;
+                *progress = Progress::Ended(status.clone());
+            }
+        }
+        Ok(())
     }
 
     fn outcome(&self, status: CommandStatus) -> Outcome {
@@ -155,31 +266,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Looks once; returns the command's status when it is over.
-    async fn look(&mut self, report: &mut Report) -> Result<Option<CommandStatus>, CliError> {
-        let invocations = self.invocations().await?;
-        for listed in invocations {
-            let (Some(node), Some(status)) = (listed.instance_id, listed.status) else {
-                continue;
-            };
-            if matches!(self.nodes.get(&node), Some(Progress::Ended(_))) {
-                continue;
-            }
-            if is_final(&status) {
-                let result = result_of(self.operator, self.id, &node).await?;
-                let name = listed.instance_name.filter(|name| !name.is_empty());
-                report.ended(Invocation::new(&node, name, result))?;
-                self.nodes.insert(node, Progress::Ended(status));
-            } else {
-                self.nodes.insert(node, Progress::Running(status));
-            }
+    /// Looks once, after a pause.
+    fn look(&self, pause: Duration) -> Looking<'a> {
+        let known = |progress: &Progress| !matches!(progress, Progress::Running { .. });
+        let known = self.nodes.iter().filter(|(_, progress)| known(progress));
+        let known = known.map(|(node, _)| node.clone()).collect();
+        let (operator, id, expected) = (self.operator, self.id, self.expected);
+        async move {
+            sleep(pause).await;
+            look(operator, id, known, expected).await
         }
-        let ended = self.ended();
-        if ended < self.nodes.len() || ended < self.expected {
-            return Ok(None);
-        }
-        // all we know of have ended; whether that is all there are, only the command itself tells
-        self.status().await
+        .boxed()
     }
 
     fn ended(&self) -> usize {
@@ -189,56 +286,14 @@ impl<'a> Watch<'a> {
             .count()
     }
 
-    async fn invocations(&self) -> Result<Vec<CommandInvocation>, CallError> {
-        let mut invocations = Vec::new();
-        let mut next_token = None;
-        loop {
-            let request = ListCommandInvocationsRequest {
-                command_id: Some(self.id.to_owned()),
-                max_results: Some(PAGE),
-                next_token,
-                ..Default::default()
-            };
-            let page = self.operator.call::<ListCommandInvocations>(&request).await?;
-            invocations.extend(page.command_invocations.unwrap_or_default());
-            next_token = page.next_token.filter(|token| !token.is_empty());
-            if next_token.is_none() {
-                return Ok(invocations);
-            }
-        }
-    }
-
-    /// The command's status, if it is final. It also tells of how many nodes there are.
-    async fn status(&mut self) -> Result<Option<CommandStatus>, CliError> {
-        let request = ListCommandsRequest {
-            command_id: Some(self.id.to_owned()),
-            ..Default::default()
-        };
-        let page = self.operator.call::<ListCommands>(&request).await?;
-        let Some(command) = page.commands.unwrap_or_default().into_iter().next() else {
-            return Ok(None);
-        };
-        let targets = usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0);
-        if targets > self.expected {
-            self.expected = targets;
-        }
-        Ok(command.status.filter(|status| {
-            matches!(
-                status,
-                CommandStatus::Success
-                    | CommandStatus::Cancelled
-                    | CommandStatus::Failed
-                    | CommandStatus::TimedOut
-            )
-        }))
-    }
-
     /// One line for the user.
     fn summary(&self) -> String {
         let total = self.nodes.len().max(self.expected);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for node in self.nodes.values() {
-            let (Progress::Running(status) | Progress::Ended(status)) = node;
+            let (Progress::Running { status, .. }
+            | Progress::Ending { status, .. }
+            | Progress::Ended(status)) = node;
             *counts.entry(status.as_str()).or_default() += 1;
         }
         let counts: Vec<String> = counts
@@ -249,11 +304,78 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// What the endpoint says of the command now. Of nodes that are known to have ended nothing is asked.
+async fn look(
+    operator: &Operator,
+    id: &str,
+    known: BTreeSet<String>,
+    expected: usize,
+) -> Result<Looked, CliError> {
+    let mut looked = Looked::default();
+    let mut count = 0;
+    for listed in invocations(operator, id).await? {
+        let (Some(node), Some(status)) = (listed.instance_id, listed.status) else {
+            continue;
+        };
+        count += 1;
+        if known.contains(&node) {
+            continue;
+        }
+        if !is_final(&status) {
+            looked.running.push((node, status));
+        } else if looked.ended.len() == MOST_RESULTS {
+            looked.has_more = true;
+        } else {
+            let result = result_of(operator, id, &node).await?;
+            let name = listed.instance_name.filter(|name| !name.is_empty());
+            let invocation = Invocation::new(&node, name, result);
+            looked.ended.push((node, status, invocation));
+        }
+    }
+    let all_ended = looked.running.is_empty() && !looked.has_more && count >= expected;
+    // whether those are all that there are, only the command itself tells
+    if all_ended {
+        let request = ListCommandsRequest {
+            command_id: Some(id.to_owned()),
+            ..Default::default()
+        };
+        let page = operator.call::<ListCommands>(&request).await?;
+        looked.command = page.commands.unwrap_or_default().into_iter().next();
+    }
+    Ok(looked)
+}
+
+async fn invocations(operator: &Operator, id: &str) -> Result<Vec<CommandInvocation>, CallError> {
+    let mut invocations = Vec::new();
+    let mut next_token = None;
+    loop {
+        let request = ListCommandInvocationsRequest {
+            command_id: Some(id.to_owned()),
+            max_results: Some(PAGE),
+            next_token,
+            ..Default::default()
+        };
+        let page = operator.call::<ListCommandInvocations>(&request).await?;
+        invocations.extend(page.command_invocations.unwrap_or_default());
+        next_token = page.next_token.filter(|token| !token.is_empty());
+        if next_token.is_none() {
+            return Ok(invocations);
+        }
+    }
+}
+
 /// A signal's next time; never, when it cannot be watched any more.
 async fn interrupted(interrupts: &mut Signal) {
     if interrupts.recv().await.is_none() {
         std::future::pending::<()>().await;
     }
+}
+
+fn is_over(status: &CommandStatus) -> bool {
+    matches!(
+        status,
+        CommandStatus::Success | CommandStatus::Cancelled | CommandStatus::Failed | CommandStatus::TimedOut
+    )
 }
 
 fn is_final(status: &CommandInvocationStatus) -> bool {
