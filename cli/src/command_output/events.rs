@@ -67,7 +67,10 @@ impl Events {
             }
             match line {
                 Line::Output { data, .. } => self.text(Stream::Output, &data, &mut pieces),
-                Line::Event { code: 'x', .. } => self.has_exited = true,
+                Line::Event { code: 'x', .. } => {
+                    self.release(&mut pieces);
+                    self.has_exited = true;
+                }
                 Line::Event { code: 'e', data, .. } => {
                     if let Ok(event) = serde_json::from_str::<Value>(&data) {
                         self.event(&event, &mut pieces);
@@ -105,8 +108,24 @@ impl Events {
                 }
                 _ => {}
             },
-            Some("end") => self.has_ended = true,
+            Some("end") => {
+                self.release(pieces);
+                self.has_ended = true;
+            }
             _ => {}
+        }
+    }
+
+    /// What was held back is no line's end.
+    fn release(&mut self, pieces: &mut Vec<Piece>) {
+        let output = (Stream::Output, std::mem::take(&mut self.output_return));
+        let errors = (Stream::Errors, std::mem::take(&mut self.errors_return));
+        for (stream, _) in [output, errors].into_iter().filter(|(_, is_held)| *is_held) {
+            pieces.push(Piece::Text {
+                stream,
+                steps: self.steps.clone(),
+                text: "\r".to_owned(),
+            });
         }
     }
 
@@ -149,7 +168,7 @@ mod tests {
         "[0.4,\"e\",\"{\\\"event\\\":\\\"gap\\\",\\\"bytes\\\":7}\"]\n",
         "[0.5,\"e\",\"{\\\"event\\\":\\\"step\\\",\\\"name\\\":\\\"one\\\",\\\"status\\\":\\\"Success\\\"}\"]\n",
         "[0.5,\"e\",\"{\\\"event\\\":\\\"step\\\",\\\"name\\\":\\\"two\\\",\\\"status\\\":\\\"Skipped\\\"}\"]\n",
-        "[0.6,\"o\",\"d\"]\n",
+        "[0.6,\"o\",\"d\\r\"]\n",
         "[0.7,\"x\",\"0\"]\n",
     );
 
@@ -176,6 +195,7 @@ mod tests {
                 text(Stream::Output, &["one"], "\nc"),
                 Piece::Gap(7),
                 text(Stream::Output, &[], "d"),
+                text(Stream::Output, &[], "\r"),
             ];
             assert_eq!(pieces, expected, "by {size}");
             assert!(events.has_exited());

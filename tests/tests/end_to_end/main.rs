@@ -8,6 +8,7 @@ mod aws_cli;
 mod bad_input;
 mod boto3;
 mod command_documents;
+mod command_output;
 mod command_recording;
 mod document_table;
 mod documents;

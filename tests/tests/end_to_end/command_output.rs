@@ -1,0 +1,130 @@
+//! Output of commands: live, and all of it.
+
+use std::{collections::BTreeMap, fs, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Node, PATIENCE, Recording, Site, wait_for};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
+
+#[tokio::test]
+async fn output_is_shown_while_the_command_runs() -> Result<()> {
+    let site = Site::start().await?;
+    let go_on = site.node.dir().join("go-on");
+    let script = format!(
+        "echo first; echo wrong >&2; while [ ! -e {} ]; do sleep 0.05; done; printf last",
+        go_on.display()
+    );
+    let mut command = site
+        .cli()
+        .command(&["run", "--node", site.node.id(), "--", &script])?;
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    let mut stderr = BufReader::new(child.stderr.take().context("no stderr")?).lines();
+    let first = timeout(PATIENCE, stdout.next_line()).await??;
+    ensure!(first.as_deref() == Some("first"), "{first:?}");
+    let wrong = timeout(PATIENCE, stderr.next_line()).await??;
+    ensure!(wrong.as_deref() == Some("wrong"), "{wrong:?}");
+    fs::write(&go_on, "")?;
+    let last = timeout(PATIENCE, stdout.next_line()).await??;
+    ensure!(last.as_deref() == Some("last"), "{last:?}");
+    ensure!(timeout(PATIENCE, stdout.next_line()).await??.is_none());
+    ensure!(timeout(PATIENCE, child.wait()).await??.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn lines_of_several_nodes_come_whole_in_order_and_with_their_node() -> Result<()> {
+    const LINES: usize = 20_000;
+    let site = Site::start().await?;
+    let mut second = Node::register(&site.endpoint, &[("Role", "test")]).await?;
+    second.start().await?;
+    // long enough to be followed, in pieces that end within lines
+    let script = format!("sleep 0.6; seq -f 'the line %.0f of many' {LINES}; sleep 0.6; echo end");
+    let ran = site
+        .cli()
+        .run(&["run", "--tag", "Role=test", "--", &script])
+        .await?
+        .success()?;
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in ran.stdout.lines() {
+        let (node, text) = line.split_once(" | ").context("a line without node")?;
+        let count = seen.entry(node).or_default();
+        *count += 1;
+        let expected = match *count {
+            number if number <= LINES => format!("the line {number} of many"),
+            _ => "end".to_owned(),
+        };
+        ensure!(text == expected, "line {count} of {node} is {text:?}");
+    }
+    let expected = [site.node.id(), second.id()].map(|node| (node, LINES + 1));
+    ensure!(seen == BTreeMap::from(expected), "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_of_an_output_is_had_long_after_the_command_with_both_streams_apart() -> Result<()> {
+    let site = Site::start().await?;
+    let script = "seq 300000; seq -f 'e%.0f' 1000 >&2; printf 'no\\r\\nend\\r'";
+    let id = site.send(script).await?;
+    site.finished(&id).await?;
+    let expected: String = (1..=300_000)
+        .map(|number| format!("{number}\n"))
+        .collect::<String>()
+        + "no\r\nend\r";
+    let ran = wait_for("the recording to be whole", PATIENCE, async || {
+        let ran = site.cli().run(&["output", &id, site.node.id()]).await?;
+        Ok((ran.code == 0 && ran.stdout.len() >= expected.len() - 1).then_some(ran))
+    })
+    .await?;
+    // what is held back to be a line's end at last is none
+    ensure!(
+        ran.stdout == expected,
+        "{} bytes: {:?}",
+        ran.stdout.len(),
+        ran.stdout.get(ran.stdout.len() - 20..)
+    );
+    ensure!(ran.stderr.lines().count() == 1000, "{}", ran.stderr);
+    let of_step = site
+        .cli()
+        .run(&["output", &id, "--step", "no-such-step"])
+        .await?
+        .success()?;
+    ensure!(
+        of_step.stdout.is_empty() && of_step.stderr.is_empty(),
+        "{of_step:?}"
+    );
+    // which `run` shows without being asked for it, when it cannot show all
+    let ran = site
+        .cli()
+        .run(&["run", "--node", site.node.id(), "--", "seq 20000"])
+        .await?
+        .success()?;
+    ensure!(
+        ran.stdout.ends_with("20000\n")
+            && (ran.stdout.lines().count() == 20_000 || ran.stderr.contains("moorline output")),
+        "{}",
+        ran.stderr
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_output_whose_recording_is_gone_says_so_and_what_is_left() -> Result<()> {
+    let site = Site::start().await?;
+    let id = site.send("echo it").await?;
+    site.finished(&id).await?;
+    Recording::of_command(&site.cli(), site.node.dir(), &id).await?;
+    let recording = format!("{id}.{}", site.node.id());
+    let deleted = ["transcript", "delete", &recording, "--reason", "a test"];
+    site.cli().run(&deleted).await?.success()?;
+    let none = site.cli().run(&["output", &id]).await?.with_code(1)?;
+    ensure!(none.stderr.contains("get-command-invocation"), "{none:?}");
+    Ok(())
+}
