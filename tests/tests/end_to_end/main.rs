@@ -10,6 +10,7 @@ mod boto3;
 mod command_documents;
 mod command_output;
 mod command_recording;
+mod command_statuses;
 mod document_table;
 mod documents;
 mod drop_folder;
