@@ -2,6 +2,7 @@
 //! conversations.
 
 mod activation;
+mod ansible;
 mod attach;
 mod audit;
 mod aws_cli;

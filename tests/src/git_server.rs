@@ -1,0 +1,88 @@
+//! A git server for one test: `git daemon` on loopback, with one repository.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    process::{Process, bare_environment, run, skipped},
+    wait::{PATIENCE, wait_until},
+};
+
+/// Where git is on every distribution.
+const GIT: &str = "/usr/bin/git";
+
+/// It ends with its value.
+#[derive(Debug)]
+pub struct GitServer {
+    _process: Process,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl GitServer {
+    /// Serves a repository with these files (path and text) on its branch `main`. `None`, with the reason said, where
+    /// there is no git.
+    ///
+    /// # Errors
+    /// git fails.
+    pub async fn start(files: &[(&str, &str)]) -> Result<Option<Self>> {
+        if !Path::new(GIT).is_file() {
+            skipped("there is no git");
+            return Ok(None);
+        }
+        let dir = tempfile::tempdir()?;
+        let environment = bare_environment(dir.path());
+        let work = dir.path().join("work");
+        fs::create_dir(&work)?;
+        for (name, text) in files {
+            let path = work.join(name);
+            fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+            fs::write(path, text)?;
+        }
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+        for arguments in [
+            &["init", "--quiet", "--initial-branch", "main"][..],
+            &["add", "."],
+            &["commit", "--quiet", "--message", "first"],
+        ] {
+            git(&work, &[&identity[..], arguments].concat(), &environment).await?;
+        }
+        // Free until now, and ours if nobody takes it in between.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut command = Command::new(GIT);
+        command
+            .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--base-path={}", dir.path().display()))
+            .env_clear()
+            .envs(&environment);
+        let process = Process::start(&mut command, &dir.path().join("git.log"))?;
+        let server = Self {
+            _process: process,
+            address,
+            _dir: dir,
+        };
+        wait_until("git to serve", async || Ok(TcpStream::connect(address).is_ok())).await?;
+        Ok(Some(server))
+    }
+
+    /// Of the repository.
+    pub fn url(&self) -> String {
+        format!("git://{}/work", self.address)
+    }
+}
+
+async fn git(work: &Path, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<()> {
+    let folder = work.display().to_string();
+    let all = [&["-C", &folder][..], arguments].concat();
+    run(GIT, &all, environment, None, PATIENCE).await?.success()?;
+    Ok(())
+}
