@@ -9,7 +9,7 @@ use crate::{
     audit::{self, AuditLog},
     auth::{EndpointSigningKey, KmsKeys, MasterKey},
     server::{Bodies, Metrics},
-    store::{SessionStatus, Store, StoreError},
+    store::{AttachmentFiles, S3Source, SessionStatus, Store, StoreError},
 };
 
 /// What time it is; functions, so that tests can move time.
@@ -88,6 +88,10 @@ pub(crate) trait Routing: Send + Sync + fmt::Debug {
 /// Shared by everything; cheap to clone behind its `Arc`.
 #[derive(Debug)]
 pub(crate) struct App {
+    /// The bytes of documents' attachments.
+    pub(crate) attachments: AttachmentFiles,
+    /// Where requests may have them read from; `None`: they are uploaded.
+    pub(crate) attachment_source: Option<S3Source>,
     pub(crate) audit: AuditLog,
     pub(crate) bodies: Bodies,
     pub(crate) clock: Clock,

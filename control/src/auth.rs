@@ -1,5 +1,6 @@
 //! Who is asking, and whether they may: principals, keys, one authorization function.
 
+mod attachment_url;
 mod authenticate;
 mod authorize;
 mod channel_token;
@@ -9,6 +10,8 @@ mod principal;
 mod role_credentials;
 mod signing_key;
 
+#[cfg(test)]
+pub(crate) use attachment_url::ATTACHMENT_URL_LIFETIME_MILLIS;
 pub(crate) use authenticate::*;
 pub(crate) use authorize::*;
 pub(crate) use channel_token::*;

@@ -1,6 +1,8 @@
 //! The process: settings, first start, listener, drain.
 
 mod admin;
+mod attachment;
+mod attachment_source;
 mod body;
 mod certificate;
 mod kms_key_file;
@@ -132,6 +134,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 
     let gateway = Arc::new(Gateway::new());
     let app = Arc::new(App {
+        attachments: state_dir.attachments()?,
+        attachment_source: attachment_source::open(&settings.attachment_source)?,
         audit,
         bodies: Bodies::default(),
         clock,

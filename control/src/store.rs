@@ -3,6 +3,8 @@
 
 mod access_key;
 mod activation;
+mod attachment_files;
+mod attachment_source;
 mod command;
 mod deregistration;
 mod document;
@@ -16,13 +18,15 @@ mod transcript_key;
 
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
+pub(crate) use attachment_files::{AttachmentFiles, Put};
+pub(crate) use attachment_source::{S3Source, S3SourceError, S3SourceSettings};
 pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Forgotten, InvocationCursor,
     InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow, TakenParameter,
 };
 pub(crate) use document::{
-    BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal, VersionChoice,
-    VersionRefusal, VersionRow,
+    AttachmentRow, BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal,
+    VersionChoice, VersionRefusal, VersionRow,
 };
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
 pub(crate) use operator::OperatorRow;
@@ -99,6 +103,9 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         20,
         "command transcript",
         include_str!("../migrations/0020_command_transcript.sql"),
+        23,
+        "document attachment",
+        include_str!("../migrations/0023_document_attachment.sql"),
     ),
     (
         27,

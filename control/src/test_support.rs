@@ -19,7 +19,7 @@ use crate::{
     audit::{AuditLog, CallRecord, Source},
     auth::{EndpointSigningKey, KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
-    store::{AccessKeyRow, NewActivation, NewNode, Store, TranscriptFiles},
+    store::{AccessKeyRow, AttachmentFiles, NewActivation, NewNode, Store, TranscriptFiles},
 };
 
 /// 2026-11-22T00:00:00Z.
@@ -121,7 +121,11 @@ impl TestApp {
             clock.clone(),
             metrics.counter("moorline_audit_failures_total", &[]),
         );
+        let attachments = dir.path().join("attachments");
+        std::fs::create_dir_all(&attachments).expect("a folder for attachments");
         let app = App {
+            attachments: AttachmentFiles::new(attachments),
+            attachment_source: None,
             audit: audit.expect("the audit log opens"),
             bodies: Bodies::default(),
             clock,
@@ -167,6 +171,8 @@ impl TestApp {
     pub(crate) fn fill_disk(&mut self) {
         let app = &self.app;
         self.app = Arc::new(App {
+            attachments: app.attachments.clone(),
+            attachment_source: None,
             audit: app.audit.clone(),
             bodies: Bodies::default(),
             clock: app.clock.clone(),

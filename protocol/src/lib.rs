@@ -9,6 +9,7 @@ pub mod document;
 mod hex;
 pub mod message;
 pub mod mux;
+pub mod package;
 pub mod public_keys;
 pub mod sigv4;
 pub mod time;

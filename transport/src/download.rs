@@ -40,6 +40,8 @@ pub enum DownloadError {
     TooLarge(u64),
     #[error("the server sent nothing for {} s", STALL.as_secs())]
     Stalled,
+    #[error("the file changed while it was downloaded")]
+    Changed,
     #[error("failed to write what was downloaded")]
     Write(#[source] std::io::Error),
 }
@@ -56,16 +58,42 @@ pub struct Download<'a> {
     pub max_bytes: u64,
 }
 
+/// How far a download has come: what another attempt needs to go on behind it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were written.
+    pub written: u64,
+    /// What the server calls the state of the file; it says nothing of its bytes.
+    etag: Option<String>,
+}
+
+impl DownloadError {
+    /// Whether another attempt may succeed, which goes on where this one ended.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Stalled => true,
+            Self::Status(status) => *status >= 500 || *status == 429,
+            Self::Url(_)
+            | Self::Insecure(_)
+            | Self::Redirects
+            | Self::TooLarge(_)
+            | Self::Changed
+            | Self::Write(_) => false,
+        }
+    }
+}
+
 impl Download<'_> {
-    /// Gives the file to `write`, piece by piece, and returns its length.
+    /// Gives the file to `write`, piece by piece, from where `progress` stands.
     ///
     /// # Errors
-    /// There is no whole file: what `write` has got is to be thrown away.
+    /// There is no whole file: unless an attempt that goes on succeeds, what `write` has got is to be thrown away.
     pub async fn run(
         &self,
         trust: &Trust,
+        progress: &mut Progress,
         mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<u64, DownloadError> {
+    ) -> Result<(), DownloadError> {
         let mut url = self.url.to_owned();
         let first_host = authority(&url);
         for _ in 0..=MOST_REDIRECTS {
@@ -73,9 +101,26 @@ impl Download<'_> {
                 true => self.headers,
                 false => &[],
             };
-            let response = self.get(&url, headers, trust).await?;
+            let response = self.get(&url, headers, progress, trust).await?;
             match response.status().as_u16() {
-                200 => return self.body(response.into_body(), &mut write).await,
+                status @ (200 | 206) => {
+                    let etag = response.headers().get(http::header::ETAG);
+                    let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+                    if progress.written == 0 {
+                        progress.etag = etag;
+                    } else if etag != progress.etag {
+                        return Err(DownloadError::Changed);
+                    }
+                    if status == 206 && !begins_at(response.headers(), progress.written) {
+                        return Err(DownloadError::Changed);
+                    }
+                    // A server need not send a part: then what is there already comes again.
+                    let begin = if status == 206 { progress.written } else { 0 };
+                    return self.body(response.into_body(), begin, progress, &mut write).await;
+                }
+                412 => return Err(DownloadError::Changed),
+                // There is nothing behind what is there.
+                416 if progress.written > 0 => return Ok(()),
                 301 | 302 | 303 | 307 | 308 => {
                     let location = response.headers().get(http::header::LOCATION);
                     let location = location.and_then(|location| location.to_str().ok());
@@ -93,6 +138,7 @@ impl Download<'_> {
         &self,
         url: &str,
         headers: &[(String, String)],
+        progress: &Progress,
         trust: &Trust,
     ) -> Result<http::Response<Incoming>, DownloadError> {
         let (endpoint, is_encrypted, path) = Endpoint::parse_download_url(url)?;
@@ -105,6 +151,12 @@ impl Download<'_> {
         }
         for (name, value) in headers {
             request = request.header(name, value);
+        }
+        if progress.written > 0 {
+            request = request.header("range", format!("bytes={}-", progress.written));
+            if let Some(etag) = &progress.etag {
+                request = request.header("if-match", etag);
+            }
         }
         let request = request.body(Empty::new()).map_err(HttpError::Malformed)?;
         if is_encrypted {
@@ -119,24 +171,30 @@ impl Download<'_> {
     async fn body(
         &self,
         mut body: Incoming,
+        begin: u64,
+        progress: &mut Progress,
         write: &mut impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<u64, DownloadError> {
-        let mut length = 0_u64;
+    ) -> Result<(), DownloadError> {
+        let mut position = begin;
         loop {
             let frame = timeout(STALL, body.frame())
                 .await
                 .map_err(|_| DownloadError::Stalled)?;
-            let Some(frame) = frame else { return Ok(length) };
+            let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|source| HttpError::Broken {
                 endpoint: without_query(self.url).to_owned(),
                 source,
             })?;
             let Ok(bytes) = frame.into_data() else { continue };
-            length += bytes.len() as u64;
-            if length > self.max_bytes {
+            let end = position + bytes.len() as u64;
+            if end > self.max_bytes {
                 return Err(DownloadError::TooLarge(self.max_bytes));
             }
-            write(&bytes).map_err(DownloadError::Write)?;
+            let known = progress.written.saturating_sub(position);
+            let known = usize::try_from(known).map_or(bytes.len(), |known| known.min(bytes.len()));
+            write(bytes.get(known..).unwrap_or_default()).map_err(DownloadError::Write)?;
+            position = end;
+            progress.written = progress.written.max(end);
         }
     }
 }
@@ -164,6 +222,13 @@ async fn exchange(
         .await
         .map_err(|_| DownloadError::Stalled)?;
     Ok(response.map_err(broken)?)
+}
+
+/// Whether a part of a file is the one from `offset` on.
+fn begins_at(headers: &http::HeaderMap, offset: u64) -> bool {
+    let range = headers.get(http::header::CONTENT_RANGE);
+    let range = range.and_then(|range| range.to_str().ok()).unwrap_or_default();
+    range.starts_with(&format!("bytes {offset}-"))
 }
 
 /// A URL without its query, which may hold the signature of somebody's rights.

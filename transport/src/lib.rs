@@ -21,7 +21,7 @@ pub use api::{ApiClient, CallError, ServiceError};
 pub use channel::{ChannelError, ChannelRequest, open_channel};
 pub use clock::unix_millis;
 pub use dial::DialError;
-pub use download::{Download, DownloadError};
+pub use download::{Download, DownloadError, Progress};
 pub use endpoint::{Endpoint, EndpointError, Service, Services};
 pub use http_client::{HttpClient, HttpError, Response};
 pub use known_addresses::NameLookup;

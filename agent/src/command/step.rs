@@ -1,5 +1,6 @@
 //! The actions that this node can perform, one file each.
 
+mod configure_package;
 mod declined;
 mod docker;
 mod document_source;
@@ -7,6 +8,7 @@ mod download_content;
 mod members;
 mod process;
 mod process_record;
+mod resumable;
 mod run_document;
 mod script;
 mod secure_parameters;
@@ -33,8 +35,9 @@ use super::{
 use crate::recording::{MASK, Masker, Piece};
 
 /// Actions with a handler here.
-pub(super) const HANDLED_ACTIONS: [&str; 10] = [
+pub(super) const HANDLED_ACTIONS: [&str; 11] = [
     "aws:configureDocker",
+    "aws:configurePackage",
     "aws:domainJoin",
     "aws:downloadContent",
     "aws:refreshAssociation",
@@ -251,6 +254,7 @@ async fn perform(
         // It runs steps, so its future would hold itself.
         "aws:runDocument" => Box::pin(run_document::run(inputs, directory, context, outputs)).await,
         "aws:downloadContent" => download_content::run(inputs, directory, context, outputs).await,
+        "aws:configurePackage" => configure_package::run(step, inputs, directory, context, outputs).await,
         "aws:configureDocker" => docker::configure(inputs, context, outputs).await,
         "aws:runDockerAction" => docker::run_action(inputs, context, outputs).await,
         action => declined::run(action, inputs, outputs),

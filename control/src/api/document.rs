@@ -1,5 +1,6 @@
 //! Documents: what commands and sessions run.
 
+mod attachment;
 mod built_in;
 mod content;
 mod create_document;
@@ -11,6 +12,7 @@ mod given;
 mod list_document_versions;
 mod list_documents;
 mod modify_document_permission;
+mod put_attachment;
 mod update_document;
 mod update_document_default_version;
 
@@ -24,7 +26,7 @@ use moorline_ssm::{
     document::{
         CreateDocument, DeleteDocument, DescribeDocument, DescribeDocumentPermission, DocumentDescription,
         DocumentFormat, DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocumentVersions,
-        ListDocuments, ModifyDocumentPermission, UpdateDocument, UpdateDocumentDefaultVersion,
+        ListDocuments, ModifyDocumentPermission, PutAttachment, UpdateDocument, UpdateDocumentDefaultVersion,
     },
 };
 
@@ -63,6 +65,7 @@ pub(super) fn routes(router: Router) -> Router {
             list_document_versions::list_document_versions,
         )
         .on::<ListDocuments, _, _>(|_| Resource::Any, list_documents::list_documents)
+        .on::<PutAttachment, _, _>(|_| Resource::Any, put_attachment::put_attachment)
         .on::<UpdateDocument, _, _>(
             |input| document(input.name.as_ref()),
             update_document::update_document,
@@ -141,9 +144,10 @@ fn no_such_document(name: &str) -> ApiError {
 }
 
 /// A document as it is described.
-fn description(row: DocumentRow) -> DocumentDescription {
+async fn description(cx: &RequestContext, row: DocumentRow) -> ApiResult<DocumentDescription> {
     let details = content::Details::of(&row);
-    DocumentDescription {
+    Ok(DocumentDescription {
+        attachments_information: attachment::informations(cx, &row.name, row.version).await?,
         hash: Some(row.sha256),
         hash_type: Some(DocumentHashType::Sha256),
         name: Some(row.name),
@@ -168,5 +172,5 @@ fn description(row: DocumentRow) -> DocumentDescription {
         target_type: row.target_type,
         tags: Some(wire_tags(row.tags)),
         ..Default::default()
-    }
+    })
 }

@@ -19,6 +19,7 @@ fn secret_members(operation: OperationId) -> &'static [&'static str] {
     match operation {
         // A new version of a SecureString does not have to say what it is.
         OperationId::PutParameter => &["Value"],
+        OperationId::PutAttachment => &["Data"],
         _ => &[],
     }
 }

@@ -75,6 +75,8 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::ListTagsForResource
         | OperationId::ListTranscripts
         | OperationId::PlanCommand
+        // The bytes alone change nothing: a document that they are attached to does, and names their hash.
+        | OperationId::PutAttachment
         | OperationId::RequestManagedInstanceRoleToken => Rule::Read,
         // What a node reports of itself and asks for by itself, at short intervals: no one decides it, and nothing but
         // what is shown of the node comes of it.

@@ -14,6 +14,7 @@ use ring::{
 pub(crate) enum Purpose {
     AccessKeySecret,
     ActivationCode,
+    AttachmentUrl,
     ChannelToken,
     NextToken,
     RoleAccessKeyId,
@@ -27,6 +28,7 @@ impl Purpose {
         match self {
             Self::AccessKeySecret => b"moorline access key secret 1",
             Self::ActivationCode => b"moorline activation code 1",
+            Self::AttachmentUrl => b"moorline attachment url 1",
             Self::ChannelToken => b"moorline channel token 1",
             Self::NextToken => b"moorline next token 1",
             Self::RoleAccessKeyId => b"moorline role access key id 1",

@@ -23,6 +23,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// Sessions are looked at every so many ticks.
 const SESSION_TICKS: u64 = 5;
+/// Attachments at every so many.
+const ATTACHMENT_TICKS: u64 = 60 * 60;
 /// How long neither side may come, after the start of the session or of the endpoint.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The use of a session is written down when it is this much newer than what is stored, in milliseconds.
@@ -70,6 +72,12 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
                 report("delete old sessions", forget_sessions(&app).await);
                 report("delete expired parameters", delete_expired_parameters(&app).await);
                 report("delete old transcripts", at_rest::expire(&app).await);
+                if count.is_multiple_of(ATTACHMENT_TICKS) {
+                    report(
+                        "delete attachments of no document",
+                        delete_attachments(&app).await,
+                    );
+                }
             }
         }
     }
@@ -109,6 +117,14 @@ pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
             .session_deleted(&session, "it ended more than 90 days ago");
     }
     Ok(())
+}
+
+/// Files of versions that were deleted, and such as were uploaded and not attached.
+pub(super) async fn delete_attachments(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    // What is attached after this was claimed, and is young.
+    let used = app.store.attached_files().await?;
+    app.attachments.remove_unused(used, now).await
 }
 
 /// What has expired is given out no more; here it leaves the disk as well, a bounded part at a time.

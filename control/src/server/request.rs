@@ -22,7 +22,10 @@ use crate::{
     auth::{Principal, authenticate, claimed_key},
     gateway::{self, Gateway},
     log_lines::{Pace, shown_line},
-    server::{BodyError, MOST_BODY_BYTES},
+    server::{
+        BodyError, MOST_BODY_BYTES,
+        attachment::{self, Attachments, ReplyBody},
+    },
 };
 
 /// For an operation; the longest is an empty long poll of 15 seconds.
@@ -38,6 +41,7 @@ pub(super) struct Service {
     pub(super) app: Arc<App>,
     gateway: Arc<Gateway>,
     router: Router,
+    attachments: Attachments,
     /// Where we listen, for clients that send no `Host`.
     address: SocketAddr,
     /// Of the log.
@@ -50,12 +54,13 @@ impl Service {
             app,
             gateway,
             router: api::router(),
+            attachments: Attachments::default(),
             address,
             refusals: Pace::per_second(MOST_REFUSALS_LOGGED),
         }
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ReplyBody> {
         let _under_way = self.app.metrics.gauge("moorline_requests_under_way", &[]).hold();
         let request_id = uuid::Uuid::new_v4().to_string();
         let route = self.route(request, peer, &request_id);
@@ -64,7 +69,9 @@ impl Service {
             Ok(response) => response,
             Err(_) => {
                 tracing::error!(request_id, "a handler panicked");
-                ApiError::internal("a handler panicked").to_response()
+                ApiError::internal("a handler panicked")
+                    .to_response()
+                    .map(ReplyBody::from)
             }
         };
         if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -73,13 +80,15 @@ impl Service {
         response
     }
 
-    async fn route(
-        &self,
-        request: Request<Incoming>,
-        peer: IpAddr,
-        request_id: &str,
-    ) -> Response<Full<Bytes>> {
-        match (request.method(), request.uri().path()) {
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr, request_id: &str) -> Response<ReplyBody> {
+        if request.method() == Method::GET && request.uri().path().starts_with(attachment::PATH) {
+            let (parts, _no_body) = request.into_parts();
+            return self
+                .attachments
+                .answer(&self.app, parts.uri.path(), &parts.headers)
+                .await;
+        }
+        let response = match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics(request, peer).await,
             (_, path) if path.starts_with("/v1/") => {
@@ -87,7 +96,8 @@ impl Service {
             }
             (&Method::POST, "/") => self.operation(request, peer, request_id).await,
             _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
-        }
+        };
+        response.map(ReplyBody::from)
     }
 
     async fn health(&self) -> Response<Full<Bytes>> {

@@ -44,6 +44,37 @@ struct ServeArguments {
     transcript_retention: u32,
     #[command(flatten)]
     transcript_store: StoreArguments,
+    #[command(flatten)]
+    attachment_source: SourceArguments,
+}
+
+/// Out of where files are attached to documents.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct SourceArguments {
+    /// Let documents have attachments out of S3, or of a server that speaks as S3 does, read with the
+    /// AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… of this file
+    #[arg(
+        long = "attachment-source-credentials",
+        id = "attachment-source-credentials",
+        value_name = "PATH"
+    )]
+    pub(super) credentials: Option<PathBuf>,
+    /// URL of that server, if it is not Amazon's
+    #[arg(
+        long = "attachment-source-endpoint",
+        id = "attachment-source-endpoint",
+        value_name = "URL",
+        requires = "attachment-source-credentials"
+    )]
+    pub(super) endpoint: Option<String>,
+    /// Region of its buckets
+    #[arg(
+        long = "attachment-source-region",
+        id = "attachment-source-region",
+        value_name = "REGION",
+        default_value = "us-east-1"
+    )]
+    pub(super) region: String,
 }
 
 /// Where finished transcripts go.
@@ -95,6 +126,7 @@ pub(super) struct Settings {
     /// `None`: for ever.
     pub(super) transcript_retention_days: Option<u32>,
     pub(super) transcript_store: StoreArguments,
+    pub(super) attachment_source: SourceArguments,
 }
 
 impl Settings {
@@ -116,6 +148,7 @@ impl Settings {
             kms_key_file: serve.kms_key_file,
             transcript_retention_days: Some(serve.transcript_retention).filter(|days| *days > 0),
             transcript_store: serve.transcript_store,
+            attachment_source: serve.attachment_source,
         })
     }
 

@@ -13,7 +13,7 @@ use rcgen::KeyPair;
 use super::certificate::{Authority, CertificateError};
 use crate::{
     auth::{EndpointSigningKey, MasterKey, random},
-    store::TranscriptFiles,
+    store::{AttachmentFiles, TranscriptFiles},
 };
 
 /// Owner only.
@@ -165,17 +165,26 @@ impl StateDir {
         self.path.join("ca.pem")
     }
 
+    /// Where the bytes of attachments are.
+    pub(super) fn attachments(&self) -> Result<AttachmentFiles, StateDirError> {
+        Ok(AttachmentFiles::new(self.directory("attachments")?))
+    }
+
     pub(super) fn transcripts(
         &self,
         signer: Arc<EndpointSigningKey>,
     ) -> Result<TranscriptFiles, StateDirError> {
-        let path = self.path.join("transcripts");
+        Ok(TranscriptFiles::new(self.directory("transcripts")?, signer))
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf, StateDirError> {
+        let path = self.path.join(name);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)
             .map_err(failed("make", &path))?;
-        Ok(TranscriptFiles::new(path, signer))
+        Ok(path)
     }
 }
 

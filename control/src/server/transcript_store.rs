@@ -24,7 +24,7 @@ pub(super) enum TranscriptStoreError {
     Private(#[from] KmsKeyFileError),
     #[error("{} is not there; it is to hold {KEY_ID}=… and {SECRET}=…", .0.display())]
     NoFile(PathBuf),
-    #[error("{0} is neither in the credentials of --transcript-store nor in the environment")]
+    #[error("{0} is neither in the file with the credentials nor in the environment")]
     Missing(&'static str),
 }
 
@@ -33,31 +33,50 @@ pub(super) fn open(settings: &StoreArguments) -> Result<Option<RemoteStore>, Tra
     let Some(url) = settings.url.clone() else {
         return Ok(None);
     };
-    let mut credentials = match settings.credentials.clone() {
-        Some(path) => {
-            let bytes = read(&path)?.ok_or_else(|| TranscriptStoreError::NoFile(path.clone()))?;
-            is_private(&path)?;
-            assignments(&String::from_utf8_lossy(&bytes))
-        }
-        None => [KEY_ID, SECRET, TOKEN]
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-            .collect(),
-    };
-    let mut take = |name| {
-        credentials
-            .remove(name)
-            .ok_or(TranscriptStoreError::Missing(name))
-    };
+    let credentials = ObjectStoreCredentials::read(settings.credentials.clone())?;
     let store = RemoteStore::new(&RemoteStoreSettings {
         url,
         endpoint: settings.endpoint.clone(),
         region: settings.region.clone(),
-        access_key_id: take(KEY_ID)?,
-        secret_access_key: take(SECRET)?,
-        session_token: take(TOKEN).ok(),
+        access_key_id: credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key,
+        session_token: credentials.session_token,
     })?;
     Ok(Some(store))
+}
+
+/// What an object store takes us for.
+pub(super) struct ObjectStoreCredentials {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: String,
+    pub(super) session_token: Option<String>,
+}
+
+impl ObjectStoreCredentials {
+    /// Out of a file that nobody else can read, or else out of the environment.
+    pub(super) fn read(path: Option<PathBuf>) -> Result<Self, TranscriptStoreError> {
+        let mut credentials = match path {
+            Some(path) => {
+                let bytes = read(&path)?.ok_or_else(|| TranscriptStoreError::NoFile(path.clone()))?;
+                is_private(&path)?;
+                assignments(&String::from_utf8_lossy(&bytes))
+            }
+            None => [KEY_ID, SECRET, TOKEN]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+                .collect(),
+        };
+        let mut take = |name| {
+            credentials
+                .remove(name)
+                .ok_or(TranscriptStoreError::Missing(name))
+        };
+        Ok(Self {
+            access_key_id: take(KEY_ID)?,
+            secret_access_key: take(SECRET)?,
+            session_token: take(TOKEN).ok(),
+        })
+    }
 }
 
 /// `NAME=VALUE` lines, as a file of systemd's `EnvironmentFile=` has them; other lines are comments.

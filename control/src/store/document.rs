@@ -1,11 +1,13 @@
 //! Documents: those of operators, and the built-in ones. A document has one or more versions.
 
+mod attachment;
 mod permission;
 mod version;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use attachment::AttachmentRow;
 pub(crate) use permission::ShareRow;
 pub(crate) use version::{Update, UpdateRefusal, VersionChoice, VersionRefusal, VersionRow};
 
@@ -29,7 +31,7 @@ pub(crate) struct DocumentRow {
     pub(crate) default_version: i64,
     /// The newest that there is.
     pub(crate) latest_version: i64,
-    /// `Command` or `Session`.
+    /// `Command`, `Package` or `Session`.
     pub(crate) document_type: String,
     /// `JSON` or `YAML`.
     pub(crate) document_format: String,
@@ -86,6 +88,7 @@ pub(crate) struct NewVersion {
     pub(crate) description: Option<String>,
     pub(crate) content: String,
     pub(crate) sha256: String,
+    pub(crate) attachments: Vec<AttachmentRow>,
 }
 
 /// Every version of every document, with what they share.

@@ -6,7 +6,7 @@ pub use crate::shared::{DocumentHashType, PlatformType, Tag};
 use serde::{Deserialize, Serialize};
 
 use crate::macros::{enumeration, operation, structures};
-use crate::{EpochSeconds, Path, Shape, Violations, rules};
+use crate::{Blob, EpochSeconds, Path, Shape, Violations, rules};
 
 operation! {
     /// `AmazonSSM.CreateDocument`.
@@ -104,6 +104,15 @@ operation! {
         InvalidPermissionType,
         DocumentPermissionLimit,
         DocumentLimitExceeded,
+    ]
+}
+
+operation! {
+    /// `Moorline.PutAttachment`.
+    PutAttachment: "Moorline",
+    PutAttachmentRequest => PutAttachmentResponse,
+    [
+        InternalServerError,
     ]
 }
 
@@ -939,6 +948,49 @@ impl Shape for ModifyDocumentPermissionResponse {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct PutAttachmentRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Blob>,
+}
+
+impl Shape for PutAttachmentRequest {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.required(
+            "Sha256",
+            self.sha256.as_ref(),
+            &rules::ATTACHMENT_SHA256,
+            violations,
+        );
+        path.required("Size", self.size.as_ref(), &rules::ATTACHMENT_SIZE, violations);
+        path.required(
+            "Offset",
+            self.offset.as_ref(),
+            &rules::ATTACHMENT_OFFSET,
+            violations,
+        );
+        path.required("Data", self.data.as_ref(), &rules::ATTACHMENT_DATA, violations);
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutAttachmentResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+impl Shape for PutAttachmentResponse {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ReviewInformation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reviewed_time: Option<EpochSeconds>,
@@ -1096,6 +1148,8 @@ structures! {
     ListDocumentsResult,
     ModifyDocumentPermissionRequest,
     ModifyDocumentPermissionResponse,
+    PutAttachmentRequest,
+    PutAttachmentResponse,
     ReviewInformation,
     UpdateDocumentDefaultVersionRequest,
     UpdateDocumentDefaultVersionResult,

@@ -187,6 +187,7 @@ pub const KNOWN_OPERATIONS: &[(&str, &[&str])] = &[
             "ListOperators",
             "ListTranscripts",
             "PlanCommand",
+            "PutAttachment",
             "PutTranscriptLegalHold",
             "RegisterTranscriptKey",
             "SendCommandWave",

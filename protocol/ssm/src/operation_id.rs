@@ -122,6 +122,8 @@ pub enum OperationId {
     ListTranscripts,
     /// `Moorline.PlanCommand`.
     PlanCommand,
+    /// `Moorline.PutAttachment`.
+    PutAttachment,
     /// `Moorline.PutTranscriptLegalHold`.
     PutTranscriptLegalHold,
     /// `Moorline.RegisterTranscriptKey`.

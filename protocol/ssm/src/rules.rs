@@ -69,11 +69,35 @@ pub(crate) static ASSOCIATION_VERSION: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static ATTACHMENT_DATA: Rules = Rules {
+    list: &[Rule::MaxLength(524288)],
+    sensitive: false,
+};
+
 pub(crate) static ATTACHMENT_IDENTIFIER: Rules = Rules {
     list: &[Rule::Pattern(pattern!(
         r"^[a-zA-Z0-9_\-.]{3,128}$",
         r"\A(?:^[a-zA-Z0-9_\-.]{3,128}$)\z"
     ))],
+    sensitive: false,
+};
+
+pub(crate) static ATTACHMENT_OFFSET: Rules = Rules {
+    list: &[Rule::MinValue(0)],
+    sensitive: false,
+};
+
+pub(crate) static ATTACHMENT_SHA256: Rules = Rules {
+    list: &[
+        Rule::MaxLength(64),
+        Rule::MinLength(64),
+        Rule::Pattern(pattern!(r"^[0-9a-f]{64}$", r"\A(?:^[0-9a-f]{64}$)\z")),
+    ],
+    sensitive: false,
+};
+
+pub(crate) static ATTACHMENT_SIZE: Rules = Rules {
+    list: &[Rule::MaxValue(1073741824), Rule::MinValue(1)],
     sensitive: false,
 };
 

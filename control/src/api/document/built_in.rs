@@ -69,6 +69,7 @@ fn built_in(name: &str, content: &str) -> NewDocument {
             description: text("description"),
             content: content.to_owned(),
             sha256: sha256_hex(content.as_bytes()),
+            attachments: Vec::new(),
         },
     }
 }

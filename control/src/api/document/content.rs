@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use moorline_protocol::document::{
-    CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument, SessionPlan, SessionType,
-    TextFormat,
+use moorline_protocol::{
+    document::{
+        CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument, SessionPlan,
+        SessionType, TextFormat,
+    },
+    package::Manifest,
 };
 use moorline_ssm::{
     ErrorCode,
@@ -12,6 +15,7 @@ use moorline_ssm::{
 };
 use serde_json::Value;
 
+use super::attachment::Described;
 use crate::{
     api::{ApiError, ApiResult},
     engine::preferences::{PREFERENCES_DOCUMENT, is_user_name},
@@ -26,10 +30,14 @@ pub(super) const MOST_CONTENT_BYTES: usize = 64 * 1024;
 pub(super) struct Checked {
     pub(super) schema_version: String,
     pub(super) description: Option<String>,
+    /// What the content says of its attachments.
+    pub(super) files: Described,
+    /// Of the package that this is.
+    pub(super) package_version: Option<String>,
 }
 
 impl Checked {
-    /// `document_type` is `Command` or `Session`.
+    /// `document_type` is `Command`, `Package` or `Session`.
     pub(super) fn parse(
         name: &str,
         document_type: &str,
@@ -47,7 +55,19 @@ impl Checked {
             let format = format.as_str();
             invalid(format!("DocumentFormat {format}: {error}"))
         })?;
+        let mut package_version = None;
+        let mut files = described(&value);
         let (schema_version, description) = match document_type {
+            "Package" => {
+                let manifest =
+                    Manifest::parse(&value.to_string()).map_err(|error| invalid(error.to_string()))?;
+                files = manifest
+                    .files()
+                    .map(|(name, file)| (name.to_owned(), hex(&file.sha256)))
+                    .collect();
+                package_version = Some(manifest.version);
+                ("2.0".to_owned(), String::new())
+            }
             "Session" => {
                 let document = SessionDocument::parse(&value).map_err(refused)?;
                 check_inputs(&document)?;
@@ -70,8 +90,23 @@ impl Checked {
         Ok(Self {
             schema_version,
             description,
+            files,
+            package_version,
         })
     }
+}
+
+/// `files` of a document, as far as each is described by its SHA-256.
+fn described(content: &Value) -> Described {
+    let files = content.get("files").and_then(Value::as_object);
+    files
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, file)| {
+            let sha256 = file.pointer("/checksums/sha256")?.as_str()?;
+            Some((name.clone(), sha256.to_ascii_lowercase()))
+        })
+        .collect()
 }
 
 /// What waits for a parameter is checked when a session is started.
@@ -153,6 +188,13 @@ impl Details {
                 warnings: Vec::new(),
             };
         }
+        if row.document_type == "Package" {
+            return Self {
+                parameters: Vec::new(),
+                platforms: package_platforms(&value),
+                warnings: Vec::new(),
+            };
+        }
         let Ok(document) = CommandDocument::parse(&value) else {
             return Self::default();
         };
@@ -169,6 +211,28 @@ impl Details {
             warnings: document.warnings(),
         }
     }
+}
+
+/// A manifest names distributions; a package for any is one for all.
+fn package_platforms(content: &Value) -> Vec<PlatformType> {
+    let Ok(manifest) = Manifest::parse(&content.to_string()) else {
+        return Vec::new();
+    };
+    let mut platforms: Vec<PlatformType> = Vec::new();
+    for platform in manifest.platforms() {
+        let of_one: &[PlatformType] = match platform {
+            "_any" => &[PlatformType::Windows, PlatformType::Linux, PlatformType::MacOS],
+            "windows" => &[PlatformType::Windows],
+            "macos" => &[PlatformType::MacOS],
+            _ => &[PlatformType::Linux],
+        };
+        for platform in of_one {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+    }
+    platforms
 }
 
 fn parameters(definitions: &Definitions) -> Vec<DocumentParameter> {
@@ -193,8 +257,12 @@ fn parameters(definitions: &Definitions) -> Vec<DocumentParameter> {
 
 /// SHA-256 in lower-case hex.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in ring::digest::digest(&ring::digest::SHA256, bytes).as_ref() {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         write!(hex, "{byte:02x}").expect("a String takes every text");
     }
     hex

@@ -1,7 +1,6 @@
 //! `CreateDocument`: stores a document, after it was parsed as the agent will parse it.
 //!
-//! AWS: API_CreateDocument. Deviations: types Command and Session; no attachments, no required
-//! documents.
+//! AWS: API_CreateDocument. Deviations: types Command, Package and Session; no required documents.
 
 use moorline_ssm::{
     ErrorCode,
@@ -39,7 +38,7 @@ pub(super) async fn create_document(
         target_type: input.target_type,
         version_name: input.version_name,
     };
-    let version = given.checked(&name, document_type)?;
+    let version = given.checked(&cx, &name, document_type).await?;
     if cx.app.store.operator_document_count().await? >= MOST_DOCUMENTS {
         let message = format!("there are {MOST_DOCUMENTS} documents already; delete some first");
         return Err(ApiError::new(ErrorCode::DocumentLimitExceeded, message));
@@ -63,7 +62,7 @@ pub(super) async fn create_document(
         .await?
         .ok_or_else(|| no_such_document(&new.name))?;
     Ok(CreateDocumentResult {
-        document_description: Some(description(row)),
+        document_description: Some(description(&cx, row).await?),
     })
 }
 
@@ -80,6 +79,7 @@ fn check_name(name: &str) -> ApiResult<()> {
 fn document_type(asked: Option<DocumentType>) -> ApiResult<&'static str> {
     match asked {
         None | Some(DocumentType::Command) => Ok("Command"),
+        Some(DocumentType::Package) => Ok("Package"),
         Some(DocumentType::Session) => Ok("Session"),
         Some(other) => Err(invalid(format!(
             "Moorline does not run documents of type {other} yet"

@@ -20,7 +20,7 @@ pub(super) async fn describe_document(
     )
     .await?;
     Ok(DescribeDocumentResult {
-        document: Some(description(row)),
+        document: Some(description(&cx, row).await?),
     })
 }
 

@@ -9,7 +9,7 @@ use moorline_ssm::{
     document::{DocumentFormat, DocumentStatus, DocumentType, GetDocumentRequest, GetDocumentResult},
 };
 
-use super::find;
+use super::{attachment, find};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     store::DocumentRow,
@@ -36,6 +36,7 @@ pub(super) async fn get_document(
         }
     };
     let content = content_as(&row, asked)?;
+    let attachments_content = attachment::contents(&cx, &row.name, row.version).await?;
     Ok(GetDocumentResult {
         name: Some(row.name),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
@@ -46,6 +47,7 @@ pub(super) async fn get_document(
         content: Some(content),
         document_type: Some(DocumentType::from(row.document_type.as_str())),
         document_format: Some(DocumentFormat::from(asked.as_str())),
+        attachments_content,
         ..Default::default()
     })
 }

@@ -3,8 +3,14 @@
 use moorline_protocol::document::TextFormat;
 use moorline_ssm::document::{AttachmentsSource, DocumentFormat};
 
-use super::content::{Checked, invalid, sha256_hex};
-use crate::{api::ApiResult, store::NewVersion};
+use super::{
+    attachment,
+    content::{Checked, invalid, sha256_hex},
+};
+use crate::{
+    api::{ApiResult, RequestContext},
+    store::NewVersion,
+};
 
 #[derive(Debug)]
 pub(super) struct Given {
@@ -17,16 +23,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The version to store, after its content was parsed as the agent will parse it.
-    pub(super) fn checked(self, name: &str, document_type: &str) -> ApiResult<NewVersion> {
-        if self
-            .attachments
-            .is_some_and(|attachments| !attachments.is_empty())
-        {
-            return Err(invalid(
-                "Moorline stores no attachments of documents yet".to_owned(),
-            ));
-        }
+    /// The version to store, after its content was parsed as the agent will parse it and its attachments are here.
+    pub(super) async fn checked(
+        self,
+        cx: &RequestContext,
+        name: &str,
+        document_type: &str,
+    ) -> ApiResult<NewVersion> {
         let format = match self.format {
             None | Some(DocumentFormat::Json) => TextFormat::Json,
             Some(DocumentFormat::Yaml) => TextFormat::Yaml,
@@ -38,15 +41,27 @@ impl Given {
         };
         let content = self.content.unwrap_or_default();
         let checked = Checked::parse(name, document_type, format, &content)?;
+        // What installs a package asks for this name.
+        let version_name = match (self.version_name, checked.package_version) {
+            (Some(given), Some(version)) if given != version => {
+                return Err(invalid(format!(
+                    "VersionName: {given} is not the version of the package, which is {version}"
+                )));
+            }
+            (given, version) => given.or(version),
+        };
+        let sources = self.attachments.unwrap_or_default();
+        let attachments = attachment::resolve(cx, sources, &checked.files).await?;
         Ok(NewVersion {
             document_format: format.as_str().to_owned(),
             schema_version: checked.schema_version,
             display_name: self.display_name,
-            version_name: self.version_name,
+            version_name,
             target_type: self.target_type,
             description: checked.description,
             sha256: sha256_hex(content.as_bytes()),
             content,
+            attachments,
         })
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn update_document(
     let update = Update {
         name: &name,
         over,
-        version: given.checked(&name, &present.document_type)?,
+        version: given.checked(&cx, &name, &present.document_type).await?,
         owner: cx.principal.arn(),
         limit: MOST_VERSIONS,
     };
@@ -57,7 +57,7 @@ pub(super) async fn update_document(
         "document updated"
     );
     Ok(UpdateDocumentResult {
-        document_description: Some(description(row)),
+        document_description: Some(description(&cx, row).await?),
     })
 }
 

@@ -69,6 +69,7 @@ impl Fleet {
                 description: None,
                 content,
                 sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+                attachments: Vec::new(),
             },
         };
         assert!(

@@ -53,6 +53,7 @@ async fn the_number_of_a_deleted_version_is_not_given_again() {
         description: None,
         content: content.to_owned(),
         sha256: content.to_owned(),
+        attachments: Vec::new(),
     };
     let new = NewDocument {
         name: "mine".to_owned(),

@@ -3,8 +3,8 @@
 use sqlx::SqliteConnection;
 
 use super::{
-    DocumentRow, NewVersion, ROWS, Store, StoreError, TaggedResource, column, column_millis, document,
-    failed_to, millis_of, read_tags,
+    DocumentRow, NewVersion, ROWS, Store, StoreError, TaggedResource, attachment, column, column_millis,
+    document, failed_to, millis_of, read_tags,
 };
 
 /// Which version of a document.
@@ -249,5 +249,5 @@ pub(super) async fn insert(
     .execute(&mut *connection)
     .await
     .map_err(failed_to("store a version of a document"))?;
-    Ok(())
+    attachment::insert(connection, name, number, &new.attachments).await
 }

@@ -1,12 +1,15 @@
 //! A file of an HTTP server.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
-use moorline_transport::{Download, Trust};
+use moorline_transport::Trust;
 use serde_json::{Map, Value};
 
-use super::{Destination, NewFile, make_private_directory, secret, switch, text};
+use super::{
+    super::resumable::{self, Source},
+    Destination, NewFile, make_private_directory, secret, switch, text,
+};
 
 /// Largest file that is downloaded.
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
@@ -59,22 +62,20 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
     let unwritten = |error: std::io::Error| format!("failed to write {}: {error}", path.display());
     make_private_directory(folder).map_err(unwritten)?;
     let mut new = NewFile::create(&path).map_err(unwritten)?;
-    let headers: Vec<(String, String)> = file
-        .user
-        .map(|(name, password)| {
+    let headers = || {
+        let header = file.user.map(|(name, password)| {
             let user = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
             ("authorization".to_owned(), format!("Basic {user}"))
-        })
-        .into_iter()
-        .collect();
-    let download = Download {
+        });
+        header.into_iter().collect()
+    };
+    let source = Source {
         url: file.url,
-        headers: &headers,
         allow_insecure: file.allow_insecure,
         max_bytes: MAX_BYTES,
     };
     let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-    let downloaded = download.run(&trust, |bytes| new.file.write_all(bytes)).await;
+    let downloaded = resumable::download(&source, &trust, headers, &mut new.file).await;
     match downloaded {
         Ok(_) => {
             new.finish().map_err(unwritten)?;
