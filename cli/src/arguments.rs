@@ -7,7 +7,12 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
 use moorline_ssm::command::Target;
 
-use crate::{audit::AuditOptions, forward::Spec, rollout::RolloutOptions};
+use crate::{
+    audit::AuditOptions,
+    documents::{DocumentCommand, PackageCommand},
+    forward::Spec,
+    rollout::RolloutOptions,
+};
 
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
 ///
@@ -110,6 +115,16 @@ pub(crate) enum Command {
     Parameter {
         #[command(subcommand)]
         command: ParameterCommand,
+    },
+    /// Make, list and delete documents, and tell what is wrong with one
+    Document {
+        #[command(subcommand)]
+        command: DocumentCommand,
+    },
+    /// Make packages, which nodes install
+    Package {
+        #[command(subcommand)]
+        command: PackageCommand,
     },
     /// Let the AWS CLI open sessions through this program: makes the symbolic link session-manager-plugin
     InstallPlugin {

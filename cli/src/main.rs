@@ -10,6 +10,7 @@ mod attach;
 mod audit;
 mod command_output;
 mod console;
+mod documents;
 mod error;
 mod explain;
 mod forward;
@@ -18,6 +19,7 @@ mod node;
 mod nodes;
 mod operator;
 mod operators;
+mod packages;
 mod parameters;
 mod pick;
 mod pick_session;
@@ -116,6 +118,8 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Audit(options) => audit::execute(connect, *options, json).await,
         Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
         Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
+        Command::Document { command } => documents::execute(connect, command, json).await,
+        Command::Package { command } => packages::execute(connect, command, json).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Output(options) => command_output::execute(&connect()?, &options, json).await,

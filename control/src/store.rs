@@ -69,7 +69,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -103,6 +103,8 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         20,
         "command transcript",
         include_str!("../migrations/0020_command_transcript.sql"),
+    ),
+    (
         23,
         "document attachment",
         include_str!("../migrations/0023_document_attachment.sql"),

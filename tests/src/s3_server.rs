@@ -1,6 +1,9 @@
 //! An S3 server from PyPI, unmodified, which keeps objects in its memory.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -115,6 +118,25 @@ impl S3Server {
                     .to_owned())
             })
             .collect()
+    }
+
+    /// Makes an object of a file.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn put(&self, key: &str, file: &Path) -> Result<()> {
+        let file = file.display().to_string();
+        self.aws(&[
+            "put-object",
+            "--bucket",
+            &self.bucket,
+            "--key",
+            key,
+            "--body",
+            &file,
+        ])
+        .await?;
+        Ok(())
     }
 
     async fn aws(&self, arguments: &[&str]) -> Result<String> {

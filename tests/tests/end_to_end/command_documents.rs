@@ -175,7 +175,7 @@ async fn actions_that_this_agent_leaves_to_others_say_so() -> Result<()> {
 }
 
 /// A script that gives the daemon the boot id in a file.
-fn boot_script(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn boot_script(dir: &Path) -> Result<PathBuf> {
     let script = dir.join("boot.sh");
     write(
         &script,

@@ -18,6 +18,7 @@ mod drop_folder;
 mod encryption;
 mod leave;
 mod other_clients;
+mod packages;
 mod parameters;
 mod port_forwarding;
 mod port_forwarding_programs;

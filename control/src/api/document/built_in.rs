@@ -16,6 +16,8 @@ macro_rules! built_in {
 
 const DOCUMENTS: &[(&str, &str)] = built_in![
     "AWS-ApplyAnsiblePlaybooks"
+    "AWS-ConfigureAWSPackage"
+    "AWS-GatherSoftwareInventory"
     "AWS-RefreshAssociation"
     "AWS-RunDocument"
     "AWS-RunRemoteScript"
@@ -50,10 +52,11 @@ pub(super) fn built_in_document(name: &str) -> Option<NewDocument> {
 fn built_in(name: &str, content: &str) -> NewDocument {
     let value: Value = serde_json::from_str(content).unwrap_or_default();
     let text = |member: &str| value.get(member).and_then(Value::as_str).map(str::to_owned);
-    let document_type = if value.get("sessionType").is_some() {
-        "Session"
-    } else {
-        "Command"
+    let document_type = match name {
+        // Associations run it, commands do not.
+        "AWS-GatherSoftwareInventory" => "Policy",
+        _ if value.get("sessionType").is_some() => "Session",
+        _ => "Command",
     };
     NewDocument {
         name: name.to_owned(),

@@ -1,6 +1,6 @@
 //! `CreateDocument`: stores a document, after it was parsed as the agent will parse it.
 //!
-//! AWS: API_CreateDocument. Deviations: types Command, Package and Session; no required documents.
+//! AWS: API_CreateDocument. Deviations: types Command, Package, Policy and Session; no required documents.
 
 use moorline_ssm::{
     ErrorCode,
@@ -80,6 +80,7 @@ fn document_type(asked: Option<DocumentType>) -> ApiResult<&'static str> {
     match asked {
         None | Some(DocumentType::Command) => Ok("Command"),
         Some(DocumentType::Package) => Ok("Package"),
+        Some(DocumentType::Policy) => Ok("Policy"),
         Some(DocumentType::Session) => Ok("Session"),
         Some(other) => Err(invalid(format!(
             "Moorline does not run documents of type {other} yet"
