@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Aws, Endpoint, Node, S3Server, Site, WorkerKind, is_root, kill_process, skipped, wait_until,
+    Aws, Endpoint, Finished, Node, S3Server, Site, WorkerKind, is_root, kill_process, skipped, wait_until,
 };
 use moorline_transport::{Download, Progress};
 use serde_json::{Value, json};
@@ -365,8 +365,8 @@ async fn a_tampered_attachment_and_an_absent_endpoint_change_nothing() -> Result
     Ok(())
 }
 
-#[tokio::test]
-async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<()> {
+/// An endpoint that has attachments from an S3 server, with a node and a package whose archive is there.
+async fn site_with_s3(workshop: &Workshop) -> Result<(S3Server, Site, PathBuf)> {
     let s3 = S3Server::start("packages").await?;
     let credentials = s3.credentials()?.display().to_string();
     let endpoint = Endpoint::start_serving(&[
@@ -379,34 +379,42 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
     let mut node = Node::register(&endpoint, &[]).await?;
     node.start().await?;
     let site = Site { node, endpoint };
-    let aws = Aws::of(&site.endpoint)?;
-    let workshop = Workshop::new()?;
     let folder = workshop.version("1.0", &[])?.display().to_string();
     let out = workshop.dir.path().join("out");
-    let build = [
-        "package",
-        "build",
-        &folder,
-        "--version",
-        "1.0",
-        "--out",
-        &out.display().to_string(),
-    ];
+    let to = out.display().to_string();
+    let build = ["package", "build", &folder, "--version", "1.0", "--out", &to];
     site.cli().run(&build).await?.success()?;
     s3.put("some/where/1.0.zip", &out.join("1.0.zip")).await?;
-    let content = format!("file://{}", out.join("manifest.json").display());
-    let create = [
+    Ok((s3, site, out))
+}
+
+/// `aws ssm create-document`.
+async fn create_package(aws: &Aws, name: &str, content: &str, attachments: &str) -> Result<Finished> {
+    aws.ssm(&[
         "create-document",
         "--name",
-        NAME,
+        name,
         "--document-type",
         "Package",
         "--content",
-        &content,
+        content,
         "--attachments",
-        "Key=SourceUrl,Values=s3://packages/some/where",
-    ];
-    let created = aws.ssm(&create).await?.success()?.json()?;
+        attachments,
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<()> {
+    let workshop = Workshop::new()?;
+    let (_s3, site, out) = site_with_s3(&workshop).await?;
+    let aws = Aws::of(&site.endpoint)?;
+    let content = format!("file://{}", out.join("manifest.json").display());
+    let folder = "Key=SourceUrl,Values=s3://packages/some/where";
+    let created = create_package(&aws, NAME, &content, folder)
+        .await?
+        .success()?
+        .json()?;
     let described = &created["DocumentDescription"];
     ensure!(
         described["DocumentType"] == "Package"
@@ -425,10 +433,9 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
         attachment["Size"] == original.len() && attachment["HashType"] == "Sha256",
         "{got}"
     );
-    let url = attachment["Url"].as_str().context("no URL")?;
     let mut downloaded = Vec::new();
     let download = Download {
-        url,
+        url: attachment["Url"].as_str().context("no URL")?,
         headers: &[],
         allow_insecure: false,
         max_bytes: 1 << 20,
@@ -437,44 +444,48 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
         downloaded.extend_from_slice(bytes);
         Ok(())
     };
-    download
-        .run(site.api().trust(), &mut Progress::default(), take)
-        .await?;
+    let trust = site.api().trust();
+    download.run(trust, &mut Progress::default(), take).await?;
     ensure!(downloaded == original, "{} bytes", downloaded.len());
 
-    let send = [
-        "send-command",
-        "--document-name",
-        "AWS-ConfigureAWSPackage",
-        "--instance-ids",
-        site.node.id(),
-        "--parameters",
-        "action=Install,name=Greeter,version=1.0",
-    ];
-    let sent = aws.ssm(&send).await?.success()?.json()?;
+    let sent = aws
+        .ssm(&[
+            "send-command",
+            "--document-name",
+            "AWS-ConfigureAWSPackage",
+            "--instance-ids",
+            site.node.id(),
+            "--parameters",
+            "action=Install,name=Greeter,version=1.0",
+        ])
+        .await?
+        .success()?
+        .json()?;
     let command_id = sent["Command"]["CommandId"].as_str().context("no command")?;
-    check(
-        &site.finished(command_id).await?,
-        "Success",
-        "Successfully installed Greeter 1.0",
-    )?;
+    let invocation = site.finished(command_id).await?;
+    check(&invocation, "Success", "Successfully installed Greeter 1.0")?;
+    let reference = "Key=AttachmentReference,Values=Greeter/1/1.0.zip";
+    create_package(&aws, "Copy", &content, reference)
+        .await?
+        .success()?;
+    Ok(())
+}
 
-    let reference = [
-        "create-document",
-        "--name",
-        "Copy",
-        "--document-type",
-        "Package",
-        "--content",
-        &content,
-        "--attachments",
-        "Key=AttachmentReference,Values=Greeter/1/1.0.zip",
-    ];
-    aws.ssm(&reference).await?.success()?;
+#[tokio::test]
+async fn attachments_that_are_not_there_or_not_what_they_should_be_are_refused_by_name() -> Result<()> {
+    let workshop = Workshop::new()?;
+    let (s3, site, out) = site_with_s3(&workshop).await?;
+    let aws = Aws::of(&site.endpoint)?;
+    s3.put("other/1.0.zip", &out.join("manifest.json")).await?;
+    let content = fs::read_to_string(out.join("manifest.json"))?;
     for (attachments, expected) in [
         (
             "Key=SourceUrl,Values=s3://packages/elsewhere",
             "s3://packages/elsewhere/1.0.zip",
+        ),
+        (
+            "Key=SourceUrl,Values=s3://packages/other",
+            "does not have the SHA-256",
         ),
         (
             "Key=SourceUrl,Values=http://169.254.169.254/latest",
@@ -489,20 +500,7 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
             "upload it first",
         ),
     ] {
-        // what is here already is not read again, so it has to be another file
-        let other = content_of_another_file(&out)?;
-        let arguments = [
-            "create-document",
-            "--name",
-            "Bad",
-            "--document-type",
-            "Package",
-            "--content",
-            &other,
-            "--attachments",
-            attachments,
-        ];
-        let refused = aws.ssm(&arguments).await?;
+        let refused = create_package(&aws, "Bad", &content, attachments).await?;
         ensure!(
             refused.code != 0
                 && refused.stderr.contains("InvalidDocumentContent")
@@ -510,14 +508,13 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
             "{attachments}: {refused:?}"
         );
     }
+    let without = site.api().refusal(
+        "CreateDocument",
+        json!({"Name": "Bad", "DocumentType": "Package", "Content": content}),
+    );
+    let without = without.await?;
+    ensure!(without.message.contains("1.0.zip is missing"), "{without:?}");
     Ok(())
-}
-
-/// The manifest with another checksum.
-fn content_of_another_file(out: &Path) -> Result<String> {
-    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(out.join("manifest.json"))?)?;
-    manifest["files"]["1.0.zip"]["checksums"]["sha256"] = json!("0".repeat(64));
-    Ok(manifest.to_string())
 }
 
 #[tokio::test]

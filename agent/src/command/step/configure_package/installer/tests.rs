@@ -58,156 +58,129 @@ fn go(record: Record, wish: Wish, fails: &[&str]) -> (Vec<String>, Outcome, Reco
     }
 }
 
+/// A case: the version that is installed, the wish, scripts that fail; then what runs, what comes of it, and the version
+/// that is installed. Scripts are separated by commas.
+struct Case(
+    Option<&'static str>,
+    Wish,
+    &'static str,
+    &'static str,
+    Outcome,
+    Option<&'static str>,
+);
+
+fn check(cases: Vec<Case>) {
+    for Case(before, wish, fails, scripts, outcome, after) in cases {
+        let case = format!("{before:?} {wish:?} {fails:?}");
+        let record = before.map_or_else(Record::default, installed);
+        let fails: Vec<&str> = fails.split(", ").collect();
+        let (ran, ended, record) = go(record, wish, &fails);
+        assert_eq!(ran.join(", "), scripts, "{case}");
+        assert_eq!(ended, outcome, "{case}");
+        let name = record.installed.map(|version| version.name);
+        assert_eq!((name.as_deref(), record.underway), (after, None), "{case}");
+    }
+}
+
 #[test]
 fn every_wish_runs_the_scripts_that_it_needs_in_their_order() {
-    let nothing = Record::default;
-    let table: [(Record, Wish, &[&str], &[&str], Outcome, Option<&str>); 17] = [
-        (
-            nothing(),
+    let (one, two) = (Some("1"), Some("2"));
+    let replaced = "uninstall 1, install 2, validate 2";
+    let back = "uninstall 2, install 1, validate 1";
+    check(vec![
+        Case(
+            None,
             install("1"),
-            &[],
-            &["install 1", "validate 1"],
+            "",
+            "install 1, validate 1",
             Outcome::Installed,
-            Some("1"),
+            one,
         ),
-        (
-            installed("1"),
+        Case(
+            one,
             install("1"),
-            &[],
-            &["validate 1"],
+            "",
+            "validate 1",
             Outcome::AlreadyInstalled,
-            Some("1"),
+            one,
         ),
-        (
-            installed("1"),
-            install("2"),
-            &[],
-            &["uninstall 1", "install 2", "validate 2"],
-            Outcome::Installed,
-            Some("2"),
-        ),
-        (
-            installed("2"),
-            install("1"),
-            &[],
-            &["uninstall 2", "install 1", "validate 1"],
-            Outcome::Installed,
-            Some("1"),
-        ),
-        (
-            installed("1"),
+        Case(one, install("2"), "", replaced, Outcome::Installed, two),
+        Case(two, install("1"), "", back, Outcome::Installed, one),
+        Case(
+            one,
             update("2"),
-            &[],
-            &["update 2", "validate 2"],
+            "",
+            "update 2, validate 2",
             Outcome::Installed,
-            Some("2"),
+            two,
         ),
-        (
-            nothing(),
+        Case(
+            None,
             update("1"),
-            &[],
-            &["install 1", "validate 1"],
+            "",
+            "install 1, validate 1",
             Outcome::Installed,
-            Some("1"),
+            one,
         ),
-        (
-            installed("1"),
+        Case(
+            one,
             uninstall(None),
-            &[],
-            &["uninstall 1"],
+            "",
+            "uninstall 1",
             Outcome::Uninstalled,
             None,
         ),
-        (
-            installed("1"),
-            uninstall(Some("1")),
-            &[],
-            &["uninstall 1"],
-            Outcome::Uninstalled,
+        Case(one, uninstall(one), "", "uninstall 1", Outcome::Uninstalled, None),
+        Case(one, uninstall(two), "", "", Outcome::NotInstalled, one),
+        Case(None, uninstall(None), "", "", Outcome::NotInstalled, None),
+    ]);
+}
+
+#[test]
+fn what_fails_gives_way_to_what_was_there_before() {
+    let one = Some("1");
+    let there_and_back = "uninstall 1, install 2, validate 2, uninstall 2, install 1, validate 1";
+    let stuck = "uninstall 1, install 2, uninstall 2, install 1";
+    let again = "uninstall 1, install 1, validate 1";
+    let both = "update 2, update 1";
+    let removed = "install 1, uninstall 1";
+    check(vec![
+        Case(
             None,
-        ),
-        (
-            installed("1"),
-            uninstall(Some("2")),
-            &[],
-            &[],
-            Outcome::NotInstalled,
-            Some("1"),
-        ),
-        (nothing(), uninstall(None), &[], &[], Outcome::NotInstalled, None),
-        // and when something fails
-        (
-            nothing(),
             install("1"),
-            &["install 1"],
-            &["install 1", "uninstall 1"],
+            "install 1",
+            removed,
             Outcome::InstallFailed,
             None,
         ),
-        (
-            installed("1"),
+        Case(
+            one,
             install("2"),
-            &["validate 2"],
-            &[
-                "uninstall 1",
-                "install 2",
-                "validate 2",
-                "uninstall 2",
-                "install 1",
-                "validate 1",
-            ],
+            "validate 2",
+            there_and_back,
             Outcome::RolledBack,
-            Some("1"),
+            one,
         ),
-        (
-            installed("1"),
+        Case(
+            one,
             install("2"),
-            &["install 2", "uninstall 2", "install 1"],
-            &["uninstall 1", "install 2", "uninstall 2", "install 1"],
+            "install 2, uninstall 2, install 1",
+            stuck,
             Outcome::RollBackFailed,
             None,
         ),
-        (
-            installed("1"),
-            install("2"),
-            &["uninstall 1"],
-            &["uninstall 1", "install 1", "validate 1"],
-            Outcome::RolledBack,
-            Some("1"),
-        ),
-        (
-            installed("1"),
-            update("2"),
-            &["update 2"],
-            &["update 2", "update 1"],
-            Outcome::RolledBack,
-            Some("1"),
-        ),
-        (
-            installed("1"),
-            update("2"),
-            &["update 2", "update 1"],
-            &["update 2", "update 1"],
-            Outcome::RollBackFailed,
-            Some("1"),
-        ),
-        (
-            installed("1"),
+        Case(one, install("2"), "uninstall 1", again, Outcome::RolledBack, one),
+        Case(one, update("2"), "update 2", both, Outcome::RolledBack, one),
+        Case(one, update("2"), both, both, Outcome::RollBackFailed, one),
+        Case(
+            one,
             uninstall(None),
-            &["uninstall 1"],
-            &["uninstall 1"],
+            "uninstall 1",
+            "uninstall 1",
             Outcome::UninstallFailed,
-            Some("1"),
+            one,
         ),
-    ];
-    for (record, wish, fails, scripts, outcome, left) in table {
-        let case = format!("{record:?} {wish:?} {fails:?}");
-        let (ran, ended, record) = go(record, wish, fails);
-        assert_eq!(ran, scripts, "{case}");
-        assert_eq!(ended, outcome, "{case}");
-        let name = record.installed.map(|version| version.name);
-        assert_eq!((name.as_deref(), record.underway), (left, None), "{case}");
-    }
+    ]);
 }
 
 #[test]
