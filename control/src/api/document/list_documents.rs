@@ -182,8 +182,10 @@ mod tests {
         assert_eq!(count(&test, by("Name", "AWS-Run")).await, 4);
         assert_eq!(count(&test, by("DocumentType", "Session")).await, 7);
         assert_eq!(count(&test, by("Owner", "Self")).await, 0);
-        assert_eq!(count(&test, by("Owner", "Amazon")).await, 14);
-        assert_eq!(count(&test, by("PlatformTypes", "Windows")).await, 10);
+        let built_in = crate::api::built_in_documents();
+        assert_eq!(count(&test, by("Owner", "Amazon")).await, built_in.len());
+        let of_windows = count(&test, by("PlatformTypes", "Windows")).await;
+        assert!((1..built_in.len()).contains(&of_windows), "{of_windows}");
         assert_eq!(count(&test, by("SearchKeyword", "SSH")).await, 1);
         assert_eq!(count(&test, by("tag:team", "a")).await, 0);
         let older = DocumentFilter {
@@ -194,7 +196,7 @@ mod tests {
             document_filter_list: Some(vec![older]),
             ..Default::default()
         };
-        assert_eq!(count(&test, input).await, 7);
+        assert_eq!(count(&test, input).await, built_in.len() - 7);
         let error = test.refuse::<ListDocuments>(by("Nonsense", "x")).await;
         assert_eq!(error.code, ErrorCode::InvalidFilterKey);
     }
@@ -221,7 +223,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(names.len(), 14);
+        assert_eq!(names.len(), crate::api::built_in_documents().len());
         assert!(names.is_sorted());
     }
 }
