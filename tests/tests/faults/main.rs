@@ -6,6 +6,7 @@
 mod agent_killed;
 mod audit_log;
 mod change_of_hands;
+mod command_recording;
 mod connection_cut;
 mod disk_full;
 mod endpoint_killed;

@@ -1,0 +1,166 @@
+//! Recordings of commands while processes are killed, the endpoint is away, or the disk is full.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{
+    Cable, Cli, Endpoint, Node, PATIENCE, Recording, Site, WorkerKind, finished, kill_process, send_script,
+    wait_for, wait_until,
+};
+
+/// What a recording may lack when its worker is killed (docs/transcripts.md), and what a loaded machine adds to it.
+const MOST_LOST: Duration = Duration::from_millis(200);
+const SCHEDULING: Duration = Duration::from_millis(800);
+
+/// Counts to this, a line at a time, with a pause after each hundred.
+const LINES: u64 = 3000;
+
+fn counting() -> String {
+    format!(
+        "i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo n=$i; [ $((i % 100)) -ne 0 ] || sleep 0.05; done; \
+         echo end-of-count"
+    )
+}
+
+/// The recording as it is on the endpoint's disk.
+fn cast(endpoint: &Endpoint, node: &Node, id: &str) -> PathBuf {
+    let name = format!("transcripts/{id}.{}.cast", node.id());
+    endpoint.state_dir().join(name)
+}
+
+/// Waits until the endpoint has so much of it that the counting goes on.
+async fn arriving(endpoint: &Endpoint, node: &Node, id: &str) -> Result<()> {
+    wait_until("output to arrive at the endpoint", async || {
+        let arrived = std::fs::read_to_string(cast(endpoint, node, id));
+        Ok(arrived.is_ok_and(|text| text.contains("n=300")))
+    })
+    .await
+}
+
+/// Everything was recorded, once, in order, and without a gap; and the node keeps nothing of it.
+async fn check_whole(cli: &Cli, node: &Node, id: &str) -> Result<()> {
+    let recording = Recording::of_command(cli, node.dir(), id).await?;
+    let shown = recording.texts("o");
+    let counted: Vec<u64> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("n=")?.parse().ok())
+        .collect();
+    ensure!(
+        counted == (1..=LINES).collect::<Vec<u64>>(),
+        "{} lines",
+        counted.len()
+    );
+    ensure!(shown.contains("end-of-count"), "the end is not recorded");
+    ensure!(recording.ours("gap")?.is_empty(), "there is a gap");
+    ensure!(recording.texts("x") == "0", "{}", recording.texts("x"));
+    wait_until("the spool to be empty", async || {
+        Ok(std::fs::read_dir(node.state_dir().join("spool"))?
+            .next()
+            .is_none())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_recording_is_whole_after_the_daemon_was_killed_while_output_flowed() -> Result<()> {
+    let mut site = Site::start().await?;
+    let id = site.send(&counting()).await?;
+    arriving(&site.endpoint, &site.node, &id).await?;
+    site.node.kill_daemon().await?;
+    site.node.start().await?;
+    site.finished(&id).await?;
+    check_whole(&site.cli(), &site.node, &id).await
+}
+
+#[tokio::test]
+async fn a_recording_is_whole_after_the_endpoint_was_killed_while_output_flowed() -> Result<()> {
+    let mut site = Site::start().await?;
+    let id = site.send(&counting()).await?;
+    arriving(&site.endpoint, &site.node, &id).await?;
+    site.endpoint.kill().await?;
+    site.endpoint.start_again().await?;
+    site.finished(&id).await?;
+    check_whole(&site.cli(), &site.node, &id).await
+}
+
+#[tokio::test]
+async fn a_recording_waits_on_the_disk_while_the_endpoint_is_away_and_goes_on_from_its_last_byte()
+-> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let of_node = Cable::to(endpoint.address()).await?;
+    let mut node = Node::register_through(&endpoint, &of_node.url(), &[]).await?;
+    node.start().await?;
+    let id = send_script(endpoint.api(), node.id(), &counting()).await?;
+    arriving(&endpoint, &node, &id).await?;
+    of_node.unplug();
+    let spool = node.state_dir().join("spool");
+    wait_until("the whole recording to be on the disk", async || {
+        let mut files = std::fs::read_dir(&spool).into_iter().flatten().flatten();
+        Ok(files.any(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|extension| extension == "whole")
+        }))
+    })
+    .await?;
+    of_node.plug_in();
+    finished(endpoint.api(), node.id(), &id).await?;
+    check_whole(&Cli::of(&endpoint), &node, &id).await
+}
+
+/// Hundredths of a second since the machine started.
+fn uptime() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/uptime")?;
+    let seconds = text.split_ascii_whitespace().next().context("no time")?;
+    Ok(seconds.replace('.', "").parse()?)
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_takes_no_more_of_a_command_s_recording_with_it_than_was_promised()
+-> Result<()> {
+    let site = Site::start().await?;
+    for round in 0..3_u64 {
+        // each line says when it was written
+        let id = site
+            .send("while :; do read -r up _ </proc/uptime; echo n=${up%.*}${up#*.}; sleep 0.02; done")
+            .await?;
+        let cast = cast(&site.endpoint, &site.node, &id);
+        wait_until("output to arrive at the endpoint", async || {
+            Ok(std::fs::read_to_string(&cast).is_ok_and(|text| text.contains("n=")))
+        })
+        .await?;
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(300 + 370 * round);
+        wait_for("some time to pass", PATIENCE, async || {
+            Ok((tokio::time::Instant::now() >= deadline).then_some(()))
+        })
+        .await?;
+        let killed_at = uptime()?;
+        for worker in site.node.workers(WorkerKind::Command) {
+            kill_process(worker);
+        }
+        site.finished(&id).await?;
+        wait_until("the daemon to have delivered what it left", async || {
+            Ok(std::fs::read_dir(site.node.state_dir().join("spool"))?
+                .next()
+                .is_none())
+        })
+        .await?;
+        let recorded = std::fs::read_to_string(&cast)?;
+        let last = recorded
+            .rsplit("n=")
+            .next()
+            .and_then(|rest| {
+                rest.split(|c: char| !c.is_ascii_digit())
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .context("nothing is recorded")?;
+        let lacks = Duration::from_millis(10 * killed_at.saturating_sub(last));
+        ensure!(
+            lacks <= MOST_LOST + SCHEDULING,
+            "the last {lacks:?} before the kill are not recorded"
+        );
+    }
+    Ok(())
+}
