@@ -177,6 +177,8 @@ pub(crate) struct Store {
     /// Writes go through one connection, so that SQLite never answers "busy".
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
+    /// Changes of commands, many in one transaction.
+    changes: command::GroupCommit,
     /// When the health check last wrote.
     last_written: Arc<Mutex<Option<Instant>>>,
 }
@@ -215,6 +217,7 @@ impl Store {
             .await
             .map_err(failed_to("open the store for reading"))?;
         Ok(Self {
+            changes: command::GroupCommit::start(writer.clone()),
             writer,
             readers,
             last_written: Arc::default(),

@@ -68,6 +68,11 @@ pub(crate) enum Turn {
     Wait,
 }
 
+/// Whether invocations of the command can have to wait for their turn.
+pub(crate) fn may_hold(progress: &Progress) -> bool {
+    progress.max_concurrency.of(progress.tally.targets) < progress.tally.targets
+}
+
 /// Whose turn it is, when `held` invocations wait. A limit of none at all still lets one go at a time: the command
 /// would never end.
 pub(crate) fn turn(progress: &Progress, held: u64) -> Turn {

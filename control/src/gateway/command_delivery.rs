@@ -120,17 +120,20 @@ pub(crate) async fn replied(
             return Ok(());
         }
     };
-    match app.store.record_reply(&id, node, &reply, now).await? {
+    let status = reply.document_status.as_str();
+    match app.store.record_reply(&id, node, reply, now).await? {
         None => warn!(%node, %message_id, command_id = %id, "reply to an unknown command"),
-        Some(false) => {
-            debug!(%node, %message_id, command_id = %id, status = reply.document_status.as_str(), "reply");
+        Some(recorded) if !recorded.has_ended => {
+            debug!(%node, %message_id, command_id = %id, status, "reply");
         }
-        Some(true) => {
-            info!(%node, command_id = %id, status = reply.document_status.as_str(), "command ended on node");
+        Some(recorded) => {
+            info!(%node, command_id = %id, status, "command ended on node");
             app.metrics
                 .counter("moorline_invocations_ended_total", &[("by", "node")])
                 .increment();
-            release(app, &id).await?;
+            if recorded.may_hold {
+                release(app, &id).await?;
+            }
             let has_refused = app.store.has_refused_jobs(node).await?;
             if has_refused && app.store.resend_refused(node, now).await? {
                 app.routing.nudge(node);

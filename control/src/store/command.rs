@@ -2,6 +2,8 @@
 
 mod change;
 mod delivery;
+mod group_commit;
+mod heads;
 mod list;
 mod release;
 mod row;
@@ -11,6 +13,7 @@ mod tests;
 
 pub(super) use change::end_invocations_of_node;
 pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, Forgotten};
+pub(super) use group_commit::GroupCommit;
 pub(crate) use list::{CommandQuery, InvocationCursor, InvocationQuery, ListFilters};
 pub(crate) use row::{CommandHead, CommandRow, InvocationRow, StepRow};
 
@@ -21,8 +24,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 use super::{Store, StoreError, column_millis, failed_to};
 use crate::engine::{command::command_status, invocation::Invocation};
 use row::{
-    HEAD_COLUMNS, INVOCATION_COLUMNS, STEP_COLUMNS, command, command_head, delivery_column, invocation,
-    stage_columns, step,
+    HEAD_COLUMNS, INVOCATION_COLUMNS, STEP_COLUMNS, command, delivery_column, invocation, stage_columns, step,
 };
 
 /// Rows of one INSERT: well below the number of values that a statement may bind.
@@ -196,23 +198,19 @@ async fn step_rows(
     rows.iter().map(step).collect()
 }
 
-/// An invocation with what is decided by its command, to be changed in the same transaction. Without its steps.
+/// An invocation, to be changed in the same transaction. Without its steps.
 async fn load(
     connection: &mut SqliteConnection,
     id: &CommandId,
     node: &InstanceId,
-) -> Result<Option<(CommandHead, InvocationRow)>, StoreError> {
-    let sql = format!(
-        "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS} FROM invocation \
-         JOIN command ON command.command_id = invocation.command_id \
-         WHERE invocation.command_id = $1 AND instance_id = $2"
-    );
+) -> Result<Option<InvocationRow>, StoreError> {
+    let sql =
+        format!("SELECT {INVOCATION_COLUMNS} FROM invocation WHERE command_id = $1 AND instance_id = $2");
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id.as_str())
         .bind(node.as_str())
         .fetch_optional(connection)
         .await
         .map_err(failed_to("look an invocation up"))?;
-    row.map(|row| Ok((command_head(&row)?, invocation(&row)?)))
-        .transpose()
+    row.as_ref().map(invocation).transpose()
 }

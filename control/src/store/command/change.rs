@@ -12,13 +12,16 @@ use uuid::Uuid;
 
 use super::{
     super::{Store, StoreError, column, column_millis, failed_to},
-    CommandHead, InvocationRow, load,
-    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, delivery_column, invocation, stage_columns},
+    CommandHead, InvocationRow,
+    group_commit::{Change, Group, Turn},
+    heads::Heads,
+    load,
+    row::{INVOCATION_COLUMNS, invocation},
     step::{load_ranks, upsert_step},
 };
 use crate::engine::{
-    command::command_status,
-    invocation::{Invocation, Stage, StepRank},
+    command::may_hold,
+    invocation::{Invocation, StepRank},
     reply::Reply,
 };
 
@@ -34,7 +37,7 @@ impl Store {
         (code, message_id): (JobAckCode, Option<Uuid>),
         now: u64,
     ) -> Result<bool, StoreError> {
-        self.change(id, node, |invocation, head| {
+        self.change(id, node, move |invocation, head| {
             invocation.job_acknowledged(code, message_id, head.deadlines, now);
         })
         .await
@@ -48,7 +51,7 @@ impl Store {
         code: JobAckCode,
         now: u64,
     ) -> Result<bool, StoreError> {
-        self.change(id, node, |invocation, _| {
+        self.change(id, node, move |invocation, _| {
             invocation.cancel_acknowledged(code, now);
         })
         .await
@@ -85,37 +88,21 @@ impl Store {
         })
     }
 
-    /// Stores what a node reports. `None`: there is no such invocation; else whether this ended it.
+    /// Stores what a node reports. `None`: there is no such invocation.
     pub(crate) async fn record_reply(
         &self,
         id: &CommandId,
         node: &InstanceId,
-        reply: &Reply,
+        reply: Reply,
         now: u64,
-    ) -> Result<Option<bool>, StoreError> {
-        const DOING: &str = "record a reply";
-        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let Some((mut head, mut row)) = load(&mut tx, id, node).await? else {
-            return Ok(None);
+    ) -> Result<Option<Recorded>, StoreError> {
+        let change = RecordReply {
+            id: id.clone(),
+            node: node.clone(),
+            reply,
+            now,
         };
-        load_ranks(&mut tx, &mut row).await?;
-        let before = row.invocation.clone();
-        let kept = row
-            .invocation
-            .replied(reply, &head.step_names, head.deadlines, now);
-        for (name, step) in kept.iter().filter_map(|index| reply.steps.get(*index)) {
-            let rank = row.invocation.steps.get(name).copied();
-            let rank = rank.unwrap_or(StepRank {
-                is_final: false,
-                made_at: reply.made_at,
-            });
-            upsert_step(&mut tx, &row, (name, rank), step).await?;
-        }
-        save(&mut tx, &mut head, &before, &row).await?;
-        tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(Some(
-            before.outcome().is_none() && row.invocation.outcome().is_some(),
-        ))
+        self.changes.change(Turn::Report, change).await
     }
 
     /// Cancels a command on all its nodes, or on `nodes` only. Returns the nodes that are to be told.
@@ -128,20 +115,17 @@ impl Store {
     ) -> Result<Vec<InstanceId>, StoreError> {
         const DOING: &str = "cancel a command";
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let sql = format!(
-            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS} FROM invocation \
-             JOIN command ON command.command_id = invocation.command_id \
-             WHERE invocation.command_id = $1 AND stage <> 'Ended'"
-        );
+        let sql =
+            format!("SELECT {INVOCATION_COLUMNS} FROM invocation WHERE command_id = $1 AND stage <> 'Ended'");
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(id.as_str())
             .fetch_all(&mut *tx)
             .await
             .map_err(failed_to(DOING))?;
-        let Some(first) = rows.first() else {
+        if rows.is_empty() {
             return Ok(Vec::new());
-        };
-        let mut head = command_head(first)?;
+        }
+        let mut heads = Heads::default();
         let mut to_tell = Vec::new();
         for row in &rows {
             let mut row = invocation(row)?;
@@ -154,12 +138,12 @@ impl Store {
                 set_cancel_id(&mut tx, &row, cancel_id).await?;
                 to_tell.push(row.instance_id.clone());
             }
-            save(&mut tx, &mut head, &before, &row).await?;
+            heads.save(&mut tx, &before, &row).await?;
         }
         if nodes.is_none() {
-            head.progress.cancel_requested = true;
+            heads.cancel(&mut tx, id).await?;
         }
-        save_head(&mut tx, &head).await?;
+        heads.write(&mut tx).await?;
         tx.commit().await.map_err(failed_to(DOING))?;
         Ok(to_tell)
     }
@@ -178,6 +162,7 @@ impl Store {
             return Ok(0);
         }
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let mut heads = Heads::default();
         let mut changed = 0;
         for row in &due {
             let (Ok(id), Ok(node)) = (
@@ -186,15 +171,16 @@ impl Store {
             ) else {
                 continue;
             };
-            let Some((mut head, mut row)) = load(&mut tx, &id, &node).await? else {
+            let Some(mut row) = load(&mut tx, &id, &node).await? else {
                 continue;
             };
             let before = row.invocation.clone();
             if row.invocation.time_passed(now) {
-                save(&mut tx, &mut head, &before, &row).await?;
+                heads.save(&mut tx, &before, &row).await?;
                 changed += 1;
             }
         }
+        heads.write(&mut tx).await?;
         tx.commit().await.map_err(failed_to(DOING))?;
         Ok(changed)
     }
@@ -203,17 +189,88 @@ impl Store {
         &self,
         id: &CommandId,
         node: &InstanceId,
-        decide: impl FnOnce(&mut Invocation, &CommandHead) + Send,
+        decide: impl FnMut(&mut Invocation, &CommandHead) + Send + 'static,
     ) -> Result<bool, StoreError> {
-        const DOING: &str = "change an invocation";
-        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let Some((mut head, mut row)) = load(&mut tx, id, node).await? else {
+        let change = Decide {
+            id: id.clone(),
+            node: node.clone(),
+            decide,
+        };
+        self.changes.change(Turn::Report, change).await
+    }
+}
+
+/// What became of a node's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// It ended the invocation.
+    pub(crate) has_ended: bool,
+    /// Other invocations of the command may wait for their turn.
+    pub(crate) may_hold: bool,
+}
+
+struct RecordReply {
+    id: CommandId,
+    node: InstanceId,
+    reply: Reply,
+    now: u64,
+}
+
+impl Change for RecordReply {
+    type Answer = Option<Recorded>;
+
+    async fn apply(&mut self, group: &mut Group) -> Result<Self::Answer, StoreError> {
+        let Self { id, node, reply, now } = self;
+        let Group { tx, heads } = group;
+        let Some(mut row) = load(tx, id, node).await? else {
+            return Ok(None);
+        };
+        let Some(head) = heads.get(tx, id).await? else {
+            return Ok(None);
+        };
+        load_ranks(tx, &mut row).await?;
+        let before = row.invocation.clone();
+        let kept = row
+            .invocation
+            .replied(reply, &head.step_names, head.deadlines, *now);
+        let may_hold = may_hold(&head.progress);
+        for (name, step) in kept.iter().filter_map(|index| reply.steps.get(*index)) {
+            let rank = row.invocation.steps.get(name).copied();
+            let rank = rank.unwrap_or(StepRank {
+                is_final: false,
+                made_at: reply.made_at,
+            });
+            upsert_step(tx, &row, (name, rank), step).await?;
+        }
+        heads.save(tx, &before, &row).await?;
+        Ok(Some(Recorded {
+            has_ended: before.outcome().is_none() && row.invocation.outcome().is_some(),
+            may_hold,
+        }))
+    }
+}
+
+/// A change that needs nothing but the invocation and its command. `false`: there is no such invocation.
+struct Decide<F> {
+    id: CommandId,
+    node: InstanceId,
+    decide: F,
+}
+
+impl<F: FnMut(&mut Invocation, &CommandHead) + Send + 'static> Change for Decide<F> {
+    type Answer = bool;
+
+    async fn apply(&mut self, group: &mut Group) -> Result<bool, StoreError> {
+        let Group { tx, heads } = group;
+        let Some(mut row) = load(tx, &self.id, &self.node).await? else {
+            return Ok(false);
+        };
+        let Some(head) = heads.get(tx, &self.id).await? else {
             return Ok(false);
         };
         let before = row.invocation.clone();
-        decide(&mut row.invocation, &head);
-        save(&mut tx, &mut head, &before, &row).await?;
-        tx.commit().await.map_err(failed_to(DOING))?;
+        (self.decide)(&mut row.invocation, head);
+        heads.save(tx, &before, &row).await?;
         Ok(true)
     }
 }
@@ -229,115 +286,19 @@ pub(in crate::store) async fn end_invocations_of_node(
         .fetch_all(&mut *connection)
         .await
         .map_err(failed_to("end the invocations of a node"))?;
+    let mut heads = Heads::default();
     for row in &open {
         let Ok(id) = column::<String>(row, "command_id")?.parse() else {
             continue;
         };
-        let Some((mut head, mut row)) = load(connection, &id, node).await? else {
+        let Some(mut row) = load(connection, &id, node).await? else {
             continue;
         };
         let before = row.invocation.clone();
         row.invocation.node_left(now);
-        save(connection, &mut head, &before, &row).await?;
+        heads.save(connection, &before, &row).await?;
     }
-    Ok(())
-}
-
-/// Writes an invocation back, if it changed, and carries what it means for the command into `head` and the store.
-pub(super) async fn save(
-    connection: &mut SqliteConnection,
-    head: &mut CommandHead,
-    before: &Invocation,
-    row: &InvocationRow,
-) -> Result<(), StoreError> {
-    const DOING: &str = "write an invocation";
-    let after = &row.invocation;
-    if before == after {
-        return Ok(());
-    }
-    if before.outcome().is_some() {
-        // its end stands: only the note and the cancellation may still change
-        return sqlx::query(
-            "UPDATE invocation SET trace = $3, cancel_next_send_at = $4 \
-             WHERE command_id = $1 AND instance_id = $2",
-        )
-        .bind(row.command_id.as_str())
-        .bind(row.instance_id.as_str())
-        .bind(&after.trace)
-        .bind(after.cancel_next_send_at.map(column_millis))
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(failed_to(DOING));
-    }
-    let (stage, outcome) = stage_columns(after.stage);
-    let done = sqlx::query(
-        "UPDATE invocation SET stage = $3, outcome = $4, status = $5, delivery = $6, sent_message_id = $7, \
-         next_send_at = $8, cancel_requested = $9, cancel_next_send_at = $10, deadline_at = $11, \
-         ended_at = $12, trace = $13, released_at = $14, sent_at = $15, taken_at = $16, \
-         cancel_requested_at = $17 \
-         WHERE command_id = $1 AND instance_id = $2 AND stage <> 'Ended'",
-    )
-    .bind(row.command_id.as_str())
-    .bind(row.instance_id.as_str())
-    .bind(stage)
-    .bind(outcome)
-    .bind(after.status())
-    .bind(delivery_column(after.delivery))
-    .bind(after.sent_message_id.map(|id| id.to_string()))
-    .bind(after.next_send_at.map(column_millis))
-    .bind(after.cancel_requested)
-    .bind(after.cancel_next_send_at.map(column_millis))
-    .bind(after.deadline_at.map(column_millis))
-    .bind(after.ended_at.map(column_millis))
-    .bind(&after.trace)
-    .bind(after.times.released_at.map(column_millis))
-    .bind(after.times.sent_at.map(column_millis))
-    .bind(after.times.taken_at.map(column_millis))
-    .bind(after.times.cancel_requested_at.map(column_millis))
-    .execute(&mut *connection)
-    .await
-    .map_err(failed_to(DOING))?;
-    if done.rows_affected() == 0 {
-        return Ok(());
-    }
-    let progress = head.progress;
-    head.progress.started |= !matches!(after.stage, Stage::Pending);
-    if let Some(outcome) = after.outcome() {
-        head.progress.tally.add(outcome);
-    }
-    if head.progress == progress {
-        Ok(())
-    } else {
-        save_head(connection, head).await
-    }
-}
-
-async fn save_head(connection: &mut SqliteConnection, head: &CommandHead) -> Result<(), StoreError> {
-    let progress = &head.progress;
-    let tally = &progress.tally;
-    let status = command_status(progress);
-    sqlx::query(
-        "UPDATE command SET status = $2, status_details = $3, started = $4, cancel_requested = $5, \
-         succeeded = $6, failed = $7, execution_timed_out = $8, delivery_timed_out = $9, cancelled = $10, \
-         impossible = $11, terminated = $12 WHERE command_id = $1",
-    )
-    .bind(head.command_id.as_str())
-    .bind(status.status)
-    .bind(status.details)
-    .bind(progress.started)
-    .bind(progress.cancel_requested)
-    .bind(column_millis(tally.succeeded))
-    .bind(column_millis(tally.failed))
-    .bind(column_millis(tally.execution_timed_out))
-    .bind(column_millis(tally.delivery_timed_out))
-    .bind(column_millis(tally.cancelled))
-    .bind(column_millis(tally.impossible))
-    .bind(column_millis(tally.terminated))
-    .execute(connection)
-    .await
-    .map_err(failed_to("write a command's status"))?;
-    Ok(())
+    heads.write(connection).await
 }
 
 async fn set_cancel_id(

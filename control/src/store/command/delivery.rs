@@ -1,16 +1,14 @@
 //! Jobs on their way to nodes, and commands that are old enough to be forgotten.
 
 use moorline_protocol::types::{CommandId, InstanceId};
-use sqlx::{AssertSqlSafe, sqlite::SqliteRow};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
     super::{Store, StoreError, column, column_millis, failed_to},
-    InvocationRow,
-    change::save,
-    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, invocation},
+    group_commit::{Change, Group, Turn},
+    row::{INVOCATION_COLUMNS, invocation},
 };
-use crate::engine::invocation::Invocation;
 
 /// Jobs that one look hands out: bounds the memory of a node's backlog.
 pub(crate) const DUE_JOBS: usize = 16;
@@ -41,61 +39,17 @@ impl Store {
         &self,
         node: &InstanceId,
         now: u64,
-        mut message_id: impl FnMut() -> Uuid + Send,
+        message_id: impl FnMut() -> Uuid + Send + 'static,
     ) -> Result<Vec<DueJob>, StoreError> {
-        const DOING: &str = "take the jobs of a node";
         if !self.has_due_jobs(node, now).await? {
             return Ok(Vec::new());
         }
-        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let to_cancel = format!(
-            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, cancel_id FROM invocation \
-             JOIN command ON command.command_id = invocation.command_id \
-             WHERE instance_id = $1 AND cancel_next_send_at <= $2 ORDER BY cancel_next_send_at LIMIT $3"
-        );
-        let to_send = format!(
-            "SELECT {HEAD_COLUMNS}, {INVOCATION_COLUMNS}, job_content FROM invocation \
-             JOIN command ON command.command_id = invocation.command_id \
-             WHERE instance_id = $1 AND next_send_at <= $2 AND deadline_at > $2 \
-             ORDER BY invocation.requested_at, invocation.command_id LIMIT $3"
-        );
-        let mut jobs = Vec::new();
-        for (sql, is_cancel) in [(to_cancel, true), (to_send, false)] {
-            let rows = sqlx::query(AssertSqlSafe(sql))
-                .bind(node.as_str())
-                .bind(column_millis(now))
-                .bind(i64::try_from(DUE_JOBS).unwrap_or(i64::MAX))
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(failed_to(DOING))?;
-            for row in &rows {
-                let message_id = message_id();
-                let kind = if is_cancel {
-                    DueJobKind::Cancel {
-                        cancel_id: column(row, "cancel_id")?,
-                    }
-                } else {
-                    DueJobKind::Send {
-                        content: column(row, "job_content")?,
-                    }
-                };
-                let changed = note_sent(&mut tx, row, |invocation| {
-                    if is_cancel {
-                        invocation.cancel_sent(now);
-                    } else {
-                        invocation.sent(message_id, now);
-                    }
-                })
-                .await?;
-                jobs.push(DueJob {
-                    command_id: changed.command_id,
-                    message_id,
-                    kind,
-                });
-            }
-        }
-        tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(jobs)
+        let change = TakeDueJobs {
+            node: node.clone(),
+            now,
+            message_id,
+        };
+        self.changes.change(Turn::Delivery, change).await
     }
 
     async fn has_due_jobs(&self, node: &InstanceId, now: u64) -> Result<bool, StoreError> {
@@ -271,15 +225,63 @@ pub(crate) enum Forgotten {
     Whole(String),
 }
 
-async fn note_sent(
-    connection: &mut sqlx::SqliteConnection,
-    row: &SqliteRow,
-    note: impl FnOnce(&mut Invocation) + Send,
-) -> Result<InvocationRow, StoreError> {
-    let mut head = command_head(row)?;
-    let mut row = invocation(row)?;
-    let before = row.invocation.clone();
-    note(&mut row.invocation);
-    save(connection, &mut head, &before, &row).await?;
-    Ok(row)
+struct TakeDueJobs<F> {
+    node: InstanceId,
+    now: u64,
+    message_id: F,
+}
+
+impl<F: FnMut() -> Uuid + Send + 'static> Change for TakeDueJobs<F> {
+    type Answer = Vec<DueJob>;
+
+    async fn apply(&mut self, group: &mut Group) -> Result<Vec<DueJob>, StoreError> {
+        const DOING: &str = "take the jobs of a node";
+        let to_cancel = format!(
+            "SELECT {INVOCATION_COLUMNS}, cancel_id FROM invocation \
+             WHERE instance_id = $1 AND cancel_next_send_at <= $2 ORDER BY cancel_next_send_at LIMIT $3"
+        );
+        let to_send = format!(
+            "SELECT {INVOCATION_COLUMNS}, job_content FROM invocation \
+             JOIN command ON command.command_id = invocation.command_id \
+             WHERE instance_id = $1 AND next_send_at <= $2 AND deadline_at > $2 \
+             ORDER BY invocation.requested_at, invocation.command_id LIMIT $3"
+        );
+        let now = self.now;
+        let mut jobs = Vec::new();
+        for (sql, is_cancel) in [(to_cancel, true), (to_send, false)] {
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(self.node.as_str())
+                .bind(column_millis(now))
+                .bind(i64::try_from(DUE_JOBS).unwrap_or(i64::MAX))
+                .fetch_all(&mut *group.tx)
+                .await
+                .map_err(failed_to(DOING))?;
+            for row in &rows {
+                let message_id = (self.message_id)();
+                let kind = if is_cancel {
+                    DueJobKind::Cancel {
+                        cancel_id: column(row, "cancel_id")?,
+                    }
+                } else {
+                    DueJobKind::Send {
+                        content: column(row, "job_content")?,
+                    }
+                };
+                let mut row = invocation(row)?;
+                let before = row.invocation.clone();
+                if is_cancel {
+                    row.invocation.cancel_sent(now);
+                } else {
+                    row.invocation.sent(message_id, now);
+                }
+                group.heads.save(&mut group.tx, &before, &row).await?;
+                jobs.push(DueJob {
+                    command_id: row.command_id,
+                    message_id,
+                    kind,
+                });
+            }
+        }
+        Ok(jobs)
+    }
 }

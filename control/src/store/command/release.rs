@@ -5,8 +5,8 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
     super::{Store, StoreError, column, failed_to},
-    change::save,
-    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, invocation},
+    heads::Heads,
+    row::{INVOCATION_COLUMNS, invocation},
 };
 use crate::engine::command::{Turn, turn};
 
@@ -39,14 +39,11 @@ impl Store {
     pub(crate) async fn release_held(&self, id: &CommandId, now: u64) -> Result<Vec<InstanceId>, StoreError> {
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         let held = held_count(&mut tx, id).await?;
-        let sql = format!("SELECT {HEAD_COLUMNS} FROM command WHERE command_id = $1");
-        let row = sqlx::query(AssertSqlSafe(sql))
-            .bind(id.as_str())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed_to(DOING))?;
-        let Some(row) = row else { return Ok(Vec::new()) };
-        let mut head = command_head(&row)?;
+        let mut heads = Heads::default();
+        let Some(head) = heads.get(&mut tx, id).await? else {
+            return Ok(Vec::new());
+        };
+        let delivery_millis = head.delivery_millis;
         let turn = turn(&head.progress, held);
         let rows = match turn {
             Turn::Wait => return Ok(Vec::new()),
@@ -70,11 +67,12 @@ impl Store {
             if turn == Turn::Terminate {
                 row.invocation.terminate(now);
             } else {
-                row.invocation.release(now, head.delivery_millis);
+                row.invocation.release(now, delivery_millis);
                 nodes.push(row.instance_id.clone());
             }
-            save(&mut tx, &mut head, &before, &row).await?;
+            heads.save(&mut tx, &before, &row).await?;
         }
+        heads.write(&mut tx).await?;
         tx.commit().await.map_err(failed_to(DOING))?;
         Ok(nodes)
     }

@@ -125,14 +125,14 @@ async fn replies_and_time_outs_that_race_end_each_invocation_once() {
         async move {
             let node = node(index);
             let (one, two, expired) = tokio::join!(
-                store.record_reply(id, &node, success, START),
-                store.record_reply(id, &node, failure, START),
+                store.record_reply(id, &node, success.clone(), START),
+                store.record_reply(id, &node, failure.clone(), START),
                 store.expire_invocations(late),
             );
             expired.unwrap();
             [one, two]
                 .into_iter()
-                .filter(|ended| ended.as_ref().unwrap() == &Some(true))
+                .filter(|ended| ended.as_ref().unwrap().is_some_and(|recorded| recorded.has_ended))
                 .count()
         }
     });
@@ -176,7 +176,7 @@ async fn never_more_invocations_are_on_their_way_than_the_command_allows() {
             assert!(has_turn || due.is_empty(), "node {index} after {ended} ended");
         }
         store
-            .record_reply(&id, &node(ended), &success, START)
+            .record_reply(&id, &node(ended), success.clone(), START)
             .await
             .unwrap();
         let released = store.release_held(&id, START).await.unwrap();
@@ -198,7 +198,7 @@ async fn what_waits_for_its_turn_is_terminated_after_too_many_errors() {
     let failure = last_reply(ResultStatus::Failed);
     for index in 0..2 {
         store
-            .record_reply(&id, &node(index), &failure, START)
+            .record_reply(&id, &node(index), failure.clone(), START)
             .await
             .unwrap();
         store.release_held(&id, START).await.unwrap();

@@ -60,14 +60,14 @@ pub(crate) async fn round_trip(report: &mut Report, endpoint: &Endpoint, node: &
     report.row(
         &format!("{what} (median)"),
         "ms",
-        Bound::AtMost(50.0),
+        Bound::AtMost(30.0),
         0.5,
         samples.clone(),
     );
     report.row(
         &format!("{what} (p99)"),
         "ms",
-        Bound::AtMost(150.0),
+        Bound::AtMost(100.0),
         0.99,
         samples,
     );

@@ -228,6 +228,16 @@ pub(crate) async fn memory_per_idle_session(
     Ok(())
 }
 
+/// The most that the process ever had, in megabytes.
+pub(crate) fn peak_memory(pid: i32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes: f64 = line
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .context("no VmHWM")?;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
 struct Memory {
     /// Megabytes.
     resident: f64,

@@ -3,6 +3,7 @@
 
 mod client;
 mod command;
+mod fleet;
 mod footprint;
 mod forward;
 mod recording;
@@ -41,5 +42,6 @@ async fn main() -> Result<ExitCode> {
         endpoint.check_alive()?;
     }
     footprint::memory_per_idle_agent(&mut report).await?;
+    fleet::fleet(&mut report).await?;
     Ok(report.finish())
 }
