@@ -11,6 +11,7 @@ use crate::{
     audit::AuditOptions,
     documents::{DocumentCommand, PackageCommand},
     forward::Spec,
+    group::GroupCommand,
     rollout::RolloutOptions,
 };
 
@@ -100,6 +101,11 @@ pub(crate) enum Command {
     Transcript {
         #[command(subcommand)]
         command: TranscriptCommand,
+    },
+    /// Name groups of nodes by their tags
+    Group {
+        #[command(subcommand)]
+        command: GroupCommand,
     },
     /// Change and list the tags of a node
     Tag {
@@ -202,7 +208,8 @@ pub(crate) struct RunOptions {
     /// All nodes with this tag; of several values of one key any fits, of several keys all must
     #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
     pub(crate) tags: Vec<(String, String)>,
-    /// All nodes that this target has, and every other one too: tag:K=V,V, tag-key=K,K or InstanceIds=ID,ID
+    /// All nodes that this target has, and every other one too: tag:K=V,V, tag-key=K,K, InstanceIds=ID,ID or
+    /// resource-groups:Name=GROUP
     #[arg(long = "targets", value_name = "TARGET", value_parser = crate::run::parse_target)]
     pub(crate) targets: Vec<Target>,
     /// The document to run

@@ -9,7 +9,7 @@ use crate::{
     console::{self, one_line},
     error::CliError,
     operator::Operator,
-    pick,
+    pick, run,
 };
 
 pub(crate) async fn execute(
@@ -94,19 +94,7 @@ fn targets(command: &Command) -> String {
     if !ids.is_empty() {
         return format!("{count} nodes by their ids");
     }
-    let targets: Vec<String> = command
-        .targets
-        .iter()
-        .flatten()
-        .map(|target| {
-            let values = target.values.as_deref().unwrap_or_default();
-            format!(
-                "{}={}",
-                target.key.as_deref().unwrap_or_default(),
-                values.join(",")
-            )
-        })
-        .collect();
+    let targets: Vec<String> = command.targets.iter().flatten().map(run::shown_target).collect();
     format!("{count} nodes by {}", targets.join(" and "))
 }
 

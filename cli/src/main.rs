@@ -14,6 +14,7 @@ mod documents;
 mod error;
 mod explain;
 mod forward;
+mod group;
 mod install_plugin;
 mod node;
 mod nodes;
@@ -120,6 +121,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
         Command::Document { command } => documents::execute(connect, command, json).await,
         Command::Package { command } => packages::execute(connect, command, json).await,
+        Command::Group { command } => group::execute(&connect()?, command, json).await,
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Output(options) => command_output::execute(&connect()?, &options, json).await,

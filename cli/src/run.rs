@@ -82,8 +82,11 @@ async fn request(operator: &Operator, options: &RunOptions) -> Result<SendComman
 
 /// `KEY=VALUE,VALUE` with the keys of the API, or `Key=KEY,Values=VALUE,VALUE` as the AWS CLI takes it.
 pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
-    let wrong =
-        || format!("{text:?} must have the form tag:KEY=VALUE,VALUE, tag-key=KEY or InstanceIds=ID,ID");
+    let wrong = || {
+        format!(
+            "{text:?} must have the form tag:KEY=VALUE,VALUE, tag-key=KEY, InstanceIds=ID,ID or resource-groups:Name=GROUP"
+        )
+    };
     let (key, values) = match text.strip_prefix("Key=") {
         Some(rest) => rest.split_once(",Values="),
         None => text.split_once('='),
@@ -98,6 +101,16 @@ pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
         key: Some(key.to_owned()),
         values: Some(values.split(',').map(str::to_owned).collect()),
     })
+}
+
+/// A target as [`parse_target`] takes it.
+pub(crate) fn shown_target(target: &Target) -> String {
+    let values = target.values.as_deref().unwrap_or_default();
+    format!(
+        "{}={}",
+        target.key.as_deref().unwrap_or_default(),
+        values.join(",")
+    )
 }
 
 /// The document's parameters: those given, and what COMMAND and --timeout stand for.

@@ -13,6 +13,7 @@ mod inventory;
 mod kms;
 mod message_delivery;
 mod node;
+mod node_group;
 mod operator;
 mod pagination;
 mod parameter;
@@ -40,6 +41,7 @@ pub(crate) fn router() -> Router {
     let router = kms::routes(router);
     let router = message_delivery::routes(router);
     let router = node::routes(router);
+    let router = node_group::routes(router);
     let router = operator::routes(router);
     let router = parameter::routes(router);
     let router = public_key::routes(router);

@@ -35,7 +35,7 @@ use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use moorline_protocol::types::{InstanceId, SessionId, TranscriptId};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     answer::Refusal,
@@ -53,10 +53,14 @@ use crate::{
 /// What every answer of the gateway is.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
+/// Control channels that look into the store for commands at the same time; more wait for their turn.
+const LOOKS: usize = 32;
+
 /// The channels that end in this process.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     hub: Hub,
+    looks: Semaphore,
     relays: Mutex<HashMap<SessionId, RelayHandle>>,
     used_tokens: UsedTokens,
     session_ages: Mutex<SessionAges>,
@@ -67,6 +71,7 @@ impl Gateway {
     pub(crate) fn new() -> Self {
         Self {
             hub: Hub::default(),
+            looks: Semaphore::new(LOOKS),
             relays: Mutex::default(),
             used_tokens: UsedTokens::default(),
             session_ages: Mutex::default(),

@@ -9,6 +9,7 @@ mod command;
 mod deregistration;
 mod document;
 mod node;
+mod node_group;
 mod operator;
 mod parameter;
 mod session;
@@ -29,6 +30,7 @@ pub(crate) use document::{
     VersionChoice, VersionRefusal, VersionRow,
 };
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
+pub(crate) use node_group::NodeGroupRow;
 pub(crate) use operator::OperatorRow;
 pub(crate) use parameter::{
     Labelling, NewParameterVersion, ParameterRow, ParameterScan, PolicyRow, PresentParameter, Unlabelled,
@@ -69,7 +71,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -113,6 +115,11 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
         27,
         "explained commands",
         include_str!("../migrations/0027_explained_commands.sql"),
+    ),
+    (
+        28,
+        "node group",
+        include_str!("../migrations/0028_node_group.sql"),
     ),
 ];
 

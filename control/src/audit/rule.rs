@@ -24,11 +24,13 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::CreateDocument
         | OperationId::DeleteActivation
         | OperationId::DeleteDocument
+        | OperationId::DeleteNodeGroup
         | OperationId::DeleteParameter
         | OperationId::DeleteParameters
         | OperationId::DeleteTranscript
         | OperationId::DeregisterManagedInstance
         | OperationId::LabelParameterVersion
+        | OperationId::PutNodeGroup
         | OperationId::PutParameter
         | OperationId::PutTranscriptLegalHold
         | OperationId::ModifyDocumentPermission
@@ -71,6 +73,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::ListCommands
         | OperationId::ListDocumentVersions
         | OperationId::ListDocuments
+        | OperationId::ListNodeGroups
         | OperationId::ListOperators
         | OperationId::ListTagsForResource
         | OperationId::ListTranscripts

@@ -13,6 +13,8 @@ pub(crate) enum Criterion {
     Tag { key: String, values: BTreeSet<String> },
     /// Has one of these tags, with any value.
     TagKey(BTreeSet<String>),
+    /// Is in one of these groups, by name: meets all that is asked of its nodes.
+    Groups(Vec<(String, Vec<Criterion>)>),
 }
 
 /// A target that cannot be resolved.
@@ -53,6 +55,7 @@ impl Criterion {
             Self::Nodes(nodes) => nodes.contains(node),
             Self::Tag { key, values } => tags.get(key).is_some_and(|value| values.contains(value)),
             Self::TagKey(keys) => keys.iter().any(|key| tags.contains_key(key)),
+            Self::Groups(groups) => groups.iter().any(|(_, criteria)| is_target(criteria, node, tags)),
         }
     }
 }
@@ -82,6 +85,10 @@ pub(crate) fn unmet(
             None => format!("it has no tag {key}, and the command is for {}", list(values)),
         },
         Criterion::TagKey(keys) => format!("it has no tag {}", list(keys)),
+        Criterion::Groups(groups) => {
+            let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
+            format!("it is not in the group {}", names.join(" or "))
+        }
     })
 }
 

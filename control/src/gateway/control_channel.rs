@@ -225,7 +225,11 @@ impl Task {
         for frame in self.outlive(frames).unwrap_or_default() {
             self.send(Message::Binary(frame)).await?;
         }
-        let jobs = command_delivery::due(&self.app, &self.node).await;
+        let jobs = {
+            // so that the first nodes of a fleet have reported before the last ones are looked for
+            let _turn = self.gateway.looks.acquire().await;
+            command_delivery::due(&self.app, &self.node).await
+        };
         for job in self.outlive(jobs).unwrap_or_default() {
             let payload = json(&job.payload);
             let message =

@@ -26,6 +26,7 @@ pub mod kms;
 mod known;
 pub mod message_delivery;
 pub mod node;
+pub mod node_group;
 mod operation_id;
 pub mod operator;
 pub mod parameter;

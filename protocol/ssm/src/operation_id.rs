@@ -104,6 +104,8 @@ pub enum OperationId {
     GetMessages,
     /// `EC2WindowsMessageDeliveryService.SendReply`.
     SendReply,
+    /// `Moorline.DeleteNodeGroup`.
+    DeleteNodeGroup,
     /// `Moorline.DeleteTranscript`.
     DeleteTranscript,
     /// `Moorline.ExplainCommand`.
@@ -116,6 +118,8 @@ pub enum OperationId {
     ListAuditRecords,
     /// `Moorline.ListCountersignatures`.
     ListCountersignatures,
+    /// `Moorline.ListNodeGroups`.
+    ListNodeGroups,
     /// `Moorline.ListOperators`.
     ListOperators,
     /// `Moorline.ListTranscripts`.
@@ -124,6 +128,8 @@ pub enum OperationId {
     PlanCommand,
     /// `Moorline.PutAttachment`.
     PutAttachment,
+    /// `Moorline.PutNodeGroup`.
+    PutNodeGroup,
     /// `Moorline.PutTranscriptLegalHold`.
     PutTranscriptLegalHold,
     /// `Moorline.RegisterTranscriptKey`.

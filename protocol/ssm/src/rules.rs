@@ -692,6 +692,20 @@ pub(crate) static NODE_COMPUTER_NAME: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static NODE_GROUP_MAX_RESULTS: Rules = Rules {
+    list: &[Rule::MaxValue(200), Rule::MinValue(1)],
+    sensitive: false,
+};
+
+pub(crate) static NODE_GROUP_NAME: Rules = Rules {
+    list: &[
+        Rule::MaxLength(128),
+        Rule::MinLength(1),
+        Rule::Pattern(pattern!(r"[a-zA-Z0-9_.-]+", r"\A(?:[a-zA-Z0-9_.-]+)\z")),
+    ],
+    sensitive: false,
+};
+
 pub(crate) static NODE_IP_ADDRESS: Rules = Rules {
     list: &[Rule::MaxLength(46)],
     sensitive: true,

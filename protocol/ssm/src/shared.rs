@@ -44,6 +44,23 @@ impl Shape for Tag {
     }
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Target {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<Vec<String>>,
+}
+
+impl Shape for Target {
+    fn validate(&self, path: &mut Path, violations: &mut Violations) {
+        path.optional("Key", self.key.as_ref(), &rules::TARGET_KEY, violations);
+        path.optional("Values", self.values.as_ref(), &rules::TARGET_VALUES, violations);
+    }
+}
+
 structures! {
     Tag,
+    Target,
 }

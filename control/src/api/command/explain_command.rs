@@ -7,17 +7,15 @@ mod tests;
 use moorline_protocol::types::InstanceId;
 use moorline_ssm::{
     EpochSeconds,
-    command::{
-        CommandDelivery, ConnectionStatus, ExplainCommandRequest, ExplainCommandResponse, Tag, Target,
-    },
+    command::{CommandDelivery, ConnectionStatus, ExplainCommandRequest, ExplainCommandResponse, Tag},
 };
 
-use super::{parse_command_id, parse_instance_id, shape, unknown_command};
+use super::{parse_command_id, parse_instance_id, resolution::criterion, shape, unknown_command};
 use crate::{
     api::{ApiResult, RequestContext},
     engine::{
         invocation::{Circumstances, Delivery, explain},
-        target::{Criterion, unmet},
+        target::unmet,
     },
     store::{CommandRow, InvocationRow, NodeRow, StepRow},
 };
@@ -51,7 +49,7 @@ pub(super) async fn explain_command(
         Some((row, steps)) => of_invocation(response, command, row, steps, is_connected),
         None => ExplainCommandResponse {
             targeted: Some(false),
-            explanation: Some(why_not(&command, &instance_id, node.as_ref())),
+            explanation: Some(why_not(&cx, &command, &instance_id, node.as_ref()).await),
             command: Some(shape::command(command)),
             ..response
         },
@@ -92,29 +90,31 @@ fn of_invocation(
 }
 
 /// The command was not sent to the node. Its tags may have been others at that time.
-fn why_not(command: &CommandRow, id: &InstanceId, node: Option<&NodeRow>) -> String {
+async fn why_not(
+    cx: &RequestContext,
+    command: &CommandRow,
+    id: &InstanceId,
+    node: Option<&NodeRow>,
+) -> String {
     let Some(node) = node else {
         return format!("The command was not sent to it: there is no managed node {id}.");
     };
-    let criteria: Option<Vec<Criterion>> = command
-        .request
-        .targets
-        .as_deref()
-        .map(|targets| targets.iter().filter_map(criterion).collect());
-    match criteria.map(|criteria| unmet(&criteria, id, &node.tags)) {
-        None => "The command was not sent to it: it is none of the nodes that the command names.".to_owned(),
-        Some(Some(why)) => format!("The command was not sent to it: {why}."),
-        Some(None) => {
+    let Some(targets) = &command.request.targets else {
+        return "The command was not sent to it: it is none of the nodes that the command names.".to_owned();
+    };
+    let mut criteria = Vec::with_capacity(targets.len());
+    for target in targets {
+        // a group that is gone says nothing
+        criteria.extend(criterion(cx, target).await);
+    }
+    match unmet(&criteria, id, &node.tags) {
+        Some(why) => format!("The command was not sent to it: {why}."),
+        None => {
             "The command was not sent to it: it fits the targets now, but was not registered or had other \
-                       tags when the command was sent, or was not in this wave."
+                 tags when the command was sent, or was not in this wave."
                 .to_owned()
         }
     }
-}
-
-fn criterion(target: &Target) -> Option<Criterion> {
-    let values = target.values.as_deref().unwrap_or_default();
-    Criterion::parse(target.key.as_deref().unwrap_or_default(), values).ok()
 }
 
 fn delivery(delivery: Delivery) -> CommandDelivery {

@@ -11,7 +11,7 @@ use moorline_ssm::{
 
 use super::{parse_instance_ids, prepared::Prepared, shape, unknown_node};
 use crate::{
-    api::{ApiError, ApiResult, RequestContext},
+    api::{ApiError, ApiResult, RequestContext, node_group},
     engine::{
         command::{Progress, Tally, Turn, runs_on, turn},
         invocation::{Deadlines, Invocation},
@@ -151,14 +151,10 @@ async fn named_nodes(cx: &RequestContext, ids: &[InstanceId]) -> ApiResult<Vec<N
 }
 
 async fn target_nodes(cx: &RequestContext, targets: &[Target]) -> ApiResult<Vec<NodeRow>> {
-    let criteria: Result<Vec<Criterion>, _> = targets
-        .iter()
-        .map(|target| {
-            let values = target.values.as_deref().unwrap_or_default();
-            Criterion::parse(target.key.as_deref().unwrap_or_default(), values)
-        })
-        .collect();
-    let criteria = criteria.map_err(|error| ApiError::validation(format!("Targets: {error}")))?;
+    let mut criteria = Vec::with_capacity(targets.len());
+    for target in targets {
+        criteria.push(criterion(cx, target).await?);
+    }
     let mut nodes = cx.app.store.nodes().await?;
     let known: BTreeSet<&InstanceId> = nodes.iter().map(|node| &node.instance_id).collect();
     for criterion in &criteria {
@@ -171,6 +167,16 @@ async fn target_nodes(cx: &RequestContext, targets: &[Target]) -> ApiResult<Vec<
     }
     nodes.retain(|node| is_target(&criteria, &node.instance_id, &node.tags));
     Ok(nodes)
+}
+
+/// What a target asks of a node. A group is asked for when it is used.
+pub(super) async fn criterion(cx: &RequestContext, target: &Target) -> ApiResult<Criterion> {
+    let key = target.key.as_deref().unwrap_or_default();
+    let values = target.values.as_deref().unwrap_or_default();
+    if key == "resource-groups:Name" {
+        return node_group::criterion(cx, values).await;
+    }
+    Criterion::parse(key, values).map_err(|error| ApiError::validation(format!("Targets: {error}")))
 }
 
 /// Those behind the first so many wait for their turn.
