@@ -258,3 +258,31 @@ async fn explain_tells_why_a_command_ran_on_a_node_or_did_not() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_group_of_nodes_is_a_target() -> Result<()> {
+    let site = Site::start().await?;
+    let cli = site.cli();
+    cli.run(&["group", "put", "testers", "--targets", "tag:Role=test,other"])
+        .await?
+        .success()?;
+    let listed = cli.run(&["group", "list"]).await?.success()?;
+    ensure!(listed.stdout.contains("tag:Role=test,other"), "{listed:?}");
+    let words = [
+        "run",
+        "--targets",
+        "resource-groups:Name=testers",
+        "--json",
+        "--",
+        "echo in-the-group",
+    ];
+    let ran = cli.run(&words).await?.success()?.json()?;
+    ensure!(ran["Invocations"][0]["InstanceId"] == site.node.id(), "{ran}");
+    cli.run(&["group", "delete", "testers"]).await?.success()?;
+    let refused = cli.run(&words).await?.with_code(1)?;
+    ensure!(
+        refused.stderr.contains("there is no group of nodes testers"),
+        "{refused:?}"
+    );
+    Ok(())
+}
