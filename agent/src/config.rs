@@ -88,6 +88,20 @@ pub(crate) struct CommandConfig {
     pub(crate) secure_parameters: Vec<String>,
     /// What each step may use.
     pub(crate) limits: ResourceLimits,
+    /// Where downloads out of S3 come from.
+    pub(crate) s3: S3Config,
+}
+
+/// `[command.s3]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct S3Config {
+    /// URL of a server that speaks as S3 does; empty: Amazon's.
+    pub(crate) endpoint: String,
+    /// Of buckets whose URL names none; empty: the node's own.
+    pub(crate) region: String,
+    /// A file with `AWS_ACCESS_KEY_ID=…` and `AWS_SECRET_ACCESS_KEY=…`; empty: only what everybody may read.
+    pub(crate) credentials_file: String,
 }
 
 impl Default for CommandConfig {
@@ -98,6 +112,7 @@ impl Default for CommandConfig {
             reboot_command: ["shutdown", "-r", "+1"].map(str::to_owned).to_vec(),
             secure_parameters: Vec::new(),
             limits: ResourceLimits::default(),
+            s3: S3Config::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ use moorline_protocol::{
         StartSessionContent, TerminalSize,
     },
     mux::{Mux, MuxEvent, Side},
+    package::{Directory, Entry, Manifest, NoFile, Target as NodeTarget},
     public_keys::Keys,
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
@@ -30,12 +31,13 @@ use moorline_protocol::{
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("audit", audit_log),
     ("channel", channel),
     ("document", document),
     ("frame", frame),
     ("mux", mux),
+    ("package", package),
     ("payload", payload),
     ("sigv4", sigv4),
     ("transcript", transcript),
@@ -66,6 +68,39 @@ pub fn audit_log(data: &[u8]) {
     }
     if let Ok(keys) = Keys::parse(data) {
         assert_eq!(Keys::parse(keys.to_file().as_bytes()).ok(), Some(keys));
+    }
+}
+
+/// A manifest, and an archive: no name of an entry leads out of its directory, whatever wrote it.
+pub fn package(data: &[u8]) {
+    if let Ok(manifest) =
+        std::str::from_utf8(data).map_or(Err(()), |text| Manifest::parse(text).map_err(drop))
+    {
+        let target = NodeTarget {
+            platform: "ubuntu".to_owned(),
+            version: "22.04".to_owned(),
+            architecture: "x86_64".to_owned(),
+        };
+        match manifest.select(&target) {
+            Ok((name, file)) => assert!(manifest.files().any(|known| known == (name, file))),
+            Err(NoFile(asked)) => assert_eq!(asked, target),
+        }
+    }
+    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    let Ok(directory) = Directory::find(data, length) else {
+        return;
+    };
+    let begin = usize::try_from(directory.offset).unwrap_or(usize::MAX);
+    let bytes = data.get(begin..begin.saturating_add(directory.bytes));
+    let Ok(entries) = directory.read(bytes.expect("the directory is in the file")) else {
+        return;
+    };
+    for Entry { name, .. } in &entries {
+        let parts = std::path::Path::new(name).components();
+        let is_inside = parts.fold(true, |inside, part| {
+            inside && matches!(part, std::path::Component::Normal(_))
+        });
+        assert!(is_inside && !name.is_empty(), "{name:?}");
     }
 }
 

@@ -139,6 +139,37 @@ impl S3Server {
         Ok(())
     }
 
+    /// Makes an object of each file of a folder, below `prefix`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn put_folder(&self, prefix: &str, folder: &Path) -> Result<()> {
+        let (folder, to) = (
+            folder.display().to_string(),
+            format!("s3://{}/{prefix}", self.bucket),
+        );
+        let arguments = [
+            "--endpoint-url",
+            &self.url,
+            "s3",
+            "cp",
+            "--recursive",
+            "--quiet",
+            &folder,
+            &to,
+        ];
+        let finished = run(
+            python_program("aws")?,
+            &arguments,
+            &self.environment,
+            None,
+            PATIENCE,
+        )
+        .await?;
+        finished.success()?;
+        Ok(())
+    }
+
     async fn aws(&self, arguments: &[&str]) -> Result<String> {
         let arguments = [&["--endpoint-url", &self.url, "s3api"], arguments].concat();
         let finished = run(

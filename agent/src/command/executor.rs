@@ -161,6 +161,7 @@ impl Executor {
             is_moorline: self.node.is_moorline,
             reboot_command: self.node.limits.reboot_command.clone(),
             secure_parameters: self.node.limits.secure_parameters.clone(),
+            s3: self.node.limits.s3.clone(),
             groups: self.node.groups.clone(),
             limits: self.node.limits.limits.clone(),
             transcript: self.node.transcript.clone(),

@@ -160,6 +160,7 @@ async fn run_steps(
         is_moorline: registration.is_some_and(|node| node.is_moorline),
         reboot_command: config.command.reboot_command.clone(),
         secure_parameters: config.command.secure_parameters.clone(),
+        s3: config.command.s3.clone(),
         groups: node::find_groups(&run.state_dir, &config.command.limits),
         limits: config.command.limits.clone(),
         transcript: config.transcript.clone(),

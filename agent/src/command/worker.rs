@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    config::TranscriptConfig,
+    config::{S3Config, TranscriptConfig},
     runtime::{GroupPlaces, Platform, ResourceLimits, start_worker_log},
 };
 
@@ -59,6 +59,8 @@ pub(super) struct WorkerTask {
     pub(super) reboot_command: Vec<String>,
     /// Parameters that the node's owner lets documents read: names, or with `*` at the end what names begin with.
     pub(super) secure_parameters: Vec<String>,
+    /// Where downloads out of S3 come from.
+    pub(super) s3: S3Config,
     /// Where control groups of steps are made; `None`: they have none.
     pub(super) groups: Option<GroupPlaces>,
     /// Of each step.

@@ -8,6 +8,7 @@ mod delete_document;
 mod describe_document;
 mod describe_document_permission;
 mod get_document;
+mod get_manifest;
 mod given;
 mod list_document_versions;
 mod list_documents;
@@ -25,8 +26,9 @@ use moorline_ssm::{
     EpochSeconds, ErrorCode,
     document::{
         CreateDocument, DeleteDocument, DescribeDocument, DescribeDocumentPermission, DocumentDescription,
-        DocumentFormat, DocumentHashType, DocumentStatus, DocumentType, GetDocument, ListDocumentVersions,
-        ListDocuments, ModifyDocumentPermission, PutAttachment, UpdateDocument, UpdateDocumentDefaultVersion,
+        DocumentFormat, DocumentHashType, DocumentStatus, DocumentType, GetDocument, GetManifest,
+        ListDocumentVersions, ListDocuments, ModifyDocumentPermission, PutAttachment, UpdateDocument,
+        UpdateDocumentDefaultVersion,
     },
 };
 
@@ -60,6 +62,7 @@ pub(super) fn routes(router: Router) -> Router {
             modify_document_permission::modify_document_permission,
         )
         .on::<GetDocument, _, _>(|input| document(input.name.as_ref()), get_document::get_document)
+        .on::<GetManifest, _, _>(|_| Resource::Any, get_manifest::get_manifest)
         .on::<ListDocumentVersions, _, _>(
             |input| document(input.name.as_ref()),
             list_document_versions::list_document_versions,

@@ -61,6 +61,7 @@ pub(super) fn rule(operation: OperationId) -> Rule {
         | OperationId::GetCommandInvocation
         | OperationId::GetConnectionStatus
         | OperationId::GetDocument
+        | OperationId::GetManifest
         | OperationId::GetParameter
         | OperationId::GetParameterHistory
         | OperationId::GetParameters

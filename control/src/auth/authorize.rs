@@ -112,8 +112,10 @@ fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
         ) => node == id.as_str(),
         // It asks as well whether the session is the caller's.
         ("kms:Decrypt", Resource::SessionKey { node }) => node == id.as_str(),
+        // It asks for a package of AWS, of which there is none.
+        ("ssm:GetManifest", Resource::Any)
         // They ask as well whether a command that is open on the node names the parameter.
-        ("ssm:GetParameter" | "ssm:GetParameters", Resource::Parameter(_))
+        | ("ssm:GetParameter" | "ssm:GetParameters", Resource::Parameter(_))
         // These name a message, whose id carries no right: nothing is kept or changed by them.
         | ("ec2messages:AcknowledgeMessage" | "ec2messages:FailMessage" | "ec2messages:SendReply", Resource::Any)
         | ("ssm:DescribeDocument" | "ssm:GetDocument", Resource::Document(_)) => true,

@@ -73,6 +73,16 @@ operation! {
 }
 
 operation! {
+    /// `AmazonSSM.GetManifest`.
+    GetManifest: "AmazonSSM",
+    GetManifestRequest => GetManifestResult,
+    [
+        InternalServerError,
+        ResourceNotFoundException,
+    ]
+}
+
+operation! {
     /// `AmazonSSM.ListDocumentVersions`.
     ListDocumentVersions: "AmazonSSM",
     ListDocumentVersionsRequest => ListDocumentVersionsResult,
@@ -816,6 +826,26 @@ impl Shape for GetDocumentResult {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub struct GetManifestRequest {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package_version: Option<String>,
+}
+
+impl Shape for GetManifestRequest {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetManifestResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+}
+
+impl Shape for GetManifestResult {}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListDocumentVersionsRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -1142,6 +1172,8 @@ structures! {
     DocumentVersionInfo,
     GetDocumentRequest,
     GetDocumentResult,
+    GetManifestRequest,
+    GetManifestResult,
     ListDocumentVersionsRequest,
     ListDocumentVersionsResult,
     ListDocumentsRequest,

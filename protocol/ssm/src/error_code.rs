@@ -85,6 +85,7 @@ crate::macros::error_codes! {
         RegistrationLimitExceeded = "RegistrationLimitExceeded",
         RequestEntityTooLarge = "RequestEntityTooLarge",
         RequestExpired = "RequestExpired",
+        ResourceNotFoundException = "ResourceNotFoundException",
         SerializationException = "SerializationException",
         SubTypeCountLimitExceededException = "SubTypeCountLimitExceededException",
         TargetNotConnected = "TargetNotConnected",

@@ -40,6 +40,8 @@ pub enum OperationId {
     GetConnectionStatus,
     /// `AmazonSSM.GetDocument`.
     GetDocument,
+    /// `AmazonSSM.GetManifest`.
+    GetManifest,
     /// `AmazonSSM.GetParameter`.
     GetParameter,
     /// `AmazonSSM.GetParameterHistory`.

@@ -25,6 +25,7 @@ mod port_forwarding_programs;
 mod recording;
 mod rollout;
 mod run_command;
+mod s3_downloads;
 mod session_documents;
 mod session_processes;
 mod shell;

@@ -472,6 +472,18 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
 }
 
 #[tokio::test]
+async fn boto3_attaches_describes_and_downloads_what_another_version_has() -> Result<()> {
+    let site = Site::start().await?;
+    let workshop = Workshop::new()?;
+    workshop.publish(&site, "1.0", &[]).await?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/attachments_with_boto3.py");
+    let aws = Aws::of(&site.endpoint)?;
+    let ran = aws.python(&script, &[NAME, site.node.id()]).await?.success()?;
+    ensure!(ran.stdout.ends_with("all checks passed\n"), "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn attachments_that_are_not_there_or_not_what_they_should_be_are_refused_by_name() -> Result<()> {
     let workshop = Workshop::new()?;
     let (s3, site, out) = site_with_s3(&workshop).await?;

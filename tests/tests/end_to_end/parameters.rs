@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use moorline_tests::{Aws, Endpoint, Site, wait_until};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Stands in no program, document or log that does not have it from Parameter Store.
 const SECRET: &str = "vErY-sEcReT-4711-ValUe";
@@ -254,5 +256,59 @@ fn check_files(directory: &Path) -> Result<()> {
             ensure!(!holds(&bytes), "{} holds the secret", entry.path().display());
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_secret_of_a_download_is_a_secure_string_where_the_owner_allows_it() -> Result<()> {
+    let mut site = Site::start().await?;
+    site.node
+        .configure("[command]\nsecure_parameters = [\"/files/*\"]\n")?;
+    site.node.kill_daemon().await?;
+    site.node.start().await?;
+    for name in ["/files/password", "/other/password"] {
+        let put = json!({"Name": name, "Type": "SecureString", "Value": SECRET});
+        site.api().call("PutParameter", put).await?;
+    }
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/file", server.local_addr()?);
+    let served = tokio::spawn(async move {
+        let (mut socket, _) = server.accept().await?;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await?);
+        }
+        socket
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile")
+            .await?;
+        anyhow::Ok(String::from_utf8(request)?)
+    });
+    let document = json!({"schemaVersion": "2.2", "parameters": {"secret": {"type": "String"}}, "mainSteps": [
+        {"action": "aws:downloadContent", "name": "get", "inputs": {"sourceType": "HTTP", "sourceInfo": {
+            "url": url, "authMethod": "Basic", "username": "me", "password": "{{ secret }}",
+            "allowInsecureDownload": true}, "destinationPath": "file"}}]});
+    let create = json!({"Name": "Get", "DocumentType": "Command", "Content": document.to_string()});
+    site.api().call("CreateDocument", create).await?;
+    let get = async |name: &str| {
+        let input = json!({"DocumentName": "Get", "InstanceIds": [site.node.id()],
+            "Parameters": {"secret": [format!("{{{{ssm-secure:{name}}}}}")]}});
+        let sent = site.api().call("SendCommand", input).await?;
+        let command_id = sent["Command"]["CommandId"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        site.finished(&command_id).await
+    };
+    let refused = get("/other/password").await?;
+    let error = refused["StandardErrorContent"].as_str().unwrap_or_default();
+    ensure!(
+        refused["Status"] == "Failed" && error.contains("secure_parameters"),
+        "{refused}"
+    );
+    let got = get("/files/password").await?;
+    ensure!(got["Status"] == "Success", "{got}");
+    let request = served.await??;
+    let user = STANDARD.encode(format!("me:{SECRET}"));
+    ensure!(request.contains(&format!("Basic {user}")), "{request}");
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! `aws:downloadContent` (documents.md §2.3): files from a Git repository, an HTTP server or the endpoint.
+//! `aws:downloadContent` (documents.md §2.3): files from a Git repository, an HTTP server, S3 or the endpoint.
 
 mod git;
 mod http;
+mod s3;
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -13,8 +14,13 @@ use std::{
 use moorline_protocol::document::{Ending, member, read_text};
 use serde_json::{Map, Value};
 
-use super::{Outputs, StepContext, document_source, make_private_directory};
+use super::{
+    Outputs, StepContext, document_source, make_private_directory, script::Language, secure_parameters,
+};
+use crate::{command::worker::WorkerTask, config::S3Config};
 
+/// Members of a source's information that may be a SecureString, in the spelling of AWS.
+const SECRETS: [&str; 4] = ["tokenInfo", "username", "password", "privateSSHKey"];
 /// Mode of everything that was downloaded: scripts are to run as they come.
 const MODE: u32 = 0o700;
 
@@ -22,6 +28,7 @@ const MODE: u32 = 0o700;
 enum Source<'a> {
     Git(git::Repository<'a>),
     Http(http::File<'a>),
+    S3(s3::Objects),
     Document(&'a str),
 }
 
@@ -33,10 +40,14 @@ pub(super) async fn run(
     outputs: &mut Outputs,
 ) -> Ending {
     let info = match source_info(inputs) {
+        Ok(info) => reveal_secrets(info, context.task).await,
+        Err(reason) => Err(reason),
+    };
+    let info = match info {
         Ok(info) => info,
         Err(reason) => return outputs.fail(reason),
     };
-    let source = match source(inputs, &info) {
+    let source = match source(inputs, &info, &context.task.s3, &context.task.region) {
         Ok(source) => source,
         Err(reason) => return outputs.fail(reason),
     };
@@ -59,6 +70,14 @@ pub(super) async fn run(
         Source::Http(file) => {
             tokio::select! {
                 downloaded = http::download(&file, &destination) => downloaded,
+                Ok(reason) = context.stop.wait_for(Option::is_some) => {
+                    return Ending::Stopped(reason.unwrap_or(super::StopReason::Cancelled));
+                }
+            }
+        }
+        Source::S3(objects) => {
+            tokio::select! {
+                downloaded = s3::download(&objects, &destination) => downloaded,
                 Ok(reason) = context.stop.wait_for(Option::is_some) => {
                     return Ending::Stopped(reason.unwrap_or(super::StopReason::Cancelled));
                 }
@@ -90,7 +109,32 @@ fn source_info(inputs: &Map<String, Value>) -> Result<Map<String, Value>, String
     }
 }
 
-fn source<'a>(inputs: &Map<String, Value>, info: &'a Map<String, Value>) -> Result<Source<'a>, String> {
+/// Puts SecureStrings in place of the references to them, where the node's owner lets documents read them.
+async fn reveal_secrets(
+    mut info: Map<String, Value>,
+    task: &WorkerTask,
+) -> Result<Map<String, Value>, String> {
+    let is_secret = |name: &String| SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
+    let named: Vec<(String, String)> = info
+        .iter()
+        .filter(|(name, _)| is_secret(name))
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.trim().to_owned())))
+        .collect();
+    let members: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    let revealed = secure_parameters::reveal(Language::Shell, "", named, task).await;
+    let revealed = revealed.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    for (name, value) in revealed.environment.into_iter().take(members.len()) {
+        info.insert(name, Value::String(value));
+    }
+    Ok(info)
+}
+
+fn source<'a>(
+    inputs: &Map<String, Value>,
+    info: &'a Map<String, Value>,
+    s3: &S3Config,
+    region: &str,
+) -> Result<Source<'a>, String> {
     let source_type = member(inputs, "sourceType")
         .and_then(Value::as_str)
         .unwrap_or_default();
@@ -99,6 +143,7 @@ fn source<'a>(inputs: &Map<String, Value>, info: &'a Map<String, Value>) -> Resu
         "Git" => git::Repository::read(info).map(Source::Git),
         "GitHub" => git::Repository::read_github(info).map(Source::Git),
         "HTTP" => http::File::read(info).map(Source::Http),
+        "S3" => s3::Objects::read(text(info, "path")?, s3, region).map(Source::S3),
         "SSMDocument" => match text(info, "name")? {
             "" => Err("SSM Document name in SourceInfo must be specified".to_owned()),
             name => Ok(Source::Document(name)),
@@ -122,12 +167,13 @@ fn text<'a>(info: &'a Map<String, Value>, name: &str) -> Result<&'a str, String>
 /// A text that may be a secret, which documents refer to and do not hold.
 ///
 /// # Errors
-/// It is a reference: only a parameter store could tell what to.
+/// It is a reference that names no SecureString.
 fn secret<'a>(info: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
     let text = text(info, name)?;
     if text.trim_start().starts_with("{{") {
         return Err(format!(
-            "The following parameter(s) cannot be resolved: {text} ({name}); there is no parameter store here"
+            "The following parameter(s) cannot be resolved: {text} ({name}); a secret is a SecureString, named as \
+             {{{{ssm-secure:NAME}}}}"
         ));
     }
     Ok(text)

@@ -62,3 +62,133 @@ pub(super) async fn download(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that answers one connection after the other with these bytes, whatever is asked, and hangs up. Gives
+    /// its URL, and in the end what it was asked.
+    async fn serve(answers: Vec<String>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(socket.read_u8().await.unwrap());
+                }
+                requests.push(String::from_utf8(request).unwrap());
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+            requests
+        });
+        (url, served)
+    }
+
+    /// The head of an answer, and its body, which may be shorter than was announced.
+    fn answer(status: &str, headers: &str, length: usize, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+    }
+
+    async fn get(answers: Vec<String>) -> (Result<String, DownloadError>, Vec<String>) {
+        let (url, served) = serve(answers).await;
+        let source = Source {
+            url: &url,
+            allow_insecure: true,
+            max_bytes: 100,
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        let trust = Trust::system().unwrap();
+        let result = download(&source, &trust, Vec::new, &mut file).await;
+        let requests = served.await.unwrap();
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        (result.map(|_| text), requests)
+    }
+
+    #[tokio::test]
+    async fn a_download_that_breaks_off_goes_on_where_it_stood() {
+        let (text, requests) = get(vec![
+            answer("200 OK", "ETag: \"1\"\r\n", 10, "01234"),
+            answer("503 Busy", "", 0, ""),
+            answer(
+                "206 Part",
+                "ETag: \"1\"\r\nContent-Range: bytes 5-9/10\r\n",
+                5,
+                "567",
+            ),
+            answer(
+                "206 Part",
+                "ETag: \"1\"\r\nContent-Range: bytes 8-9/10\r\n",
+                2,
+                "89",
+            ),
+        ])
+        .await;
+        assert_eq!(text.unwrap(), "0123456789");
+        assert!(!requests[0].contains("range"), "{requests:?}");
+        for (request, begin) in requests[1..].iter().zip([5, 5, 8]) {
+            assert!(
+                request.contains(&format!("range: bytes={begin}-\r\n")),
+                "{requests:?}"
+            );
+            assert!(request.contains("if-match: \"1\"\r\n"), "{requests:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_sends_everything_again_makes_the_same_file() {
+        let (text, _) = get(vec![
+            answer("200 OK", "", 10, "01234"),
+            answer("200 OK", "", 10, "0123456789"),
+        ])
+        .await;
+        assert_eq!(text.unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_changed_is_no_file() {
+        let first = || answer("200 OK", "ETag: \"1\"\r\n", 10, "01234");
+        for second in [
+            answer("412 Changed", "", 0, ""),
+            answer(
+                "206 Part",
+                "ETag: \"2\"\r\nContent-Range: bytes 5-9/10\r\n",
+                5,
+                "56789",
+            ),
+            answer("200 OK", "ETag: \"2\"\r\n", 10, "0123456789"),
+            answer(
+                "206 Part",
+                "ETag: \"1\"\r\nContent-Range: bytes 4-9/10\r\n",
+                6,
+                "456789",
+            ),
+        ] {
+            let (result, _) = get(vec![first(), second.clone()]).await;
+            assert!(
+                matches!(result, Err(DownloadError::Changed)),
+                "{second}: {result:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_or_too_large_is_not_tried_again() {
+        let (result, _) = get(vec![answer("404 Not Found", "", 0, "")]).await;
+        assert!(matches!(result, Err(DownloadError::Status(404))), "{result:?}");
+        let (result, _) = get(vec![answer("200 OK", "", 200, &"x".repeat(200))]).await;
+        assert!(matches!(result, Err(DownloadError::TooLarge(100))), "{result:?}");
+    }
+}

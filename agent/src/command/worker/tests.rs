@@ -51,6 +51,7 @@ impl Node {
             is_moorline: true,
             reboot_command: vec!["true".to_owned()],
             secure_parameters: Vec::new(),
+            s3: S3Config::default(),
             groups: None,
             limits: ResourceLimits::default(),
             transcript: TranscriptConfig::default(),

@@ -76,6 +76,40 @@ fn signs_like_botocore() {
     );
 }
 
+/// Expected values: botocore 1.43.11, `S3SigV4Auth`.
+#[test]
+fn signs_requests_of_s3_like_botocore() {
+    let scope = SigningScope {
+        region: "eu-central-1",
+        service: "s3",
+        unix_millis: NOW,
+    };
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let table = [
+        (
+            "bucket.s3.eu-central-1.amazonaws.com",
+            "https://bucket.s3.eu-central-1.amazonaws.com/a%20b%2Bc%26%3D%C3%BC/~x.sh",
+            "04ccc3bc204a15f17f8fcd42790c1287e695d5970af19c923d6dd465adf97235",
+        ),
+        (
+            "127.0.0.1:9000",
+            "http://127.0.0.1:9000/things?encoding-type=url&list-type=2&max-keys=500&prefix=folder%2F\
+             &continuation-token=a%2Bb%3D",
+            "dba91dcbed6f910eb1073169481552e3855b45390a13b70170678f69cc437f00",
+        ),
+    ];
+    for (host, uri, expected) in table {
+        let request = SignableRequest {
+            method: "GET",
+            uri,
+            headers: &[("host", host), ("x-amz-content-sha256", nothing)],
+            body: b"",
+        };
+        let added = sign(&request, &scope, &credentials(None));
+        assert_eq!(signature(&added), expected, "{uri}");
+    }
+}
+
 #[test]
 fn stale_headers_of_a_signature_are_replaced() {
     let scope = SigningScope {

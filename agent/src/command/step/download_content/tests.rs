@@ -8,7 +8,7 @@ fn refusal(inputs: &Value) -> String {
         Ok(info) => info,
         Err(reason) => return reason,
     };
-    match source(inputs, &info) {
+    match source(inputs, &info, &S3Config::default(), "us-east-1") {
         Ok(_) => String::new(),
         Err(reason) => reason,
     }
@@ -27,6 +27,14 @@ fn inputs_are_read_in_both_spellings_and_what_is_missing_is_named() {
         (
             json!({"sourceType": "HTTP", "sourceInfo": {"url": "https://h/a"}}),
             "",
+        ),
+        (
+            json!({"sourceType": "S3", "sourceInfo": {"path": "s3://bucket/a"}}),
+            "",
+        ),
+        (
+            json!({"sourceType": "S3", "sourceInfo": {"Path": ""}}),
+            "S3 source path in SourceInfo must be specified",
         ),
         (json!({"sourceType": "Git"}), "SourceInfo must be specified"),
         (
