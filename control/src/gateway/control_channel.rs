@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use moorline_protocol::{
     message::{AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel},
     time::Now,
@@ -30,6 +30,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
 /// A frame that the node does not take within this time means that it is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Acknowledgements and replies of one node that wait for the disk at the same time: what it says in a row, as of a
+/// short command, is in one transaction.
+const MOST_REPORTS: usize = 8;
 /// Frames that cannot be read, after which the channel is closed.
 const MOST_VIOLATIONS: u32 = 100;
 
@@ -61,6 +64,7 @@ pub(super) async fn serve(
         channel: Arc::clone(&channel),
         socket,
         sessions: SessionDelivery::default(),
+        reports: FuturesUnordered::new(),
         violations: 0,
     };
     let end = task.run().await;
@@ -161,8 +165,12 @@ struct Task {
     channel: Arc<ControlChannel>,
     socket: Socket,
     sessions: SessionDelivery,
+    reports: FuturesUnordered<Report>,
     violations: u32,
 }
+
+/// What a node said of a command on its way to the disk; the frame that answers it, if there is one.
+type Report = BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
 
 impl Task {
     async fn run(&mut self) -> End {
@@ -182,13 +190,19 @@ impl Task {
         Box::pin(self.deliver()).await?;
         loop {
             tokio::select! {
-                received = self.socket.next() => {
+                received = self.socket.next(), if self.reports.len() < MOST_REPORTS => {
                     last_heard = Instant::now();
                     match received {
                         Some(Ok(Message::Binary(frame))) => Box::pin(self.receive(frame)).await?,
                         Some(Ok(Message::Pong(_))) => channel.was_answered(),
                         Some(Ok(_)) => {}
                         Some(Err(_)) | None => return Err(End::Lost("the connection ended")),
+                    }
+                }
+                Some(stored) = self.reports.next() => {
+                    // without its answer the node says it again
+                    if let Some(frame) = self.outlive(stored).flatten() {
+                        Box::pin(self.send(Message::Binary(frame))).await?;
                     }
                 }
                 orders = channel.orders() => Box::pin(self.obey(orders)).await?,
@@ -249,14 +263,23 @@ impl Task {
                     return self.violated("agent_job_ack");
                 };
                 // an answer that is lost here comes again: the job does
-                let acked = command_delivery::acked(&self.app, &self.node, &ack).await;
-                self.outlive(acked);
+                let (app, node) = (Arc::clone(&self.app), self.node.clone());
+                self.reports.push(Box::pin(async move {
+                    command_delivery::acked(&app, &node, &ack).await?;
+                    Ok(None)
+                }));
             }
             MessageType::AgentJobReply => {
                 let Some(reply) = read::<AgentJobReply>(&message) else {
                     return self.violated("agent_job_reply");
                 };
-                self.replied(&message, reply).await?;
+                let report = replied(
+                    Arc::clone(&self.app),
+                    self.node.clone(),
+                    message.message_id,
+                    reply,
+                );
+                self.reports.push(Box::pin(report));
             }
             MessageType::AgentTaskComplete => {
                 let Some(complete) = read(&message) else {
@@ -276,27 +299,6 @@ impl Task {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Acknowledges a reply once it is stored; without that the node sends it again.
-    async fn replied(&mut self, message: &AgentMessage, reply: AgentJobReply) -> Result<(), End> {
-        let job_id = reply.job_id.clone();
-        let stored = command_delivery::replied(&self.app, &self.node, message.message_id, &reply).await;
-        if self.outlive(stored).is_none() {
-            return Ok(());
-        }
-        let payload = json(&AgentJobReplyAck {
-            job_id,
-            acknowledged_message_id: message.message_id.to_string(),
-        });
-        let ack = AgentMessage::control(
-            MessageType::AgentJobReplyAck,
-            Uuid::new_v4(),
-            self.now(),
-            0,
-            payload,
-        );
-        self.send(Message::Binary(ack.encode())).await
     }
 
     /// A store that fails, as on a full disk, takes no channel down: every node would come back at once and fail
@@ -341,6 +343,28 @@ impl Task {
     fn now(&self) -> Now {
         now(&self.app)
     }
+}
+
+/// Stores a reply; its acknowledgement, without which the node sends it again.
+async fn replied(
+    app: Arc<App>,
+    node: InstanceId,
+    message_id: Uuid,
+    reply: AgentJobReply,
+) -> Result<Option<Bytes>, StoreError> {
+    command_delivery::replied(&app, &node, message_id, &reply).await?;
+    let payload = json(&AgentJobReplyAck {
+        job_id: reply.job_id,
+        acknowledged_message_id: message_id.to_string(),
+    });
+    let ack = AgentMessage::control(
+        MessageType::AgentJobReplyAck,
+        Uuid::new_v4(),
+        now(&app),
+        0,
+        payload,
+    );
+    Ok(Some(ack.encode()))
 }
 
 /// Control messages have no timers of their own, so only the wall clock matters.
