@@ -86,6 +86,12 @@ pub(crate) struct CommandConfig {
     /// SecureStrings that documents may read with `{{ssm-secure:NAME}}`: names, or with `*` at the end what names begin
     /// with. None by default.
     pub(crate) secure_parameters: Vec<String>,
+    /// Days for which the files of a command are kept after its end.
+    pub(crate) keep_days: usize,
+    /// Commands whose files are kept: the newest.
+    pub(crate) keep_count: usize,
+    /// Most that the files of all of them may take, in MiB.
+    pub(crate) keep_mib: usize,
     /// What each step may use.
     pub(crate) limits: ResourceLimits,
     /// Where downloads out of S3 come from.
@@ -111,6 +117,9 @@ impl Default for CommandConfig {
             queue: 100,
             reboot_command: ["shutdown", "-r", "+1"].map(str::to_owned).to_vec(),
             secure_parameters: Vec::new(),
+            keep_days: 14,
+            keep_count: 1_000,
+            keep_mib: 1_024,
             limits: ResourceLimits::default(),
             s3: S3Config::default(),
         }
@@ -307,6 +316,9 @@ impl Config {
         };
         range("command.workers", self.command.workers, 1, 1000)?;
         range("command.queue", self.command.queue, 1, 10_000)?;
+        range("command.keep_days", self.command.keep_days, 1, 36_500)?;
+        range("command.keep_count", self.command.keep_count, 0, 100_000)?;
+        range("command.keep_mib", self.command.keep_mib, 0, 1024 * 1024)?;
         let folder = &self.local.drop_folder;
         if !folder.as_os_str().is_empty() && !folder.is_absolute() {
             return Err(ConfigError::Name {

@@ -1,6 +1,7 @@
 //! What every capability of the agent stands on: the node's context, worker processes, backoff, waiting.
 
 mod age;
+mod background;
 mod backoff;
 mod context;
 mod control_group;
@@ -15,6 +16,7 @@ mod worker_process;
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use age::{Recipient, RecipientError, seal as seal_to};
+pub(crate) use background::yield_to_others;
 pub(crate) use backoff::Backoff;
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use control_group::{ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};

@@ -1,19 +1,15 @@
 //! The daemon's task for commands: takes jobs in, keeps workers going, gets replies out.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
 use tokio::{
     sync::{Notify, OwnedMutexGuard, mpsc, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use uuid::Uuid;
 
-use crate::runtime::remove_leftovers;
+use crate::runtime::until;
 
 use super::{
     drop_folder::{self, DropFolder, Taken},
@@ -24,18 +20,11 @@ use super::{
     now_millis,
     outbox::Outbox,
     reply,
-    retention::{self, Clocks, Limits},
-    step,
+    retention::Retention,
 };
 
 /// Ends of workers that wait to be looked at.
 const ENDED: usize = 64;
-/// Between two rounds of removing what is old.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
-/// From the end of a command until old files make room for its own; one round serves a burst.
-const PRUNE_DELAY: Duration = Duration::from_secs(1);
-/// The first round comes after the start, which is to be quick.
-const FIRST_RETENTION: Duration = Duration::from_secs(60);
 /// When the journal could not be opened, it is tried again at the next job, and after this time.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -55,10 +44,7 @@ pub(super) struct Service {
     ended: mpsc::Receiver<WorkerEnded>,
     /// When to try again to read what the last daemon left; `None`: it has been read.
     recovery_at: Option<Instant>,
-    retention_at: Instant,
-    prune_at: Option<Instant>,
-    pruning: Option<thread::JoinHandle<()>>,
-    clocks: Clocks,
+    retention: Retention,
     /// When to look into the owner's folder; `None`: there is none.
     drop_at: Option<Instant>,
     /// What was wrong with it at the last look: it is said once.
@@ -88,6 +74,7 @@ impl Service {
         let (sender, ended) = mpsc::channel(ENDED);
         let executor = Executor::new(Arc::clone(&node), journal.clone(), sender, Arc::clone(&nudged));
         let outbox = Outbox::new(journal.clone(), outgoing, line.clone());
+        let retention = Retention::start(Arc::clone(&node), journal.clone());
         let now = Instant::now();
         let drop_at = node.drop_folder.is_some().then_some(now);
         Self {
@@ -100,10 +87,7 @@ impl Service {
             nudged,
             ended,
             recovery_at: Some(now),
-            retention_at: now + FIRST_RETENTION,
-            prune_at: None,
-            pruning: None,
-            clocks: Clocks::new(now, now_millis()),
+            retention,
             drop_at,
             drop_error: None,
         }
@@ -145,17 +129,9 @@ impl Service {
                 self.take_dropped().await;
             }
             self.executor.start_waiting().await;
-            if self.retention_at <= Instant::now() {
-                self.retention_at = Instant::now() + RETENTION_INTERVAL;
-                self.forget().await;
-            }
             if self.executor.take_ended() {
                 self.drop_at = self.drop_at.map(|_| Instant::now());
-                self.prune_at.get_or_insert_with(|| Instant::now() + PRUNE_DELAY);
-            }
-            if self.prune_at.is_some_and(|at| at <= Instant::now()) {
-                self.prune_at = None;
-                self.prune(Limits::of_size()).await;
+                self.retention.command_ended();
             }
         }
     }
@@ -169,18 +145,17 @@ impl Service {
             self.outbox.next_due(),
             self.executor.next_due(),
             self.recovery_at,
-            self.prune_at,
             self.drop_at,
             look,
         ];
-        let due = times.into_iter().flatten().fold(self.retention_at, Instant::min);
+        let due = times.into_iter().flatten().min();
         tokio::select! {
             message = self.mailbox.recv() => message.map_or(Event::Over, Event::Message),
             // The sender is kept by the executor, so there is always a value.
             Some(ended) = self.ended.recv() => Event::Ended(ended),
             () = self.nudged.notified() => Event::Look,
             Ok(()) = self.line.changed() => Event::Line,
-            () = sleep_until(due) => Event::Look,
+            () = until(due) => Event::Look,
         }
     }
 
@@ -398,54 +373,6 @@ impl Service {
     fn acknowledge_job(&self, job_id: &str, job: &AgentMessage, code: JobAckCode) {
         let ack = reply::job_ack(job_id, job.message_id, job.created_date, code);
         self.outbox.send_once(MessageType::AgentJobAck, ack);
-    }
-
-    /// Removes what is old, from the journal and from the disk.
-    async fn forget(&mut self) {
-        if self.clocks.have_leapt(Instant::now(), now_millis()) {
-            return tracing::warn!("the clock was set forward; nothing is removed for its age this time");
-        }
-        loop {
-            match self.journal.call(|journal| journal.forget(now_millis())).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => return warn(&error, "failed to remove old commands"),
-            }
-        }
-        self.prune(Limits::default()).await;
-    }
-
-    /// Removes files of commands that have ended, in the background and one round at a time.
-    async fn prune(&mut self, limits: Limits) {
-        if self.pruning.as_ref().is_some_and(|round| !round.is_finished()) {
-            // It may have passed what has ended since.
-            self.prune_at = Some(Instant::now() + PRUNE_DELAY);
-            return;
-        }
-        let active = match self.journal.call(|journal| journal.active()).await {
-            Ok(active) => active,
-            Err(error) => return warn(&error, "failed to remove old files of commands"),
-        };
-        let folder = step::run_directories(&self.node.state_dir);
-        let groups = self.node.groups.clone();
-        let prune = move || {
-            groups.as_ref().map(remove_leftovers);
-            retention::prune(&folder, &active, limits, SystemTime::now())
-        };
-        let round = thread::Builder::new()
-            .name("retention".to_owned())
-            .spawn(move || {
-                if let Err(error) = prune() {
-                    tracing::warn!(%error, "failed to remove old files of commands");
-                }
-            });
-        match round {
-            Ok(round) => self.pruning = Some(round),
-            // A machine at its limit of processes: a runtime that promises a thread would panic.
-            Err(error) => {
-                tracing::warn!(%error, "no thread to remove old files of commands, tried again later");
-            }
-        }
     }
 }
 

@@ -74,14 +74,20 @@ impl JournalThread {
         &self,
         work: impl FnOnce(&mut Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.run(move |keeper| {
-            let outcome = keeper.journal().and_then(work);
-            if outcome.is_err() {
-                keeper.journal = None;
-            }
-            outcome
-        })
-        .await?
+        self.run(on_journal(work)).await?
+    }
+
+    /// As [`Self::call`], for a thread outside the runtime.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(in crate::command) fn call_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (work, answered) = answering(on_journal(work));
+        self.work.blocking_send(work).map_err(|_| JournalError::Closed)?;
+        answered.blocking_recv().map_err(|_| JournalError::Closed)?
     }
 
     /// Does something that takes its time and needs no journal.
@@ -99,12 +105,30 @@ impl JournalThread {
         &self,
         work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
     ) -> Result<T, JournalError> {
-        let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |keeper| {
-            // Nobody waits any more: the daemon ends.
-            drop(answer.send(work(keeper)));
-        });
+        let (work, answered) = answering(work);
         self.work.send(work).await.map_err(|_| JournalError::Closed)?;
         answered.await.map_err(|_| JournalError::Closed)
     }
+}
+
+/// Work with the journal, which is given up after an error.
+fn on_journal<T>(
+    work: impl FnOnce(&mut Journal) -> Result<T, JournalError>,
+) -> impl FnOnce(&mut Keeper) -> Result<T, JournalError> {
+    move |keeper| {
+        let outcome = keeper.journal().and_then(work);
+        if outcome.is_err() {
+            keeper.journal = None;
+        }
+        outcome
+    }
+}
+
+fn answering<T: Send + 'static>(
+    work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+) -> (Work, oneshot::Receiver<T>) {
+    let (answer, answered) = oneshot::channel();
+    // Nobody may wait any more: the daemon ends.
+    let work: Work = Box::new(move |keeper| drop(answer.send(work(keeper))));
+    (work, answered)
 }
