@@ -1,6 +1,10 @@
 //! `moorline parameter`: Parameter Store. A secret value comes from a file or standard input, never from an argument,
 //! where every user of the machine could read it.
 
+mod options;
+
+pub(crate) use options::ParameterCommand;
+
 use std::{io::Read as _, path::Path};
 
 use moorline_ssm::parameter::{
@@ -10,8 +14,8 @@ use moorline_ssm::parameter::{
 };
 use serde::Serialize;
 
+use self::options::ParameterPutOptions;
 use crate::{
-    arguments::{ParameterCommand, ParameterPutOptions},
     console::{self, one_line},
     error::CliError,
     operator::Operator,

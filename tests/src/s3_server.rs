@@ -139,6 +139,24 @@ impl S3Server {
         Ok(())
     }
 
+    /// Lets everybody read an object.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn publish(&self, key: &str) -> Result<()> {
+        self.aws(&[
+            "put-object-acl",
+            "--bucket",
+            &self.bucket,
+            "--key",
+            key,
+            "--acl",
+            "public-read",
+        ])
+        .await?;
+        Ok(())
+    }
+
     /// Makes an object of each file of a folder, below `prefix`.
     ///
     /// # Errors

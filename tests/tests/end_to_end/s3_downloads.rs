@@ -120,6 +120,8 @@ async fn a_script_out_of_s3_is_run_by_the_published_document() -> Result<()> {
     let site = site(&s3, false).await?;
     let dir = tempfile::tempdir()?;
     put(&s3, dir.path(), "hello.sh", b"#!/bin/sh\necho hello $1\n").await?;
+    // one object that everybody may read, in a bucket that nobody may list
+    s3.publish("hello.sh").await?;
     let input = json!({"DocumentName": "AWS-RunRemoteScript", "InstanceIds": [site.node.id()], "Parameters": {
         "sourceType": ["S3"], "sourceInfo": [json!({"path": "s3://things/hello.sh"}).to_string()],
         "commandLine": ["./hello.sh you"]}});

@@ -71,7 +71,13 @@ pub(super) async fn run(
     let revealed =
         secure_parameters::reveal(Language::Shell, "", inputs.arguments.clone(), context.task).await;
     let arguments = match revealed {
-        Ok(Revealed { environment, .. }) => environment,
+        Ok(Revealed {
+            environment, secrets, ..
+        }) => {
+            context.hide(secrets);
+            outputs.hide(&context.secrets);
+            environment
+        }
         Err(error) => return outputs.fail(failed(error.into())),
     };
     let state = match PackageState::take(&context.task.state_dir, &name) {

@@ -44,7 +44,11 @@ pub(super) async fn run(
         Err(reason) => Err(reason),
     };
     let info = match info {
-        Ok(info) => info,
+        Ok((info, secrets)) => {
+            context.hide(secrets);
+            outputs.hide(&context.secrets);
+            info
+        }
         Err(reason) => return outputs.fail(reason),
     };
     let source = match source(inputs, &info, &context.task.s3, &context.task.region) {
@@ -109,24 +113,26 @@ fn source_info(inputs: &Map<String, Value>) -> Result<Map<String, Value>, String
     }
 }
 
-/// Puts SecureStrings in place of the references to them, where the node's owner lets documents read them.
+/// Puts SecureStrings in place of the references to them, where the node's owner lets documents read them, and tells
+/// their values.
 async fn reveal_secrets(
     mut info: Map<String, Value>,
     task: &WorkerTask,
-) -> Result<Map<String, Value>, String> {
-    let is_secret = |name: &String| SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
-    let named: Vec<(String, String)> = info
+) -> Result<(Map<String, Value>, Vec<String>), String> {
+    let is_secret = |name: &str| SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
+    let referred: Vec<(String, String)> = info
         .iter()
         .filter(|(name, _)| is_secret(name))
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.trim().to_owned())))
+        .filter(|(_, text)| text.starts_with("{{"))
         .collect();
-    let members: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
-    let revealed = secure_parameters::reveal(Language::Shell, "", named, task).await;
+    let count = referred.len();
+    let revealed = secure_parameters::reveal(Language::Shell, "", referred, task).await;
     let revealed = revealed.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-    for (name, value) in revealed.environment.into_iter().take(members.len()) {
+    for (name, value) in revealed.environment.into_iter().take(count) {
         info.insert(name, Value::String(value));
     }
-    Ok(info)
+    Ok((info, revealed.secrets))
 }
 
 fn source<'a>(
