@@ -13,6 +13,7 @@ mod local;
 mod node;
 mod outbox;
 mod output;
+mod owner_policy;
 mod reboot;
 mod recording;
 mod reply;
@@ -33,6 +34,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use crate::{config::Config, recording::Courier, runtime::NodeContext};
 
 pub(crate) use local::{LocalRun, run_document};
+pub(crate) use owner_policy::{Question, document, explain_command};
 
 /// Jobs and acknowledgements that wait; when it is full, the endpoint delivers again.
 const MAILBOX: usize = 256;

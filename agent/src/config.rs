@@ -41,6 +41,8 @@ pub(crate) enum ConfigError {
         most: usize,
         value: usize,
     },
+    #[error("policy.folder must be an absolute path, not {path}")]
+    RelativeFolder { path: PathBuf },
     #[error("{key} has the value {value:?}")]
     Network {
         key: &'static str,
@@ -71,6 +73,24 @@ pub(crate) struct Config {
     pub(crate) forward: ForwardConfig,
     pub(crate) transcript: TranscriptConfig,
     pub(crate) local: LocalConfig,
+    pub(crate) policy: PolicyConfig,
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PolicyConfig {
+    /// Absolute path of the folder with the files that say which commands and sessions this node takes
+    /// (docs/policy.md).
+    pub(crate) folder: PathBuf,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("/etc/moorline/policy.d"),
+        }
+    }
 }
 
 /// `[command]`
@@ -339,6 +359,11 @@ impl Config {
         range("transcript.spool_total_mib", *spool_total_mib, 0, 1024 * 1024)?;
         range("transcript.recipients' number", recipients.len(), 0, 20)?;
         self.transcript.parsed_recipients()?;
+        if !self.policy.folder.is_absolute() {
+            return Err(ConfigError::RelativeFolder {
+                path: self.policy.folder.clone(),
+            });
+        }
         networks("forward.allow", &self.forward.allow)?;
         networks("forward.deny", &self.forward.deny)?;
         let name = |key, what, value: &str, is_one| match is_one {

@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod daemon;
 mod identity;
+mod policy;
 mod recording;
 mod runtime;
 mod session;

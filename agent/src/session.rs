@@ -20,6 +20,7 @@ mod login;
 mod login_process;
 mod login_record;
 mod members;
+mod owner_policy;
 mod pam;
 mod pipes;
 mod plain_shell;

@@ -18,6 +18,7 @@ use crate::{
     group::GroupCommand,
     parameters::ParameterCommand,
     rollout::RolloutOptions,
+    sign::{KeyCommand, SignOptions},
 };
 
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
@@ -137,6 +138,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PackageCommand,
     },
+    /// Make a key to sign commands with
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Let the AWS CLI open sessions through this program: makes the symbolic link session-manager-plugin
     InstallPlugin {
         /// A directory in PATH; by default the one of this program
@@ -241,6 +247,8 @@ pub(crate) struct RunOptions {
     /// Print the command's id and do not wait for it
     #[arg(long)]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) sign: SignOptions,
     #[command(flatten)]
     pub(crate) rollout: RolloutOptions,
     /// What to run

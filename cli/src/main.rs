@@ -33,6 +33,7 @@ mod session_client;
 mod sessions;
 mod settings;
 mod shell;
+mod sign;
 mod tag;
 mod take_over;
 mod terminal;
@@ -122,6 +123,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Document { command } => documents::execute(connect, command, json).await,
         Command::Package { command } => packages::execute(connect, command, json).await,
         Command::Group { command } => group::execute(&connect()?, command, json).await,
+        Command::Key { command } => sign::key(&command, json),
         Command::Nodes(options) => nodes::execute(&connect()?, &options, json).await,
         Command::Operator { command } => operators::execute(&connect()?, command, json).await,
         Command::Output(options) => command_output::execute(&connect()?, &options, json).await,

@@ -35,6 +35,8 @@ struct Node {
     ip_address: Option<String>,
     activation_id: Option<String>,
     registration_date: Option<String>,
+    /// Hash of the owner's policy, `none` or `unusable`; `null`: the node says nothing of one.
+    policy: Option<String>,
     /// `null` when they were not asked for.
     tags: Option<BTreeMap<String, String>>,
 }
@@ -77,6 +79,7 @@ fn describe(information: &InstanceInformation, tags: Option<BTreeMap<String, Str
         ip_address: information.ip_address.clone(),
         activation_id: information.activation_id.clone(),
         registration_date: time(information.registration_date),
+        policy: information.moorline_policy.clone(),
         tags,
     }
 }
@@ -91,6 +94,7 @@ fn print_table(nodes: &[Node], listed: &[InstanceInformation]) -> Result<(), Cli
         "VERSION",
         "ADDRESS",
         "LAST PING",
+        "POLICY",
         "TAGS",
     ]);
     for (node, information) in nodes.iter().zip(listed) {
@@ -121,10 +125,16 @@ fn print_table(nodes: &[Node], listed: &[InstanceInformation]) -> Result<(), Cli
             text(&node.agent_version),
             text(&node.ip_address),
             ping,
+            text(&node.policy.as_deref().map(short)),
             one_line(&tags),
         ]);
     }
     console::print_table(&table)
+}
+
+/// The beginning of a hash, by which nodes of one policy are seen to be.
+fn short(policy: &str) -> String {
+    policy.chars().take(12).collect()
 }
 
 #[cfg(test)]

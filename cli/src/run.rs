@@ -10,7 +10,7 @@ use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
 
 use self::{report::Report, watch::Watch};
 use crate::{
-    arguments::RunOptions, console, error::CliError, operator::Operator, pick, plan, quote, rollout,
+    arguments::RunOptions, console, error::CliError, operator::Operator, pick, plan, quote, rollout, sign,
 };
 
 /// Cancelled by the user: 128 + SIGINT, as a shell reports it.
@@ -27,6 +27,7 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         plan::show(&plan::fetch(operator, &request).await?, json)?;
         return Ok(0);
     }
+    let request = sign::sign(operator, request, &options.sign).await?;
     let command = operator.call::<SendCommand>(&request).await?.command;
     let command = command.unwrap_or_default();
     let id = command.command_id.ok_or(CliError::Incomplete {

@@ -71,7 +71,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 13] = [
+const MIGRATIONS: [(i64, &str, &str); 14] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -110,6 +110,11 @@ const MIGRATIONS: [(i64, &str, &str); 13] = [
         23,
         "document attachment",
         include_str!("../migrations/0023_document_attachment.sql"),
+    ),
+    (
+        25,
+        "node policy",
+        include_str!("../migrations/0025_node_policy.sql"),
     ),
     (
         27,

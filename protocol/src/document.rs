@@ -8,6 +8,7 @@
 mod command;
 mod content;
 mod definition;
+mod digest;
 mod environment;
 mod flow;
 mod lint;
@@ -22,6 +23,7 @@ mod text;
 pub use command::*;
 pub use content::{MAX_CONTENT_BYTES, MAX_DEPTH, member};
 pub use definition::*;
+pub use digest::{Digest, InvalidDigest, one_form};
 pub use flow::*;
 pub use parameter::*;
 pub use pattern::compile as compile_pattern;

@@ -11,6 +11,7 @@ pub mod message;
 pub mod mux;
 pub mod package;
 pub mod public_keys;
+pub mod signed_command;
 pub mod sigv4;
 pub mod time;
 pub mod transcript;

@@ -22,6 +22,7 @@ use moorline_protocol::{
     mux::{Mux, MuxEvent, Side},
     package::{Directory, Entry, Manifest, NoFile, Target as NodeTarget},
     public_keys::Keys,
+    signed_command::{SignedCommand, SigningKey, public_key_line, read_public_key},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
     transcript::{Header, Receiver, RecordingId, Verdict, Verifier, Weaver},
@@ -31,7 +32,7 @@ use moorline_protocol::{
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("audit", audit_log),
     ("channel", channel),
     ("document", document),
@@ -39,6 +40,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("mux", mux),
     ("package", package),
     ("payload", payload),
+    ("signed_command", signed_command),
     ("sigv4", sigv4),
     ("transcript", transcript),
 ];
@@ -96,10 +98,8 @@ pub fn package(data: &[u8]) {
         return;
     };
     for Entry { name, .. } in &entries {
-        let parts = std::path::Path::new(name).components();
-        let is_inside = parts.fold(true, |inside, part| {
-            inside && matches!(part, std::path::Component::Normal(_))
-        });
+        let mut parts = std::path::Path::new(name).components();
+        let is_inside = parts.all(|part| matches!(part, std::path::Component::Normal(_)));
         assert!(is_inside && !name.is_empty(), "{name:?}");
     }
 }
@@ -241,6 +241,23 @@ pub fn sigv4(data: &[u8]) {
         }
     }
     is_rsa_public_key(&text);
+}
+
+/// A signed command, or the file or line of a key.
+pub fn signed_command(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let text = text.trim_end();
+    if let Ok(signed) = SignedCommand::parse(text) {
+        assert_eq!(signed.token(), text, "a signed command has one text");
+        let stranger = SigningKey::from_seed(&[1; 32]).public();
+        assert!(!signed.is_by(&stranger), "nobody signs here");
+    }
+    if let Ok(key) = read_public_key(text) {
+        assert_eq!(read_public_key(&public_key_line(&key, "")), Ok(key));
+    }
+    if let Ok(key) = SigningKey::read(text) {
+        assert!(read_public_key(&public_key_line(&key.public(), "")).is_ok());
+    }
 }
 
 /// A whole data channel under a hostile peer: frames of up to 255 bytes each after a length byte, and time passes.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -363,6 +363,34 @@ impl Node {
     /// They cannot be written.
     pub fn configure(&self, settings: &str) -> Result<()> {
         write_settings(&self.state_dir, settings)
+    }
+
+    /// Makes this the policy of the node's owner. A daemon that was started without one looks for it elsewhere.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn set_policy(&self, rules: &str) -> Result<()> {
+        let folder = self.state_dir.join("policy.d");
+        let settings = format!("[policy]\nfolder = {:?}\n", folder.display().to_string());
+        let drop_in = self.state_dir.join("conf.d/policy.toml");
+        for (path, text) in [(folder.join("10-test.toml"), rules), (drop_in, settings.as_str())] {
+            let parent = path.parent().context("a file is in a folder")?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)?;
+            let unfinished = path.with_extension("new");
+            let mut options = std::fs::File::options();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o644)
+                .open(&unfinished)?;
+            file.write_all(text.as_bytes())?;
+            std::fs::rename(&unfinished, &path)?;
+        }
+        Ok(())
     }
 
     /// From its next start the daemon has users, homes, logins and `/run` of its own: a script sets up a mount

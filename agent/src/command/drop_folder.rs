@@ -255,6 +255,7 @@ fn content(
         moorline_document_version: None,
         moorline_operator: None,
         moorline_reason: None,
+        moorline_signature: None,
     };
     serde_json::to_string(&content).map_err(|error| error.to_string())
 }

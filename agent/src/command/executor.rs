@@ -25,13 +25,13 @@ use crate::{
 };
 
 use super::{
-    intake,
+    drop_folder, intake,
     journal::{
         Assignment, CancelOutcome, Conclusion, Endings, JournalError, JournalThread, ProcessRecord, Settled,
         StepRecord, Unfinished,
     },
     node::Node,
-    now_millis, reply, step,
+    now_millis, owner_policy, reply, step,
     worker::{RECORDED, WorkerTask},
 };
 
@@ -152,6 +152,9 @@ impl Executor {
         let Waiting {
             command_id, starts, ..
         } = waiting;
+        if self.is_refused(&command_id).await {
+            return;
+        }
         let task = WorkerTask {
             state_dir: self.node.state_dir.clone(),
             command_id: command_id.clone(),
@@ -166,6 +169,7 @@ impl Executor {
             limits: self.node.limits.limits.clone(),
             transcript: self.node.transcript.clone(),
             seals: self.node.seals.load(Ordering::Relaxed),
+            policy_folder: self.node.policy_folder.clone(),
         };
         let task = serde_json::to_vec(&task).unwrap_or_default();
         match WorkerProcess::spawn(WorkerKind::Command, &self.node.state_dir, &task).await {
@@ -192,6 +196,40 @@ impl Executor {
                 self.wait_again(command_id, starts + 1).await;
             }
         }
+    }
+
+    /// Whether the owner's policy refuses a command that has not begun; then it has ended.
+    async fn is_refused(&mut self, command_id: &str) -> bool {
+        let (id, folder) = (command_id.to_owned(), self.node.policy_folder.clone());
+        let node = self.node.instance_id.clone();
+        if !folder.exists() {
+            return false;
+        }
+        let is_moorline = self.node.is_moorline;
+        let refused = self.journal.call(move |journal| {
+            // What the owner put there is not asked about, nor what has begun.
+            let is_asked_about = |assignment: &Assignment| {
+                assignment.is_new && drop_folder::name_of(&assignment.job_id).is_none()
+            };
+            let Some(assignment) = journal.assignment(&id)?.filter(is_asked_about) else {
+                return Ok(false);
+            };
+            let Err(refusal) = owner_policy::foresee(&folder, &assignment.content, &node) else {
+                return Ok(false);
+            };
+            let (steps, now) = (intake::step_names(&assignment.content), now_millis());
+            journal.abandon(&id, now, |assignment| {
+                reply::refused(&assignment.job_id, &steps, &refusal.to_string(), is_moorline, now)
+            })
+        });
+        // Where the journal does not answer, the worker asks the policy.
+        let is_refused = refused.await.unwrap_or(false);
+        if is_refused {
+            tracing::warn!(command_id, "a command is refused by the owner's policy");
+            self.has_ended = true;
+            self.nudged.notify_one();
+        }
+        is_refused
     }
 
     /// A worker did not begin its command: another one will, or the command is given up.

@@ -9,6 +9,7 @@ mod local;
 mod outbox;
 mod progress;
 mod retention;
+mod signature;
 mod thread;
 
 use std::{
@@ -39,6 +40,7 @@ pub(super) const FILE_NAME: &str = "journal.db";
 const MIGRATION_STEPS: &[M<'static>] = &[
     M::up(include_str!("journal/migrations/0001_journal.sql")),
     M::up(include_str!("journal/migrations/0002_reboot.sql")),
+    M::up(include_str!("journal/migrations/0003_signature.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 

@@ -53,7 +53,9 @@ pub(crate) struct LocalRun<'a> {
 pub(crate) fn run_document(run: &LocalRun<'_>, config: &Config) -> anyhow::Result<ExitCode> {
     let content = read_text(&read(run.document)?)?;
     let document = CommandDocument::parse(&content)?;
-    let given = document.parameters.typed_values(&parameters(run)?)?;
+    let given = document
+        .parameters
+        .typed_values(&parameters(run.parameters, run.parameters_file)?)?;
     let steps = document.plan(&given, PLATFORM)?;
     if run.is_plan {
         tell_plan(&document, &steps)?;
@@ -72,7 +74,8 @@ pub(crate) fn run_document(run: &LocalRun<'_>, config: &Config) -> anyhow::Resul
     })
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// A document, or `-` for standard input.
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let limit = MAX_TEXT_BYTES as u64 + 1;
     let mut text = String::new();
     let read = match path.as_os_str() == "-" {
@@ -83,16 +86,17 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn parameters(run: &LocalRun<'_>) -> anyhow::Result<Map<String, Value>> {
+/// The parameters of a command line: maps and `NAME=VALUE`, and those of a file.
+pub(super) fn parameters(texts: &[String], file: Option<&Path>) -> anyhow::Result<Map<String, Value>> {
     let map = |text: &str| match read_text(text)? {
         Value::Object(members) => Ok(members),
         _ => anyhow::bail!("parameters must be a map in JSON or YAML, or NAME=VALUE"),
     };
-    let mut given = match run.parameters_file {
+    let mut given = match file {
         Some(path) => map(&read(path)?)?,
         None => Map::new(),
     };
-    for text in run.parameters {
+    for text in texts {
         match text.split_once('=') {
             Some((name, value)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
                 given.insert(name.to_owned(), value.into());
@@ -165,6 +169,7 @@ async fn run_steps(
         limits: config.command.limits.clone(),
         transcript: config.transcript.clone(),
         seals: false,
+        policy_folder: config.policy.folder.clone(),
     };
     let (stop, stopped) = watch::channel(None);
     listen(stop)?;
@@ -180,6 +185,7 @@ async fn run_steps(
         programs: 0,
         recording: CommandRecording::default(),
         secrets,
+        operator: None,
     };
     let mut flow = Flow::new(steps);
     loop {

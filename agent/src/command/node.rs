@@ -19,6 +19,8 @@ use super::drop_folder::DropFolder;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) limits: CommandConfig,
+    /// Folder of the owner's policy.
+    pub(super) policy_folder: PathBuf,
     /// Absolute, since a worker stands elsewhere.
     pub(super) state_dir: PathBuf,
     pub(super) instance_id: String,
@@ -44,6 +46,7 @@ impl Node {
             groups: find_groups(&state_dir, &limits.limits),
             limits,
             state_dir,
+            policy_folder: context.config.policy.folder.clone(),
             instance_id: context.instance_id().to_string(),
             region: context.registration.region.clone(),
             platform: context.platform.clone(),
@@ -66,6 +69,7 @@ impl Node {
             region: String::new(),
             platform: Platform::detect(),
             is_moorline: false,
+            policy_folder: config.policy.folder.clone(),
             drop_folder: DropFolder::new(&config.local.drop_folder),
             transcript: config.transcript.clone(),
             seals: Arc::default(),

@@ -113,8 +113,18 @@ pub(super) fn end(
     trace: &str,
     now: u64,
 ) -> NewReply {
+    new_reply(job_id, end_content(status, only_step, counts, trace, now), true)
+}
+
+fn end_content(
+    status: ResultStatus,
+    only_step: Option<(&str, &StepReply)>,
+    counts: Counts,
+    trace: &str,
+    now: u64,
+) -> ReplyContent {
     let steps = only_step.map_or_else(|| Some(Map::new()), |(name, step)| one(name, step));
-    new_reply(job_id, content(status, Some(counts), steps, trace, now), true)
+    content(status, Some(counts), steps, trace, now)
 }
 
 /// The end of a command that never ran: every step says so. `steps` are their actions and names.
@@ -126,6 +136,37 @@ pub(super) fn never_run(
     now: u64,
 ) -> Conclusion {
     let mut replies = Vec::with_capacity(steps.len() + 1);
+    let end = unrun(job_id, steps, (status, reason), &mut replies, now);
+    replies.push(new_reply(job_id, end, true));
+    Conclusion { status, replies }
+}
+
+/// The end of a command that the node's owner does not allow. Only endpoints of ours know the word for it.
+pub(super) fn refused(
+    job_id: &str,
+    steps: &[(String, String)],
+    reason: &str,
+    is_moorline: bool,
+    now: u64,
+) -> Conclusion {
+    let status = ResultStatus::Failed;
+    let mut replies = Vec::with_capacity(steps.len() + 1);
+    let end = ReplyContent {
+        moorline_refused: is_moorline.then_some(true),
+        ..unrun(job_id, steps, (status, reason), &mut replies, now)
+    };
+    replies.push(new_reply(job_id, end, true));
+    Conclusion { status, replies }
+}
+
+/// Adds a reply for every step, and gives the content of the last one.
+fn unrun(
+    job_id: &str,
+    steps: &[(String, String)],
+    (status, reason): (ResultStatus, &str),
+    replies: &mut Vec<NewReply>,
+    now: u64,
+) -> ReplyContent {
     let mut only_step = None;
     for (index, (action, name)) in steps.iter().enumerate() {
         let outcome = StepOutcome {
@@ -139,8 +180,7 @@ pub(super) fn never_run(
     }
     let counts = counts(std::iter::repeat_n(status, steps.len()));
     let only_step = only_step.as_ref().map(|(name, reply)| (*name, reply));
-    replies.push(end(job_id, status, only_step, counts, reason, now));
-    Conclusion { status, replies }
+    end_content(status, only_step, counts, reason, now)
 }
 
 /// The end of a command whose worker is gone, for this reason: what finished stays, the step that ran is unknown, the rest never ran.
@@ -228,6 +268,7 @@ fn content(
         document_status: status,
         document_trace_output: cut(trace, MAX_TRACE_BYTES, "..."),
         runtime_status: steps,
+        moorline_refused: None,
     }
 }
 

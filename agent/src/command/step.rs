@@ -72,6 +72,8 @@ pub(super) struct StepContext<'a> {
     pub(super) documents: Vec<[u8; 32]>,
     /// How many programs have been started.
     pub(super) programs: u64,
+    /// Who sent the command, as the endpoint says; `None`: it does not say, or nobody did.
+    pub(super) operator: Option<&'a str>,
     pub(super) recording: CommandRecording,
     /// Values that are shown nowhere: of this document's parameters, and those that scripts were given.
     pub(super) secrets: Vec<String>,

@@ -6,8 +6,8 @@ use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
 use moorline_protocol::{
     document::{
-        AfterRun, CommandDocument, Flow, Next, Platform as PlanPlatform, Ran, Step, StepOutcome, StepResult,
-        StopReason, document_status,
+        AfterRun, CommandDocument, Decision, Flow, Next, Platform as PlanPlatform, Ran, Step, StepOutcome,
+        StepResult, StopReason, document_status,
     },
     message::{ResultStatus, SendCommandContent},
 };
@@ -20,14 +20,18 @@ use tokio::{
 
 use crate::{
     config::{S3Config, TranscriptConfig},
+    policy::{Once, Refusal},
     runtime::{GroupPlaces, Platform, ResourceLimits, start_worker_log},
 };
 
 use super::{
     drop_folder, intake,
-    journal::{Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
+    journal::{
+        Assignment, Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress,
+    },
     now_millis,
     output::Allowance,
+    owner_policy::{Candidate, Origin},
     reboot,
     recording::{CommandRecording, Wish},
     reply,
@@ -69,6 +73,8 @@ pub(super) struct WorkerTask {
     pub(super) transcript: TranscriptConfig,
     /// Whether the endpoint knows the key that seals recordings.
     pub(super) seals: bool,
+    /// Folder of the owner's policy.
+    pub(super) policy_folder: PathBuf,
 }
 
 /// What a plan depends on here.
@@ -167,7 +173,15 @@ pub(super) async fn run(
     let worker = ProcessRecord::of_this_process().ok_or(JournalError::Content {
         what: "a worker without /proc",
     })?;
-    let plan = Plan::make(&assignment.content);
+    let mut plan = Plan::make(&assignment, task);
+    if !assignment.is_new {
+        plan.refuse_the_rest();
+    }
+    if let Some(once) = &plan.once
+        && !journal.spend(once, &task.command_id)?
+    {
+        plan.obstacle = Some(Obstacle::Owner(Refusal::of_replay()));
+    }
     let (results, reboots) = match journal.begin(&task.command_id, &worker, &plan.names)? {
         Beginning::NotOurs => return Ok(()),
         Beginning::Begun {
@@ -194,15 +208,16 @@ pub(super) async fn run(
     let recording = match begun.transpose() {
         Ok(recording) => recording.unwrap_or_default(),
         Err(error) => {
-            refuse(&assignment.job_id, &plan.names, &chain(&error), &mut recorder).await;
+            let obstacle = Obstacle::Failed(chain(&error));
+            refuse(&assignment.job_id, &plan.names, &obstacle, &mut recorder).await;
             return Ok(());
         }
     };
     recording.hide(&plan.secrets);
     let work = async {
-        if let Some(reason) = &plan.refused {
-            refuse(&assignment.job_id, &plan.names, reason, &mut recorder).await;
-            return recording.refused(reason);
+        if let Some(obstacle) = &plan.obstacle {
+            refuse(&assignment.job_id, &plan.names, obstacle, &mut recorder).await;
+            return recording.refused(&obstacle.to_string());
         }
         let run = Run {
             job_id: &assignment.job_id,
@@ -225,8 +240,10 @@ struct Plan {
     /// Action and name of each step, even when they cannot be run.
     names: Vec<(String, String)>,
     steps: Vec<Step>,
-    /// Why they cannot be run.
-    refused: Option<String>,
+    /// Why they do not run.
+    obstacle: Option<Obstacle>,
+    /// It may run only once.
+    once: Option<Once>,
     content: Option<SendCommandContent>,
     document: Option<CommandDocument>,
     /// Of the document.
@@ -235,11 +252,57 @@ struct Plan {
     secrets: Vec<String>,
 }
 
+/// Why no step may run.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Failed(String),
+    #[error(transparent)]
+    Owner(Refusal),
+}
+
 impl Plan {
-    fn make(content: &str) -> Self {
+    fn make(assignment: &Assignment, task: &WorkerTask) -> Self {
         let mut plan = Self::default();
-        plan.refused = plan.read(content).err();
+        if let Err(reason) = plan.read(&assignment.content) {
+            plan.obstacle = Some(Obstacle::Failed(reason));
+        } else if drop_folder::name_of(&assignment.job_id).is_none() {
+            match plan.permit(assignment.is_new, task) {
+                Ok(once) => plan.once = once,
+                Err(refusal) => plan.obstacle = Some(Obstacle::Owner(refusal)),
+            }
+        }
         plan
+    }
+
+    /// Asks the owner's policy about what an endpoint sent.
+    fn permit(&self, is_new: bool, task: &WorkerTask) -> Result<Option<Once>, Refusal> {
+        let Some(content) = &self.content else {
+            return Ok(None);
+        };
+        let candidate = Candidate {
+            name: &content.document_name,
+            content: &content.document_content,
+            operator: content.moorline_operator.as_deref(),
+            steps: &self.steps,
+            origin: Origin::Command {
+                parameters: &content.parameters,
+                signature: content.moorline_signature.as_deref(),
+                node: &task.instance_id,
+                is_new,
+            },
+        };
+        candidate.permit(&task.policy_folder)
+    }
+
+    /// The policy may have changed since the reboot that the command went through: what came before stays as it was.
+    fn refuse_the_rest(&mut self) {
+        if let Some(Obstacle::Owner(refusal)) = &self.obstacle {
+            for step in &mut self.steps {
+                step.decision = Decision::Fail(refusal.to_string());
+            }
+            self.obstacle = None;
+        }
     }
 
     fn read(&mut self, content: &str) -> Result<(), String> {
@@ -306,6 +369,7 @@ impl Run<'_> {
             documents: vec![self.plan.hash],
             recording: self.recording.clone(),
             secrets: self.plan.secrets.clone(),
+            operator: (self.plan.content.as_ref()).and_then(|content| content.moorline_operator.as_deref()),
         };
         loop {
             let started = now_millis();
@@ -407,14 +471,18 @@ impl Run<'_> {
     }
 }
 
-/// The document's parameters cannot be filled in: no step runs, and each says why.
+/// No step runs, and each says why.
 async fn refuse(
     job_id: &str,
     names: &[(String, String)],
-    reason: &str,
+    obstacle: &Obstacle,
     recorder: &mut Recorder<'_, impl Fn()>,
 ) {
-    let conclusion = reply::never_run(job_id, names, ResultStatus::Failed, reason, now_millis());
+    let (reason, now) = (obstacle.to_string(), now_millis());
+    let conclusion = match obstacle {
+        Obstacle::Failed(_) => reply::never_run(job_id, names, ResultStatus::Failed, &reason, now),
+        Obstacle::Owner(_) => reply::refused(job_id, names, &reason, recorder.task.is_moorline, now),
+    };
     recorder.record(None, Some(&conclusion)).await;
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use moorline_protocol::types::ActivationId;
 
-use super::{run, status};
+use super::{policy, run, status};
 use crate::{
     command,
     config::Config,
@@ -37,6 +37,8 @@ enum Verb {
     RunDocument(RunDocumentArguments),
     /// Show the registration and the state of the daemon; exit code 1 when it is not connected
     Status(StatusArguments),
+    /// What the policy of this node's owner says
+    Policy(policy::PolicyArguments),
     /// End the open sessions of this node and tell their users why, as before it shuts down; exit code 1 when some stay
     EndSessions(EndSessionsArguments),
 }
@@ -152,6 +154,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(arguments) => run_daemon(&arguments),
         Verb::RunDocument(arguments) => run_document(&arguments),
         Verb::Status(arguments) => status::show(&arguments.state.state_dir, arguments.json),
+        Verb::Policy(arguments) => policy::execute(&arguments),
         Verb::EndSessions(arguments) => end_sessions(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -8,6 +8,7 @@ use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage, unistd::gethostname
 use tokio::time::sleep;
 
 use super::transcript_key;
+use crate::policy::fingerprint;
 use crate::runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32};
 
 /// Between pings; the stock agent's default.
@@ -81,6 +82,11 @@ fn report(context: &NodeContext) -> UpdateInstanceInformationRequest {
         platform_type: Some("Linux".into()),
         platform_version: Some(context.platform.version.clone()),
         ssm_connection_channel: Some("ssmmessages".into()),
+        // Other endpoints would not know the member.
+        moorline_policy: context
+            .registration
+            .is_moorline
+            .then(|| fingerprint(&context.config.policy.folder).to_string()),
         ..Default::default()
     }
 }

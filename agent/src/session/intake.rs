@@ -23,6 +23,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    owner_policy,
     session_lock::SessionLock,
     supervision::{Notice, Start, Supervision},
 };
@@ -133,7 +134,11 @@ impl Intake {
             }
         };
         let limit = self.context.config.session.limit;
-        let start = if self.active.load(Ordering::Relaxed) < limit {
+        let leave = owner_policy::foresee(&request.content, &self.context.config.policy.folder);
+        let start = if let Err(refusal) = leave {
+            tracing::warn!(session_id = %request.session_id, %refusal, "session refused");
+            Start::Refused(refusal.to_string())
+        } else if self.active.load(Ordering::Relaxed) < limit {
             Start::Worker(Box::new(request.content))
         } else {
             tracing::warn!(session_id = %request.session_id, limit, "session refused: the limit is reached");

@@ -125,6 +125,7 @@ impl Supervision {
             learned: Learned::of(&self.context.registration),
             seals: self.context.seals.load(Ordering::Relaxed),
             settings: self.context.config.session.clone(),
+            policy_folder: self.context.config.policy.folder.clone(),
             forward: self.context.config.forward.clone(),
             transcript: self.context.config.transcript.clone(),
         };

@@ -24,6 +24,8 @@ pub(super) struct SessionTask {
     /// Whether the endpoint knows the key that seals transcripts.
     #[serde(default)]
     pub(super) seals: bool,
+    /// Folder of the owner's policy.
+    pub(super) policy_folder: PathBuf,
     /// Where port sessions may lead.
     pub(super) forward: ForwardConfig,
     /// How sessions are recorded.

@@ -26,6 +26,7 @@ use super::{
     login::{Login, LoginError, LoginUser, UserRequest},
     login_record::LoginRecord,
     members::{Members, adopt_orphans},
+    owner_policy::Leave,
     pipes::Pipes,
     plain_shell,
     port_session::{self, ForwardPolicy, PortSession, Target, TargetError, texts},
@@ -42,6 +43,7 @@ use super::{
 use crate::{
     config::{ConfigError, ForwardConfig},
     identity::{CredentialSupply, Registration, RegistrationError},
+    policy::Refusal,
     runtime::{AGENT_VERSION, start_worker_log, user_database},
 };
 
@@ -83,6 +85,8 @@ enum StartError {
     Settings(#[from] ConfigError),
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// A session that can be served.
@@ -162,6 +166,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let lock = lock(&registration, &session_id)?;
     let document = SessionDocument::parse(&content.document_content)?;
     let plan = document.plan(&content.parameters)?;
+    let leave = Leave::ask(&content, plan.session_type, &task.policy_folder)?;
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let wish = Wish {
         content: &content,
@@ -177,7 +182,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         command: String::new(),
     };
     let Some(wanted) = Wanted::from_plan(&plan)? else {
-        return Ok(Started::Port(Box::new(port_parts(wish, &task.forward, lock)?)));
+        return start_port_session(wish, leave, &task.forward, lock);
     };
     let condition = look_around(&registration, &task.state_dir).await;
     let request = UserRequest {
@@ -188,6 +193,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         default_user: &task.settings.default_user,
     };
     let Login { user, notice } = LoginUser::resolve(&request, &task.settings, &task.state_dir).await?;
+    leave.permit_user(&user.name)?;
     let operator = plain_operator(&content.session_owner);
     let environment = Environment::of_login(&user, std::env::var_os("LANG"))
         .with_system()
@@ -234,11 +240,7 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         credentials: Arc::clone(&credentials),
         session_id: session_id.clone(),
     });
-    let link = Link::new(Arc::new(ChannelOpening {
-        registration,
-        credentials,
-        session_id: session_id.clone(),
-    }));
+    let link = link(registration, credentials, &session_id);
     let attachment = Attachment::new(session_id, is_moorline, channel, link, handshake).changing_hands();
     let parts = Parts {
         io,
@@ -256,12 +258,15 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
 }
 
 /// A port session needs no user and no program.
-fn port_parts(
+fn start_port_session(
     wish: Wish<'_>,
+    leave: Leave,
     forward: &ForwardConfig,
     lock: Option<SessionLock>,
-) -> Result<(Attachment, port_session::Parts), StartError> {
-    let target = Target::new(&texts(&wish.plan.properties), ForwardPolicy::new(forward)?)?;
+) -> Result<Started, StartError> {
+    let policy = ForwardPolicy::new(forward)?.asking(leave);
+    let target = Target::new(&texts(&wish.plan.properties), policy)?;
+    target.foresee()?;
     let (registration, session_id) = (Arc::clone(wish.registration), wish.session_id.clone());
     let credentials = Arc::clone(wish.credentials);
     let is_moorline = registration.is_moorline;
@@ -272,11 +277,7 @@ fn port_parts(
         ..wish
     })?;
     let channel = new_channel(port_session::WINDOW_BYTES).map_err(|_| StartError::Randomness)?;
-    let link = Link::new(Arc::new(ChannelOpening {
-        registration,
-        credentials,
-        session_id: session_id.clone(),
-    }));
+    let link = link(registration, credentials, &session_id);
     let parts = port_session::Parts {
         target: Arc::new(target),
         connections: forward.connections,
@@ -285,7 +286,15 @@ fn port_parts(
         _lock: lock,
     };
     let attachment = Attachment::new(session_id, is_moorline, channel, link, handshake);
-    Ok((attachment, parts))
+    Ok(Started::Port(Box::new((attachment, parts))))
+}
+
+fn link(registration: Arc<Registration>, credentials: Arc<CredentialSupply>, session_id: &SessionId) -> Link {
+    Link::new(Arc::new(ChannelOpening {
+        registration,
+        credentials,
+        session_id: session_id.clone(),
+    }))
 }
 
 /// A stream that nothing was said on: each has message ids of its own.

@@ -13,7 +13,7 @@ pub(crate) struct Tally {
     pub(crate) execution_timed_out: u64,
     pub(crate) delivery_timed_out: u64,
     pub(crate) cancelled: u64,
-    /// Ended without being a success or an error: the platform does not fit, the node is gone.
+    /// Ended without being a success or an error: the node may not run it, the platform does not fit, the node is gone.
     pub(crate) impossible: u64,
     /// Never sent, since there were too many errors before.
     pub(crate) terminated: u64,
@@ -27,7 +27,7 @@ impl Tally {
             Outcome::ExecutionTimedOut | Outcome::ResultUnknown => &mut self.execution_timed_out,
             Outcome::DeliveryTimedOut | Outcome::DeliveryUnconfirmed => &mut self.delivery_timed_out,
             Outcome::Cancelled | Outcome::CancelUnconfirmed => &mut self.cancelled,
-            Outcome::InvalidPlatform | Outcome::Undeliverable => &mut self.impossible,
+            Outcome::AccessDenied | Outcome::InvalidPlatform | Outcome::Undeliverable => &mut self.impossible,
             Outcome::Terminated => &mut self.terminated,
         };
         *counter += 1;

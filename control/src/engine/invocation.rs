@@ -284,7 +284,7 @@ impl Invocation {
         now: u64,
     ) -> Vec<usize> {
         let kept = self.merge_steps(reply, step_names);
-        let reported = Outcome::from_document(reply.document_status);
+        let reported = Outcome::from_document(reply.document_status, reply.is_refused);
         if let Stage::Ended(outcome) = self.stage {
             if let (true, Some(reported)) = (outcome.is_unknown(), reported) {
                 self.note(&format!("reported later: {}", reported.details()));

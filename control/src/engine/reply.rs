@@ -15,6 +15,8 @@ pub(crate) struct Reply {
     /// When the node made it, in milliseconds since the Unix epoch by the node's clock; 0 if it does not say.
     pub(crate) made_at: i64,
     pub(crate) document_status: ResultStatus,
+    /// The node's owner does not allow it.
+    pub(crate) is_refused: bool,
     pub(crate) trace: String,
     pub(crate) steps: Vec<(String, StepReply)>,
 }
@@ -32,6 +34,7 @@ impl Reply {
         Ok(Self {
             made_at: unix_millis(&content.additional_info.date_time).unwrap_or(0),
             document_status: content.document_status,
+            is_refused: content.moorline_refused.unwrap_or_default(),
             trace: cut(content.document_trace_output, OUTPUT_BYTES),
             steps,
         })

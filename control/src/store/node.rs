@@ -62,6 +62,8 @@ pub(crate) struct NodeReport {
     pub(crate) platform_type: Option<String>,
     pub(crate) platform_version: Option<String>,
     pub(crate) connection_channel: Option<String>,
+    /// What it says of its owner's policy; a stock agent says nothing.
+    pub(crate) policy: Option<String>,
 }
 
 impl NodeReport {
@@ -78,6 +80,7 @@ impl NodeReport {
             platform_type: pick(self.platform_type, &older.platform_type),
             platform_version: pick(self.platform_version, &older.platform_version),
             connection_channel: pick(self.connection_channel, &older.connection_channel),
+            policy: pick(self.policy, &older.policy),
         }
     }
 }
@@ -135,7 +138,7 @@ impl Store {
         let done = sqlx::query(
             "UPDATE node SET agent_name = $2, agent_status = $3, agent_version = $4, computer_name = $5, \
              ip_address = $6, platform_name = $7, platform_type = $8, platform_version = $9, \
-             connection_channel = $10, last_ping_at = $11 WHERE instance_id = $1",
+             connection_channel = $10, last_ping_at = $11, policy = $12 WHERE instance_id = $1",
         )
         .bind(id.as_str())
         .bind(report.agent_name)
@@ -148,6 +151,7 @@ impl Store {
         .bind(report.platform_version)
         .bind(report.connection_channel)
         .bind(column_millis(now))
+        .bind(report.policy)
         .execute(&self.writer)
         .await
         .map_err(failed_to("record a node's report"))?;
@@ -268,6 +272,7 @@ fn node(row: &SqliteRow, tags: Tags) -> Result<NodeRow, StoreError> {
             platform_type: column(row, "platform_type")?,
             platform_version: column(row, "platform_version")?,
             connection_channel: column(row, "connection_channel")?,
+            policy: column(row, "policy")?,
         },
         last_ping_at: column::<Option<i64>>(row, "last_ping_at")?.map(millis_of),
         copied_key_count: column(row, "copied_key_count")?,

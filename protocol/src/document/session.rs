@@ -35,7 +35,8 @@ impl SessionType {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    /// The type with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         [
             Self::StandardStream,
             Self::InteractiveCommands,

@@ -79,6 +79,9 @@ pub struct SendCommandContent {
     /// Ours: the version of the document, as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_document_version: Option<String>,
+    /// Ours: what the operator signed, unchanged ([`SignedCommand`](crate::signed_command::SignedCommand)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_signature: Option<String>,
 }
 
 /// Content of a job that cancels a command: the `JobId` of the job to cancel (agent-wire §6.3).
@@ -179,6 +182,9 @@ pub struct ReplyContent {
     pub document_trace_output: String,
     /// By step name; `null` in the first reply of a job.
     pub runtime_status: Option<serde_json::Map<String, Value>>,
+    /// Ours: true when the policy of the node's owner refused the command, so that nothing ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_refused: Option<bool>,
 }
 
 impl ReplyContent {

@@ -913,6 +913,8 @@ pub struct SendCommandRequest {
     pub cloud_watch_output_config: Option<CloudWatchOutputConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm_configuration: Option<AlarmConfiguration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moorline_signature: Option<String>,
 }
 
 impl fmt::Debug for SendCommandRequest {
@@ -936,6 +938,7 @@ impl fmt::Debug for SendCommandRequest {
             .field("notification_config", &self.notification_config)
             .field("cloud_watch_output_config", &self.cloud_watch_output_config)
             .field("alarm_configuration", &self.alarm_configuration)
+            .field("moorline_signature", &self.moorline_signature)
             .finish()
     }
 }
@@ -1026,6 +1029,12 @@ impl Shape for SendCommandRequest {
             "AlarmConfiguration",
             self.alarm_configuration.as_ref(),
             Rules::NONE,
+            violations,
+        );
+        path.optional(
+            "MoorlineSignature",
+            self.moorline_signature.as_ref(),
+            &rules::COMMAND_SIGNATURE,
             violations,
         );
     }

@@ -237,6 +237,8 @@ pub struct InstanceInformation {
     pub source_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_type: Option<SourceType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moorline_policy: Option<String>,
 }
 
 impl fmt::Debug for InstanceInformation {
@@ -269,6 +271,7 @@ impl fmt::Debug for InstanceInformation {
             .field("association_overview", &self.association_overview)
             .field("source_id", &self.source_id)
             .field("source_type", &self.source_type)
+            .field("moorline_policy", &self.moorline_policy)
             .finish()
     }
 }
@@ -522,6 +525,8 @@ pub struct UpdateInstanceInformationRequest {
     pub platform_version: Option<String>,
     #[serde(rename = "SSMConnectionChannel", skip_serializing_if = "Option::is_none")]
     pub ssm_connection_channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moorline_policy: Option<String>,
 }
 
 impl fmt::Debug for UpdateInstanceInformationRequest {
@@ -539,6 +544,7 @@ impl fmt::Debug for UpdateInstanceInformationRequest {
             .field("platform_type", &self.platform_type)
             .field("platform_version", &self.platform_version)
             .field("ssm_connection_channel", &self.ssm_connection_channel)
+            .field("moorline_policy", &self.moorline_policy)
             .finish()
     }
 }
@@ -615,6 +621,12 @@ impl Shape for UpdateInstanceInformationRequest {
             "SSMConnectionChannel",
             self.ssm_connection_channel.as_ref(),
             &rules::SSM_CONNECTION_CHANNEL,
+            violations,
+        );
+        path.optional(
+            "MoorlinePolicy",
+            self.moorline_policy.as_ref(),
+            &rules::POLICY_FINGERPRINT,
             violations,
         );
     }

@@ -195,6 +195,11 @@ pub(crate) static COMMAND_PLUGIN_NAME: Rules = Rules {
     sensitive: false,
 };
 
+pub(crate) static COMMAND_SIGNATURE: Rules = Rules {
+    list: &[Rule::MaxLength(8192), Rule::MinLength(1)],
+    sensitive: false,
+};
+
 pub(crate) static COMMENT: Rules = Rules {
     list: &[Rule::MaxLength(100)],
     sensitive: false,
@@ -880,6 +885,14 @@ pub(crate) static PLATFORM_NAME: Rules = Rules {
 
 pub(crate) static PLATFORM_TYPE: Rules = Rules {
     list: &[Rule::Enum(crate::shared::PlatformType::VALUES)],
+    sensitive: false,
+};
+
+pub(crate) static POLICY_FINGERPRINT: Rules = Rules {
+    list: &[Rule::Pattern(pattern!(
+        r"^(none|unusable|[0-9a-f]{64})$",
+        r"\A(?:^(none|unusable|[0-9a-f]{64})$)\z"
+    ))],
     sensitive: false,
 };
 

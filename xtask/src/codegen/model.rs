@@ -32,6 +32,9 @@ struct Service {
     metadata: Metadata,
     operations: BTreeMap<String, Operation>,
     shapes: BTreeMap<String, Shape>,
+    /// Members of ours in shapes of others, by the name of the shape.
+    #[serde(default)]
+    additions: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,6 +130,7 @@ impl Model {
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
         };
         let mut model = Self::default();
+        let mut additions = BTreeMap::new();
         for file in FILES {
             let service: Service =
                 serde_json::from_str(&read(file)?).with_context(|| format!("parse {file}"))?;
@@ -140,11 +144,21 @@ impl Model {
                     "{file}: {name} exists already"
                 );
             }
+            additions.extend(service.additions);
             for (name, shape) in service.shapes {
                 ensure!(
                     model.shapes.insert(name.clone(), shape).is_none(),
                     "{file}: {name} exists already"
                 );
+            }
+        }
+        for (name, members) in additions {
+            let shape = model.shapes.get_mut(&name);
+            let shape = shape.with_context(|| format!("additions: no shape {name}"))?;
+            for (member, reference) in members {
+                // So that they cannot become something else when the published model grows.
+                ensure!(member.starts_with("Moorline"), "additions: {name}.{member}");
+                shape.members.insert(member, reference);
             }
         }
         for name in lines(&read("sensitive.txt")?) {

@@ -16,6 +16,7 @@ async fn a_journal_that_does_not_answer_is_asked_less_and_less_often() {
             queue: 1,
             ..CommandConfig::default()
         },
+        policy_folder: dir.path().join("policy.d"),
         state_dir: dir.path().to_owned(),
         instance_id: String::new(),
         region: String::new(),

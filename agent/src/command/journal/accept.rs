@@ -253,13 +253,15 @@ type CommandRow = (Assignment, String, Option<ProcessRecord>);
 fn command(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Option<CommandRow>> {
     transaction
         .query_row(
-            "SELECT job_id, coalesce(content, ''), state, boot_id, worker_pid, worker_start_ticks FROM command
-             WHERE command_id = ?1",
+            "SELECT job_id, coalesce(content, ''), state, boot_id, worker_pid, worker_start_ticks,
+                 NOT EXISTS (SELECT 1 FROM step WHERE step.command_id = command.command_id)
+             FROM command WHERE command_id = ?1",
             [command_id],
             |row| {
                 let assignment = Assignment {
                     job_id: row.get(0)?,
                     content: row.get(1)?,
+                    is_new: row.get(6)?,
                 };
                 Ok((assignment, row.get(2)?, worker_record(row, 3)?))
             },

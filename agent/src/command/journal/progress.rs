@@ -14,6 +14,8 @@ pub(in crate::command) struct Assignment {
     pub(in crate::command) job_id: String,
     /// JSON text of a `SendCommandContent`.
     pub(in crate::command) content: String,
+    /// None of its steps has run, not even before a reboot.
+    pub(in crate::command) is_new: bool,
 }
 
 /// Whether this worker has the command now.
@@ -48,12 +50,15 @@ impl Journal {
     ) -> Result<Option<Assignment>, JournalError> {
         self.connection
             .query_row(
-                "SELECT job_id, content FROM command WHERE command_id = ?1 AND state = 'accepted'",
+                "SELECT job_id, content,
+                     NOT EXISTS (SELECT 1 FROM step WHERE step.command_id = command.command_id)
+                 FROM command WHERE command_id = ?1 AND state = 'accepted'",
                 [command_id],
                 |row| {
                     Ok(Assignment {
                         job_id: row.get(0)?,
                         content: row.get(1)?,
+                        is_new: row.get(2)?,
                     })
                 },
             )

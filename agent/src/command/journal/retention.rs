@@ -32,6 +32,11 @@ impl Journal {
                           AND command_id NOT IN (SELECT command_id FROM reply) LIMIT ?2)",
                 (before, BATCH),
             )?;
+            transaction.execute(
+                "DELETE FROM spent_signature WHERE nonce IN
+                     (SELECT nonce FROM spent_signature WHERE expires_at < ?1 LIMIT ?2)",
+                (millis(now / 1000), BATCH),
+            )?;
             Ok((replies, commands))
         })?;
         if replies > 0 {

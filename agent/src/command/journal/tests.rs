@@ -118,6 +118,7 @@ fn the_content_is_gone_when_the_command_has_ended() {
     let expected = Assignment {
         job_id: "j1".to_owned(),
         content: "a secret".to_owned(),
+        is_new: true,
     };
     assert_eq!(journal.assignment(ID).unwrap(), Some(expected));
     journal.begin(ID, &worker(1), &names()).unwrap();
@@ -479,4 +480,24 @@ proptest! {
         let is_taken_again = world.journal.accept(ID, "j1", "{}", NOW).unwrap();
         prop_assert!(!is_taken_again);
     }
+}
+
+#[test]
+fn a_signature_is_spent_by_one_command_and_remembered_until_nobody_accepts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path(), Opener::Daemon).unwrap();
+    let once = |nonce: &str| crate::policy::Once {
+        nonce: nonce.to_owned(),
+        expires: 1_000_000,
+    };
+    assert!(journal.spend(&once("a"), "c1").unwrap());
+    // the same command again, as after a reboot
+    assert!(journal.spend(&once("a"), "c1").unwrap());
+    assert!(!journal.spend(&once("a"), "c2").unwrap());
+    assert!(journal.spend(&once("b"), "c2").unwrap());
+    let (end, day) = (1_000_000_000_u64, 24 * 3600 * 1000);
+    journal.forget(end + 2 * day).unwrap();
+    assert!(!journal.spend(&once("a"), "c3").unwrap(), "clocks are set back");
+    journal.forget(end + 2 * day + 1000).unwrap();
+    assert!(journal.spend(&once("a"), "c3").unwrap());
 }

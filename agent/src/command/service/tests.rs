@@ -48,15 +48,20 @@ impl Daemon {
     }
 
     fn start_in(dir: TempDir, queue: usize) -> Self {
+        Self::start_with(dir, 0, queue)
+    }
+
+    fn start_with(dir: TempDir, workers: usize, queue: usize) -> Self {
         let (mailbox, received) = mpsc::channel(16);
         let (sender, outgoing) = mpsc::channel(64);
         let (line, standing) = watch::channel(true);
         let node = Node {
             limits: CommandConfig {
-                workers: 0,
+                workers,
                 queue,
                 ..CommandConfig::default()
             },
+            policy_folder: dir.path().join("policy.d"),
             state_dir: dir.path().to_owned(),
             instance_id: "mi-0123456789abcdef0".to_owned(),
             region: "eu-test-1".to_owned(),
@@ -404,4 +409,31 @@ async fn without_a_journal_jobs_are_put_off_and_taken_once_it_works() {
     std::fs::remove_dir(&obstacle).unwrap();
     daemon.send_command("c1").await;
     daemon.expect_ack("200").await;
+}
+
+#[tokio::test]
+async fn a_command_that_the_owner_refuses_ends_without_a_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("policy.d");
+    crate::policy::write_file(&folder, "20-deny.toml", "[default]\ncommand = \"deny\"\n");
+    let mut daemon = Daemon::start_with(dir, 1, 8);
+    daemon.send_command("c1").await;
+    assert_eq!(daemon.next().await, Said::Ack("200".to_owned()));
+    loop {
+        let message = timeout(PATIENCE, daemon.outgoing.recv()).await.unwrap().unwrap();
+        let reply: AgentJobReply = serde_json::from_slice(&message.payload).unwrap();
+        let content: ReplyContent = serde_json::from_str(&reply.content).unwrap();
+        if content.document_status == ResultStatus::InProgress {
+            continue;
+        }
+        assert_eq!(content.document_status, ResultStatus::Failed);
+        assert_eq!(content.moorline_refused, Some(true));
+        assert!(
+            content.document_trace_output.contains("20-deny.toml"),
+            "{content:?}"
+        );
+        break;
+    }
+    // No worker left a directory for its steps.
+    assert!(!daemon.dir.path().join("commands").exists());
 }

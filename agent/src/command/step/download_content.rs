@@ -17,7 +17,10 @@ use serde_json::{Map, Value};
 use super::{
     Outputs, StepContext, document_source, make_private_directory, script::Language, secure_parameters,
 };
-use crate::{command::worker::WorkerTask, config::S3Config};
+use crate::{
+    command::{owner_policy, worker::WorkerTask},
+    config::S3Config,
+};
 
 /// Members of a source's information that may be a SecureString, in the spelling of AWS.
 const SECRETS: [&str; 4] = ["tokenInfo", "username", "password", "privateSSHKey"];
@@ -217,6 +220,8 @@ async fn download_document(
     context: &StepContext<'_>,
 ) -> Result<PathBuf, String> {
     let document = document_source::fetch(&context.task.state_dir, name).await?;
+    let permitted = owner_policy::permit_download(&context.task.policy_folder, &document.content);
+    permitted.map_err(|refusal| refusal.to_string())?;
     let directory = &destination.path;
     let path = directory.join(format!("{}.json", document.name));
     let write = || -> std::io::Result<()> {

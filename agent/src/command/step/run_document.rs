@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Outputs, StepContext, document_hash, document_source, document_source::FetchedDocument};
-use crate::command::worker::PLATFORM;
+use crate::command::{
+    owner_policy::{Candidate, Origin},
+    worker::PLATFORM,
+};
 
 /// Documents in each other, with the command's own.
 const MAX_DEPTH: usize = 3;
@@ -153,13 +156,19 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
              the next"
         ));
     }
-    let content = match document_type {
-        "LocalPath" => read_file(&local_path(path, context))?,
-        _ => {
-            let FetchedDocument { content, .. } =
-                document_source::fetch(&context.task.state_dir, path).await?;
-            content
+    let (FetchedDocument { name, content }, origin) = match document_type {
+        "LocalPath" => {
+            let document = FetchedDocument {
+                // So that no file has the name of a document of the endpoint.
+                name: format!("file:{path}"),
+                content: read_file(&local_path(path, context))?,
+            };
+            (document, Origin::File)
         }
+        _ => (
+            document_source::fetch(&context.task.state_dir, path).await?,
+            Origin::Endpoint,
+        ),
     };
     let failed = |reason: String| format!("the document {path} cannot run: {reason}");
     let content = read_text(&content).map_err(|error| failed(error.to_string()))?;
@@ -175,6 +184,15 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
     let given = given.map_err(|error| failed(error.to_string()))?;
     let steps = document.plan(&given, PLATFORM);
     let steps = steps.map_err(|error| failed(error.to_string()))?;
+    let candidate = Candidate {
+        name: &name,
+        content: &content,
+        operator: context.operator,
+        steps: &steps,
+        origin,
+    };
+    let permitted = candidate.permit(&context.task.policy_folder);
+    permitted.map_err(|refusal| failed(refusal.to_string()))?;
     let values = document.parameters.resolve_values(&given);
     let values = values.map_err(|error| failed(error.to_string()))?;
     Ok(Some(Plan {

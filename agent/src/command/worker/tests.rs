@@ -14,6 +14,7 @@ use super::*;
 
 mod documents;
 mod groups;
+mod owner_policy;
 mod reboots;
 
 /// A file that another thread's new process still holds open for writing cannot be executed; so one at a time.
@@ -33,6 +34,7 @@ struct Told {
     trace: String,
     steps: BTreeMap<String, StepReply>,
     ends: usize,
+    is_refused: bool,
 }
 
 impl Node {
@@ -56,6 +58,7 @@ impl Node {
             limits: ResourceLimits::default(),
             transcript: TranscriptConfig::default(),
             seals: false,
+            policy_folder: dir.path().join("policy.d"),
         };
         let (stop, _) = watch::channel(None);
         Self {
@@ -88,6 +91,7 @@ impl Node {
             trace: String::new(),
             steps: BTreeMap::new(),
             ends: 0,
+            is_refused: false,
         };
         for reply in journal.replies_after(0, 1000).unwrap() {
             let reply: AgentJobReply = serde_json::from_str(&reply.payload).unwrap();
@@ -97,6 +101,7 @@ impl Node {
             if content.document_status.is_terminal() {
                 told.ends += 1;
                 told.status = content.document_status;
+                told.is_refused = content.moorline_refused == Some(true);
                 told.trace = content.document_trace_output;
             }
         }

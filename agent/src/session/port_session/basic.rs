@@ -248,9 +248,9 @@ impl Input {
 
 /// The text of a session that cannot reach its port.
 fn unreachable(error: &DialError) -> String {
-    match error {
-        DialError::Forbidden(_) => error.to_string(),
-        _ => format!("Unable to connect to specified port: {error}"),
+    match error.is_forbidden() {
+        true => error.to_string(),
+        false => format!("Unable to connect to specified port: {error}"),
     }
 }
 

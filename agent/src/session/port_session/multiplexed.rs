@@ -224,7 +224,7 @@ impl Multiplexed {
         match looked {
             Looked::NotReached(error) => {
                 tracing::info!(stream = %id, %error, "not connected");
-                if matches!(error, DialError::Forbidden(_)) {
+                if error.is_forbidden() {
                     self.failure = Some(error.to_string());
                 }
                 self.refuse(id);

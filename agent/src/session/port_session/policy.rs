@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use crate::{
     config::{ConfigError, ForwardConfig, networks},
+    policy::{Destination, Refusal},
     runtime::{Network, canonical, embedded},
+    session::owner_policy::Leave,
 };
 
 /// What clouds serve to whoever asks from within a machine: credentials above all. Link-local networks as a whole,
@@ -26,6 +28,8 @@ pub(in crate::session) struct ForwardPolicy {
     remote: bool,
     allow: Vec<Network>,
     deny: Vec<Network>,
+    /// Asked about what the settings allow.
+    leave: Option<Leave>,
 }
 
 impl ForwardPolicy {
@@ -41,7 +45,38 @@ impl ForwardPolicy {
             remote: config.remote,
             allow: networks("forward.allow", &config.allow)?,
             deny,
+            leave: None,
         })
+    }
+
+    /// With the policy of the session besides.
+    pub(in crate::session) fn asking(self, leave: Leave) -> Self {
+        Self {
+            leave: Some(leave),
+            ..self
+        }
+    }
+
+    /// Whether the owner's policy may let the session lead there.
+    ///
+    /// # Errors
+    /// It does not in any case.
+    pub(super) fn foresee(&self, destination: Destination<'_>) -> Result<(), Refusal> {
+        match &self.leave {
+            Some(leave) => leave.foresee(destination),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the owner's policy lets the session lead there.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn permit(&self, destination: Destination<'_>) -> Result<(), Refusal> {
+        match &self.leave {
+            Some(leave) => leave.permit_destination(destination),
+            None => Ok(()),
+        }
     }
 
     /// Whether connections may go to this address.

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::policy::ForwardPolicy;
+use crate::policy::{Destination, Refusal};
 
 /// For a name server that does not answer.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
@@ -44,12 +45,21 @@ pub(super) enum DialError {
     // as the stock agent says it
     #[error("Forwarding to IP address {0} is forbidden.")]
     Forbidden(IpAddr),
+    #[error(transparent)]
+    Refused(Refusal),
     #[error("the node finds no address of {host}: {source}")]
     Resolve { host: String, source: io::Error },
     #[error("{host} has no address")]
     NoAddress { host: String },
     #[error("{address}: {source}")]
     Connect { address: SocketAddr, source: io::Error },
+}
+
+impl DialError {
+    /// Whether it is not to be reached, other than cannot be.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Forbidden(_) | Self::Refused(_))
+    }
 }
 
 /// Where connections go.
@@ -101,6 +111,24 @@ impl Target {
         })
     }
 
+    /// As far as it is known without asking anybody.
+    pub(in crate::session) fn destination(&self) -> Destination<'_> {
+        let own = self.host.is_empty().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Destination {
+            host: &self.host,
+            address: own.or_else(|| self.host.parse().ok()),
+            port: self.port,
+        }
+    }
+
+    /// Asks the policy about it, before anything is looked up.
+    ///
+    /// # Errors
+    /// The session may lead there in no case.
+    pub(in crate::session) fn foresee(&self) -> Result<(), Refusal> {
+        self.policy.foresee(self.destination())
+    }
+
     /// Whether the host is looked at before any connection: a session that may not lead anywhere fails at its start.
     pub(super) fn has_host(&self) -> bool {
         !self.host.is_empty()
@@ -115,10 +143,23 @@ impl Target {
             return self.own_addresses();
         }
         let addresses = self.resolve().await?;
-        match addresses.iter().find(|address| !self.policy.allows(address.ip())) {
-            Some(address) => Err(DialError::Forbidden(address.ip())),
-            None => Ok(addresses),
+        for address in &addresses {
+            self.check(address.ip())?;
         }
+        Ok(addresses)
+    }
+
+    /// # Errors
+    /// The address is forbidden by the settings, or refused by the policy.
+    fn check(&self, address: IpAddr) -> Result<(), DialError> {
+        if !self.policy.allows(address) {
+            return Err(DialError::Forbidden(address));
+        }
+        let destination = Destination {
+            address: Some(address),
+            ..self.destination()
+        };
+        self.policy.permit(destination).map_err(DialError::Refused)
     }
 
     /// Of this node, as far as its owner allows them.
@@ -127,14 +168,16 @@ impl Target {
             IpAddr::from(Ipv4Addr::LOCALHOST),
             IpAddr::from(Ipv6Addr::LOCALHOST),
         );
-        let allowed = [v4, v6]
-            .into_iter()
-            .filter(|address| self.policy.allows(*address));
-        let addresses: Vec<_> = allowed
-            .map(|address| SocketAddr::new(address, self.port))
-            .collect();
+        let mut addresses = Vec::new();
+        let mut refused = DialError::Forbidden(v4);
+        for address in [v6, v4] {
+            match self.check(address) {
+                Ok(()) => addresses.insert(0, SocketAddr::new(address, self.port)),
+                Err(error) => refused = error,
+            }
+        }
         if addresses.is_empty() {
-            return Err(DialError::Forbidden(v4));
+            return Err(refused);
         }
         Ok(addresses)
     }

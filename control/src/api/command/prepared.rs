@@ -128,6 +128,7 @@ impl Prepared {
             cloud_watch_output_enabled: is_enabled.to_string(),
             moorline_transcript_path: Some(format!("/v1/transcript/{command_id}")),
             moorline_operator: Some(requester.to_owned()),
+            moorline_signature: input.moorline_signature.clone(),
             moorline_reason: input.comment.clone().filter(|comment| !comment.is_empty()),
             moorline_document_version: input.document_version.clone(),
         };

@@ -206,6 +206,7 @@ fn information(node: NodeRow, status: PingStatus) -> InstanceInformation {
         name: node.name,
         ip_address: node.report.ip_address,
         computer_name: node.report.computer_name,
+        moorline_policy: node.report.policy,
         ..Default::default()
     }
 }

@@ -26,6 +26,7 @@ pub(super) async fn update_instance_information(
         platform_type: said(input.platform_type.map(|platform| platform.to_string())),
         platform_version: said(input.platform_version),
         connection_channel: said(input.ssm_connection_channel),
+        policy: said(input.moorline_policy),
     };
     if !cx.app.store.record_report(&id, report, cx.now).await? {
         return Err(no_such_node(id.as_str()));
@@ -82,6 +83,37 @@ mod tests {
         assert_eq!(row.report.computer_name.as_deref(), Some("vm"));
         assert_eq!(row.report.ip_address.as_deref(), Some("10.1.2.3"));
         assert_eq!(row.last_ping_at, Some(test.now()));
+    }
+
+    #[tokio::test]
+    async fn a_ping_says_which_policy_the_node_has_and_whoever_asks_is_told() {
+        use moorline_ssm::node::{DescribeInstanceInformation, DescribeInstanceInformationRequest};
+        let test = TestApp::new().await;
+        let node = test.register_node(0, &[]).await;
+        for policy in ["none", "unusable", &"0a".repeat(32)] {
+            let input = UpdateInstanceInformationRequest {
+                moorline_policy: Some(policy.to_owned()),
+                ..empty_ping(node.as_str())
+            };
+            test.call_as::<UpdateInstanceInformation>(Principal::Node(node.clone()), input)
+                .await
+                .unwrap();
+            let listed = test
+                .call::<DescribeInstanceInformation>(DescribeInstanceInformationRequest::default())
+                .await
+                .unwrap();
+            let listed = listed.instance_information_list.unwrap();
+            assert_eq!(listed[0].moorline_policy.as_deref(), Some(policy));
+        }
+        let input = UpdateInstanceInformationRequest {
+            moorline_policy: Some("anything".to_owned()),
+            ..empty_ping(node.as_str())
+        };
+        let principal = Principal::Node(node);
+        let error = test
+            .refuse_as::<UpdateInstanceInformation>(principal, input)
+            .await;
+        assert_eq!(error.code, ErrorCode::ValidationException);
     }
 
     #[tokio::test]

@@ -110,7 +110,7 @@ fn end(job: &Job, answers: impl Iterator<Item = Answer>) -> (Option<Outcome>, BT
 
 fn reported(job: &Job) -> Option<Outcome> {
     job.answers.iter().find_map(|answer| match answer {
-        Answer::Reply(reply) => Outcome::from_document(reply.document_status),
+        Answer::Reply(reply) => Outcome::from_document(reply.document_status, reply.is_refused),
         Answer::Ack(..) => None,
     })
 }

@@ -55,6 +55,7 @@ fn explain_end(invocation: &Invocation, outcome: Outcome, around: &Circumstances
     let was_taken = invocation.delivery == Delivery::Taken;
     match outcome {
         Outcome::Success => "The node ran it: no step failed.".to_owned(),
+        Outcome::AccessDenied => "The policy of the node's owner refused it: nothing ran there.".to_owned(),
         Outcome::Failed if was_taken => "The node took it, and it failed there.".to_owned(),
         Outcome::Failed => "The node refused it for good: nothing ran there.".to_owned(),
         Outcome::Cancelled if was_taken => "It was cancelled while the node had it.".to_owned(),

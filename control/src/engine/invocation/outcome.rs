@@ -5,6 +5,8 @@ use moorline_protocol::message::ResultStatus;
 /// How an invocation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
+    /// The policy of the node's owner refused it; nothing ran.
+    AccessDenied,
     /// Before the node got it, or by the node.
     Cancelled,
     /// Cancelled after it was sent, and the node never said that it had it.
@@ -28,7 +30,8 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
+        Self::AccessDenied,
         Self::Cancelled,
         Self::CancelUnconfirmed,
         Self::DeliveryTimedOut,
@@ -50,7 +53,7 @@ impl Outcome {
             | Self::DeliveryUnconfirmed
             | Self::ExecutionTimedOut
             | Self::ResultUnknown => "TimedOut",
-            Self::Failed | Self::InvalidPlatform | Self::Undeliverable => "Failed",
+            Self::AccessDenied | Self::Failed | Self::InvalidPlatform | Self::Undeliverable => "Failed",
             Self::Success => "Success",
         }
     }
@@ -58,6 +61,7 @@ impl Outcome {
     /// `StatusDetails`, at most 100 characters. SSM's word comes first; what cannot be known is added.
     pub(crate) fn details(self) -> &'static str {
         match self {
+            Self::AccessDenied => "AccessDenied",
             Self::Cancelled => "Cancelled",
             Self::CancelUnconfirmed => {
                 "Cancelled (sent, but not confirmed by the node: whether it ran is unknown)"
@@ -84,8 +88,9 @@ impl Outcome {
         )
     }
 
-    pub(super) fn from_document(status: ResultStatus) -> Option<Self> {
+    pub(super) fn from_document(status: ResultStatus, is_refused: bool) -> Option<Self> {
         match status {
+            ResultStatus::Failed if is_refused => Some(Self::AccessDenied),
             ResultStatus::Success | ResultStatus::Skipped => Some(Self::Success),
             ResultStatus::Failed => Some(Self::Failed),
             ResultStatus::Cancelled => Some(Self::Cancelled),

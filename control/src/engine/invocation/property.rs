@@ -59,6 +59,7 @@ fn reply(made_at: i64, document_status: ResultStatus, steps: Vec<(String, Result
     Event::Replied(Reply {
         made_at,
         document_status,
+        is_refused: false,
         trace: String::new(),
         steps,
     })

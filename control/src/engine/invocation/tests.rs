@@ -36,6 +36,7 @@ fn reply(made_at: i64, document_status: ResultStatus, steps: &[(&str, ResultStat
     Reply {
         made_at,
         document_status,
+        is_refused: false,
         trace: String::new(),
         steps,
     }

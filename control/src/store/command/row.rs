@@ -238,6 +238,7 @@ fn stage_of(stage: &str, outcome: Option<&str>) -> Option<Stage> {
 
 fn outcome_column(outcome: Outcome) -> &'static str {
     match outcome {
+        Outcome::AccessDenied => "AccessDenied",
         Outcome::Cancelled => "Cancelled",
         Outcome::CancelUnconfirmed => "CancelUnconfirmed",
         Outcome::DeliveryTimedOut => "DeliveryTimedOut",

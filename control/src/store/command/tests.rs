@@ -95,6 +95,7 @@ fn last_reply(status: ResultStatus) -> Reply {
     Reply {
         made_at: 1,
         document_status: status,
+        is_refused: false,
         trace: String::new(),
         steps: vec![("shell".to_owned(), step)],
     }

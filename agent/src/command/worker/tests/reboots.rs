@@ -13,7 +13,7 @@ fn until_rebooted(node: &Node, reboots: usize) -> Value {
 
 impl Node {
     /// As the daemon of the next boot does it: the worker of the last one is not among the living.
-    fn settle_in_next_boot(&self) -> crate::command::journal::Settled {
+    pub(super) fn settle_in_next_boot(&self) -> crate::command::journal::Settled {
         self.in_journal("UPDATE command SET boot_id = 'the last one'");
         self.settle()
     }
@@ -21,13 +21,13 @@ impl Node {
     fn settle(&self) -> crate::command::journal::Settled {
         let mut journal = Journal::open(self.dir.path(), Opener::Daemon).unwrap();
         let endings = crate::command::journal::Endings {
-            cancelled: |_: &crate::command::journal::Assignment| panic!("nobody cancelled"),
+            cancelled: |_: &Assignment| panic!("nobody cancelled"),
             lost: |_: &str, _: &[crate::command::journal::StepRecord]| panic!("nothing was lost"),
         };
         journal.settle("c1", now_millis(), |_| false, endings).unwrap()
     }
 
-    fn in_journal(&self, sql: &str) {
+    pub(super) fn in_journal(&self, sql: &str) {
         let path = self.dir.path().join("journal.db");
         rusqlite::Connection::open(path)
             .unwrap()

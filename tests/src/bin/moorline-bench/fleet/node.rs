@@ -162,6 +162,7 @@ fn content(status: ResultStatus, has_step: bool) -> Result<ReplyContent> {
         document_status: status,
         document_trace_output: String::new(),
         runtime_status: has_step.then(|| [(STEP.to_owned(), step)].into_iter().collect()),
+        moorline_refused: None,
     })
 }
 

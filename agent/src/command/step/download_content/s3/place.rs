@@ -124,7 +124,7 @@ pub(super) fn encoded(text: &str, keeps_slashes: bool) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
+                encoded.push(char::from(byte));
             }
             b'/' if keeps_slashes => encoded.push('/'),
             _ => encoded.push_str(&format!("%{byte:02X}")),

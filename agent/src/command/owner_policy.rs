@@ -1,0 +1,178 @@
+//! The owner's policy, asked about commands and about the documents that they bring.
+
+use std::path::Path;
+
+use moorline_protocol::{
+    document::{CommandDocument, Decision, Digest, Step, read_text},
+    signed_command::Sent,
+};
+use serde_json::{Map, Value};
+
+use super::{intake, local, worker::PLATFORM};
+use crate::policy::{self, Asked, Facts, Once, Policy, Refusal, Verdict};
+
+/// A document that is to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) name: &'a str,
+    pub(super) content: &'a Value,
+    pub(super) operator: Option<&'a str>,
+    pub(super) steps: &'a [Step],
+    pub(super) origin: Origin<'a>,
+}
+
+/// Where a document comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// A command of the endpoint.
+    Command {
+        parameters: &'a Map<String, Value>,
+        signature: Option<&'a str>,
+        /// The node's id.
+        node: &'a str,
+        /// None of its steps has run.
+        is_new: bool,
+    },
+    /// Handed out by the endpoint for a step.
+    Endpoint,
+    /// A file of this node.
+    File,
+}
+
+impl<'a> Candidate<'a> {
+    /// Actions of the steps that would run: others need no leave.
+    fn actions(self) -> impl Iterator<Item = &'a str> {
+        let steps = self.steps.iter();
+        steps
+            .filter(|step| step.decision == Decision::Run)
+            .map(|step| step.action.as_str())
+    }
+
+    fn facts(self) -> Facts<'a> {
+        Facts {
+            document: self.name,
+            digest: Digest::of(self.content),
+            operator: self.operator,
+            asked: Asked::Command {
+                actions: self.actions().collect(),
+            },
+        }
+    }
+
+    /// Asks the policy as it is now. What may run only once is to be remembered first.
+    ///
+    /// # Errors
+    /// The document may not run here.
+    pub(super) fn permit(self, folder: &Path) -> Result<Option<Once>, Refusal> {
+        let (policy, now) = (policy::load_or_refuse(folder)?, policy::unix_seconds());
+        let facts = self.facts();
+        let once = self.check_signature(&policy, facts.digest, now)?;
+        policy.permit(&facts, now)?;
+        Ok(once)
+    }
+
+    fn check_signature(self, policy: &Policy, digest: Digest, now: u64) -> Result<Option<Once>, Refusal> {
+        policy.check_actions(self.actions())?;
+        match self.origin {
+            Origin::File => Ok(None),
+            Origin::Endpoint => policy.check_document_of_endpoint(&digest).map(|()| None),
+            Origin::Command {
+                parameters,
+                signature,
+                node,
+                is_new,
+            } => {
+                let sent = Sent {
+                    document_name: self.name,
+                    document: digest,
+                    parameters: Digest::of_map(parameters),
+                    node,
+                    now: is_new.then_some(now),
+                };
+                policy.check_signature(signature, &sent)
+            }
+        }
+    }
+}
+
+/// Whether a document may be downloaded that the endpoint hands out.
+///
+/// # Errors
+/// It may not.
+pub(super) fn permit_download(folder: &Path, content: &str) -> Result<(), Refusal> {
+    let policy = policy::load_or_refuse(folder)?;
+    // What is no document is known by its text.
+    let content = read_text(content).unwrap_or_else(|_| content.into());
+    policy.check_document_of_endpoint(&Digest::of(&content))
+}
+
+/// A command that somebody could send, as a command line has it.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// JSON or YAML; `-` is standard input.
+    pub(crate) document: &'a Path,
+    /// The name it would come by.
+    pub(crate) name: &'a str,
+    /// Each a map in JSON or YAML, or `NAME=VALUE`.
+    pub(crate) parameters: &'a [String],
+    pub(crate) operator: Option<&'a str>,
+}
+
+/// What the policy says about a command that nobody has sent.
+///
+/// # Errors
+/// The document or its parameters cannot be read, or the policy.
+pub(crate) fn explain_command(question: &Question<'_>, policy: &Policy) -> anyhow::Result<Verdict> {
+    let content = document(question.document)?;
+    let parsed = CommandDocument::parse(&content)?;
+    let given = parsed
+        .parameters
+        .typed_values(&local::parameters(question.parameters, None)?)?;
+    let candidate = Candidate {
+        name: question.name,
+        content: &content,
+        operator: question.operator,
+        steps: &parsed.plan(&given, PLATFORM)?,
+        origin: Origin::File,
+    };
+    Ok(policy.judge(&candidate.facts(), policy::unix_seconds()))
+}
+
+/// A document's content, from a file in JSON or YAML, or standard input (`-`).
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn document(path: &Path) -> anyhow::Result<Value> {
+    Ok(read_text(&local::read(path)?)?)
+}
+
+/// What the daemon can say about a job before a worker is started. What it cannot read is the worker's to tell.
+///
+/// # Errors
+/// The command may not run here.
+pub(super) fn foresee(folder: &Path, content: &str, node: &str) -> Result<(), Refusal> {
+    let Ok(content) = intake::read_content(content) else {
+        return Ok(());
+    };
+    let planned = CommandDocument::parse(&content.document_content)
+        .and_then(|document| document.plan(&content.parameters, PLATFORM));
+    let (Ok(steps), Ok(policy)) = (planned, Policy::load(folder)) else {
+        return Ok(());
+    };
+    let candidate = Candidate {
+        name: &content.document_name,
+        content: &content.document_content,
+        operator: content.moorline_operator.as_deref(),
+        steps: &steps,
+        origin: Origin::Command {
+            parameters: &content.parameters,
+            signature: content.moorline_signature.as_deref(),
+            node,
+            is_new: true,
+        },
+    };
+    let (facts, now) = (candidate.facts(), policy::unix_seconds());
+    candidate.check_signature(&policy, facts.digest, now)?;
+    // All is known of a command, so nothing is undecided.
+    policy.permit(&facts, now)
+}

@@ -1,0 +1,148 @@
+//! Whose signature a command needs (docs/signed-commands.md).
+
+use moorline_protocol::{
+    document::Digest,
+    public_keys::PublicKey,
+    signed_command::{MAX_LIFE_SECONDS, Sent, SignedCommand, Statement, read_public_key},
+};
+use serde::Deserialize;
+
+use super::{Policy, Refusal, pattern::Pattern, rule::Effect};
+
+/// Actions that bring programs from the endpoint, which no signature covers.
+const ACTIONS_OF_THE_ENDPOINT: [&str; 1] = ["aws:configurePackage"];
+
+/// `[[signer]]`, as its file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signer {
+    pub(super) name: String,
+    public_key: Key,
+    documents: Option<Vec<Pattern>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Key(PublicKey);
+
+impl TryFrom<String> for Key {
+    type Error = String;
+
+    fn try_from(line: String) -> Result<Self, String> {
+        let read = read_public_key(&line);
+        read.map(Self).map_err(|error| format!("public_key: {error}"))
+    }
+}
+
+impl Signer {
+    /// # Errors
+    /// It can sign nothing.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.documents.as_ref().is_some_and(Vec::is_empty) {
+            true => Err("documents is empty, which lets the signer sign nothing; leave it out".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    fn may_sign(&self, document: &str) -> bool {
+        let patterns = self.documents.as_ref();
+        patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(document)))
+    }
+}
+
+/// A signed command that may run, once: this is what it is remembered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Once {
+    /// In hexadecimal.
+    pub(crate) nonce: String,
+    /// Seconds since the Unix epoch, after which nobody accepts it any more.
+    pub(crate) expires: u64,
+}
+
+impl Policy {
+    /// What a command needs besides the rules: nothing, or the signature of one of the signers over exactly this.
+    ///
+    /// # Errors
+    /// There is no such signature, or it is for something else.
+    pub(crate) fn check_signature(
+        &self,
+        token: Option<&str>,
+        sent: &Sent<'_>,
+    ) -> Result<Option<Once>, Refusal> {
+        let Some(path) = &self.signed_only else {
+            return Ok(None);
+        };
+        let refused = |reason: String| {
+            Refusal(format!(
+                "{} has require_signature = true, and {reason}",
+                path.display()
+            ))
+        };
+        let token = token.ok_or_else(|| refused("the command is not signed".to_owned()))?;
+        let signed = SignedCommand::parse(token).map_err(|error| refused(error.to_string()))?;
+        let is_signers = |signer: &&Signer| signed.is_by(&signer.public_key.0);
+        let Some(signer) = self.signers.iter().find(is_signers) else {
+            return Err(refused("no signer of this policy signed the command".to_owned()));
+        };
+        let Statement {
+            document_name,
+            nonce,
+            not_before,
+            ..
+        } = signed.statement();
+        let name = &signer.name;
+        if !signer.may_sign(document_name) {
+            return Err(refused(format!("signer {name:?} may not sign {document_name}")));
+        }
+        let covered = signed.covers(sent);
+        covered.map_err(|mismatch| refused(format!("{mismatch} (signer {name:?})")))?;
+        Ok(Some(Once {
+            nonce: nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
+            expires: not_before.saturating_add(MAX_LIFE_SECONDS),
+        }))
+    }
+
+    /// Whether a document may run that the endpoint hands out, which no signature covers: where signatures are required
+    /// only if a rule that allows names its content.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(crate) fn check_document_of_endpoint(&self, digest: &Digest) -> Result<(), Refusal> {
+        let Some(path) = &self.signed_only else {
+            return Ok(());
+        };
+        let is_known = self
+            .rules
+            .iter()
+            .any(|source| source.rule.effect == Effect::Allow && source.rule.names_content(digest));
+        match is_known {
+            true => Ok(()),
+            false => Err(Refusal(format!(
+                "{} has require_signature = true, a signature does not cover documents that the endpoint hands out, \
+                 and no rule that allows has the sha256 of this one, {digest}",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Whether the actions bring nothing from the endpoint that no signature covers.
+    ///
+    /// # Errors
+    /// One does, and signatures are required.
+    pub(crate) fn check_actions<'a>(
+        &self,
+        mut actions: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Refusal> {
+        let Some(path) = &self.signed_only else {
+            return Ok(());
+        };
+        match actions.find(|action| ACTIONS_OF_THE_ENDPOINT.contains(action)) {
+            None => Ok(()),
+            Some(action) => Err(Refusal(format!(
+                "{} has require_signature = true, and {action} runs programs of the endpoint, which a signature does \
+                 not cover",
+                path.display()
+            ))),
+        }
+    }
+}
