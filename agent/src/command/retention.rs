@@ -1,5 +1,5 @@
-//! Files of commands that have ended: bounded by age, number and bytes, on a thread of its own that works in the time
-//! nobody else needs.
+//! Files of commands that have ended: bounded by age, number and bytes, on a thread of its own that lets others
+//! go first.
 //!
 //! A round reads the folder piece by piece, and holds in memory what is to stay. Whether a command has ended is asked
 //! after its directory was seen, and the directory is made after the command is in the journal: so what is not among
