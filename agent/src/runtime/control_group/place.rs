@@ -125,14 +125,18 @@ impl GroupPlaces {
 
 impl Place {
     fn unified(hierarchy: &Hierarchy, name: &str, wanted: &[Controller]) -> Self {
-        let base = match hierarchy.own.file_name().is_some_and(|leaf| leaf == OWN_LEAF) {
-            true => hierarchy.own.parent().unwrap_or(&hierarchy.own),
-            false => &hierarchy.own,
-        };
+        let own = &hierarchy.own;
+        let above = own
+            .parent()
+            .filter(|_| own.file_name().is_some_and(|leaf| leaf == OWN_LEAF));
+        let base = above.unwrap_or(own);
+        // The kernel would let some controllers into a group that has processes, and then no further process into the
+        // group: a unit's next start would fail as long as a step runs. Of all groups only the root's is without a type.
+        let may_limit = above.is_some() || !own.join("cgroup.type").exists();
         Self {
             folder: base.join(name),
             is_unified: true,
-            controllers: wanted.to_vec(),
+            controllers: if may_limit { wanted.to_vec() } else { Vec::new() },
         }
     }
 
@@ -152,7 +156,7 @@ impl Place {
             let above = self.folder.parent();
             for folder in above.into_iter().chain([self.folder.as_path()]) {
                 for controller in &self.controllers {
-                    // Refused where the group above has processes of its own.
+                    // Refused where the group above has processes of its own, or has not got the controller itself.
                     fs::write(
                         folder.join("cgroup.subtree_control"),
                         format!("+{}", controller.name()),
@@ -191,5 +195,42 @@ fn make(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_holds_the_daemon_itself_gets_no_limits_that_would_keep_the_next_one_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = dir.path();
+        let unit = mount.join("unit");
+        fs::create_dir_all(unit.join("daemon")).unwrap();
+        for group in [&unit, &unit.join("daemon")] {
+            fs::File::create(group.join("cgroup.type")).unwrap();
+        }
+        let place = |own: &Path| {
+            let hierarchy = Hierarchy {
+                controllers: None,
+                mount: mount.to_owned(),
+                own: own.to_owned(),
+            };
+            Place::unified(&hierarchy, "steps", &Controller::ALL)
+        };
+        let table = [
+            (unit.join("daemon"), unit.join("steps"), 3),
+            (unit.clone(), unit.join("steps"), 0),
+            (mount.to_owned(), mount.join("steps"), 3),
+        ];
+        for (own, folder, limits) in table {
+            let place = place(&own);
+            assert_eq!(
+                (place.folder, place.controllers.len()),
+                (folder, limits),
+                "{own:?}"
+            );
+        }
     }
 }

@@ -17,7 +17,7 @@ const COMMANDS: usize = 200;
 
 pub(crate) async fn round_trip(report: &mut Report, endpoint: &Endpoint, node: &Node) -> Result<()> {
     let what = "SendCommand of `true` to terminal status in the API";
-    if !report.wants(what) {
+    if !(report.wants(what) || report.wants("commands of a node")) {
         return Ok(());
     }
     let client = api(endpoint);
@@ -57,6 +57,15 @@ pub(crate) async fn round_trip(report: &mut Report, endpoint: &Endpoint, node: &
         }
         samples.push(began.elapsed().as_secs_f64() * 1000.0);
     }
+    #[expect(clippy::cast_precision_loss, reason = "some hundred commands")]
+    let rate = samples.len() as f64 * 1000.0 / samples.iter().sum::<f64>();
+    report.row(
+        "commands of a node, one after another",
+        "/s",
+        Bound::AtLeast(20.0),
+        0.5,
+        vec![rate],
+    );
     report.row(
         &format!("{what} (median)"),
         "ms",

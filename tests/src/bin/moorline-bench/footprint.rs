@@ -238,14 +238,14 @@ pub(crate) fn peak_memory(pid: i32) -> Result<f64> {
     Ok(kilobytes * 1024.0 / 1e6)
 }
 
-struct Memory {
+pub(crate) struct Memory {
     /// Megabytes.
-    resident: f64,
+    pub(crate) resident: f64,
     /// Megabytes that no other process shares.
     private: f64,
 }
 
-fn memory(pid: i32) -> Result<Memory> {
+pub(crate) fn memory(pid: i32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the process is gone")?;
     let kilobytes = |name: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -262,6 +262,15 @@ fn memory(pid: i32) -> Result<Memory> {
         resident: kilobytes("Rss") * 1024.0 / 1e6,
         private: (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) * 1024.0 / 1e6,
     })
+}
+
+/// The most that was resident so far, in megabytes.
+pub(crate) fn peak(pid: i32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next());
+    let kilobytes: u64 = kilobytes.context("no peak is told")?.parse()?;
+    Ok(megabytes(kilobytes * 1024))
 }
 
 fn megabytes(bytes: u64) -> f64 {

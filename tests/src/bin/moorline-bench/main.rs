@@ -3,6 +3,7 @@
 
 mod client;
 mod command;
+mod document;
 mod fleet;
 mod footprint;
 mod forward;
@@ -25,12 +26,14 @@ async fn main() -> Result<ExitCode> {
     let mut report = Report::new(only);
     footprint::binary_size(&mut report)?;
     verify::verify(&mut report).await?;
+    document::planning(&mut report)?;
     {
         let mut endpoint = Endpoint::start().await?;
         let mut node = Node::register(&endpoint, &[]).await?;
         footprint::start_to_online(&mut report, &endpoint, &mut node).await?;
         footprint::idle_memory(&mut report, &endpoint, &node).await?;
         command::round_trip(&mut report, &endpoint, &node).await?;
+        document::memory_of_steps(&mut report, &endpoint, &node).await?;
         session::first_prompt(&mut report, &endpoint, &node).await?;
         session::keystroke(&mut report, &endpoint, &node).await?;
         session::throughput(&mut report, &endpoint, &node).await?;
