@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use moorline_tests::{Cli, Endpoint, Node, PATIENCE, WorkerKind, wait_for};
 
 use crate::{
+    footprint::peak_memory,
     report::{Bound, Report},
     session::{Transfer, echoes},
 };
@@ -87,7 +88,7 @@ pub(crate) async fn long_output(report: &mut Report, endpoint: &Endpoint, node: 
     let shown = line.matches('x').count() * (LONG_BYTES / line.len());
     let transfer = Transfer::of(endpoint, node, &file, shown).await?;
     let worker = *node.workers(WorkerKind::Session).first().context("no worker")?;
-    let peak = most_resident(worker)?;
+    let peak = peak_memory(worker)?;
     transfer.end().await?;
     fs::remove_file(&file)?;
     report.row(memory, "MB", Bound::AtMost(12.0), 1.0, vec![peak]);
@@ -145,12 +146,4 @@ async fn node(endpoint: &Endpoint, settings: &str) -> Result<Node> {
 fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Megabytes.
-fn most_resident(pid: i32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the worker is gone")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(kilobytes.context("no VmHWM")?.parse::<f64>()? * 1024.0 / 1e6)
 }
