@@ -184,6 +184,7 @@ async fn a_session_that_is_told_again_is_not_served_twice() -> Result<()> {
         "credentials": null,
         "settings": {},
         "forward": {},
+        "policy_folder": site.node.dir(),
         "learned": {"addresses": {}, "clock_ahead_millis": 0, "name_lookup_fails": false},
     });
     let daemon = site.node.daemon_pid().context("the daemon runs")?;

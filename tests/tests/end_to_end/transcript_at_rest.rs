@@ -1,9 +1,9 @@
 //! What becomes of recordings that are finished.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Endpoint, Node, PATIENCE, S3Server, wait_for};
+use moorline_tests::{Cli, Endpoint, Node, PATIENCE, S3Server, finished, send_script, wait_for};
 use serde_json::Value;
 
 /// Runs a shell that shows `text`, to its end; the session.
@@ -137,4 +137,48 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
     let second = record(&cli, &node, "red-pears").await?;
     become_files(&endpoint, &second, &[".cast.zst", ".signatures"]).await?;
     verifies(&cli, dir.path(), &second, "red-pears").await
+}
+
+#[tokio::test]
+async fn a_long_recording_reaches_the_store_in_parts_though_the_endpoint_is_killed_at_every_step()
+-> Result<()> {
+    let store = S3Server::start("transcripts").await?;
+    let credentials = store.credentials()?.to_string_lossy().into_owned();
+    let mut endpoint = Endpoint::start_serving(&[
+        "--transcript-store",
+        "s3://transcripts",
+        "--transcript-store-endpoint",
+        store.url(),
+        "--transcript-store-credentials",
+        &credentials,
+    ])
+    .await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    node.start().await?;
+    let cli = Cli::of(&endpoint);
+    let dir = tempfile::tempdir()?;
+    // compressed it is longer than two parts of an upload, which have 8 MiB each
+    let script = "head -c 18000000 /dev/urandom | base64; printf '%s%s\\n' plum -shown";
+    let command = send_script(endpoint.api(), node.id(), script).await?;
+    finished(endpoint.api(), node.id(), &command).await?;
+    let recording = format!("{command}.{}", node.id());
+    let at_rest = [".signatures"];
+    // killed in each state of its files once; the last is the one at rest
+    let mut seen = BTreeSet::from([vec![".cast".to_owned(), ".signatures".to_owned()]]);
+    let is_at_rest = |seen: &BTreeSet<Vec<String>>| seen.iter().any(|files| *files == at_rest);
+    while !is_at_rest(&seen) {
+        let now = wait_for("another state", PATIENCE, async || {
+            let now = files(&endpoint, &recording)?;
+            Ok((!seen.contains(&now)).then_some(now))
+        })
+        .await?;
+        seen.insert(now);
+        endpoint.kill().await?;
+        endpoint.start_again().await?;
+    }
+    ensure!(seen.len() > 2, "it was never caught at work: {seen:?}");
+    become_files(&endpoint, &recording, &at_rest).await?;
+    let objects = [".cast.zst", ".signatures"].map(|ending| format!("{recording}{ending}"));
+    ensure!(store.objects().await? == objects, "{:?}", store.objects().await?);
+    verifies(&cli, dir.path(), &recording, "plum").await
 }
