@@ -97,6 +97,10 @@ impl GroupPlaces {
             let place = freezer.map(|freezer| Place::legacy(freezer, name, Vec::new()));
             places.splice(0..0, place.filter(Place::is_usable));
         }
+        for place in &places {
+            // Made again with the first group: a daemon that runs no command leaves nothing behind.
+            fs::remove_dir(&place.folder).ok();
+        }
         (!places.is_empty()).then_some(Self { places })
     }
 

@@ -61,6 +61,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn everything_that_was_started_is_found_and_ended_whatever_session_it_gave_itself() {
     for places in versions("kill") {
+        assert!(places.folders().all(|folder| !folder.exists()), "{places:?}");
         let group = ControlGroup::make(&places, &ResourceLimits::default(), 1).unwrap();
         assert!(group.is_empty());
         let deaf =
