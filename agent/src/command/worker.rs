@@ -202,8 +202,11 @@ pub(super) async fn run(
         journal: Some(journal),
         nudge,
     };
+    // what the owner's own folder holds is no endpoint's business
+    let is_local = drop_folder::name_of(&assignment.job_id).is_some();
     let begun = plan
         .wish(task, reboots)
+        .filter(|_| !is_local)
         .map(|wish| CommandRecording::begin(&wish, || say(RECORDED)));
     let recording = match begun.transpose() {
         Ok(recording) => recording.unwrap_or_default(),
