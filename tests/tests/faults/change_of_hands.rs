@@ -1,6 +1,9 @@
 //! Sessions that are taken over or watched while things go wrong.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{PATIENCE, Site, Terminal, wait_until};
@@ -128,7 +131,8 @@ fn type_next(terminal: &mut Terminal, typed: &mut u32, count: u32) -> Result<()>
 /// Whoever asks for the session while the endpoint is away is refused, and asks again.
 async fn attach_patiently(site: &Site, first: Terminal, shows: &str) -> Result<Terminal> {
     let mut client = first;
-    for _ in 0..5 {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         if client.expect(shows).await.is_ok() {
             return Ok(client);
         }
