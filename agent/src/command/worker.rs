@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     config::{S3Config, TranscriptConfig},
     policy::{Once, Refusal},
-    runtime::{GroupPlaces, Platform, ResourceLimits, start_worker_log},
+    runtime::{GroupPlaces, Platform, ResourceLimits, shrink, start_worker_log},
 };
 
 use super::{
@@ -48,6 +48,8 @@ const JOURNAL: u8 = b'.';
 const EXIT_TRY_AGAIN: u8 = 75;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A command that takes longer than this is likely to take long.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a worker is told, on its standard input. The command itself stands in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,8 +235,16 @@ pub(super) async fn run(
     tokio::select! {
         () = work => {}
         () = recording.keep() => {}
+        () = settle() => {}
     }
     Ok(())
+}
+
+/// Gives back what the start needed, of a command that takes longer than that; never ends.
+async fn settle() {
+    sleep(SETTLED_AFTER).await;
+    shrink();
+    std::future::pending::<()>().await;
 }
 
 /// What is to be run, as far as it can be read.

@@ -23,7 +23,7 @@ const FIRST_AGENTS: usize = 30;
 const SESSIONS: usize = 60;
 const FIRST_SESSIONS: usize = 10;
 /// An agent at rest: nothing but pings for this long.
-const REST: Duration = Duration::from_secs(5);
+pub(crate) const REST: Duration = Duration::from_secs(5);
 
 /// The packaged agent lies beside our own profile's folder.
 pub(crate) fn binary_size(report: &mut Report) -> Result<()> {
@@ -262,15 +262,6 @@ pub(crate) fn memory(pid: i32) -> Result<Memory> {
         resident: kilobytes("Rss") * 1024.0 / 1e6,
         private: (kilobytes("Private_Clean") + kilobytes("Private_Dirty")) * 1024.0 / 1e6,
     })
-}
-
-/// The most that was resident so far, in megabytes.
-pub(crate) fn peak(pid: i32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().next());
-    let kilobytes: u64 = kilobytes.context("no peak is told")?.parse()?;
-    Ok(megabytes(kilobytes * 1024))
 }
 
 fn megabytes(bytes: u64) -> f64 {
