@@ -6,6 +6,23 @@ use anyhow::{Context, Result, ensure};
 use moorline_tests::{Cli, Endpoint, Node, PATIENCE, S3Server, finished, send_script, wait_for};
 use serde_json::Value;
 
+/// An endpoint whose finished recordings go to this place of the store, and its node.
+async fn start_with(store: &S3Server, place: &str) -> Result<(Endpoint, Node)> {
+    let credentials = store.credentials()?.to_string_lossy().into_owned();
+    let endpoint = Endpoint::start_serving(&[
+        "--transcript-store",
+        place,
+        "--transcript-store-endpoint",
+        store.url(),
+        "--transcript-store-credentials",
+        &credentials,
+    ])
+    .await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    node.start().await?;
+    Ok((endpoint, node))
+}
+
 /// Runs a shell that shows `text`, to its end; the session.
 async fn record(cli: &Cli, node: &Node, text: &str) -> Result<String> {
     let known = listed(cli, &[]).await?.len();
@@ -75,18 +92,7 @@ async fn verifies(cli: &Cli, dir: &Path, session: &str, text: &str) -> Result<()
 async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_and_deleted_there()
 -> Result<()> {
     let mut store = S3Server::start("transcripts").await?;
-    let credentials = store.credentials()?.to_string_lossy().into_owned();
-    let mut endpoint = Endpoint::start_serving(&[
-        "--transcript-store",
-        "s3://transcripts/of/us",
-        "--transcript-store-endpoint",
-        store.url(),
-        "--transcript-store-credentials",
-        &credentials,
-    ])
-    .await?;
-    let mut node = Node::register(&endpoint, &[]).await?;
-    node.start().await?;
+    let (mut endpoint, node) = start_with(&store, "s3://transcripts/of/us").await?;
     let cli = Cli::of(&endpoint);
     let dir = tempfile::tempdir()?;
 
@@ -143,18 +149,7 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
 async fn a_long_recording_reaches_the_store_in_parts_though_the_endpoint_is_killed_at_every_step()
 -> Result<()> {
     let store = S3Server::start("transcripts").await?;
-    let credentials = store.credentials()?.to_string_lossy().into_owned();
-    let mut endpoint = Endpoint::start_serving(&[
-        "--transcript-store",
-        "s3://transcripts",
-        "--transcript-store-endpoint",
-        store.url(),
-        "--transcript-store-credentials",
-        &credentials,
-    ])
-    .await?;
-    let mut node = Node::register(&endpoint, &[]).await?;
-    node.start().await?;
+    let (mut endpoint, node) = start_with(&store, "s3://transcripts").await?;
     let cli = Cli::of(&endpoint);
     let dir = tempfile::tempdir()?;
     // compressed it is longer than two parts of an upload, which have 8 MiB each
