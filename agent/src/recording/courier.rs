@@ -225,7 +225,8 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
     }
     let bytes = match spooled.read(offset, CHUNK_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) => return Outcome::Refused(error.to_string()),
+        // a disk that fails may come right again, and what is deleted does not
+        Err(error) => return Outcome::Later(format!("its spool cannot be read: {error}")),
     };
     let sent = offset + bytes.len() as u64;
     let is_end = sent >= spooled.end;
