@@ -26,7 +26,7 @@ pub use definition::*;
 pub use digest::{Digest, InvalidDigest, one_form};
 pub use flow::*;
 pub use parameter::*;
-pub use pattern::compile as compile_pattern;
+pub use pattern::{AllowedPattern, compile as compile_pattern};
 pub use secret::is_secret_name;
 pub use session::*;
 pub use substitution::MAX_INSERTED_BYTES;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::content::{description, malformed, present};
-use super::{DocumentError, ParameterError, pattern};
+use super::{AllowedPattern, DocumentError, ParameterError};
 
 /// Most parameters that a document may define.
 pub const MAX_PARAMETERS: usize = 200;
@@ -66,7 +66,7 @@ pub struct Definition {
     /// Empty: any value.
     pub allowed_values: Vec<Value>,
     /// RE2 syntax, searched without anchors.
-    pub allowed_pattern: Option<String>,
+    pub allowed_pattern: Option<AllowedPattern>,
     /// Bytes of a text, of each element, or of a map's JSON text.
     pub min_chars: Option<u64>,
     pub max_chars: Option<u64>,
@@ -143,16 +143,16 @@ impl Definition {
         let allowed_pattern = match present(members, "allowedPattern") {
             None => None,
             Some(Value::String(text)) if text.is_empty() => None,
-            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::String(text)) => Some(
+                AllowedPattern::new(text)
+                    .map_err(|reason| ParameterError::unusable_pattern(name, text, &reason))?,
+            ),
             Some(_) => {
                 return Err(malformed(format!(
                     "allowedPattern of parameter {name} must be a text"
                 )));
             }
         };
-        if let Some(text) = &allowed_pattern {
-            pattern::compile(text).map_err(|reason| ParameterError::unusable_pattern(name, text, &reason))?;
-        }
         let allowed_values = match present(members, "allowedValues") {
             None => Vec::new(),
             Some(Value::Array(values)) => values.clone(),

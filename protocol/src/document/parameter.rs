@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::content::plain_text;
-use super::{Definition, Definitions, ParameterType, pattern};
+use super::{AllowedPattern, Definition, Definitions, ParameterType};
 
 /// Characters of a value or pattern that an error shows.
 const SHOWN_CHARS: usize = 256;
@@ -127,10 +127,8 @@ impl Definitions {
                 .map_err(broken)?
                 .or_else(|| definition.default.clone())
                 .ok_or_else(|| ParameterError::Missing(name.clone()))?;
-            if let Some(text) = &definition.allowed_pattern {
-                let regex = pattern::compile(text)
-                    .map_err(|reason| ParameterError::unusable_pattern(name, text, &reason))?;
-                check_pattern(&regex, text, &value, self.references_are_text).map_err(broken)?;
+            if let Some(pattern) = &definition.allowed_pattern {
+                check_pattern(pattern, &value, self.references_are_text).map_err(broken)?;
             }
             values.insert(name.clone(), value);
         }
@@ -298,23 +296,18 @@ fn check_rules(definition: &Definition, value: &Value) -> Result<(), String> {
 }
 
 /// A text, each element of a list, and the JSON text of anything else has to contain a match.
-fn check_pattern(
-    regex: &Regex,
-    pattern: &str,
-    value: &Value,
-    references_are_text: bool,
-) -> Result<(), String> {
+fn check_pattern(pattern: &AllowedPattern, value: &Value, references_are_text: bool) -> Result<(), String> {
     for element in elements(value) {
         if element.is_null() {
             return Err("invalid parameter type null with parameter value null".to_owned());
         }
         let text = plain_text(element);
         let is_known_later = !references_are_text && is_only_references(&text);
-        if !regex.is_match(&text) && !is_known_later {
+        if !pattern.is_match(&text) && !is_known_later {
             return Err(format!(
                 "parameter value /{}/ does not match the allowed pattern /{}/",
                 shown(&text),
-                shown(pattern)
+                shown(pattern.as_str())
             ));
         }
     }

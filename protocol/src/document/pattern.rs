@@ -10,6 +10,43 @@ const SIZE_LIMIT: usize = 4 * 1024 * 1024;
 /// Nesting of groups and classes.
 const NEST_LIMIT: u32 = 64;
 
+/// `allowedPattern` of a parameter, compiled once: that costs more than everything else that a definition needs.
+/// Two that are written alike are equal.
+#[derive(Debug, Clone)]
+pub struct AllowedPattern {
+    text: String,
+    regex: Regex,
+}
+
+impl AllowedPattern {
+    /// # Errors
+    /// As [`compile`].
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            text: text.to_owned(),
+            regex: compile(text)?,
+        })
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the text holds a match.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+impl PartialEq for AllowedPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for AllowedPattern {}
+
 /// Compiles a pattern.
 ///
 /// # Errors

@@ -185,6 +185,7 @@ fn string_equals<'a>(
     let mut is_secure = None;
     for found in [first, second]
         .into_iter()
+        .filter(|text| text.contains("{{"))
         .flat_map(|text| STORE_REFERENCE.captures_iter(text))
     {
         // A plain reference in either argument is named before a secure one.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use regex::{Match, Regex};
 use serde_json::{Map, Value};
 
 use super::DocumentError;
@@ -13,15 +13,20 @@ use super::content::{json_bytes, malformed, plain_text};
 pub const MAX_INSERTED_BYTES: usize = 1024 * 1024;
 
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\{\{[\t\n\x0C\r ]*([0-9A-Za-z]+)[\t\n\x0C\r ]*\}\}")
+    Regex::new(r"\{\{[\t\n\x0C\r ]*[0-9A-Za-z]+[\t\n\x0C\r ]*\}\}")
         .expect("the pattern is constant and tested")
 });
 
 /// Names of the tokens in a text.
 pub(super) fn names_in(text: &str) -> impl Iterator<Item = &str> {
-    TOKEN
-        .captures_iter(text)
-        .filter_map(|found| Some(found.get(1)?.as_str()))
+    TOKEN.find_iter(text).map(name)
+}
+
+/// The name in a token: all of it that is no brace and no white space.
+fn name(token: Match<'_>) -> &str {
+    token
+        .as_str()
+        .trim_matches(|char: char| !char.is_ascii_alphanumeric())
 }
 
 /// Replaces tokens in the parts of one document.
@@ -67,32 +72,25 @@ impl<'a> Substitution<'a> {
     /// # Errors
     /// As [`Self::value`].
     pub(super) fn string(&mut self, text: &str) -> Result<Value, DocumentError> {
-        if let Some(found) = TOKEN.captures(text)
-            && found[0].len() == text.len()
-        {
-            let Some(value) = self.parameters.get(&found[1]) else {
-                return Ok(text.into());
+        let mut replaced = String::with_capacity(text.len());
+        let mut done = 0;
+        for found in TOKEN.find_iter(text) {
+            let Some(value) = self.parameters.get(name(found)) else {
+                continue;
             };
-            let bytes = json_bytes(value, self.left).ok_or_else(too_large)?;
-            self.left -= bytes;
-            return Ok(value.clone());
-        }
-        let parameters = self.parameters;
-        let mut left = Some(self.left);
-        let replaced = TOKEN.replace_all(text, |found: &Captures<'_>| {
-            let Some(value) = parameters.get(&found[1]) else {
-                return found[0].to_owned();
-            };
-            let inserted = plain_text(value);
-            left = left.and_then(|left| left.checked_sub(inserted.len()));
-            match left {
-                Some(_) => inserted.replace("$$", "$"),
-                None => String::new(),
+            if found.len() == text.len() {
+                let bytes = json_bytes(value, self.left).ok_or_else(too_large)?;
+                self.left -= bytes;
+                return Ok(value.clone());
             }
-        });
-        let replaced = Value::from(replaced.as_ref());
-        self.left = left.ok_or_else(too_large)?;
-        Ok(replaced)
+            let inserted = plain_text(value);
+            self.left = self.left.checked_sub(inserted.len()).ok_or_else(too_large)?;
+            replaced.push_str(text.get(done..found.start()).unwrap_or_default());
+            replaced.push_str(&inserted.replace("$$", "$"));
+            done = found.end();
+        }
+        replaced.push_str(text.get(done..).unwrap_or_default());
+        Ok(replaced.into())
     }
 }
 

@@ -21,7 +21,7 @@ fn every_field_of_a_definition_is_read_without_regard_to_case() {
         description: "d".to_owned(),
         default: Some(json!(["a"])),
         allowed_values: vec![json!("a"), json!(1)],
-        allowed_pattern: Some("^a".to_owned()),
+        allowed_pattern: Some(AllowedPattern::new("^a").unwrap()),
         min_chars: Some(1),
         max_chars: Some(4096),
         min_items: Some(2),

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 use super::super::content::{MAX_DEPTH, json_bytes, malformed};
 use super::{DocumentError, MAX_TEXT_BYTES};
@@ -73,7 +73,7 @@ impl Builder {
                 self.place(value, 0)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let value = scalar(&text, style, tag.as_deref())?;
+                let value = scalar(text, style, tag.as_deref())?;
                 self.count(1, &value)?;
                 self.place(value, anchor)
             }
@@ -114,7 +114,10 @@ impl Builder {
     /// Takes nodes and their text out of what the whole document may have.
     fn count(&mut self, nodes: usize, value: &Value) -> Result<(), String> {
         self.nodes += nodes;
-        let bytes = json_bytes(value, MAX_TEXT_BYTES);
+        let bytes = match value {
+            Value::Null => Some("null".len()),
+            other => json_bytes(other, MAX_TEXT_BYTES),
+        };
         self.bytes += bytes.unwrap_or(MAX_TEXT_BYTES + 1);
         if self.nodes > MAX_NODES || self.bytes > MAX_TEXT_BYTES {
             return Err(format!(
@@ -134,12 +137,12 @@ impl Builder {
             Some(Kind::List(elements)) => elements.push(value),
             Some(Kind::Object(members, name)) => match name.take() {
                 None => *name = Some(member_name(value)?),
-                Some(name) => {
-                    if members.contains_key(&name) {
-                        return Err(format!("{name} is given twice"));
+                Some(name) => match members.entry(name) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(value);
                     }
-                    members.insert(name, value);
-                }
+                    Entry::Occupied(member) => return Err(format!("{} is given twice", member.key())),
+                },
             },
         }
         Ok(())
@@ -169,7 +172,7 @@ fn unknown_tag(tag: &Tag) -> String {
     format!("the tag {}{} is not known", tag.handle, tag.suffix)
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     if let Some(tag) = tag {
         if is_core(tag, "str") {
             return Ok(text.into());
@@ -190,12 +193,15 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
 }
 
 /// A plain scalar by the core schema.
-fn plain(text: &str) -> Value {
-    match text {
+fn plain(text: Cow<'_, str>) -> Value {
+    match text.as_ref() {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => true.into(),
         "false" | "False" | "FALSE" => false.into(),
-        _ => number(text).map_or_else(|| text.into(), Value::Number),
+        other => match number(other) {
+            Some(number) => Value::Number(number),
+            None => text.into(),
+        },
     }
 }
 
