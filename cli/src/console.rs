@@ -33,6 +33,26 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
         .map_err(CliError::Output)
 }
 
+/// As [`print`], for what a program wrote: whoever is no terminal gets its bytes.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_output(bytes: &[u8]) -> Result<(), CliError> {
+    match io::stdout().is_terminal() {
+        true => print(&String::from_utf8_lossy(bytes)),
+        false => print_bytes(bytes),
+    }
+}
+
+/// As [`print_output`], to standard error. Where nobody reads it, it is lost.
+pub(crate) fn print_error_output(bytes: &[u8]) {
+    let mut err = io::stderr().lock();
+    let _unread = match err.is_terminal() {
+        true => err.write_all(harmless(&String::from_utf8_lossy(bytes), true).as_bytes()),
+        false => err.write_all(bytes),
+    };
+}
+
 /// As [`print_line`], for a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text =

@@ -18,6 +18,7 @@ pub(crate) async fn execute(
     node: &str,
     json: bool,
 ) -> Result<u8, CliError> {
+    pick::command(command)?;
     let request = ExplainCommandRequest {
         command_id: Some(command.to_owned()),
         instance_id: Some(pick::node(operator, node).await?),

@@ -1,5 +1,6 @@
-//! Which node the user means: its id, or a name that only one node has.
+//! Which node the user means: its id, or a name that only one node has. And whether a command can be meant.
 
+use moorline_protocol::types::CommandId;
 use moorline_ssm::node::InstanceInformation;
 use moorline_transport::CallError;
 
@@ -14,6 +15,22 @@ pub(crate) enum PickError {
     Unknown { name: String },
     #[error("{} nodes have the name {name:?}: {}", ids.len(), ids.join(", "))]
     Ambiguous { name: String, ids: Vec<String> },
+    #[error(
+        "{0:?} is no command id; `moorline run` and `aws ssm list-commands` show them: 36 characters, hex digits and \
+         hyphens"
+    )]
+    NoCommand(String),
+}
+
+/// The endpoint would tell the length that an id has, and not what was mistaken for one.
+///
+/// # Errors
+/// No command has such an id.
+pub(crate) fn command(id: &str) -> Result<(), PickError> {
+    match id.parse::<CommandId>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PickError::NoCommand(id.to_owned())),
+    }
 }
 
 /// The ids of nodes, in the order given. The nodes are listed only if one of them is given by name.

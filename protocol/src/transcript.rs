@@ -13,6 +13,7 @@ mod encryption;
 mod header;
 mod line;
 mod lines;
+mod output;
 mod receive;
 mod seal;
 mod verify;
@@ -26,6 +27,7 @@ pub use self::{
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},
     line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line},
     lines::MAX_LINE_BYTES,
+    output::{OutputError, OutputPiece, OutputReader, OutputStep, OutputStream},
     receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},
     seal::Sealer,
     verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},

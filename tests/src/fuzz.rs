@@ -25,7 +25,7 @@ use moorline_protocol::{
     signed_command::{SignedCommand, SigningKey, public_key_line, read_public_key},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
-    transcript::{Header, Receiver, RecordingId, Verdict, Verifier, Weaver},
+    transcript::{Header, OutputReader, Receiver, RecordingId, Verdict, Verifier, Weaver},
 };
 
 /// One target.
@@ -355,6 +355,12 @@ pub fn transcript(data: &[u8]) {
     data.chunks(7).for_each(|piece| weaver.push(piece, &mut exported));
     weaver.finish(&mut exported);
     assert!(exported.starts_with(data), "an export keeps what was recorded");
+    let output = |size: usize| {
+        let mut reader = OutputReader::default();
+        let pieces: Result<Vec<_>, _> = data.chunks(size).map(|piece| reader.push(piece)).collect();
+        pieces.map(|pieces| pieces.concat())
+    };
+    assert_eq!(output(data.len().max(1)), output(7));
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! record by record (docs/transcript-format.md).
 //!
 //! Output is bytes and asciicast is text: a character that is not complete yet is held back to the next event, and
-//! bytes that are no UTF-8 become U+FFFD, so the concatenated events are exactly the lossy text of the output.
+//! bytes that are no UTF-8 become U+FFFD, so the concatenated events are exactly the lossy text of the output. Of a
+//! command, an event before says which bytes they were.
 
 mod mask;
 
-use std::{io::Write, time::Duration};
+use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use moorline_protocol::transcript::{
     Code, DataKey, Encryption, Encryptor, Header, Origin, RecordingId, RecordingKind, Sealer, Time,
@@ -66,6 +67,8 @@ pub(crate) struct Recorder {
     seal: Option<Seal>,
     cipher: Option<Cipher>,
     size: Size,
+    /// What a command writes can be had as it was.
+    tells_replaced: bool,
     output: Track,
     errors: Track,
     input: Track,
@@ -118,6 +121,7 @@ impl Recorder {
                 key,
                 begun: None,
             }),
+            tells_replaced: about.kind == RecordingKind::Command,
             about: Some(about),
             cipher: None,
             size: Size::default(),
@@ -355,6 +359,11 @@ impl Recorder {
     }
 
     fn write_text(&mut self, at: Duration, kind: Kind, bytes: &[u8]) {
+        if self.tells_replaced
+            && let Some(replaced) = replaced(bytes)
+        {
+            self.note(at, &json!({"event": "replaced", "bytes": replaced}));
+        }
         let code = match kind {
             _ if bytes.is_empty() => return,
             Kind::Output => Code::Output,
@@ -470,6 +479,33 @@ impl std::fmt::Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{:06}", self.0.as_secs(), self.0.subsec_micros())
     }
+}
+
+/// The bytes behind each U+FFFD of the lossy text, in hex; `None`: it is not lossy.
+fn replaced(bytes: &[u8]) -> Option<String> {
+    const REPLACEMENT: char = '\u{fffd}';
+    let mut words = String::new();
+    let mut push = |bytes: &[u8]| {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        for byte in bytes {
+            // Writing into a String cannot fail.
+            write!(words, "{byte:02x}").unwrap_or_default();
+        }
+    };
+    if std::str::from_utf8(bytes).is_ok() {
+        return None;
+    }
+    for chunk in bytes.utf8_chunks() {
+        for _own in chunk.valid().matches(REPLACEMENT) {
+            push(REPLACEMENT.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        if !chunk.invalid().is_empty() {
+            push(chunk.invalid());
+        }
+    }
+    Some(words)
 }
 
 /// Length without an incomplete character at the end.

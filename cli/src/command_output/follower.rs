@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use moorline_protocol::transcript::{OutputError, OutputPiece, OutputReader};
 use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest};
 use tokio::time::sleep;
 
-use super::events::{Events, Piece};
 use crate::{error::CliError, operator::Operator};
 
 const END_PAUSE: Duration = Duration::from_millis(200);
@@ -19,16 +19,16 @@ pub(crate) struct Follower<'a> {
     /// Each reboot begins another recording.
     part: u32,
     offset: i64,
-    events: Events,
+    reader: OutputReader,
 }
 
 /// What one look brings.
 #[derive(Debug)]
 pub(crate) enum News {
     /// More of the output; none where nothing was added in time.
-    Output(Vec<Piece>),
+    Output(Vec<OutputPiece>),
     /// The last of the output: the command is over on the node.
-    Last(Vec<Piece>),
+    Last(Vec<OutputPiece>),
 }
 
 impl<'a> Follower<'a> {
@@ -38,7 +38,7 @@ impl<'a> Follower<'a> {
             invocation: format!("{command}.{node}"),
             part: 1,
             offset: 0,
-            events: Events::default(),
+            reader: OutputReader::default(),
         }
     }
 
@@ -56,21 +56,21 @@ impl<'a> Follower<'a> {
         };
         let answer = self.operator.call::<GetTranscript>(&request).await?;
         let data = answer.data.unwrap_or_default();
-        let pieces = self.events.push(data.as_bytes())?;
+        let pieces = self.reader.push(data.as_bytes()).map_err(unreadable)?;
         self.offset = answer.next_offset.unwrap_or(self.offset);
         // one that was cut is complete and has no end of its own
         let is_whole = answer.complete == Some(true);
-        if self.events.has_exited() || (is_whole && !self.events.has_ended()) {
+        if self.reader.has_exited() || (is_whole && !self.reader.has_ended()) {
             return Ok(News::Last(pieces));
         }
         if data.is_empty() && answer.session_ended == Some(true) {
             // the endpoint does not wait any more, and the end of the recording follows in a moment
             sleep(END_PAUSE).await;
         }
-        if self.events.has_ended() {
+        if self.reader.has_ended() {
             self.part += 1;
             self.offset = 0;
-            self.events = Events::default();
+            self.reader = OutputReader::default();
         }
         Ok(News::Output(pieces))
     }
@@ -81,4 +81,14 @@ impl<'a> Follower<'a> {
             part => format!("{}.{part}", self.invocation),
         }
     }
+}
+
+fn unreadable(error: OutputError) -> CliError {
+    CliError::Transcript(match error {
+        OutputError::Encrypted => {
+            "the recording is encrypted; its recipients read it with `moorline transcript text --identity`"
+                .to_owned()
+        }
+        OutputError::Form(_) => error.to_string(),
+    })
 }

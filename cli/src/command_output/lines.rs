@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::events::Stream;
+use moorline_protocol::transcript::OutputStream;
 
 /// Of a line that does not end; what is longer is shown as several.
 const MOST_LINE_BYTES: usize = 16 * 1024;
@@ -11,12 +11,12 @@ const MOST_LINE_BYTES: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     /// What of a line is there, by node and stream.
-    begun: BTreeMap<(String, Stream), String>,
+    begun: BTreeMap<(String, OutputStream), String>,
 }
 
 impl Lines {
     /// The lines that this completes.
-    pub(crate) fn push(&mut self, node: &str, stream: Stream, text: &str) -> String {
+    pub(crate) fn push(&mut self, node: &str, stream: OutputStream, text: &str) -> String {
         let mut whole = String::new();
         let mut rest = text;
         while let Some((line, after)) = rest.split_once('\n') {
@@ -35,7 +35,7 @@ impl Lines {
     }
 
     /// The line that has no end.
-    pub(crate) fn end(&mut self, node: &str, stream: Stream) -> String {
+    pub(crate) fn end(&mut self, node: &str, stream: OutputStream) -> String {
         let mut whole = String::new();
         if let Some(line) = self.begun.remove(&(node.to_owned(), stream))
             && !line.is_empty()
@@ -58,12 +58,15 @@ mod tests {
     #[test]
     fn lines_of_several_nodes_are_told_apart_however_their_output_comes() {
         let mut lines = Lines::default();
-        assert_eq!(lines.push("a", Stream::Output, "one\ntw"), "a | one\n");
-        assert_eq!(lines.push("b", Stream::Output, "other\n"), "b | other\n");
-        assert_eq!(lines.push("a", Stream::Errors, "wrong\n"), "a | wrong\n");
-        assert_eq!(lines.push("a", Stream::Output, "o\n\nthr"), "a | two\na | \n");
-        assert_eq!(lines.end("a", Stream::Output), "a | thr\n");
-        assert_eq!(lines.end("a", Stream::Output), "");
+        assert_eq!(lines.push("a", OutputStream::Output, "one\ntw"), "a | one\n");
+        assert_eq!(lines.push("b", OutputStream::Output, "other\n"), "b | other\n");
+        assert_eq!(lines.push("a", OutputStream::Errors, "wrong\n"), "a | wrong\n");
+        assert_eq!(
+            lines.push("a", OutputStream::Output, "o\n\nthr"),
+            "a | two\na | \n"
+        );
+        assert_eq!(lines.end("a", OutputStream::Output), "a | thr\n");
+        assert_eq!(lines.end("a", OutputStream::Output), "");
     }
 
     #[test]
@@ -72,7 +75,7 @@ mod tests {
         let mut shown = 0;
         for _ in 0..1000 {
             shown += lines
-                .push("a", Stream::Output, &"x".repeat(1000))
+                .push("a", OutputStream::Output, &"x".repeat(1000))
                 .matches('x')
                 .count();
         }

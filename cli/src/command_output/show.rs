@@ -1,17 +1,16 @@
 //! `moorline output`: all that a command put out on a node.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use moorline_protocol::transcript::{OutputPiece, OutputStream};
 use moorline_ssm::command::{
     CommandInvocation, CommandInvocationStatus, ListCommandInvocations, ListCommandInvocationsRequest,
 };
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{
-    events::{Piece, Stream},
-    follower::{Follower, News},
-};
+use super::follower::{Follower, News};
 use crate::{
     arguments::OutputOptions,
     console,
@@ -32,8 +31,11 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 struct Shown<'a> {
     stream: &'static str,
     /// The last is the one that wrote it.
-    steps: &'a [String],
-    text: &'a str,
+    steps: Vec<&'a str>,
+    text: Cow<'a, str>,
+    /// Where the text is not all that it is: the bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
 }
 
 /// Exit code 0, or 1 when some of the output is missing.
@@ -42,6 +44,7 @@ pub(crate) async fn execute(
     options: &OutputOptions,
     json: bool,
 ) -> Result<u8, CliError> {
+    pick::command(&options.command)?;
     let invocation = invocation(operator, options).await?;
     let node = invocation.instance_id.unwrap_or_default();
     let mut follower = Follower::new(operator, &options.command, &node);
@@ -130,27 +133,30 @@ fn is_running(status: &CommandInvocationStatus) -> bool {
 }
 
 /// Returns how many bytes are missing.
-fn show(piece: &Piece, wanted: Option<&str>, json: bool) -> Result<u64, CliError> {
-    let (stream, steps, text) = match piece {
-        Piece::Text { stream, steps, text } => (*stream, steps, text),
-        Piece::Gap(bytes) => return Ok(*bytes),
+fn show(piece: &OutputPiece, wanted: Option<&str>, json: bool) -> Result<u64, CliError> {
+    let (stream, steps, bytes) = match piece {
+        OutputPiece::Bytes { stream, steps, bytes } => (*stream, steps, bytes),
+        OutputPiece::Gap(bytes) => return Ok(*bytes),
     };
-    if wanted.is_some_and(|wanted| !steps.iter().any(|step| step == wanted)) {
+    if wanted.is_some_and(|wanted| !steps.iter().any(|step| step.name == wanted)) {
         return Ok(0);
     }
     if json {
+        let text = String::from_utf8_lossy(bytes);
+        let is_lossy = matches!(text, Cow::Owned(_));
         let shown = Shown {
             stream: stream.name(),
-            steps,
+            steps: steps.iter().map(|step| step.name.as_str()).collect(),
             text,
+            base64: is_lossy.then(|| BASE64_STANDARD.encode(bytes)),
         };
         let line =
             serde_json::to_string(&shown).map_err(|source| CliError::io("write JSON", source.into()))?;
         console::print_line(&line)?;
     } else {
         match stream {
-            Stream::Output => console::print(text)?,
-            Stream::Errors => console::print_error_text(text),
+            OutputStream::Output => console::print_output(bytes)?,
+            OutputStream::Errors => console::print_error_output(bytes),
         }
     }
     Ok(0)

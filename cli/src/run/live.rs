@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::sleep;
 
+use moorline_protocol::transcript::OutputPiece;
+
 use crate::{
-    command_output::{Follower, News, Piece},
+    command_output::{Follower, News},
     error::CliError,
     operator::{Operator, is_passing},
 };
@@ -61,7 +63,7 @@ impl<'a> Live<'a> {
     }
 
     /// The next output of any node. Never, where none is followed.
-    pub(super) async fn next(&mut self) -> (String, Vec<Piece>) {
+    pub(super) async fn next(&mut self) -> (String, Vec<OutputPiece>) {
         loop {
             let Some((node, follower, news)) = self.looks.next().await else {
                 return std::future::pending().await;

@@ -1,18 +1,15 @@
 //! What the user sees of a command: live status on standard error when that is a terminal, the nodes' output on
 //! standard output and standard error, or everything at once as JSON.
 
-use std::{borrow::Cow, io::IsTerminal};
+use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use moorline_protocol::transcript::{OutputPiece, OutputStream};
 use moorline_ssm::command::{CommandStatus, GetCommandInvocationResult};
 use serde::Serialize;
 
 use super::watch::Outcome;
-use crate::{
-    command_output::{Lines, Piece, Stream},
-    console,
-    error::CliError,
-};
+use crate::{command_output::Lines, console, error::CliError};
 
 /// What stands in a result where something was left out.
 const CUT: &str = "--output truncated--";
@@ -121,17 +118,18 @@ impl Report {
     }
 
     /// Output of a node that still runs.
-    pub(super) fn output(&mut self, node: &str, pieces: &[Piece]) -> Result<(), CliError> {
+    pub(super) fn output(&mut self, node: &str, pieces: &[OutputPiece]) -> Result<(), CliError> {
         for piece in pieces {
             match piece {
-                Piece::Text { stream, text, .. } => {
-                    let text = match self.is_single {
-                        true => Cow::Borrowed(text.as_str()),
-                        false => Cow::Owned(self.lines.push(node, *stream, text)),
-                    };
-                    self.print(*stream, &text)?;
+                OutputPiece::Bytes { stream, bytes, .. } if self.is_single => {
+                    self.print_output(*stream, bytes)?;
                 }
-                Piece::Gap(bytes) => self.note(&format!(
+                OutputPiece::Bytes { stream, bytes, .. } => {
+                    let text = String::from_utf8_lossy(bytes);
+                    let lines = self.lines.push(node, *stream, &text);
+                    self.print(*stream, &lines)?;
+                }
+                OutputPiece::Gap(bytes) => self.note(&format!(
                     "{bytes} bytes of the output of {node} are missing: it had no room for them"
                 )),
             }
@@ -142,7 +140,7 @@ impl Report {
     /// A node has ended, and its output was shown or is still to be.
     pub(super) fn ended(&mut self, invocation: Invocation, is_shown: bool) -> Result<(), CliError> {
         if is_shown {
-            for stream in [Stream::Output, Stream::Errors] {
+            for stream in [OutputStream::Output, OutputStream::Errors] {
                 let rest = self.lines.end(&invocation.instance_id, stream);
                 self.print(stream, &rest)?;
             }
@@ -159,13 +157,16 @@ impl Report {
     /// What a node reported at its end: the begin and the end of its output.
     fn show(&self, invocation: &Invocation) -> Result<(), CliError> {
         let prefix = (!self.is_single).then_some(invocation.instance_id.as_str());
-        self.print(Stream::Output, &prefixed(&invocation.standard_output, prefix))?;
+        self.print(
+            OutputStream::Output,
+            &prefixed(&invocation.standard_output, prefix),
+        )?;
         let mut errors = prefixed(&invocation.standard_error, prefix);
         // what the agent adds to it has no line's end
         if !errors.is_empty() && !errors.ends_with('\n') {
             errors.push('\n');
         }
-        self.print(Stream::Errors, &errors)?;
+        self.print(OutputStream::Errors, &errors)?;
         if invocation.is_cut() {
             self.note(&format!(
                 "this is not all of it: moorline output {} {}",
@@ -175,13 +176,23 @@ impl Report {
         Ok(())
     }
 
-    fn print(&self, stream: Stream, text: &str) -> Result<(), CliError> {
+    fn print_output(&self, stream: OutputStream, bytes: &[u8]) -> Result<(), CliError> {
+        self.suspended(|| match stream {
+            OutputStream::Output => console::print_output(bytes),
+            OutputStream::Errors => {
+                console::print_error_output(bytes);
+                Ok(())
+            }
+        })
+    }
+
+    fn print(&self, stream: OutputStream, text: &str) -> Result<(), CliError> {
         if text.is_empty() {
             return Ok(());
         }
         self.suspended(|| match stream {
-            Stream::Output => console::print(text),
-            Stream::Errors => {
+            OutputStream::Output => console::print(text),
+            OutputStream::Errors => {
                 console::print_error_text(text);
                 Ok(())
             }

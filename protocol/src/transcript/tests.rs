@@ -4,6 +4,7 @@ use super::{verify::Verdict, *};
 use crate::public_keys::{Keys, NodeKey, PublicKey};
 
 mod golden;
+mod output;
 mod properties;
 mod refusals;
 

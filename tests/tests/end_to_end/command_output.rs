@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use moorline_tests::{Node, PATIENCE, Recording, Site, wait_for};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -126,5 +127,67 @@ async fn an_output_whose_recording_is_gone_says_so_and_what_is_left() -> Result<
     site.cli().run(&deleted).await?.success()?;
     let none = site.cli().run(&["output", &id]).await?.with_code(1)?;
     ensure!(none.stderr.contains("get-command-invocation"), "{none:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn output_that_is_no_text_is_had_byte_for_byte() -> Result<()> {
+    let site = Site::start().await?;
+    let script = "cat /bin/ls; printf '\\377\\303' >&2; printf '\\251\\r\\n\\0\\r' >&2";
+    let id = site.send(script).await?;
+    site.finished(&id).await?;
+    let output = async |more: &[&str]| -> Result<std::process::Output> {
+        let mut command = site.cli().command(&[&["output", &id], more].concat())?;
+        Ok(timeout(PATIENCE, command.output()).await??)
+    };
+    let had = output(&[]).await?;
+    ensure!(had.status.success(), "{had:?}");
+    ensure!(had.stdout == fs::read("/bin/ls")?, "{} bytes", had.stdout.len());
+    ensure!(had.stderr == b"\xff\xc3\xa9\r\n\0\r", "{:?}", had.stderr);
+    // each piece that is no text has its bytes as well
+    let lines = output(&["--json"]).await?.stdout;
+    let mut whole = Vec::new();
+    for line in String::from_utf8(lines)?.lines() {
+        let piece: serde_json::Value = serde_json::from_str(line)?;
+        if piece["Stream"] == "stdout" {
+            match piece["Base64"].as_str() {
+                Some(bytes) => whole.extend(BASE64_STANDARD.decode(bytes)?),
+                None => whole.extend(piece["Text"].as_str().context("no text")?.as_bytes()),
+            }
+        }
+    }
+    ensure!(whole == fs::read("/bin/ls")?, "{} bytes", whole.len());
+    // and the recording is as sound as any
+    let dir = tempfile::tempdir()?;
+    let (file, keys) = (dir.path().join("a.cast"), dir.path().join("keys.json"));
+    let (file, keys) = (file.to_string_lossy(), keys.to_string_lossy());
+    let recording = format!("{id}.{}", site.node.id());
+    let cli = site.cli();
+    cli.run(&["transcript", "export", &recording, "--out", &file])
+        .await?
+        .success()?;
+    cli.run(&["transcript", "keys", "--out", &keys])
+        .await?
+        .success()?;
+    cli.run(&["transcript", "verify", &file, "--keys", &keys])
+        .await?
+        .success()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_command_id_is_told_in_a_line() -> Result<()> {
+    let site = Site::start().await?;
+    for arguments in [&["output", "web-1"][..], &["explain", "web-1", site.node.id()]] {
+        let refused = site.cli().run(arguments).await?;
+        ensure!(refused.code == 1 || refused.code == 64, "{refused:?}");
+        ensure!(refused.stderr.lines().count() == 1, "{refused:?}");
+        ensure!(
+            refused
+                .stderr
+                .contains("\"web-1\" is no command id; `moorline run`"),
+            "{refused:?}"
+        );
+    }
     Ok(())
 }

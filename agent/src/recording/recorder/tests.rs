@@ -1,4 +1,4 @@
-use moorline_protocol::transcript::{Position, Receiver};
+use moorline_protocol::transcript::{OutputPiece, OutputReader, OutputStream, Position, Receiver};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -351,4 +351,50 @@ fn an_encrypted_recording_is_sealed_shows_nothing_and_opens_with_its_key() {
 #[test]
 fn a_recorded_line_ends_as_on_a_terminal() {
     assert_eq!(as_on_terminal(b"a\nb\n\n"), b"a\r\nb\r\n\r\n");
+}
+
+proptest! {
+    #[test]
+    fn what_a_command_wrote_is_read_from_its_recording_byte_for_byte(
+        chunks in proptest::collection::vec(
+            (
+                any::<bool>(),
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..40),
+                    proptest::collection::vec(
+                        prop_oneof![Just(b'\r'), Just(b'\n'), Just(0xef), Just(0xbf), Just(0xbd), Just(b'a')],
+                        0..40,
+                    ),
+                ],
+            ),
+            0..12,
+        ),
+        cut in 1_usize..200,
+    ) {
+        let about = About { kind: RecordingKind::Command, ..about() };
+        let mut recorder = Recorder::new(about, None);
+        recorder.begin(Duration::ZERO);
+        let mut written = [Vec::new(), Vec::new()];
+        for (is_error, bytes) in &chunks {
+            let shown = as_on_terminal(bytes);
+            match is_error {
+                false => recorder.output(Duration::ZERO, &shown),
+                true => recorder.errors(Duration::ZERO, &shown),
+            }
+            written[usize::from(*is_error)].extend_from_slice(bytes);
+        }
+        recorder.finish(Duration::ZERO, Some(0), None, 0);
+        let mut reader = OutputReader::default();
+        let mut read = [Vec::new(), Vec::new()];
+        for piece in recorder.written.chunks(cut) {
+            for piece in reader.push(piece).unwrap() {
+                let OutputPiece::Bytes { stream, bytes, .. } = piece else {
+                    panic!("{piece:?}");
+                };
+                read[usize::from(stream == OutputStream::Errors)].extend_from_slice(&bytes);
+            }
+        }
+        prop_assert!(reader.has_exited());
+        prop_assert_eq!(read, written);
+    }
 }
