@@ -9,7 +9,7 @@ use crate::{
     audit::{self, AuditLog},
     auth::{EndpointSigningKey, KmsKeys, MasterKey},
     server::{Bodies, Metrics},
-    store::{AttachmentFiles, S3Source, SessionStatus, Store, StoreError},
+    store::{AttachmentFiles, OutputStore, S3Source, SessionStatus, Store, StoreError},
 };
 
 /// What time it is; functions, so that tests can move time.
@@ -98,6 +98,8 @@ pub(crate) struct App {
     pub(crate) keys: MasterKey,
     pub(crate) kms: KmsKeys,
     pub(crate) metrics: Metrics,
+    /// Where output of commands is brought, if they name a bucket; `None`: nowhere.
+    pub(crate) output_store: Option<Arc<OutputStore>>,
     /// Region that clients sign for; any is accepted, this one is told to nodes.
     pub(crate) region: String,
     pub(crate) routing: Arc<dyn Routing>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod command;
 pub(crate) mod invocation;
+pub(crate) mod output_upload;
 pub(crate) mod parameter;
 pub(crate) mod preferences;
 pub(crate) mod rate_control;

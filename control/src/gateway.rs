@@ -11,6 +11,7 @@ pub(crate) mod command_delivery;
 mod control_channel;
 mod data_channel;
 mod hub;
+mod output_upload;
 mod relay;
 mod rest;
 mod session_delivery;
@@ -84,6 +85,7 @@ impl Gateway {
     pub(crate) fn attach(self: &Arc<Self>, app: &Arc<App>) {
         tokio::spawn(sweep::run(Arc::downgrade(app), Arc::downgrade(self)));
         tokio::spawn(at_rest::run(Arc::downgrade(app)));
+        tokio::spawn(output_upload::run(Arc::downgrade(app)));
     }
 
     fn relays(&self) -> MutexGuard<'_, HashMap<SessionId, RelayHandle>> {

@@ -8,8 +8,10 @@ mod certificate;
 mod kms_key_file;
 mod listener;
 mod metrics;
+mod output_store;
 mod peer_share;
 mod request;
+mod s3_options;
 mod settings;
 mod socket;
 mod state_dir;
@@ -142,6 +144,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         keys,
         kms,
         metrics,
+        output_store: output_store::open(&settings.output_store)?.map(Arc::new),
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
         transcript_retention_millis: settings

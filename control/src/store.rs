@@ -11,7 +11,10 @@ mod document;
 mod node;
 mod node_group;
 mod operator;
+mod output_store;
+mod output_upload;
 mod parameter;
+mod s3;
 mod session;
 mod tag;
 mod transcript;
@@ -20,7 +23,7 @@ mod transcript_key;
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
 pub(crate) use attachment_files::{AttachmentFiles, Put};
-pub(crate) use attachment_source::{S3Source, S3SourceError, S3SourceSettings};
+pub(crate) use attachment_source::{S3Source, S3SourceError};
 pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Forgotten, InvocationCursor,
     InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, StepRow, TakenParameter,
@@ -32,16 +35,19 @@ pub(crate) use document::{
 pub(crate) use node::{KeyRotation, NodeColumn, NodeFilter, NodePosition, NodeReport, NodeRow};
 pub(crate) use node_group::NodeGroupRow;
 pub(crate) use operator::OperatorRow;
+pub(crate) use output_store::{OutputBucket, OutputStore};
+pub(crate) use output_upload::{DueUpload, OutputObject, OutputUpload, UploadState};
 pub(crate) use parameter::{
     Labelling, NewParameterVersion, ParameterRow, ParameterScan, PolicyRow, PresentParameter, Unlabelled,
 };
+pub(crate) use s3::S3Server;
 pub(crate) use session::{AgentEnd, NewSession, SessionDue, SessionQuery, SessionRow, SessionStatus};
 pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 #[cfg(test)]
 pub(crate) use transcript::fixture;
 pub(crate) use transcript::{
-    Appended, Chunk, Hold, Place, Recorded, RemoteStore, RemoteStoreError, RemoteStoreSettings, Sender,
-    Tombstone, TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
+    Appended, Chunk, Hold, Place, Recorded, RemoteStore, RemoteStoreError, Sender, Tombstone,
+    TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
 };
 pub(crate) use transcript_key::TranscriptKeyRow;
 
@@ -71,7 +77,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 14] = [
+const MIGRATIONS: [(i64, &str, &str); 15] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -125,6 +131,11 @@ const MIGRATIONS: [(i64, &str, &str); 14] = [
         28,
         "node group",
         include_str!("../migrations/0028_node_group.sql"),
+    ),
+    (
+        33,
+        "output upload",
+        include_str!("../migrations/0033_output_upload.sql"),
     ),
 ];
 

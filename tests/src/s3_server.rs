@@ -5,10 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+    time::timeout,
+};
 
 use crate::{
     aws::python_program,
@@ -186,6 +190,54 @@ impl S3Server {
         .await?;
         finished.success()?;
         Ok(())
+    }
+
+    /// The bytes of an object, as `aws s3 cp` brings them.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub async fn read(&self, key: &str) -> Result<Vec<u8>> {
+        let file = self.dir.path().join("read");
+        let to = file.display().to_string();
+        let from = format!("s3://{}/{key}", self.bucket);
+        let arguments = ["--endpoint-url", &self.url, "s3", "cp", "--quiet", &from, &to];
+        run(
+            python_program("aws")?,
+            &arguments,
+            &self.environment,
+            None,
+            PATIENCE,
+        )
+        .await?
+        .success()?;
+        Ok(std::fs::read(&file)?)
+    }
+
+    /// Makes another bucket.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn create_bucket(&self, bucket: &str) -> Result<()> {
+        self.aws(&["create-bucket", "--bucket", bucket]).await?;
+        Ok(())
+    }
+
+    /// The ids of uploads in parts that are under way. Asked without the AWS CLI, since they do not last.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn uploads(&self) -> Result<Vec<String>> {
+        let address = self.url.strip_prefix("http://").context("another URL")?;
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        let request = format!("GET /{}?uploads HTTP/1.0\r\nHost: {address}\r\n\r\n", self.bucket);
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+        ensure!(answer.contains("ListMultipartUploadsResult"), "{answer}");
+        let ids = answer.split("<UploadId>").skip(1);
+        Ok(ids
+            .filter_map(|rest| Some(rest.split_once("</UploadId>")?.0.to_owned()))
+            .collect())
     }
 
     async fn aws(&self, arguments: &[&str]) -> Result<String> {

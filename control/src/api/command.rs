@@ -6,6 +6,7 @@ mod get_command_invocation;
 mod list_command_invocations;
 mod list_commands;
 mod listing;
+mod output_place;
 mod parameter_references;
 mod plan_command;
 mod prepared;

@@ -23,6 +23,10 @@ const BY_AGE: &str = "retention";
 
 pub(super) async fn run(app: Weak<App>) {
     while let Some(app) = app.upgrade() {
+        // a recording that has come to rest may be what an upload waits for
+        if let Some(store) = &app.output_store {
+            store.has_work();
+        }
         look(&app).await;
         let files = app.transcripts.clone();
         drop(app);

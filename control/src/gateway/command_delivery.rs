@@ -128,6 +128,9 @@ pub(crate) async fn replied(
         }
         Some(recorded) => {
             info!(%node, command_id = %id, status, "command ended on node");
+            if let Some(store) = &app.output_store {
+                store.has_work();
+            }
             app.metrics
                 .counter("moorline_invocations_ended_total", &[("by", "node")])
                 .increment();

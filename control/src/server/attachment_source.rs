@@ -1,27 +1,22 @@
 //! The server out of which files are attached to documents.
 
 use super::{
-    settings::SourceArguments,
-    transcript_store::{ObjectStoreCredentials, TranscriptStoreError},
+    s3_options::{S3Options, S3OptionsError},
+    settings::AttachmentSource,
 };
-use crate::store::{S3Source, S3SourceSettings};
+use crate::store::S3Source;
 
 /// Why it cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the source of attachments cannot be used")]
-pub(super) struct AttachmentSourceError(#[from] TranscriptStoreError);
+pub(super) struct AttachmentSourceError(#[from] S3OptionsError);
 
 /// The server that the settings name, if they name one.
-pub(super) fn open(settings: &SourceArguments) -> Result<Option<S3Source>, AttachmentSourceError> {
-    let Some(path) = settings.credentials.clone() else {
+pub(super) fn open(
+    settings: &S3Options<AttachmentSource>,
+) -> Result<Option<S3Source>, AttachmentSourceError> {
+    if settings.credentials.is_none() {
         return Ok(None);
-    };
-    let credentials = ObjectStoreCredentials::read(Some(path))?;
-    Ok(Some(S3Source::new(S3SourceSettings {
-        endpoint: settings.endpoint.clone(),
-        region: settings.region.clone(),
-        access_key_id: credentials.access_key_id,
-        secret_access_key: credentials.secret_access_key,
-        session_token: credentials.session_token,
-    })))
+    }
+    Ok(Some(S3Source::new(settings.server()?)))
 }

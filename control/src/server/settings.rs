@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use rustls::pki_types::ServerName;
 
+use super::s3_options::{Purpose, S3Options};
+
 /// Names that the server certificate has when none is given.
 const DEFAULT_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -45,40 +47,52 @@ struct ServeArguments {
     #[command(flatten)]
     transcript_store: StoreArguments,
     #[command(flatten)]
-    attachment_source: SourceArguments,
+    attachment_source: S3Options<AttachmentSource>,
+    #[command(flatten)]
+    output_store: S3Options<OutputStorePurpose>,
 }
 
 /// Out of where files are attached to documents.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct SourceArguments {
-    /// Let documents have attachments out of S3, or of a server that speaks as S3 does, read with the
-    /// AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… of this file
-    #[arg(
-        long = "attachment-source-credentials",
-        id = "attachment-source-credentials",
-        value_name = "PATH"
-    )]
-    pub(super) credentials: Option<PathBuf>,
-    /// URL of that server, if it is not Amazon's
-    #[arg(
-        long = "attachment-source-endpoint",
-        id = "attachment-source-endpoint",
-        value_name = "URL",
-        requires = "attachment-source-credentials"
-    )]
-    pub(super) endpoint: Option<String>,
-    /// Region of its buckets
-    #[arg(
-        long = "attachment-source-region",
-        id = "attachment-source-region",
-        value_name = "REGION",
-        default_value = "us-east-1"
-    )]
-    pub(super) region: String,
+#[derive(Debug)]
+pub(super) struct AttachmentSource;
+
+impl Purpose for AttachmentSource {
+    const CREDENTIALS: &'static str = "attachment-source-credentials";
+    const CREDENTIALS_HELP: &'static str = "Let documents have attachments out of S3, or of a server that speaks as \
+        S3 does, read with the AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… of this file";
+    const ENDPOINT: &'static str = "attachment-source-endpoint";
+    const REGION: &'static str = "attachment-source-region";
+    const SWITCH: &'static str = Self::CREDENTIALS;
+}
+
+/// Where output of commands goes.
+#[derive(Debug)]
+pub(super) struct OutputStorePurpose;
+
+impl Purpose for OutputStorePurpose {
+    const CREDENTIALS: &'static str = "output-store-credentials";
+    const CREDENTIALS_HELP: &'static str = "Bring the output of commands that name a bucket (OutputS3BucketName) to S3, \
+        or to a server that speaks as S3 does, with the AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… of this file";
+    const ENDPOINT: &'static str = "output-store-endpoint";
+    const REGION: &'static str = "output-store-region";
+    const SWITCH: &'static str = Self::CREDENTIALS;
 }
 
 /// Where finished transcripts go.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug)]
+pub(super) struct TranscriptStore;
+
+impl Purpose for TranscriptStore {
+    const CREDENTIALS: &'static str = "transcript-store-credentials";
+    const CREDENTIALS_HELP: &'static str = "File with AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… \
+        [default: the environment]";
+    const ENDPOINT: &'static str = "transcript-store-endpoint";
+    const REGION: &'static str = "transcript-store-region";
+    const SWITCH: &'static str = "transcript-store";
+}
+
+/// Where finished transcripts go.
+#[derive(Debug, Clone, Args)]
 pub(super) struct StoreArguments {
     /// Bring finished transcripts to a bucket of S3, or of a server that speaks as S3 does
     #[arg(
@@ -87,30 +101,8 @@ pub(super) struct StoreArguments {
         id = "transcript-store"
     )]
     pub(super) url: Option<String>,
-    /// URL of that server, if it is not Amazon's
-    #[arg(
-        long = "transcript-store-endpoint",
-        id = "transcript-store-endpoint",
-        value_name = "URL",
-        requires = "transcript-store"
-    )]
-    pub(super) endpoint: Option<String>,
-    /// Region of the bucket
-    #[arg(
-        long = "transcript-store-region",
-        id = "transcript-store-region",
-        value_name = "REGION",
-        default_value = "us-east-1"
-    )]
-    pub(super) region: String,
-    /// File with AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=… [default: the environment]
-    #[arg(
-        long = "transcript-store-credentials",
-        id = "transcript-store-credentials",
-        value_name = "PATH",
-        requires = "transcript-store"
-    )]
-    pub(super) credentials: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) s3: S3Options<TranscriptStore>,
 }
 
 /// What `serve` is to do.
@@ -126,7 +118,8 @@ pub(super) struct Settings {
     /// `None`: for ever.
     pub(super) transcript_retention_days: Option<u32>,
     pub(super) transcript_store: StoreArguments,
-    pub(super) attachment_source: SourceArguments,
+    pub(super) attachment_source: S3Options<AttachmentSource>,
+    pub(super) output_store: S3Options<OutputStorePurpose>,
 }
 
 impl Settings {
@@ -149,6 +142,7 @@ impl Settings {
             transcript_retention_days: Some(serve.transcript_retention).filter(|days| *days > 0),
             transcript_store: serve.transcript_store,
             attachment_source: serve.attachment_source,
+            output_store: serve.output_store,
         })
     }
 

@@ -1,40 +1,15 @@
 //! Files that are attached out of S3, or of a server that speaks as S3 does: read once, and kept at the endpoint.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use object_store::{
-    ClientOptions, ObjectStoreExt as _,
-    aws::{AmazonS3, AmazonS3Builder},
-    path::Path as Key,
-};
+use object_store::{ObjectStoreExt as _, aws::AmazonS3, path::Path as Key};
 
-use super::{AttachmentFiles, Put, StoreError};
+use super::{AttachmentFiles, Put, S3Server, StoreError};
 
 /// For a whole file.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Which server, and with which credentials. The bucket is the request's to name.
-#[derive(Clone)]
-pub(crate) struct S3SourceSettings {
-    /// Of a server other than Amazon's.
-    pub(crate) endpoint: Option<String>,
-    pub(crate) region: String,
-    pub(crate) access_key_id: String,
-    pub(crate) secret_access_key: String,
-    pub(crate) session_token: Option<String>,
-}
-
-impl fmt::Debug for S3SourceSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3SourceSettings")
-            .field("endpoint", &self.endpoint)
-            .field("region", &self.region)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +31,13 @@ pub(crate) enum S3SourceError {
 /// The server.
 #[derive(Debug, Clone)]
 pub(crate) struct S3Source {
-    settings: S3SourceSettings,
+    server: S3Server,
 }
 
 impl S3Source {
     /// Nothing is asked of the server yet.
-    pub(crate) fn new(settings: S3SourceSettings) -> Self {
-        Self { settings }
+    pub(crate) fn new(server: S3Server) -> Self {
+        Self { server }
     }
 
     /// Copies an object to the attachments, and returns its size.
@@ -104,27 +79,8 @@ impl S3Source {
     }
 
     fn client(&self, bucket: &str) -> Result<AmazonS3, object_store::Error> {
-        // its HTTP client takes the process's own
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let settings = &self.settings;
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(&settings.region)
-            .with_access_key_id(&settings.access_key_id)
-            .with_secret_access_key(&settings.secret_access_key)
-            .with_client_options(
-                ClientOptions::new()
-                    .with_timeout(REQUEST_TIMEOUT)
-                    .with_connect_timeout(CONNECT_TIMEOUT),
-            );
-        if let Some(token) = &settings.session_token {
-            builder = builder.with_token(token);
-        }
-        if let Some(endpoint) = &settings.endpoint {
-            builder = builder
-                .with_endpoint(endpoint)
-                .with_allow_http(endpoint.starts_with("http://"));
-        }
-        builder.build()
+        let region = &self.server.region;
+        self.server
+            .bucket(bucket, region, REQUEST_TIMEOUT, |options| options)
     }
 }

@@ -21,7 +21,7 @@ use moorline_protocol::types::{CommandId, InstanceId};
 use moorline_ssm::command::SendCommandRequest;
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Store, StoreError, column_millis, failed_to};
+use super::{Store, StoreError, column_millis, failed_to, output_upload};
 use crate::engine::{command::command_status, invocation::Invocation};
 use row::{
     HEAD_COLUMNS, INVOCATION_COLUMNS, STEP_COLUMNS, command, delivery_column, invocation, stage_columns, step,
@@ -42,6 +42,8 @@ pub(crate) struct NewCommand {
     /// JSON that nodes get.
     pub(crate) job_content: String,
     pub(crate) taken_parameters: Vec<TakenParameter>,
+    /// Its output is to be brought to the bucket that the request names.
+    pub(crate) uploads_output: bool,
     pub(crate) invocations: Vec<NewInvocation>,
 }
 
@@ -103,6 +105,9 @@ impl Store {
                     .push_bind(&invocation.trace);
             });
             insert.build().execute(&mut *tx).await.map_err(failed_to(DOING))?;
+        }
+        if new.uploads_output {
+            output_upload::insert(&mut tx, &new.head.command_id, new.requested_at).await?;
         }
         tx.commit().await.map_err(failed_to(DOING))
     }

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, Semaphore, futures::Notified};
 use self::chain::Chain;
 pub(crate) use self::chain::Sender;
 pub(crate) use self::{
-    remote::{RemoteStore, RemoteStoreError, RemoteStoreSettings},
+    remote::{RemoteStore, RemoteStoreError},
     row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
     seekable::Content,
 };

@@ -18,6 +18,7 @@ mod drop_folder;
 mod encryption;
 mod leave;
 mod other_clients;
+mod output_upload;
 mod packages;
 mod parameters;
 mod policy;

@@ -10,7 +10,10 @@ use moorline_ssm::{
     command::{CommandDelivery, ConnectionStatus, ExplainCommandRequest, ExplainCommandResponse, Tag},
 };
 
-use super::{parse_command_id, parse_instance_id, resolution::criterion, shape, unknown_command};
+use super::{
+    output_place::OutputPlace, parse_command_id, parse_instance_id, resolution::criterion, shape,
+    unknown_command,
+};
 use crate::{
     api::{ApiResult, RequestContext},
     engine::{
@@ -46,7 +49,10 @@ pub(super) async fn explain_command(
         ..ExplainCommandResponse::default()
     };
     Ok(match found {
-        Some((row, steps)) => of_invocation(response, command, row, steps, is_connected),
+        Some((row, steps)) => {
+            let place = OutputPlace::find(&cx.app, &command, &row).await?;
+            of_invocation(response, command, (row, steps), &place, is_connected)
+        }
         None => ExplainCommandResponse {
             targeted: Some(false),
             explanation: Some(why_not(&cx, &command, &instance_id, node.as_ref()).await),
@@ -59,8 +65,8 @@ pub(super) async fn explain_command(
 fn of_invocation(
     response: ExplainCommandResponse,
     command: CommandRow,
-    row: InvocationRow,
-    steps: Vec<StepRow>,
+    (row, steps): (InvocationRow, Vec<StepRow>),
+    place: &OutputPlace,
     is_connected: bool,
 ) -> ExplainCommandResponse {
     let progress = &command.head.progress;
@@ -84,7 +90,7 @@ fn of_invocation(
         deadline_date_time: time(invocation.deadline_at),
         explanation: Some(explain(invocation, &around)),
         command: Some(shape::command(command.clone())),
-        invocation: Some(shape::invocation(row, command, steps, true)),
+        invocation: Some(shape::invocation(row, command, steps, (true, place))),
         ..response
     }
 }

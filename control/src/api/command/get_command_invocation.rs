@@ -10,7 +10,7 @@ use moorline_ssm::{
     command::{CommandInvocationStatus, GetCommandInvocationRequest, GetCommandInvocationResult},
 };
 
-use super::{parse_command_id, parse_instance_id, shape};
+use super::{output_place::OutputPlace, parse_command_id, parse_instance_id, shape};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     engine::reply::{STREAM_BYTES, cut, unix_millis},
@@ -30,12 +30,14 @@ pub(super) async fn get_command_invocation(
     let store = &cx.app.store;
     let command = store.command(&id).await?.ok_or_else(missing)?;
     let (row, steps) = store.invocation(&id, &node).await?.ok_or_else(missing)?;
+    let place = OutputPlace::find(&cx.app, &command, &row).await?;
     let steps = shape::in_document_order(steps, &command.head.step_names);
     let names = &command.head.step_names;
     let part = match input.plugin_name {
         Some(name) => one_step(name, names, &row, steps)?,
         None => all_steps(names, &row, steps),
     };
+    let (output_url, error_url) = (place.url(&part.name, "stdout"), place.url(&part.name, "stderr"));
     let request = command.request;
     Ok(GetCommandInvocationResult {
         command_id: Some(row.command_id.into()),
@@ -55,9 +57,9 @@ pub(super) async fn get_command_invocation(
         status: Some(CommandInvocationStatus::from(part.status)),
         status_details: Some(part.details.to_owned()),
         standard_output_content: Some(part.standard_output),
-        standard_output_url: Some(String::new()),
+        standard_output_url: Some(output_url),
         standard_error_content: Some(part.standard_error),
-        standard_error_url: Some(String::new()),
+        standard_error_url: Some(error_url),
         cloud_watch_output_config: Some(shape::cloud_watch(request.cloud_watch_output_config)),
     })
 }

@@ -4,7 +4,7 @@
 
 use moorline_ssm::command::{ListCommandInvocationsRequest, ListCommandInvocationsResult};
 
-use super::{listing, shape, unknown_command};
+use super::{listing, output_place::OutputPlace, shape, unknown_command};
 use crate::{
     api::{ApiResult, RequestContext, pagination},
     store::{InvocationCursor, InvocationQuery},
@@ -38,11 +38,13 @@ pub(super) async fn list_command_invocations(
     let (rows, last) = listing::page(rows, limit, |(last, _, _)| {
         format!("{} {} {}", last.requested_at, last.command_id, last.instance_id)
     });
-    let invocations = rows
-        .into_iter()
-        .map(|(row, command, steps)| shape::invocation(row, command, steps, with_steps));
+    let mut invocations = Vec::with_capacity(rows.len());
+    for (row, command, steps) in rows {
+        let place = OutputPlace::find(&cx.app, &command, &row).await?;
+        invocations.push(shape::invocation(row, command, steps, (with_steps, &place)));
+    }
     Ok(ListCommandInvocationsResult {
-        command_invocations: Some(invocations.collect()),
+        command_invocations: Some(invocations),
         next_token: last.map(|last| list.token(&last)),
     })
 }

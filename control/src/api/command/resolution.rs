@@ -9,12 +9,13 @@ use moorline_ssm::{
     command::{SendCommandRequest, Target},
 };
 
-use super::{parse_instance_ids, prepared::Prepared, shape, unknown_node};
+use super::{output_place, parse_instance_ids, prepared::Prepared, shape, unknown_node};
 use crate::{
     api::{ApiError, ApiResult, RequestContext, node_group},
     engine::{
         command::{Progress, Tally, Turn, runs_on, turn},
         invocation::{Deadlines, Invocation},
+        output_upload::unusable,
         rate_control::Limit,
         target::{Criterion, is_target},
     },
@@ -41,6 +42,7 @@ impl Resolution {
         input: &SendCommandRequest,
         only: Option<&BTreeSet<InstanceId>>,
     ) -> ApiResult<Self> {
+        check_output_place(input)?;
         let document = Prepared::new(cx, input).await?;
         let mut nodes = nodes(cx, input).await?;
         if let Some(only) = only {
@@ -95,6 +97,7 @@ impl Resolution {
         mut request: SendCommandRequest,
     ) -> NewCommand {
         request.document_name = Some(self.document.name.clone());
+        let uploads_output = cx.app.output_store.is_some() && output_place::bucket(&request).is_some();
         NewCommand {
             head: CommandHead {
                 command_id,
@@ -109,8 +112,21 @@ impl Resolution {
             request,
             job_content: self.job_content,
             taken_parameters: self.document.taken_parameters,
+            uploads_output,
             invocations: self.invocations,
         }
+    }
+}
+
+/// It becomes part of a path at the object store.
+fn check_output_place(input: &SendCommandRequest) -> ApiResult<()> {
+    let Some(bucket) = output_place::bucket(input) else {
+        return Ok(());
+    };
+    let prefix = input.output_s3_key_prefix.as_deref().unwrap_or_default();
+    match unusable(bucket, prefix) {
+        None => Ok(()),
+        Some(why) => Err(ApiError::new(ErrorCode::InvalidOutputFolder, why)),
     }
 }
 

@@ -9,6 +9,7 @@ use moorline_ssm::{
     },
 };
 
+use super::output_place::OutputPlace;
 use crate::{
     engine::{rate_control::Limit, reply::unix_millis},
     store::{CommandRow, InvocationRow, StepRow},
@@ -68,11 +69,17 @@ pub(super) fn invocation(
     row: InvocationRow,
     command: CommandRow,
     steps: Vec<StepRow>,
-    with_steps: bool,
+    (with_steps, place): (bool, &OutputPlace),
 ) -> CommandInvocation {
     let request = command.request;
+    // as in SSM, of the only step or of none
+    let url = |stream| match command.head.step_names.as_slice() {
+        [only] => place.url(only, stream),
+        _ => String::new(),
+    };
+    let (output_url, error_url) = (url("stdout"), url("stderr"));
     let plugins = if with_steps {
-        plugins(&row, &command.head.step_names, steps, &request)
+        plugins(&row, &command.head.step_names, steps, (&request, place))
     } else {
         Vec::new()
     };
@@ -91,9 +98,9 @@ pub(super) fn invocation(
         requested_date_time: Some(EpochSeconds::from_millis(row.requested_at)),
         status: Some(CommandInvocationStatus::from(status)),
         status_details: Some(row.invocation.status_details().to_owned()),
-        trace_output: Some(row.invocation.trace),
-        standard_output_url: Some(String::new()),
-        standard_error_url: Some(String::new()),
+        trace_output: Some(place.told_with(row.invocation.trace)),
+        standard_output_url: Some(output_url),
+        standard_error_url: Some(error_url),
         command_plugins: Some(plugins),
         service_role: Some(request.service_role_arn.unwrap_or_default()),
         notification_config: Some(notification(request.notification_config)),
@@ -127,23 +134,29 @@ fn plugins(
     row: &InvocationRow,
     step_names: &[String],
     steps: Vec<StepRow>,
-    request: &SendCommandRequest,
+    of: (&SendCommandRequest, &OutputPlace),
 ) -> Vec<CommandPlugin> {
     let mut listed = in_document_order(steps, step_names);
     let reported: Vec<String> = listed.iter().map(|step| step.name.clone()).collect();
-    let mut plugins: Vec<_> = listed.drain(..).map(|step| plugin(step, request)).collect();
+    let mut plugins: Vec<_> = listed.drain(..).map(|step| plugin(step, of)).collect();
     let silent = step_names.iter().filter(|name| !reported.contains(name));
     plugins.extend(silent.map(|name| silent_plugin(name, row)));
     plugins
 }
 
-fn plugin(step: StepRow, request: &SendCommandRequest) -> CommandPlugin {
+fn plugin(step: StepRow, (request, place): (&SendCommandRequest, &OutputPlace)) -> CommandPlugin {
     let (status, details) = step_status(step.status);
     let time = |text: &str| {
         let millis = unix_millis(text).and_then(|millis| u64::try_from(millis).ok());
         millis.map(EpochSeconds::from_millis)
     };
+    // what an agent says that uploads by itself, or where the endpoint has brought it
+    let (bucket, prefix) = place
+        .place(&step.name)
+        .unwrap_or((step.output_s3_bucket_name, step.output_s3_key_prefix));
     CommandPlugin {
+        standard_output_url: Some(place.url(&step.name, "stdout")),
+        standard_error_url: Some(place.url(&step.name, "stderr")),
         name: Some(step.name),
         status: Some(CommandPluginStatus::from(status)),
         status_details: Some(details.to_owned()),
@@ -151,11 +164,9 @@ fn plugin(step: StepRow, request: &SendCommandRequest) -> CommandPlugin {
         response_start_date_time: time(&step.started_at),
         response_finish_date_time: time(&step.ended_at),
         output: Some(step.output),
-        standard_output_url: Some(String::new()),
-        standard_error_url: Some(String::new()),
         output_s3_region: request.output_s3_region.clone(),
-        output_s3_bucket_name: Some(step.output_s3_bucket_name),
-        output_s3_key_prefix: Some(step.output_s3_key_prefix),
+        output_s3_bucket_name: Some(bucket),
+        output_s3_key_prefix: Some(prefix),
     }
 }
 

@@ -62,6 +62,7 @@ async fn accept_held(
         request: SendCommandRequest::default(),
         job_content: "{}".to_owned(),
         taken_parameters: Vec::new(),
+        uploads_output: false,
         invocations: (0..nodes)
             .map(|index| NewInvocation {
                 instance_id: node(index),

@@ -9,10 +9,7 @@ use std::{
 
 use moorline_protocol::types::TranscriptId;
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload,
-    RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder},
-    path::Path as Key,
+    GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutPayload, aws::AmazonS3, path::Path as Key,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -20,49 +17,20 @@ use super::{
     Content, file_error,
     seekable::{self, MOST_TABLE_BYTES, SeekTable, Sum},
 };
-use crate::store::StoreError;
+use crate::store::{S3Server, StoreError};
 
 /// Every part but the last, in bytes: S3 wants 5 MiB at least, and takes 10,000 parts.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A request that fails is tried again so often; the keeper comes back later anyway.
-const RETRIES: usize = 2;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tables of recordings that were read lately.
 const MOST_TABLES: usize = 64;
-
-/// Where the store is, and with which credentials.
-#[derive(Clone)]
-pub(crate) struct RemoteStoreSettings {
-    /// `s3://BUCKET[/PREFIX]`.
-    pub(crate) url: String,
-    /// Of a server other than Amazon's.
-    pub(crate) endpoint: Option<String>,
-    pub(crate) region: String,
-    pub(crate) access_key_id: String,
-    pub(crate) secret_access_key: String,
-    pub(crate) session_token: Option<String>,
-}
-
-impl std::fmt::Debug for RemoteStoreSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteStoreSettings")
-            .field("url", &self.url)
-            .field("endpoint", &self.endpoint)
-            .field("region", &self.region)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteStoreError {
     #[error("{0} is not s3://BUCKET or s3://BUCKET/PREFIX")]
     Url(String),
-    #[error("{0} is not an http or https URL")]
-    Endpoint(String),
     #[error("failed to set up the client of the object store")]
     Client(#[source] object_store::Error),
 }
@@ -80,44 +48,16 @@ impl RemoteStore {
     ///
     /// # Errors
     /// The settings are none.
-    pub(crate) fn new(settings: &RemoteStoreSettings) -> Result<Self, RemoteStoreError> {
-        let not_s3 = || RemoteStoreError::Url(settings.url.clone());
-        let place = settings.url.strip_prefix("s3://").ok_or_else(not_s3)?;
+    pub(crate) fn new(url: &str, server: &S3Server) -> Result<Self, RemoteStoreError> {
+        let not_s3 = || RemoteStoreError::Url(url.to_owned());
+        let place = url.strip_prefix("s3://").ok_or_else(not_s3)?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() {
             return Err(not_s3());
         }
-        // its HTTP client takes the process's own
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let options = ClientOptions::new()
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_connect_timeout(CONNECT_TIMEOUT);
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(&settings.region)
-            .with_access_key_id(&settings.access_key_id)
-            .with_secret_access_key(&settings.secret_access_key)
-            .with_client_options(options)
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig::default(),
-                max_retries: RETRIES,
-                retry_timeout: RETRY_TIMEOUT,
-            });
-        if let Some(token) = &settings.session_token {
-            builder = builder.with_token(token);
-        }
-        if let Some(endpoint) = &settings.endpoint {
-            let is_plain = endpoint.starts_with("http://");
-            if !is_plain && !endpoint.starts_with("https://") {
-                return Err(RemoteStoreError::Endpoint(endpoint.clone()));
-            }
-            if is_plain {
-                tracing::warn!(endpoint, "transcripts go to the object store without TLS");
-            }
-            builder = builder.with_endpoint(endpoint).with_allow_http(is_plain);
-        }
+        let client = server.bucket(bucket, &server.region, REQUEST_TIMEOUT, |options| options);
         Ok(Self {
-            client: builder.build().map_err(RemoteStoreError::Client)?,
+            client: client.map_err(RemoteStoreError::Client)?,
             prefix: prefix.trim_matches('/').to_owned(),
             tables: Mutex::default(),
         })
@@ -289,8 +229,7 @@ mod tests {
 
     #[test]
     fn an_object_is_named_after_its_session_below_the_prefix() {
-        let settings = |url: &str| RemoteStoreSettings {
-            url: url.to_owned(),
+        let server = S3Server {
             endpoint: None,
             region: "us-east-1".to_owned(),
             access_key_id: "a-key-id".to_owned(),
@@ -303,13 +242,12 @@ mod tests {
             ("s3://bucket/", "admin-0123456789abcdef0.cast.zst"),
             ("s3://bucket/a/b/", "a/b/admin-0123456789abcdef0.cast.zst"),
         ] {
-            let store = RemoteStore::new(&settings(url)).unwrap();
+            let store = RemoteStore::new(url, &server).unwrap();
             assert_eq!(store.key(&name).as_ref(), expected, "{url}");
         }
-        let shown = format!("{:?}", settings("s3://bucket"));
-        assert!(
-            !shown.contains("a-secret") && !shown.contains("a-key-id"),
-            "{shown}"
-        );
+        for url in ["http://bucket", "s3://", "s3:///prefix"] {
+            let refused = RemoteStore::new(url, &server);
+            assert!(matches!(refused, Err(RemoteStoreError::Url(_))), "{url}");
+        }
     }
 }

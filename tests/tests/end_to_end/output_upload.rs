@@ -1,0 +1,260 @@
+//! Output of commands in the bucket that they name.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Aws, Endpoint, Node, PATIENCE, S3Server, Site, wait_for};
+use serde_json::{Value, json};
+
+/// A site whose endpoint brings output to this server.
+async fn site(store: &S3Server, settings: &str) -> Result<Site> {
+    let credentials = store.credentials()?.to_string_lossy().into_owned();
+    let endpoint = Endpoint::start_serving(&[
+        "--output-store-credentials",
+        &credentials,
+        "--output-store-endpoint",
+        store.url(),
+    ])
+    .await?;
+    node_of(endpoint, settings).await
+}
+
+async fn node_of(endpoint: Endpoint, settings: &str) -> Result<Site> {
+    let mut node = Node::register(&endpoint, &[]).await?;
+    if !settings.is_empty() {
+        node.configure(settings)?;
+    }
+    node.start().await?;
+    Ok(Site { node, endpoint })
+}
+
+/// Sends a document and waits for its end on the node; the command.
+async fn run(site: &Site, document: &str, parameters: Value, bucket: &str) -> Result<String> {
+    let input = json!({"DocumentName": document, "InstanceIds": [site.node.id()], "Parameters": parameters,
+        "OutputS3BucketName": bucket, "OutputS3KeyPrefix": "of/us"});
+    let sent = site.api().call("SendCommand", input).await?;
+    let id = sent["Command"]["CommandId"]
+        .as_str()
+        .context("no command")?
+        .to_owned();
+    site.finished(&id).await?;
+    Ok(id)
+}
+
+async fn run_script(site: &Site, script: &str, bucket: &str) -> Result<String> {
+    run(site, "AWS-RunShellScript", json!({"commands": [script]}), bucket).await
+}
+
+/// The invocation as `ListCommandInvocations` has it, with its steps.
+async fn listed(site: &Site, id: &str) -> Result<Value> {
+    let input = json!({"CommandId": id, "InstanceId": site.node.id(), "Details": true});
+    let listed = site.api().call("ListCommandInvocations", input).await?;
+    Ok(listed["CommandInvocations"][0].clone())
+}
+
+/// Waits until the invocation's trace says this.
+async fn traced(site: &Site, id: &str, text: &str) -> Result<String> {
+    wait_for(
+        &format!("the trace of {id} to say {text:?}"),
+        PATIENCE,
+        async || {
+            let listed = listed(site, id).await?;
+            let trace = listed["TraceOutput"].as_str().unwrap_or_default();
+            Ok(trace.contains(text).then(|| trace.to_owned()))
+        },
+    )
+    .await
+}
+
+/// Waits for the URL of the only step's output.
+async fn uploaded(site: &Site, id: &str) -> Result<String> {
+    wait_for("the output to be in the bucket", PATIENCE, async || {
+        let listed = listed(site, id).await?;
+        let url = listed["StandardOutputUrl"].as_str().unwrap_or_default();
+        Ok((!url.is_empty()).then(|| url.to_owned()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn output_is_in_the_bucket_under_the_names_of_the_original_byte_for_byte() -> Result<()> {
+    let store = S3Server::start("output").await?;
+    let site = site(&store, "").await?;
+    let id = run_script(&site, "cat /bin/ls; printf 'no\\377\\n' >&2", "output").await?;
+    let url = uploaded(&site, &id).await?;
+    let key = |stream: &str| {
+        let node = site.node.id();
+        format!("of/us/{id}/{node}/awsrunShellScript/0.awsrunShellScript/{stream}")
+    };
+    ensure!(
+        url == format!("{}/output/{}", store.url(), key("stdout")),
+        "{url}"
+    );
+    ensure!(
+        store.read(&key("stdout")).await? == fs::read("/bin/ls")?,
+        "another file"
+    );
+    ensure!(store.read(&key("stderr")).await? == b"no\xff\n");
+    let aws = Aws::of(&site.endpoint)?;
+    let arguments = [
+        "get-command-invocation",
+        "--command-id",
+        &id,
+        "--instance-id",
+        site.node.id(),
+    ];
+    let got = aws.ssm(&arguments).await?.success()?.json()?;
+    ensure!(got["StandardOutputUrl"] == url.as_str(), "{got}");
+    ensure!(
+        got["StandardErrorUrl"] == format!("{}/output/{}", store.url(), key("stderr")),
+        "{got}"
+    );
+    let step = listed(&site, &id).await?["CommandPlugins"][0].clone();
+    ensure!(step["StandardOutputUrl"] == url.as_str(), "{step}");
+    ensure!(step["OutputS3BucketName"] == "output", "{step}");
+    let prefix = format!("of/us/{id}/{}/awsrunShellScript", site.node.id());
+    ensure!(step["OutputS3KeyPrefix"] == prefix.as_str(), "{step}");
+
+    // of two steps, one of which says nothing and both of which hide a secret
+    let content = json!({"schemaVersion": "2.2",
+    "parameters": {"word": {"type": "String", "noEcho": true, "interpolationType": "ENV_VAR"}},
+    "mainSteps": [
+        {"action": "aws:runShellScript", "name": "first",
+            "inputs": {"runCommand": ["echo one {{ word }}", "echo \"two {{ word }}\" >&2"]}},
+        {"action": "aws:runShellScript", "name": "second", "inputs": {"runCommand": ["true"]}},
+        {"action": "aws:runDocument", "name": "third", "inputs": {"documentType": "SSMDocument",
+            "documentPath": "AWS-RunShellScript", "documentParameters": {"commands": ["echo within"]}}},
+    ]});
+    let create = json!({"Name": "Steps", "DocumentType": "Command", "Content": content.to_string()});
+    site.api().call("CreateDocument", create).await?;
+    let id = run(&site, "Steps", json!({"word": ["open-sesame"]}), "output").await?;
+    let key = |name: &str| format!("of/us/{id}/{}/{name}", site.node.id());
+    let expected = [
+        key("awsrunDocument/third/stdout"),
+        key("awsrunShellScript/first/stderr"),
+        key("awsrunShellScript/first/stdout"),
+    ];
+    let objects = wait_for("the objects", PATIENCE, async || {
+        let objects = store.objects().await?.into_iter();
+        let objects: Vec<String> = objects.filter(|object| object.contains(&id)).collect();
+        Ok((objects.len() == expected.len()).then_some(objects))
+    })
+    .await?;
+    ensure!(objects == expected, "{objects:?}");
+    ensure!(store.read(&expected[0]).await? == b"within\n");
+    ensure!(store.read(&expected[1]).await? == b"two ***\n");
+    ensure!(store.read(&expected[2]).await? == b"one ***\n");
+    let listed = listed(&site, &id).await?;
+    ensure!(
+        listed["StandardOutputUrl"] == "",
+        "as in SSM, of one step only: {listed}"
+    );
+    let empty = &listed["CommandPlugins"][1];
+    ensure!(
+        empty["Name"] == "second" && empty["StandardOutputUrl"] == "",
+        "{empty}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_output_reaches_its_bucket_in_one_upload_though_the_endpoint_is_killed() -> Result<()> {
+    const KILLS: usize = 3;
+    let store = S3Server::start("output").await?;
+    let mut site = site(&store, "").await?;
+    let large = site.node.dir().join("large");
+    let script = format!(
+        "head -c 60000000 /dev/urandom | base64 > {0}; cat {0}",
+        large.display()
+    );
+    let id = run_script(&site, &script, "output").await?;
+    let mut seen = Vec::new();
+    for _ in 0..KILLS {
+        let uploads = wait_for("an upload in parts", PATIENCE, async || {
+            let uploads = store.uploads().await?;
+            Ok((!uploads.is_empty()).then_some(uploads))
+        })
+        .await?;
+        site.endpoint.kill().await?;
+        seen.extend(uploads);
+        site.endpoint.start_again().await?;
+    }
+    uploaded(&site, &id).await?;
+    ensure!(
+        seen.len() == KILLS && seen.iter().all(|upload| *upload == seen[0]),
+        "{seen:?}"
+    );
+    ensure!(store.uploads().await?.is_empty(), "parts are left");
+    let objects = store.objects().await?;
+    ensure!(objects.len() == 1, "{objects:?}");
+    ensure!(
+        store.read(&objects[0]).await? == fs::read(&large)?,
+        "another file"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_tried_again_and_told_of() -> Result<()> {
+    let store = S3Server::start("output").await?;
+    let site = site(&store, "").await?;
+    let id = run_script(&site, "echo late", "missing").await?;
+    let trace = traced(&site, &id, "tried once").await?;
+    ensure!(
+        trace.starts_with("The output is not in bucket missing yet: the bucket is not there: "),
+        "{trace}"
+    );
+    let explained = site
+        .cli()
+        .run(&["explain", &id, site.node.id()])
+        .await?
+        .success()?;
+    ensure!(
+        explained
+            .stdout
+            .contains("The output is not in bucket missing yet"),
+        "{explained:?}"
+    );
+    store.create_bucket("missing").await?;
+    let url = uploaded(&site, &id).await?;
+    ensure!(
+        url.starts_with(&format!("{}/missing/of/us/{id}/", store.url())),
+        "{url}"
+    );
+    ensure!(listed(&site, &id).await?["TraceOutput"] == "");
+    // a name that is none goes nowhere
+    for (bucket, prefix) in [("../x", ""), ("output", "a/../b")] {
+        let input = json!({"DocumentName": "AWS-RunShellScript", "InstanceIds": [site.node.id()],
+            "Parameters": {"commands": ["true"]}, "OutputS3BucketName": bucket, "OutputS3KeyPrefix": prefix});
+        let refusal = site.api().refusal("SendCommand", input).await?;
+        ensure!(refusal.code == "InvalidOutputFolder", "{refusal:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn why_output_is_in_no_bucket_is_told() -> Result<()> {
+    // the endpoint has none
+    let endpoint = Endpoint::start().await?;
+    let without = node_of(endpoint, "").await?;
+    let id = run_script(&without, "echo here", "output").await?;
+    let listed = listed(&without, &id).await?;
+    ensure!(
+        listed["StandardOutputUrl"] == "" && listed["Status"] == "Success",
+        "{listed}"
+    );
+    let trace = listed["TraceOutput"].as_str().unwrap_or_default();
+    ensure!(trace.contains("the endpoint had no store for output"), "{trace}");
+    // the node does not record, or for others than the endpoint
+    let store = S3Server::start("output").await?;
+    let unrecorded = site(&store, "[transcript]\nspool_mib = 0\nspool_total_mib = 0\n").await?;
+    let id = run_script(&unrecorded, "echo here", "output").await?;
+    traced(&unrecorded, &id, "there is none: the node does not record").await?;
+    let recipient = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
+    let encrypted = site(&store, &format!("[transcript]\nrecipients = [\"{recipient}\"]\n")).await?;
+    let id = run_script(&encrypted, "echo here", "output").await?;
+    let trace = traced(&encrypted, &id, "was not brought to bucket output").await?;
+    ensure!(trace.contains("its recipients alone can read it"), "{trace}");
+    ensure!(store.objects().await?.is_empty());
+    Ok(())
+}
