@@ -112,10 +112,32 @@ pub(crate) struct CommandConfig {
     pub(crate) keep_count: usize,
     /// Most that the files of all of them may take, in MiB.
     pub(crate) keep_mib: usize,
+    /// What output may take on the disk.
+    pub(crate) output: OutputLimits,
     /// What each step may use.
     pub(crate) limits: ResourceLimits,
     /// Where downloads out of S3 come from.
     pub(crate) s3: S3Config,
+}
+
+/// `[command.output]`: what of a step's output is kept in files on the node. What is reported and recorded does not
+/// depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OutputLimits {
+    /// Of one stream of a step, in MiB.
+    pub(crate) stream_mib: usize,
+    /// Of all streams of a command together, in MiB.
+    pub(crate) command_mib: usize,
+}
+
+impl Default for OutputLimits {
+    fn default() -> Self {
+        Self {
+            stream_mib: 64,
+            command_mib: 256,
+        }
+    }
 }
 
 /// `[command.s3]`
@@ -140,6 +162,7 @@ impl Default for CommandConfig {
             keep_days: 14,
             keep_count: 1_000,
             keep_mib: 1_024,
+            output: OutputLimits::default(),
             limits: ResourceLimits::default(),
             s3: S3Config::default(),
         }
@@ -339,6 +362,12 @@ impl Config {
         range("command.keep_days", self.command.keep_days, 1, 36_500)?;
         range("command.keep_count", self.command.keep_count, 0, 100_000)?;
         range("command.keep_mib", self.command.keep_mib, 0, 1024 * 1024)?;
+        let OutputLimits {
+            stream_mib,
+            command_mib,
+        } = self.command.output;
+        range("command.output.stream_mib", stream_mib, 0, 1024 * 1024)?;
+        range("command.output.command_mib", command_mib, 0, 1024 * 1024)?;
         let folder = &self.local.drop_folder;
         if !folder.as_os_str().is_empty() && !folder.is_absolute() {
             return Err(ConfigError::Name {
@@ -515,11 +544,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.toml");
         assert!(Config::load(Some(&file), dir.path()).is_err());
-        put(&file, "[command]\nworkers = 0\n");
-        assert!(matches!(
-            Config::load(Some(&file), dir.path()),
-            Err(ConfigError::Range { .. })
-        ));
+        for bad in [
+            "[command]\nworkers = 0\n",
+            "[command.output]\nstream_mib = 1048577\n",
+            "[command.output]\ncommand_mib = 1048577\n",
+        ] {
+            put(&file, bad);
+            assert!(
+                matches!(
+                    Config::load(Some(&file), dir.path()),
+                    Err(ConfigError::Range { .. })
+                ),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

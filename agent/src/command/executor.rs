@@ -166,6 +166,7 @@ impl Executor {
             secure_parameters: self.node.limits.secure_parameters.clone(),
             s3: self.node.limits.s3.clone(),
             groups: self.node.groups.clone(),
+            output: self.node.limits.output,
             limits: self.node.limits.limits.clone(),
             transcript: self.node.transcript.clone(),
             seals: self.node.seals.load(Ordering::Relaxed),

@@ -166,6 +166,7 @@ async fn run_steps(
         secure_parameters: config.command.secure_parameters.clone(),
         s3: config.command.s3.clone(),
         groups: node::find_groups(&run.state_dir, &config.command.limits),
+        output: config.command.output,
         limits: config.command.limits.clone(),
         transcript: config.transcript.clone(),
         seals: false,
@@ -177,7 +178,7 @@ async fn run_steps(
     let mut context = StepContext {
         task: &task,
         command_id_variable: Some(&task.command_id),
-        allowance: Allowance::default(),
+        allowance: Allowance::new(task.output),
         stop: stopped,
         steps_directory: run_directory.clone(),
         run_directory,

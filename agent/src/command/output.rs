@@ -11,14 +11,13 @@ use std::{
     rc::Rc,
 };
 
+use crate::config::OutputLimits;
+
 /// Most bytes of `standardOutput` and of `standardError` in a reply.
 pub(super) const STREAM_BYTES: usize = 24_000;
 /// Most bytes of `output`, where both stand together.
 pub(super) const COMBINED_BYTES: usize = 2_500;
-/// Most bytes of one stream that are kept on the node.
-const FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// The same for all streams of a command together, however many steps it has.
-const COMMAND_BYTES: u64 = 256 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
 
 /// What is held of a stream's beginning: a few bytes more than are reported, so that the text shows whether it was
 /// cut.
@@ -31,13 +30,21 @@ const OUTPUT_MARK: &str = "\n---Output truncated---\n";
 const ERROR_MARK: &str = "\n---Error truncated----\n";
 const ERROR_TITLE: &str = "\n----------ERROR-------\n";
 
-/// What is left for the streams of one command on the node's disk; every clone takes from the same.
+/// What the streams of one command may take on the node's disk, in bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance(Rc<Cell<u64>>);
+pub(super) struct Allowance {
+    stream: u64,
+    /// What is left for all of them; every clone takes from the same.
+    left: Rc<Cell<u64>>,
+}
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Self(Rc::new(Cell::new(COMMAND_BYTES)))
+impl Allowance {
+    pub(super) fn new(limits: OutputLimits) -> Self {
+        let bytes = |mib: usize| (mib as u64).saturating_mul(MIB);
+        Self {
+            stream: bytes(limits.stream_mib),
+            left: Rc::new(Cell::new(bytes(limits.command_mib))),
+        }
     }
 }
 
@@ -95,8 +102,8 @@ impl Capture {
         let Some(file) = &mut self.file else {
             return;
         };
-        let Allowance(left) = &self.allowance;
-        let room = FILE_BYTES.saturating_sub(self.file_bytes).min(left.get());
+        let Allowance { stream, left } = &self.allowance;
+        let room = stream.saturating_sub(self.file_bytes).min(left.get());
         let kept = bytes
             .get(..usize::try_from(room).unwrap_or(usize::MAX))
             .unwrap_or(bytes);
@@ -217,7 +224,7 @@ mod tests {
     fn a_capture_keeps_both_ends_in_memory_and_everything_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
-        let mut capture = Capture::new(Allowance::default());
+        let mut capture = Capture::new(Allowance::new(OutputLimits::default()));
         capture.continue_in(&path);
         capture.push(b"first");
         for _ in 0..100 {
@@ -232,10 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn the_streams_of_a_command_share_what_it_may_keep() {
+    fn the_streams_of_a_command_share_what_it_may_keep_and_each_has_a_limit() {
         let dir = tempfile::tempdir().unwrap();
-        let allowance = Allowance(Rc::new(Cell::new(2_500)));
-        for (index, expected) in [1_000, 1_000, 500, 0].into_iter().enumerate() {
+        let allowance = Allowance {
+            stream: 900,
+            left: Rc::new(Cell::new(2_500)),
+        };
+        for (index, expected) in [900, 900, 700, 0].into_iter().enumerate() {
             let path = dir.path().join(index.to_string());
             let mut capture = Capture::new(allowance.clone());
             capture.continue_in(&path);
@@ -251,7 +261,7 @@ mod tests {
         fn a_capture_tells_what_the_whole_stream_would(
             pieces in proptest::collection::vec(("[a-z€😀]{1,300}", 1_usize..60), 0..20)
         ) {
-            let mut capture = Capture::new(Allowance::default());
+            let mut capture = Capture::new(Allowance::new(OutputLimits::default()));
             let mut whole = String::new();
             for (text, times) in pieces {
                 let text = text.repeat(times);

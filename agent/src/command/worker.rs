@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{S3Config, TranscriptConfig},
+    config::{OutputLimits, S3Config, TranscriptConfig},
     policy::{Once, Refusal},
     runtime::{GroupPlaces, Platform, ResourceLimits, shrink, start_worker_log},
 };
@@ -69,6 +69,8 @@ pub(super) struct WorkerTask {
     pub(super) s3: S3Config,
     /// Where control groups of steps are made; `None`: they have none.
     pub(super) groups: Option<GroupPlaces>,
+    /// What output may take on the disk.
+    pub(super) output: OutputLimits,
     /// Of each step.
     pub(super) limits: ResourceLimits,
     /// How commands are recorded.
@@ -374,7 +376,7 @@ impl Run<'_> {
                 None => intake::command_id_of_dotted(self.job_id),
                 Some(_) => Some(&recorder.task.command_id),
             },
-            allowance: Allowance::default(),
+            allowance: Allowance::new(recorder.task.output),
             stop: stop.subscribe(),
             steps_directory: run_directory.clone(),
             run_directory,

@@ -61,10 +61,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::command::{output::Allowance, recording::CommandRecording};
+    use crate::{
+        command::{output::Allowance, recording::CommandRecording},
+        config::OutputLimits,
+    };
 
     fn go(action: &str, inputs: &Value) -> (Ending, String, String) {
-        let mut outputs = Outputs::new(&[], &Allowance::default(), &CommandRecording::default());
+        let mut outputs = Outputs::new(
+            &[],
+            &Allowance::new(OutputLimits::default()),
+            &CommandRecording::default(),
+        );
         let ending = run(action, inputs.as_object().unwrap(), &mut outputs);
         let (stdout, stderr) = outputs.end();
         (ending, stdout, stderr)

@@ -54,6 +54,7 @@ impl Node {
             reboot_command: vec!["true".to_owned()],
             secure_parameters: Vec::new(),
             s3: S3Config::default(),
+            output: OutputLimits::default(),
             groups: None,
             limits: ResourceLimits::default(),
             transcript: TranscriptConfig::default(),
@@ -172,6 +173,28 @@ fn a_command_runs_and_its_output_is_told_and_kept() {
             & 0o777,
         0o700
     );
+}
+
+#[test]
+fn no_more_output_is_kept_than_the_owner_allows_and_all_of_it_is_told() {
+    let mut node = Node::new();
+    node.task.output = OutputLimits {
+        stream_mib: 1,
+        command_mib: 1,
+    };
+    let told = block_on(node.run(&one("head -c 2000000 /dev/zero; echo end; echo err >&2")));
+    let step = told.steps.get("s").unwrap();
+    assert!(
+        step.standard_output.ends_with("\0end\n"),
+        "{:?}",
+        step.standard_output.len()
+    );
+    assert_eq!(step.standard_error, "err\n");
+    let kept = |name: &str| {
+        let file = node.dir.path().join("commands/c1/0-s").join(name);
+        std::fs::metadata(file).unwrap().len()
+    };
+    assert_eq!((kept("stdout"), kept("stderr")), (1024 * 1024, 0));
 }
 
 #[test]
