@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One document and what must come of it.
-struct Case {
+pub(super) struct Case {
     name: String,
     /// The directory that `{dir}` stands for, with the files that the case has.
     dir: PathBuf,
@@ -25,7 +25,7 @@ struct Case {
 
 impl Case {
     /// The cases of a file; each gets a directory below `dir`.
-    fn read_all(file: &Path, dir: &Path) -> Result<Vec<Self>> {
+    pub(super) fn read_all(file: &Path, dir: &Path) -> Result<Vec<Self>> {
         let read = |text: &str| read_text(text).with_context(|| format!("{}", file.display()));
         let cases = read(&fs::read_to_string(file)?)?;
         let cases = cases.as_array().context("a file of cases is a list")?.clone();
@@ -59,7 +59,25 @@ impl Case {
         cases.into_iter().enumerate().map(with_directory).collect()
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The texts of a list.
+    pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        let list = self.members.get(name).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.members.get(name).and_then(Value::as_u64)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.members.get(name).and_then(Value::as_str)
     }
 
@@ -67,7 +85,7 @@ impl Case {
         self.text("only").is_none_or(|only| only == place)
     }
 
-    fn document(&self) -> Result<&str> {
+    pub(super) fn document(&self) -> Result<&str> {
         self.text("document").context("a case has a document")
     }
 
@@ -131,7 +149,7 @@ fn of_api(value: &Value) -> Value {
 }
 
 /// Sends the command of a case, and returns its id; `None`: it was refused, as it must be.
-async fn send(api: &Api, node: &str, case: &Case, number: usize) -> Result<Option<String>> {
+pub(super) async fn send(api: &Api, node: &str, case: &Case, number: usize) -> Result<Option<String>> {
     let name = format!("Case-{number}");
     let document = case.document()?;
     let format = if document.starts_with('{') { "JSON" } else { "YAML" };
@@ -159,7 +177,7 @@ async fn send(api: &Api, node: &str, case: &Case, number: usize) -> Result<Optio
 }
 
 /// Waits for the end of the command, and checks it.
-async fn check_remote(api: &Api, node: &str, case: &Case, command_id: &str) -> Result<()> {
+pub(super) async fn check_remote(api: &Api, node: &str, case: &Case, command_id: &str) -> Result<()> {
     let ended = wait_for("the command to end", PATIENCE, async || {
         let listed = json!({"CommandId": command_id, "Details": true});
         let listed = api.call("ListCommandInvocations", listed).await?;
@@ -247,8 +265,11 @@ async fn node(endpoint: &Endpoint) -> Result<Node> {
     Ok(node)
 }
 
-fn files() -> Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("documents");
+/// The files of a folder of the table.
+pub(super) fn files(folder: &str) -> Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("documents")
+        .join(folder);
     let listed = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
     let mut files = listed
         .map(|entry| Ok(entry?.path()))
@@ -266,7 +287,7 @@ async fn documents_of_every_rule_come_to_what_the_table_says_with_an_endpoint_an
     let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut remote = Vec::new();
     let mut local = Vec::new();
-    for file in files()? {
+    for file in files("")? {
         let cases = Case::read_all(&file, there.path())?;
         remote.extend(cases.into_iter().filter(|case| case.runs("endpoint")));
         let cases = Case::read_all(&file, here.path())?;
