@@ -89,7 +89,15 @@ impl Case {
         self.text("document").context("a case has a document")
     }
 
-    fn parameters(&self) -> Map<String, Value> {
+    /// What is done at a terminal, if it takes one.
+    pub(super) fn acts(&self) -> Option<&[Value]> {
+        self.members
+            .get("acts")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+    }
+
+    pub(super) fn parameters(&self) -> Map<String, Value> {
         let given = self.members.get("parameters").and_then(Value::as_object);
         given.cloned().unwrap_or_default()
     }
@@ -118,7 +126,7 @@ impl Case {
     }
 
     /// What must not have run leaves a file when it does.
-    fn check_nothing_else_ran(&self) -> Result<()> {
+    pub(super) fn check_nothing_else_ran(&self) -> Result<()> {
         ensure!(!self.dir.join("ran").exists(), "what must not run has run");
         Ok(())
     }

@@ -31,6 +31,7 @@ mod run_command;
 mod s3_downloads;
 mod session_documents;
 mod session_processes;
+mod session_table;
 mod shell;
 mod shutdown;
 mod signed_commands;
