@@ -143,7 +143,14 @@ fn is_replaceable(name: &str) -> bool {
 }
 
 fn no_such_document(name: &str) -> ApiError {
-    ApiError::new(ErrorCode::InvalidDocument, format!("there is no document {name}"))
+    let message = match built_in::is_for_windows(name) {
+        false => format!("there is no document {name}"),
+        true => format!(
+            "there is no document {name} here: at AWS it is for Windows, and means nothing on Linux; \
+             AWS-ConfigureAWSPackage installs packages, and AWS-RunShellScript runs what the system has"
+        ),
+    };
+    ApiError::new(ErrorCode::InvalidDocument, message)
 }
 
 /// A document as it is described.

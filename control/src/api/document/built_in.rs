@@ -33,6 +33,22 @@ const DOCUMENTS: &[(&str, &str)] = built_in![
     "SSM-SessionManagerRunShell"
 ];
 
+/// Documents of AWS's whose actions exist on Windows only, so that whoever names one learns what to take instead.
+const FOR_WINDOWS: [&str; 8] = [
+    "AWS-ConfigureWindowsUpdate",
+    "AWS-FindWindowsUpdates",
+    "AWS-InstallApplication",
+    "AWS-InstallMissingWindowsUpdates",
+    "AWS-InstallPowerShellModule",
+    "AWS-InstallSpecificWindowsUpdates",
+    "AWS-ListWindowsInventory",
+    "AWS-UpdateEC2Config",
+];
+
+pub(super) fn is_for_windows(name: &str) -> bool {
+    FOR_WINDOWS.contains(&name)
+}
+
 /// All of them, ready to be stored.
 pub(crate) fn built_in_documents() -> Vec<NewDocument> {
     DOCUMENTS

@@ -95,6 +95,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_document_that_means_nothing_on_linux_is_refused_with_what_to_take_instead() {
+        let test = seeded().await;
+        let input = GetDocumentRequest {
+            name: Some("AWS-InstallApplication".to_owned()),
+            ..Default::default()
+        };
+        let refused = test.refuse::<GetDocument>(input).await;
+        assert_eq!(refused.code, ErrorCode::InvalidDocument);
+        assert!(
+            refused.message.contains("it is for Windows")
+                && refused.message.contains("AWS-ConfigureAWSPackage"),
+            "{}",
+            refused.message
+        );
+    }
+
+    #[tokio::test]
     async fn operators_and_nodes_get_the_content_in_every_spelling_of_its_version() {
         let test = seeded().await;
         for version in [None, Some("1"), Some("$DEFAULT"), Some("$LATEST")] {
