@@ -20,6 +20,7 @@ mod reply;
 mod retention;
 mod service;
 mod step;
+mod step_limits;
 mod worker;
 
 use std::{

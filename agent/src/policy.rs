@@ -27,6 +27,7 @@ use self::{
     rule::{Rule, Truth},
     signer::Signer,
 };
+use crate::runtime::ResourceLimits;
 
 /// All files together.
 #[derive(Debug, Clone, Default)]
@@ -83,10 +84,36 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// What is allowed, and within what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) by: By,
+    /// Of each step of a command.
+    pub(crate) limits: ResourceLimits,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limits.is_none() {
+            true => self.by.fmt(f),
+            false => write!(f, "{}, within {}", self.by, self.limits),
+        }
+    }
+}
+
+impl Grant {
+    fn unlimited(by: String) -> Self {
+        Self {
+            by: By(by),
+            limits: ResourceLimits::default(),
+        }
+    }
+}
+
 /// What a policy says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Allowed(By),
+    Allowed(Grant),
     Refused(By),
     /// This rule may hold, by what is not known yet.
     Undecided(By),
@@ -108,6 +135,15 @@ impl fmt::Display for By {
 pub(crate) struct Refusal(String);
 
 impl Refusal {
+    /// Allowed within limits only, which this machine cannot keep.
+    pub(crate) fn of_limits(by: &By, settings: &[&str]) -> Self {
+        Self(format!(
+            "{by} allows it within limits that cannot be kept on this machine: {}; they take control groups \
+             (docs/documents.md)",
+            settings.join(", ")
+        ))
+    }
+
     /// A signed command that has run already, under another id.
     pub(crate) fn of_replay() -> Self {
         Self("the signed command has been run before; a signature is good for one command".to_owned())
@@ -132,7 +168,11 @@ impl Policy {
                 Effect::Deny => "deny",
             };
             let subject = source.rule.subject.as_str();
-            text.push_str(&format!("{word:5} {subject:7} {source}\n"));
+            let limits = match source.rule.limits() {
+                limits if limits.is_none() => String::new(),
+                limits => format!(", within {limits}"),
+            };
+            text.push_str(&format!("{word:5} {subject:7} {source}{limits}\n"));
         }
         if let Some(path) = &self.signed_only {
             let names: Vec<_> = self.signers.iter().map(|signer| signer.name.as_str()).collect();
@@ -166,15 +206,22 @@ impl Policy {
             let by = || By(source.to_string());
             match (source.rule.holds(facts, now), source.rule.effect) {
                 (Truth::No, _) => {}
-                (Truth::Yes, Effect::Allow) => return Verdict::Allowed(by()),
+                (Truth::Yes, Effect::Allow) => {
+                    return Verdict::Allowed(Grant {
+                        by: by(),
+                        limits: source.rule.limits(),
+                    });
+                }
                 (Truth::Yes, Effect::Deny) => return Verdict::Refused(by()),
                 (Truth::Unknown, _) => return Verdict::Undecided(by()),
             }
         }
         match self.defaults.iter().find(|default| default.subject == subject) {
             Some(default) if default.effect == Effect::Deny => Verdict::Refused(By(default.to_string())),
-            Some(default) => Verdict::Allowed(By(default.to_string())),
-            None => Verdict::Allowed(By("no rule holds, and there is no [default]".to_owned())),
+            Some(default) => Verdict::Allowed(Grant::unlimited(default.to_string())),
+            None => Verdict::Allowed(Grant::unlimited(
+                "no rule holds, and there is no [default]".to_owned(),
+            )),
         }
     }
 
@@ -182,9 +229,9 @@ impl Policy {
     ///
     /// # Errors
     /// Refused, or undecided although nothing more will be known.
-    pub(crate) fn permit(&self, facts: &Facts<'_>, now: u64) -> Result<(), Refusal> {
+    pub(crate) fn permit(&self, facts: &Facts<'_>, now: u64) -> Result<Grant, Refusal> {
         match self.judge(facts, now) {
-            Verdict::Allowed(_) => Ok(()),
+            Verdict::Allowed(grant) => Ok(grant),
             Verdict::Refused(By(text)) => Err(Refusal(text)),
             Verdict::Undecided(By(text)) => Err(Refusal(format!("{text} cannot be decided"))),
         }

@@ -22,7 +22,7 @@ pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use control_group::{ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};
 pub(crate) use footprint::shrink;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};
-pub(crate) use resource_limits::ResourceLimits;
+pub(crate) use resource_limits::{CpuQuota, MemoryMax, ResourceLimits};
 pub(crate) use state_lock::lock_state_dir;
 pub(crate) use worker_log::start_worker_log;
 pub(crate) use worker_process::{

@@ -28,6 +28,7 @@ use super::{
     output::Allowance,
     recording::CommandRecording,
     step::{self, StepContext},
+    step_limits::StepLimits,
     worker::{PLATFORM, WorkerTask},
 };
 
@@ -177,6 +178,7 @@ async fn run_steps(
     let run_directory = step::run_directories(&task.state_dir).join(&task.command_id);
     let mut context = StepContext {
         task: &task,
+        limits: StepLimits::of_agent(&task),
         command_id_variable: Some(&task.command_id),
         allowance: Allowance::new(task.output),
         stop: stopped,

@@ -78,8 +78,9 @@ impl Node {
     }
 }
 
-/// What of control groups can be had here; what of the limits cannot be kept is told.
-pub(super) fn find_groups(state_dir: &Path, limits: &ResourceLimits) -> Option<GroupPlaces> {
+/// The name of the folders that control groups of steps are made in. An agent has one, and no two that share a machine
+/// the same.
+pub(super) fn groups_name(state_dir: &Path) -> String {
     let hash = digest::digest(&digest::SHA256, state_dir.as_os_str().as_encoded_bytes());
     let hash: String = hash
         .as_ref()
@@ -87,8 +88,12 @@ pub(super) fn find_groups(state_dir: &Path, limits: &ResourceLimits) -> Option<G
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    // An agent has one name, and no two that share a machine the same.
-    let groups = GroupPlaces::find(&format!("moorline-steps-{hash}"), limits);
+    format!("moorline-steps-{hash}")
+}
+
+/// What of control groups can be had here; what of the limits cannot be kept is told.
+pub(super) fn find_groups(state_dir: &Path, limits: &ResourceLimits) -> Option<GroupPlaces> {
+    let groups = GroupPlaces::find(&groups_name(state_dir), limits);
     let lacking = GroupPlaces::lacking(groups.as_ref(), limits);
     if !lacking.is_empty() {
         tracing::warn!(

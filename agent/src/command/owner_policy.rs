@@ -9,7 +9,7 @@ use moorline_protocol::{
 use serde_json::{Map, Value};
 
 use super::{intake, local, worker::PLATFORM};
-use crate::policy::{self, Asked, Facts, Once, Policy, Refusal, Verdict};
+use crate::policy::{self, Asked, Facts, Grant, Once, Policy, Refusal, Verdict};
 
 /// A document that is to run.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,14 @@ pub(super) enum Origin<'a> {
     File,
 }
 
+/// A document may run.
+#[derive(Debug, Clone)]
+pub(super) struct Permission {
+    /// It may run only once.
+    pub(super) once: Option<Once>,
+    pub(super) grant: Grant,
+}
+
 impl<'a> Candidate<'a> {
     /// Actions of the steps that would run: others need no leave.
     fn actions(self) -> impl Iterator<Item = &'a str> {
@@ -63,12 +71,12 @@ impl<'a> Candidate<'a> {
     ///
     /// # Errors
     /// The document may not run here.
-    pub(super) fn permit(self, folder: &Path) -> Result<Option<Once>, Refusal> {
+    pub(super) fn permit(self, folder: &Path) -> Result<Permission, Refusal> {
         let (policy, now) = (policy::load_or_refuse(folder)?, policy::unix_seconds());
         let facts = self.facts();
         let once = self.check_signature(&policy, facts.digest, now)?;
-        policy.permit(&facts, now)?;
-        Ok(once)
+        let grant = policy.permit(&facts, now)?;
+        Ok(Permission { once, grant })
     }
 
     fn check_signature(self, policy: &Policy, digest: Digest, now: u64) -> Result<Option<Once>, Refusal> {
@@ -174,5 +182,5 @@ pub(super) fn foresee(folder: &Path, content: &str, node: &str) -> Result<(), Re
     let (facts, now) = (candidate.facts(), policy::unix_seconds());
     candidate.check_signature(&policy, facts.digest, now)?;
     // All is known of a command, so nothing is undecided.
-    policy.permit(&facts, now)
+    policy.permit(&facts, now).map(drop)
 }

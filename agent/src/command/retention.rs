@@ -27,7 +27,7 @@ use crate::runtime::{GroupPlaces, remove_leftovers, yield_to_others};
 
 use super::{
     journal::{JournalError, JournalThread},
-    node::Node,
+    node::{Node, groups_name},
     now_millis, step,
 };
 
@@ -92,7 +92,7 @@ fn start_thread(node: &Node, journal: &JournalThread) -> Option<(JoinHandle<()>,
     let keeper = Keeper {
         folder: step::run_directories(&node.state_dir),
         limits: Limits::of(&node.limits),
-        groups: node.groups.clone(),
+        groups: GroupPlaces::folders_of(&groups_name(&node.state_dir)),
         journal: journal.clone(),
         pace: Pace::new(listening),
         clocks: Clocks::new(Instant::now(), now_millis()),
@@ -131,7 +131,8 @@ enum RoundError {
 struct Keeper {
     folder: PathBuf,
     limits: Limits,
-    groups: Option<GroupPlaces>,
+    /// Where groups of steps can be: limits of the owner's policy take folders that the daemon's own do not.
+    groups: Vec<PathBuf>,
     journal: JournalThread,
     pace: Pace,
     clocks: Clocks,
@@ -171,7 +172,7 @@ impl Keeper {
     /// One round, and the number of directories that it has removed. `is_full`: ages count too, if the clock can be
     /// believed, and nothing that was measured before.
     fn keep(&mut self, is_full: bool) -> Result<usize, RoundError> {
-        self.groups.as_ref().map(remove_leftovers);
+        remove_leftovers(&self.groups);
         let mut limits = self.limits.of_size();
         if is_full {
             self.sizes.clear();

@@ -30,6 +30,7 @@ use self::script::Language;
 use super::{
     output::{Allowance, Capture},
     recording::{CommandRecording, Stream},
+    step_limits::StepLimits,
     worker::WorkerTask,
 };
 use crate::recording::{MASK, Masker, Piece};
@@ -58,6 +59,8 @@ const MAX_FILE_NAME_BYTES: usize = 120;
 #[derive(Debug)]
 pub(super) struct StepContext<'a> {
     pub(super) task: &'a WorkerTask,
+    /// Of the steps of the document that runs.
+    pub(super) limits: StepLimits,
     /// `Some` when the job's id has the dotted form (agent-wire §6.1).
     pub(super) command_id_variable: Option<&'a str>,
     /// What its streams may still take on the disk.

@@ -31,11 +31,12 @@ use super::{
     },
     now_millis,
     output::Allowance,
-    owner_policy::{Candidate, Origin},
+    owner_policy::{Candidate, Origin, Permission},
     reboot,
     recording::{CommandRecording, Wish},
     reply,
     step::{self, HANDLED_ACTIONS, StepContext},
+    step_limits::StepLimits,
 };
 
 /// A task is a few paths and names.
@@ -259,6 +260,8 @@ struct Plan {
     obstacle: Option<Obstacle>,
     /// It may run only once.
     once: Option<Once>,
+    /// What its steps may use.
+    limits: StepLimits,
     content: Option<SendCommandContent>,
     document: Option<CommandDocument>,
     /// Of the document.
@@ -278,22 +281,24 @@ enum Obstacle {
 
 impl Plan {
     fn make(assignment: &Assignment, task: &WorkerTask) -> Self {
-        let mut plan = Self::default();
+        let mut plan = Self {
+            limits: StepLimits::of_agent(task),
+            ..Self::default()
+        };
         if let Err(reason) = plan.read(&assignment.content) {
             plan.obstacle = Some(Obstacle::Failed(reason));
-        } else if drop_folder::name_of(&assignment.job_id).is_none() {
-            match plan.permit(assignment.is_new, task) {
-                Ok(once) => plan.once = once,
-                Err(refusal) => plan.obstacle = Some(Obstacle::Owner(refusal)),
-            }
+        } else if drop_folder::name_of(&assignment.job_id).is_none()
+            && let Err(refusal) = plan.permit(assignment.is_new, task)
+        {
+            plan.obstacle = Some(Obstacle::Owner(refusal));
         }
         plan
     }
 
     /// Asks the owner's policy about what an endpoint sent.
-    fn permit(&self, is_new: bool, task: &WorkerTask) -> Result<Option<Once>, Refusal> {
+    fn permit(&mut self, is_new: bool, task: &WorkerTask) -> Result<(), Refusal> {
         let Some(content) = &self.content else {
-            return Ok(None);
+            return Ok(());
         };
         let candidate = Candidate {
             name: &content.document_name,
@@ -307,7 +312,10 @@ impl Plan {
                 is_new,
             },
         };
-        candidate.permit(&task.policy_folder)
+        let Permission { once, grant } = candidate.permit(&task.policy_folder)?;
+        self.limits = self.limits.within(&grant, task)?;
+        self.once = once;
+        Ok(())
     }
 
     /// The policy may have changed since the reboot that the command went through: what came before stays as it was.
@@ -372,6 +380,7 @@ impl Run<'_> {
         let run_directory = step::run_directories(&recorder.task.state_dir).join(&recorder.task.command_id);
         let mut context = StepContext {
             task: recorder.task,
+            limits: self.plan.limits.clone(),
             command_id_variable: match drop_folder::name_of(self.job_id) {
                 None => intake::command_id_of_dotted(self.job_id),
                 Some(_) => Some(&recorder.task.command_id),

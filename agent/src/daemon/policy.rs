@@ -122,9 +122,9 @@ fn check(arguments: &CheckArguments, policy: &Policy) -> anyhow::Result<ExitCode
         }
     };
     let (word, by, code) = match verdict {
-        Verdict::Allowed(by) => ("allowed", by, ExitCode::SUCCESS),
-        Verdict::Refused(by) => ("refused", by, ExitCode::FAILURE),
-        Verdict::Undecided(by) => ("undecided", by, ExitCode::from(EXIT_UNDECIDED)),
+        Verdict::Allowed(grant) => ("allowed", grant.to_string(), ExitCode::SUCCESS),
+        Verdict::Refused(by) => ("refused", by.to_string(), ExitCode::FAILURE),
+        Verdict::Undecided(by) => ("undecided", by.to_string(), ExitCode::from(EXIT_UNDECIDED)),
     };
     say(&format!("{word}: {by}\n"))?;
     Ok(code)

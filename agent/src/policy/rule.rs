@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use moorline_protocol::document::{Digest, SessionType};
 use serde::Deserialize;
 
+use crate::runtime::ResourceLimits;
+
 use super::{hours::Hours, pattern::Pattern, target::Destination, target::Target};
 
 /// What a rule makes of what it holds for.
@@ -111,6 +113,7 @@ pub(super) struct Rule {
     users: Option<Vec<Pattern>>,
     forward: Option<Vec<Target>>,
     hours: Option<Hours>,
+    limits: Option<ResourceLimits>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -157,7 +160,9 @@ impl Rule {
             session_types,
             users,
             forward,
-            ..
+            limits,
+            effect,
+            hours: _,
         } = self;
         if name.trim().is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
             return Err(
@@ -176,6 +181,19 @@ impl Rule {
         if let Some((key, _)) = lists.iter().find(|(_, length)| *length == Some(0)) {
             return Err(format!("{key} is empty, which never holds; leave it out"));
         }
+        match (limits, effect, subject) {
+            (None, ..) => {}
+            (Some(_), Effect::Deny, _) => {
+                return Err("limits are for what is allowed, and this rule denies".to_owned());
+            }
+            (Some(_), _, Subject::Session) => {
+                return Err("limits is for commands, and this rule is not".to_owned());
+            }
+            (Some(limits), Effect::Allow, Subject::Command) if limits.is_none() => {
+                return Err("limits is empty; leave it out".to_owned());
+            }
+            (Some(_), Effect::Allow, Subject::Command) => {}
+        }
         let foreign: &[&str] = match subject {
             Subject::Command => &["session_types", "users", "forward"],
             Subject::Session => &["actions"],
@@ -186,6 +204,11 @@ impl Rule {
             (Some((key, _)), Subject::Session) => Err(format!("{key} is for commands, and this rule is not")),
             (None, _) => Ok(()),
         }
+    }
+
+    /// What each step may use of a command that it allows.
+    pub(super) fn limits(&self) -> ResourceLimits {
+        self.limits.clone().unwrap_or_default()
     }
 
     /// Whether it names a document by this content.

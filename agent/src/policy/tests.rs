@@ -279,6 +279,46 @@ fn a_file_that_cannot_be_understood_refuses_everything_and_is_named_with_its_lin
 }
 
 #[test]
+fn limits_are_of_rules_that_allow_commands_and_come_with_the_leave() {
+    let rule = |effect: &str, subject: &str, limits: &str| {
+        format!("[[rule]]\nname = \"r\"\neffect = \"{effect}\"\nfor = \"{subject}\"\nlimits = {limits}\n")
+    };
+    let text = rule(
+        "allow",
+        "command",
+        "{ cpu = \"50%\", memory = \"64M\", tasks = 10 }",
+    );
+    let folder = Folder::with(&[("r.toml", &text)]);
+    let grant = folder.load().permit(&command("d", &[]), NOON).unwrap();
+    assert_eq!(grant.limits.tasks, Some(10));
+    assert!(
+        grant
+            .to_string()
+            .ends_with("line 1, within cpu 50%, memory 64M, tasks 10")
+    );
+    assert!(
+        folder
+            .load()
+            .text()
+            .contains("line 1, within cpu 50%, memory 64M, tasks 10\n")
+    );
+    for (text, reason) in [
+        (rule("deny", "command", "{ tasks = 1 }"), "this rule denies"),
+        (rule("allow", "session", "{ tasks = 1 }"), "for commands"),
+        (rule("allow", "command", "{}"), "leave it out"),
+        (
+            rule("allow", "command", "{ memory = \"1\" }"),
+            "no amount of memory",
+        ),
+        (rule("allow", "command", "{ disk = \"1G\" }"), "disk"),
+    ] {
+        folder.put("r.toml", &text);
+        let refusal = folder.refusal();
+        assert!(refusal.contains(reason), "{refusal}");
+    }
+}
+
+#[test]
 fn what_others_can_write_is_not_the_owners_word() {
     let folder = Folder::with(&[("p.toml", "")]);
     folder.load();

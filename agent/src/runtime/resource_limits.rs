@@ -1,4 +1,5 @@
-//! What a step of a command may use, as the node's owner says it: `[command.limits]` of `agent.toml`.
+//! What a step of a command may use, as the node's owner says it: `[command.limits]` of `agent.toml`, and `limits` of a
+//! policy's rule.
 //!
 //! The texts are systemd's of `CPUQuota=`, `MemoryMax=` and `TasksMax=`, which owners know.
 
@@ -34,6 +35,18 @@ impl ResourceLimits {
     pub(crate) fn is_none(&self) -> bool {
         let Self { cpu, memory, tasks } = self;
         cpu.is_none() && memory.is_none() && tasks.is_none()
+    }
+}
+
+impl fmt::Display for ResourceLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, memory, tasks } = self;
+        let each = [
+            cpu.map(|cpu| format!("cpu {cpu}")),
+            memory.map(|memory| format!("memory {memory}")),
+            tasks.map(|tasks| format!("tasks {tasks}")),
+        ];
+        f.write_str(&each.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -80,7 +80,8 @@ impl Leave {
     fn not_refused(&self, facts: &Facts<'_>) -> Result<(), Refusal> {
         match self.policy.judge(facts, policy::unix_seconds()) {
             Verdict::Undecided(_) => Ok(()),
-            Verdict::Allowed(_) | Verdict::Refused(_) => self.policy.permit(facts, policy::unix_seconds()),
+            Verdict::Allowed(_) => Ok(()),
+            Verdict::Refused(_) => self.policy.permit(facts, policy::unix_seconds()).map(drop),
         }
     }
 
@@ -88,7 +89,7 @@ impl Leave {
     /// The session may not be this user's.
     pub(super) fn permit_user(&self, user: &str) -> Result<(), Refusal> {
         let facts = self.wanted.program(Some(user));
-        self.policy.permit(&facts, policy::unix_seconds())
+        self.policy.permit(&facts, policy::unix_seconds()).map(drop)
     }
 
     /// Asks about a destination before its name is looked up.
@@ -103,7 +104,7 @@ impl Leave {
     /// The session may not lead there.
     pub(super) fn permit_destination(&self, destination: Destination<'_>) -> Result<(), Refusal> {
         let facts = self.wanted.facts(Asked::Port(destination));
-        self.policy.permit(&facts, policy::unix_seconds())
+        self.policy.permit(&facts, policy::unix_seconds()).map(drop)
     }
 }
 

@@ -22,7 +22,7 @@ impl State {
         let keeper = Keeper {
             folder: step::run_directories(dir.path()),
             limits,
-            groups: None,
+            groups: Vec::new(),
             journal: JournalThread::start(dir.path().to_owned()),
             pace: Pace::new(listening),
             clocks: Clocks::new(Instant::now(), now_millis()),

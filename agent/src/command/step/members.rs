@@ -9,7 +9,10 @@ use nix::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::runtime::{ControlGroup, enter};
+use crate::{
+    command::step_limits::Limit,
+    runtime::{ControlGroup, enter},
+};
 
 use super::{Outputs, StepContext};
 
@@ -34,9 +37,9 @@ impl Members {
         use std::os::unix::process::CommandExt;
         command.process_group(0);
         context.programs += 1;
-        let limits = &context.task.limits;
-        let made = context.task.groups.as_ref().map(|places| {
-            let group = ControlGroup::make(places, limits, context.programs)?;
+        let limits = context.limits.values();
+        let made = context.limits.groups.as_ref().map(|places| {
+            let group = ControlGroup::make(places, &limits, context.programs)?;
             match group.entrances() {
                 Ok(entrances) => Ok((group, entrances)),
                 Err(error) => {
@@ -59,7 +62,7 @@ impl Members {
                 Some(group)
             }
             Some(Err(error)) if !limits.is_none() => {
-                return Err(format!("its limits ([command.limits]) cannot be set: {error}"));
+                return Err(format!("its limits ({}) cannot be set: {error}", context.limits));
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "a step runs without a control group");
@@ -115,18 +118,18 @@ impl Members {
     pub(super) async fn leave(self, was_stopped: bool, context: &StepContext<'_>, outputs: &mut Outputs) {
         let Some(group) = self.group else { return };
         let exceeded = group.exceeded();
-        let limits = &context.task.limits;
-        if let (1.., Some(memory)) = (exceeded.memory, limits.memory) {
+        let limits = &context.limits;
+        if let (1.., Some(Limit { value, by })) = (exceeded.memory, &limits.memory) {
             outputs.complain(format_args!(
-                "out of memory: the step has used the {memory} that the node's owner allows it \
-                 (command.limits.memory), and {} of its processes were killed",
+                "out of memory: the step has used the {value} that the node's owner allows it \
+                 ({by}), and {} of its processes were killed",
                 exceeded.memory
             ));
         }
-        if let (1.., Some(tasks)) = (exceeded.tasks, limits.tasks) {
+        if let (1.., Some(Limit { value, by })) = (exceeded.tasks, &limits.tasks) {
             outputs.complain(format_args!(
-                "too many processes: the step has run the {tasks} tasks that the node's owner allows it \
-                 (command.limits.tasks), and {} more were refused",
+                "too many processes: the step has run the {value} tasks that the node's owner allows it \
+                 ({by}), and {} more were refused",
                 exceeded.tasks
             ));
         }

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use super::{Outputs, StepContext, document_hash, document_source, document_source::FetchedDocument};
 use crate::command::{
     owner_policy::{Candidate, Origin},
+    step_limits::StepLimits,
     worker::PLATFORM,
 };
 
@@ -48,10 +49,12 @@ pub(super) async fn run(
     context.hide(plan.secrets);
     let mut progress = Progress::load(directory, plan.hash);
     let steps_directory = std::mem::replace(&mut context.steps_directory, directory.join("steps"));
+    let limits = std::mem::replace(&mut context.limits, plan.limits);
     context.documents.push(plan.hash);
     let ending = run_steps(&plan.steps, &mut progress, directory, context, outputs).await;
     context.documents.pop();
     context.steps_directory = steps_directory;
+    context.limits = limits;
     ending
 }
 
@@ -131,6 +134,8 @@ fn ending(status: ResultStatus, stop: Option<StopReason>) -> Ending {
 /// An inner document that can run.
 struct Plan {
     steps: Vec<Step>,
+    /// What its steps may use.
+    limits: StepLimits,
     hash: [u8; 32],
     /// Texts of parameters that the document marks as secrets.
     secrets: Vec<String>,
@@ -192,11 +197,13 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
         origin,
     };
     let permitted = candidate.permit(&context.task.policy_folder);
-    permitted.map_err(|refusal| failed(refusal.to_string()))?;
+    let limits = permitted.and_then(|permission| context.limits.within(&permission.grant, context.task));
+    let limits = limits.map_err(|refusal| failed(refusal.to_string()))?;
     let values = document.parameters.resolve_values(&given);
     let values = values.map_err(|error| failed(error.to_string()))?;
     Ok(Some(Plan {
         steps,
+        limits,
         hash,
         secrets: document.parameters.secret_texts(values.as_map()),
     }))

@@ -14,6 +14,7 @@ use super::*;
 
 mod documents;
 mod groups;
+mod limits;
 mod owner_policy;
 mod reboots;
 

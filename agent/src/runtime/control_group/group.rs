@@ -150,9 +150,10 @@ impl ControlGroup {
     }
 }
 
-/// Removes the groups of workers that are gone, as far as nothing lives in them.
-pub(crate) fn remove_leftovers(places: &GroupPlaces) {
-    for folder in places.folders() {
+/// Removes from these folders the groups of workers that are gone, as far as nothing lives in them.
+pub(crate) fn remove_leftovers(folders: impl IntoIterator<Item = impl AsRef<Path>>) {
+    for folder in folders {
+        let folder = folder.as_ref();
         let listed = fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in listed {
             let owner = entry.file_name().to_str().and_then(owner);

@@ -17,6 +17,9 @@ use super::{
 /// The group of the agent itself, beside the folder that groups are made in (`DelegateSubgroup=` of its unit).
 const OWN_LEAF: &str = "daemon";
 
+/// The controller of version 1 that can hold still.
+const FREEZER: &str = "freezer";
+
 /// A kind of limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Controller {
@@ -93,7 +96,7 @@ impl GroupPlaces {
         }
         // Of version 1 the freezer holds still what is to be ended; any other hierarchy knows at least who is there.
         if !places.iter().any(|place| place.is_unified) {
-            let freezer = hierarchies.iter().find(|found| found.has("freezer"));
+            let freezer = hierarchies.iter().find(|found| found.has(FREEZER));
             let place = freezer.map(|freezer| Place::legacy(freezer, name, Vec::new()));
             places.splice(0..0, place.filter(Place::is_usable));
         }
@@ -104,7 +107,22 @@ impl GroupPlaces {
         (!places.is_empty()).then_some(Self { places })
     }
 
+    /// Where groups under that name can be on this machine, whatever limits they keep.
+    pub(crate) fn folders_of(name: &str) -> Vec<PathBuf> {
+        let hierarchies = hierarchies();
+        let folder = |hierarchy: &Hierarchy| match hierarchy.controllers {
+            None => Some(Place::unified(hierarchy, name, &[]).folder),
+            Some(_) => {
+                let mut controllers = Controller::ALL.map(Controller::name).into_iter().chain([FREEZER]);
+                let is_ours = controllers.any(|controller| hierarchy.has(controller));
+                is_ours.then(|| Place::legacy(hierarchy, name, Vec::new()).folder)
+            }
+        };
+        hierarchies.iter().filter_map(folder).collect()
+    }
+
     /// Where its groups are.
+    #[cfg(test)]
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.places.iter().map(|place| place.folder.as_path())
     }

@@ -121,7 +121,7 @@ fn what_a_script_leaves_to_run_on_purpose_runs_on_in_its_group() {
     nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).unwrap();
     // As long as its worker lives nobody else removes the group.
     let groups = node.task.groups.as_ref().unwrap();
-    remove_leftovers(groups);
+    remove_leftovers(groups.folders());
     assert!(node.has_groups());
     for folder in groups.folders() {
         for entry in std::fs::read_dir(folder)

@@ -157,7 +157,7 @@ fn what_a_worker_left_that_is_gone_is_removed_and_that_of_others_is_not() {
         let (dead, foreign) = (folder.join("1-1-1"), folder.join("foreign"));
         fs::create_dir(&dead).unwrap();
         fs::create_dir(&foreign).unwrap();
-        remove_leftovers(&places);
+        remove_leftovers(places.folders());
         assert!(!dead.exists() && foreign.exists() && group.folder.exists());
         fs::remove_dir(foreign).unwrap();
         assert!(group.remove() && !folder.exists());
