@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use moorline_ssm::command::{
     PlanCommand, PlanCommandRequest, PlanCommandResponse, PlannedLastRun, PlannedNode, PlannedState,
-    SendCommandRequest,
+    PlannedVerdict, SendCommandRequest,
 };
 use moorline_transport::CallError;
 use serde::Serialize;
@@ -14,9 +14,16 @@ use crate::{
     operator::Operator,
 };
 
-/// What nobody but the node can tell.
-const NOT_KNOWN: &str = "whether a node's owner forbids it is known on the node only: a refusal is the command's result \
-                         there, and the last one is shown above";
+/// Of nodes that cannot be asked.
+const NOT_KNOWN: &str =
+    "what a node's owner forbids is known on the node only: a refusal is then the command's result there";
+
+/// Who is asked what the policies of nodes' owners would make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Nodes,
+    Nobody,
+}
 
 /// The whole plan: all its pages in one.
 ///
@@ -25,12 +32,14 @@ const NOT_KNOWN: &str = "whether a node's owner forbids it is known on the node 
 pub(crate) async fn fetch(
     operator: &Operator,
     command: &SendCommandRequest,
+    ask: Ask,
 ) -> Result<PlanCommandResponse, CallError> {
     let mut whole: Option<PlanCommandResponse> = None;
     let mut next_token = None;
     loop {
         let request = PlanCommandRequest {
             command: Some(command.clone()),
+            ask_nodes: Some(ask == Ask::Nodes),
             max_results: None,
             next_token,
         };
@@ -76,7 +85,9 @@ pub(crate) fn show(plan: &PlanCommandResponse, json: bool) -> Result<(), CliErro
         ]);
     }
     console::print_table(&table)?;
-    console::note(NOT_KNOWN);
+    if nodes.iter().any(|node| not_known(node).is_some()) {
+        console::note(NOT_KNOWN);
+    }
     Ok(())
 }
 
@@ -107,7 +118,28 @@ fn heading(plan: &PlanCommandResponse) -> String {
     lines.join("\n")
 }
 
+/// Why it is not known whether the node's owner forbids it.
+fn not_known(node: &PlannedNode) -> Option<&str> {
+    let is_known = node.policy.as_ref() != Some(&PlannedVerdict::NotKnown);
+    (!is_known).then(|| node.policy_reason.as_deref().unwrap_or_default())
+}
+
+/// What it would do, and what its owner makes of that.
 fn would(node: &PlannedNode) -> String {
+    let reason = node.policy_reason.as_deref().unwrap_or_default();
+    let owner = match (&node.policy, node.needs_signature.unwrap_or_default()) {
+        (Some(PlannedVerdict::Refuses), _) => return format!("refuse: {reason}"),
+        (Some(PlannedVerdict::Allows), true) => ", if it is signed".to_owned(),
+        (Some(PlannedVerdict::NotKnown), _) => match node.state {
+            Some(PlannedState::Waits) => "; its policy is not known".to_owned(),
+            _ => format!("; its policy is not known: {reason}"),
+        },
+        (Some(PlannedVerdict::Allows | PlannedVerdict::Unknown(_)) | None, _) => String::new(),
+    };
+    format!("{}{owner}", would_by_itself(node))
+}
+
+fn would_by_itself(node: &PlannedNode) -> String {
     let reason = node.reason.as_deref().unwrap_or_default();
     match (&node.state, node.held.unwrap_or_default()) {
         (Some(PlannedState::Runs), false) => "run".to_owned(),
@@ -183,6 +215,37 @@ mod tests {
             (PlannedState::WrongPlatform, false, "not run: it is Windows"),
         ] {
             assert_eq!(would(&node(state, held)), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_nodes_owner_makes_of_it_is_told_as_far_as_it_is_known() {
+        let with = |state, policy, needs_signature| PlannedNode {
+            policy: Some(policy),
+            policy_reason: Some("rule \"r\"".to_owned()),
+            needs_signature: Some(needs_signature),
+            ..node(state, false)
+        };
+        for (node, expected) in [
+            (with(PlannedState::Runs, PlannedVerdict::Allows, false), "run"),
+            (
+                with(PlannedState::Runs, PlannedVerdict::Allows, true),
+                "run, if it is signed",
+            ),
+            (
+                with(PlannedState::Runs, PlannedVerdict::Refuses, false),
+                "refuse: rule \"r\"",
+            ),
+            (
+                with(PlannedState::Runs, PlannedVerdict::NotKnown, false),
+                "run; its policy is not known: rule \"r\"",
+            ),
+            (
+                with(PlannedState::Waits, PlannedVerdict::NotKnown, false),
+                "wait: not connected; its policy is not known",
+            ),
+        ] {
+            assert_eq!(would(&node), expected);
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
     io::IsTerminal,
 };
 
-use moorline_ssm::command::{PlanCommandResponse, PlannedState, SendCommandRequest, Target};
+use moorline_ssm::command::{PlanCommandResponse, PlannedState, PlannedVerdict, SendCommandRequest, Target};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use self::{
@@ -24,7 +24,12 @@ use self::{
     report::Report,
     wave::{Selector, WaveSpec, assign},
 };
-use crate::{console, error::CliError, operator::Operator, plan};
+use crate::{
+    console,
+    error::CliError,
+    operator::Operator,
+    plan::{self, Ask},
+};
 
 /// The roll-out was halted.
 const EXIT_HALTED: u8 = 3;
@@ -34,6 +39,7 @@ const EXIT_HALTED: u8 = 3;
 pub(crate) struct LeftOut {
     away: Vec<String>,
     wrong_platform: Vec<String>,
+    refusing: Vec<String>,
     unassigned: Vec<String>,
 }
 
@@ -45,7 +51,7 @@ pub(crate) async fn execute(
     json: bool,
 ) -> Result<u8, CliError> {
     let allowed = request.max_errors.clone().unwrap_or_default();
-    let planned = plan::fetch(operator, &request).await?;
+    let planned = plan::fetch(operator, &request, Ask::Nodes).await?;
     let specs: Vec<WaveSpec> = options.waves.iter().flat_map(|waves| waves.0.clone()).collect();
     let (able, mut left_out) = split(&planned);
     let tagged = tagged(operator, &request, &specs).await?;
@@ -94,10 +100,13 @@ fn split(plan: &PlanCommandResponse) -> (Vec<String>, LeftOut) {
         let Some(id) = node.instance_id.clone() else {
             continue;
         };
-        match node.state {
-            Some(PlannedState::Waits) => left_out.away.push(id),
-            Some(PlannedState::WrongPlatform) => left_out.wrong_platform.push(id),
-            Some(PlannedState::Runs | PlannedState::Unknown(_)) | None => able.push(id),
+        match (&node.state, &node.policy) {
+            (Some(PlannedState::Waits), _) => left_out.away.push(id),
+            (Some(PlannedState::WrongPlatform), _) => left_out.wrong_platform.push(id),
+            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, Some(PlannedVerdict::Refuses)) => {
+                left_out.refusing.push(id);
+            }
+            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, _) => able.push(id),
         }
     }
     (able, left_out)
@@ -122,7 +131,7 @@ async fn tagged(
         }
         targets.push(target(format!("tag:{key}"), vec![value.clone()]));
         narrowed.targets = Some(targets);
-        let plan = plan::fetch(operator, &narrowed).await?;
+        let plan = plan::fetch(operator, &narrowed, Ask::Nobody).await?;
         let ids = plan
             .nodes
             .into_iter()
@@ -217,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_away_or_of_another_platform_is_in_no_wave() {
+    fn a_node_that_is_away_or_of_another_platform_or_refuses_is_in_no_wave() {
         let node = |id: &str, state| PlannedNode {
             instance_id: Some(id.to_owned()),
             state: Some(state),
@@ -228,11 +237,20 @@ mod tests {
                 node("a", PlannedState::Runs),
                 node("b", PlannedState::Waits),
                 node("c", PlannedState::WrongPlatform),
+                PlannedNode {
+                    policy: Some(PlannedVerdict::Refuses),
+                    ..node("d", PlannedState::Runs)
+                },
+                PlannedNode {
+                    policy: Some(PlannedVerdict::NotKnown),
+                    ..node("e", PlannedState::Runs)
+                },
             ]),
             ..PlanCommandResponse::default()
         };
         let (able, left_out) = split(&plan);
-        assert_eq!(able, ["a"]);
+        assert_eq!(able, ["a", "e"]);
+        assert_eq!(left_out.refusing, ["d"]);
         assert_eq!(
             (left_out.away, left_out.wrong_platform),
             (vec!["b".to_owned()], vec!["c".to_owned()])

@@ -10,7 +10,13 @@ use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
 
 use self::{report::Report, watch::Watch};
 use crate::{
-    arguments::RunOptions, console, error::CliError, operator::Operator, pick, plan, quote, rollout, sign,
+    arguments::RunOptions,
+    console,
+    error::CliError,
+    operator::Operator,
+    pick,
+    plan::{self, Ask},
+    quote, rollout, sign,
 };
 
 /// Cancelled by the user: 128 + SIGINT, as a shell reports it.
@@ -24,7 +30,7 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         return rollout::execute(operator, request, &options.rollout, json).await;
     }
     if options.rollout.dry_run {
-        plan::show(&plan::fetch(operator, &request).await?, json)?;
+        plan::show(&plan::fetch(operator, &request, Ask::Nodes).await?, json)?;
         return Ok(0);
     }
     let request = sign::sign(operator, request, &options.sign).await?;

@@ -22,7 +22,12 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{console, error::CliError, operator::Operator, plan};
+use crate::{
+    console,
+    error::CliError,
+    operator::Operator,
+    plan::{self, Ask},
+};
 
 /// A key's file has a few hundred bytes.
 const MAX_KEY_BYTES: u64 = 16 * 1024;
@@ -133,7 +138,7 @@ pub(crate) async fn sign(
 
 /// The nodes that a target has now: those are signed for, and no others.
 async fn nodes_of(operator: &Operator, request: &SendCommandRequest) -> Result<Vec<String>, CliError> {
-    let planned = plan::fetch(operator, request).await?;
+    let planned = plan::fetch(operator, request, Ask::Nobody).await?;
     let nodes = planned.nodes.unwrap_or_default();
     Ok(nodes.into_iter().filter_map(|node| node.instance_id).collect())
 }

@@ -1,9 +1,12 @@
 //! What every request and every channel shares.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::{
+    message::PolicyAnswer,
+    types::{InstanceId, SessionId},
+};
 
 use crate::{
     audit::{self, AuditLog},
@@ -70,6 +73,22 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// How long a node may take to answer a question.
+pub(crate) const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why it is not known what a node's policy says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAnswered {
+    #[error("not connected")]
+    Offline,
+    #[error("its agent does not tell")]
+    Unable,
+    #[error("too many questions wait for its answer")]
+    Busy,
+    #[error("it has not answered within {} s", QUESTION_PATIENCE.as_secs())]
+    Silent,
+}
+
 /// Where a node's channels end. In this process today; in a cluster on any replica, so no handler may assume.
 ///
 /// A nudge carries no data: whoever holds the node's control channel looks into the store. A lost nudge costs
@@ -77,6 +96,13 @@ impl fmt::Debug for Clock {
 pub(crate) trait Routing: Send + Sync + fmt::Debug {
     /// Whether the node's control channel stands.
     fn is_connected<'a>(&'a self, node: &'a InstanceId) -> BoxFuture<'a, bool>;
+    /// Asks the node what its owner's policy would make of a command, by the content of its job. `Err`: it is not known,
+    /// and this is why. It takes [`QUESTION_PATIENCE`] at most.
+    fn ask_policy<'a>(
+        &'a self,
+        node: &'a InstanceId,
+        content: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<PolicyAnswer, NotAnswered>>;
     /// There is something for this node in the store: jobs, sessions to start, sessions to end.
     fn nudge(&self, node: &InstanceId);
     /// End the session's channels on both sides; the reason is shown to the client, empty for a normal end.

@@ -12,6 +12,7 @@ mod control_channel;
 mod data_channel;
 mod hub;
 mod output_upload;
+mod questions;
 mod relay;
 mod rest;
 mod session_delivery;
@@ -35,7 +36,10 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use moorline_protocol::types::{InstanceId, SessionId, TranscriptId};
+use moorline_protocol::{
+    message::PolicyAnswer,
+    types::{InstanceId, SessionId, TranscriptId},
+};
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
@@ -47,7 +51,7 @@ use self::{
     token::UsedTokens,
 };
 use crate::{
-    app::{App, Routing},
+    app::{App, NotAnswered, Routing},
     auth::claimed_key,
 };
 
@@ -111,6 +115,17 @@ impl Routing for Gateway {
     fn is_connected<'a>(&'a self, node: &'a InstanceId) -> BoxFuture<'a, bool> {
         let is_connected = self.hub.is_connected(node);
         Box::pin(std::future::ready(is_connected))
+    }
+
+    fn ask_policy<'a>(
+        &'a self,
+        node: &'a InstanceId,
+        content: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<PolicyAnswer, NotAnswered>> {
+        Box::pin(async move {
+            let channel = self.hub.channel(node).ok_or(NotAnswered::Offline)?;
+            channel.ask_policy(content).await
+        })
     }
 
     fn nudge(&self, node: &InstanceId) {

@@ -1,7 +1,7 @@
 //! What tests of this crate share: an endpoint without sockets, whose clock the test moves.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -10,12 +10,15 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::types::{ActivationId, InstanceId, SessionId};
+use moorline_protocol::{
+    message::PolicyAnswer,
+    types::{ActivationId, InstanceId, SessionId},
+};
 use moorline_ssm::Operation;
 
 use crate::{
     api::{ApiError, ApiResult, RequestContext, Router, router},
-    app::{App, Clock, Routing},
+    app::{App, Clock, NotAnswered, Routing},
     audit::{AuditLog, CallRecord, Source},
     auth::{EndpointSigningKey, KmsKeys, MasterKey, Principal, Purpose},
     server::{Bodies, Metrics},
@@ -34,6 +37,8 @@ pub(crate) const PUBLIC_KEY: &str = include_str!("../tests/data/node-public-key.
 #[derive(Debug, Default)]
 pub(crate) struct RecordedRouting {
     pub(crate) connected: Mutex<BTreeSet<InstanceId>>,
+    /// What nodes say of their owners' policies.
+    pub(crate) policies: Mutex<BTreeMap<InstanceId, PolicyAnswer>>,
     pub(crate) calls: Mutex<Vec<String>>,
 }
 
@@ -47,6 +52,16 @@ impl Routing for RecordedRouting {
     fn is_connected<'a>(&'a self, node: &'a InstanceId) -> BoxFuture<'a, bool> {
         let is_connected = self.connected.lock().unwrap().contains(node);
         Box::pin(std::future::ready(is_connected))
+    }
+
+    fn ask_policy<'a>(
+        &'a self,
+        node: &'a InstanceId,
+        content: &'a Arc<str>,
+    ) -> BoxFuture<'a, Result<PolicyAnswer, NotAnswered>> {
+        self.record(format!("ask {node}: {content}"));
+        let answer = self.policies.lock().unwrap().get(node).cloned();
+        Box::pin(std::future::ready(answer.ok_or(NotAnswered::Offline)))
     }
 
     fn nudge(&self, node: &InstanceId) {

@@ -258,6 +258,7 @@ impl<'a> StockAgent<'a> {
             agent_version: "3.3.0.0".to_owned(),
             platform_type: "linux".to_owned(),
             moorline_process_id: None,
+            moorline_answers_policy: None,
         };
         let mut channel = self.dial(&format!("{path}?role=subscribe&stream=input")).await?;
         channel.send_text(&serde_json::to_string(&open)?).await?;

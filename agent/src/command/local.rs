@@ -178,7 +178,7 @@ async fn run_steps(
     let run_directory = step::run_directories(&task.state_dir).join(&task.command_id);
     let mut context = StepContext {
         task: &task,
-        limits: StepLimits::of_agent(&task),
+        limits: StepLimits::of_agent(&task.limits, task.groups.as_ref()),
         command_id_variable: Some(&task.command_id),
         allowance: Allowance::new(task.output),
         stop: stopped,

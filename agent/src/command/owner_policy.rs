@@ -4,11 +4,12 @@ use std::path::Path;
 
 use moorline_protocol::{
     document::{CommandDocument, Decision, Digest, Step, read_text},
+    message::{PolicyAnswer, PolicyQuestion},
     signed_command::Sent,
 };
 use serde_json::{Map, Value};
 
-use super::{intake, local, worker::PLATFORM};
+use super::{intake, local, node::Node, step_limits::StepLimits, worker::PLATFORM};
 use crate::policy::{self, Asked, Facts, Grant, Once, Policy, Refusal, Verdict};
 
 /// A document that is to run.
@@ -144,6 +145,44 @@ pub(crate) fn explain_command(question: &Question<'_>, policy: &Policy) -> anyho
         origin: Origin::File,
     };
     Ok(policy.judge(&candidate.facts(), policy::unix_seconds()))
+}
+
+/// What would become of a command that nobody has sent, asked by the endpoint. A signature is not asked for, only told
+/// of: whoever signs does so when the command is sent.
+pub(super) fn answer(question: &PolicyQuestion, node: &Node) -> PolicyAnswer {
+    let judged = judge(&question.content, node);
+    let (is_allowed, reason, needs_signature) = match judged {
+        Ok((grant, needs_signature)) => (true, grant.to_string(), needs_signature),
+        Err(reason) => (false, reason, false),
+    };
+    PolicyAnswer {
+        question_id: question.question_id,
+        is_allowed,
+        reason,
+        needs_signature,
+    }
+}
+
+fn judge(content: &str, node: &Node) -> Result<(Grant, bool), String> {
+    let content = intake::read_content(content)?;
+    let document = CommandDocument::parse(&content.document_content).map_err(|error| error.to_string())?;
+    let steps = document.plan(&content.parameters, PLATFORM);
+    let candidate = Candidate {
+        name: &content.document_name,
+        content: &content.document_content,
+        operator: content.moorline_operator.as_deref(),
+        steps: &steps.map_err(|error| error.to_string())?,
+        origin: Origin::File,
+    };
+    let permit = || {
+        let policy = policy::load_or_refuse(&node.policy_folder)?;
+        policy.check_actions(candidate.actions())?;
+        let grant = policy.permit(&candidate.facts(), policy::unix_seconds())?;
+        let limits = StepLimits::of_agent(&node.limits.limits, node.groups.as_ref());
+        limits.within(&grant, &node.state_dir)?;
+        Ok((grant, policy.requires_signature()))
+    };
+    permit().map_err(|refusal: Refusal| refusal.to_string())
 }
 
 /// A document's content, from a file in JSON or YAML, or standard input (`-`).

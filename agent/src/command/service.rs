@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType};
+use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType, PolicyQuestion};
 use tokio::{
     sync::{Notify, OwnedMutexGuard, mpsc, watch},
     time::Instant,
@@ -19,7 +19,7 @@ use super::{
     node::Node,
     now_millis,
     outbox::Outbox,
-    reply,
+    owner_policy, reply,
     retention::Retention,
 };
 
@@ -218,7 +218,22 @@ impl Service {
                 // There may be room in the window now.
                 self.nudged.notify_one();
             }
+            MessageType::MoorlinePolicyQuestion => self.answer_question(message).await,
             other => tracing::debug!(?other, "not a message for commands"),
+        }
+    }
+
+    /// Says what the owner's policy would make of a command. Whoever does not get an answer knows no more than before.
+    async fn answer_question(&self, message: AgentMessage) {
+        let node = Arc::clone(&self.node);
+        let answer = self.journal.compute(move || {
+            let question: PolicyQuestion = serde_json::from_slice(&message.payload).ok()?;
+            serde_json::to_string(&owner_policy::answer(&question, &node)).ok()
+        });
+        match answer.await {
+            Ok(Some(answer)) => self.outbox.send_once(MessageType::MoorlinePolicyAnswer, answer),
+            Ok(None) => tracing::debug!("a question about the policy cannot be read"),
+            Err(error) => warn(&error, "a question about the policy is not answered"),
         }
     }
 

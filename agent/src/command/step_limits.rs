@@ -1,14 +1,14 @@
 //! What the steps of a document may use: the limits of `agent.toml` and those of the policy's rules that allow the
 //! documents which brought them; the strictest of each kind counts.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use crate::{
     policy::{Grant, Refusal},
     runtime::{CpuQuota, GroupPlaces, MemoryMax, ResourceLimits},
 };
 
-use super::{node::groups_name, worker::WorkerTask};
+use super::node::groups_name;
 
 /// A limit, and who sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(super) struct StepLimits {
 
 impl StepLimits {
     /// Those of `agent.toml`. What of them this machine cannot keep the daemon has told.
-    pub(super) fn of_agent(task: &WorkerTask) -> Self {
+    pub(super) fn of_agent(limits: &ResourceLimits, groups: Option<&GroupPlaces>) -> Self {
         Self {
-            groups: task.groups.clone(),
-            ..Self::by(&task.limits, |setting| format!("command.limits.{setting}"))
+            groups: groups.cloned(),
+            ..Self::by(limits, |setting| format!("command.limits.{setting}"))
         }
     }
 
@@ -41,11 +41,9 @@ impl StepLimits {
     ///
     /// # Errors
     /// This machine cannot keep them, so what is allowed within them only is not.
-    pub(super) fn within(&self, grant: &Grant, task: &WorkerTask) -> Result<Self, Refusal> {
+    pub(super) fn within(&self, grant: &Grant, state_dir: &Path) -> Result<Self, Refusal> {
         // The daemon has looked only for what its own settings need.
-        self.within_groups(grant, |limits| {
-            GroupPlaces::find(&groups_name(&task.state_dir), limits)
-        })
+        self.within_groups(grant, |limits| GroupPlaces::find(&groups_name(state_dir), limits))
     }
 
     /// `find` looks for control groups that keep these limits.

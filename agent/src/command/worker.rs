@@ -282,7 +282,7 @@ enum Obstacle {
 impl Plan {
     fn make(assignment: &Assignment, task: &WorkerTask) -> Self {
         let mut plan = Self {
-            limits: StepLimits::of_agent(task),
+            limits: StepLimits::of_agent(&task.limits, task.groups.as_ref()),
             ..Self::default()
         };
         if let Err(reason) = plan.read(&assignment.content) {
@@ -313,7 +313,7 @@ impl Plan {
             },
         };
         let Permission { once, grant } = candidate.permit(&task.policy_folder)?;
-        self.limits = self.limits.within(&grant, task)?;
+        self.limits = self.limits.within(&grant, &task.state_dir)?;
         self.once = once;
         Ok(())
     }

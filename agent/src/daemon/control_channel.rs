@@ -148,6 +148,7 @@ async fn connect(
         agent_version: AGENT_VERSION.to_owned(),
         platform_type: "linux".to_owned(),
         moorline_process_id: registration.is_moorline.then(|| process_id.to_owned()),
+        moorline_answers_policy: registration.is_moorline.then_some(true),
     };
     let text = serde_json::to_string(&open).context("failed to write the open message")?;
     socket
@@ -246,7 +247,9 @@ impl Line<'_> {
 
     async fn dispatch(&mut self, message: AgentMessage) -> anyhow::Result<()> {
         let refused = match message.message_type {
-            MessageType::AgentJob | MessageType::AgentJobReplyAck => self.commands.try_deliver(message),
+            MessageType::AgentJob | MessageType::AgentJobReplyAck | MessageType::MoorlinePolicyQuestion => {
+                self.commands.try_deliver(message)
+            }
             MessageType::InteractiveShell
             | MessageType::ChannelClosed
             | MessageType::AgentTaskAcknowledge => self.sessions.try_deliver(message),

@@ -60,6 +60,11 @@ pub(crate) struct Once {
 }
 
 impl Policy {
+    /// Whether commands have to be signed.
+    pub(crate) fn requires_signature(&self) -> bool {
+        self.signed_only.is_some()
+    }
+
     /// What a command needs besides the rules: nothing, or the signature of one of the signers over exactly this.
     ///
     /// # Errors

@@ -272,6 +272,7 @@ impl<'a> Driver<'a> {
         loop {
             let request = PlanCommandRequest {
                 command: Some(self.order.request.clone()),
+                ask_nodes: None,
                 max_results: None,
                 next_token,
             };

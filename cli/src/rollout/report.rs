@@ -67,6 +67,7 @@ struct Whole<'a> {
     waves: &'a [WaveReport],
     not_connected: &'a [String],
     wrong_platform: &'a [String],
+    refusing: &'a [String],
     in_no_wave: &'a [String],
 }
 
@@ -117,6 +118,7 @@ impl Report {
         for (nodes, why) in [
             (&self.left_out.away, "not connected"),
             (&self.left_out.wrong_platform, "of another platform"),
+            (&self.left_out.refusing, "their owners refuse it"),
             (&self.left_out.unassigned, "in no wave"),
         ] {
             if !nodes.is_empty() {
@@ -228,6 +230,7 @@ impl Report {
             waves: &self.waves,
             not_connected: &self.left_out.away,
             wrong_platform: &self.left_out.wrong_platform,
+            refusing: &self.left_out.refusing,
             in_no_wave: &self.left_out.unassigned,
         }
     }

@@ -8,7 +8,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use moorline_protocol::{
-    message::{AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel},
+    message::{
+        AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel, PolicyQuestion,
+    },
     time::Now,
     types::InstanceId,
 };
@@ -125,7 +127,12 @@ async fn open(
     if known.is_none() {
         return Err(NotOpened::policy("this node is not registered here"));
     }
-    let admitted = gateway.hub.admit(node, open.moorline_process_id).await;
+    let admitted = gateway.hub.admit(
+        node,
+        open.moorline_process_id,
+        open.moorline_answers_policy.unwrap_or_default(),
+    );
+    let admitted = admitted.await;
     if admitted.is_err() {
         let now = app.clock.unix_millis();
         tracing::warn!(%node, "a second machine uses this node's registration; it was refused");
@@ -226,10 +233,30 @@ impl Task {
         if orders.ping {
             self.send(Message::Ping(Bytes::new())).await?;
         }
+        if orders.ask {
+            self.ask().await?;
+        }
         if orders.look {
             self.deliver().await?;
         }
         Ok(())
+    }
+
+    /// Sends the questions about the policy of the node's owner that wait.
+    async fn ask(&mut self) -> Result<(), End> {
+        loop {
+            let next = self.channel.questions().take();
+            let Some((question_id, content)) = next else {
+                return Ok(());
+            };
+            let payload = json(&PolicyQuestion {
+                question_id,
+                content: content.to_string(),
+            });
+            let kind = MessageType::MoorlinePolicyQuestion;
+            let message = AgentMessage::control(kind, Uuid::new_v4(), self.now(), 0, payload);
+            self.send(Message::Binary(message.encode())).await?;
+        }
     }
 
     /// Sends what the store has for this node: sessions first, a person waits for them.
@@ -295,6 +322,10 @@ impl Task {
                     self.send(Message::Binary(acknowledge)).await?;
                 }
             }
+            MessageType::MoorlinePolicyAnswer => match read(&message) {
+                Some(answer) => self.channel.questions().answered(answer),
+                None => return self.violated("moorline_policy_answer"),
+            },
             // telemetry is of no use here, and what a newer agent knows is no fault
             _ => {}
         }

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::types::InstanceId;
+use moorline_protocol::{message::PolicyAnswer, types::InstanceId};
 use tokio::sync::Notify;
 
-use super::socket::CLOSE_NORMAL;
+use super::{questions::Questions, socket::CLOSE_NORMAL};
+use crate::app::{NotAnswered, QUESTION_PATIENCE};
 
 /// How long the present channel may take to show that it is alive.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,6 +33,8 @@ pub(super) struct CopiedKey;
 #[derive(Debug, Default)]
 pub(super) struct ControlChannel {
     process_id: Option<String>,
+    answers_policy: bool,
+    questions: Mutex<Questions>,
     orders: Mutex<Orders>,
     ordered: Notify,
     /// A probe was answered, or the channel has ended.
@@ -44,6 +47,8 @@ pub(super) struct ControlChannel {
 pub(super) struct Orders {
     pub(super) look: bool,
     pub(super) ping: bool,
+    /// There are questions to send.
+    pub(super) ask: bool,
     pub(super) close: Option<(u16, String)>,
 }
 
@@ -57,6 +62,23 @@ impl ControlChannel {
     pub(super) async fn orders(&self) -> Orders {
         self.ordered.notified().await;
         std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the policy of the node's owner would make of a command.
+    pub(super) async fn ask_policy(&self, content: &Arc<str>) -> Result<PolicyAnswer, NotAnswered> {
+        if !self.answers_policy {
+            return Err(NotAnswered::Unable);
+        }
+        let answer = self.questions().ask(content).ok_or(NotAnswered::Busy)?;
+        self.order(|orders| orders.ask = true);
+        match tokio::time::timeout(QUESTION_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(NotAnswered::Silent),
+        }
+    }
+
+    pub(super) fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The channel's task received a pong.
@@ -89,9 +111,11 @@ impl Hub {
         &self,
         node: &InstanceId,
         process_id: Option<String>,
+        answers_policy: bool,
     ) -> Result<Arc<ControlChannel>, CopiedKey> {
         let channel = Arc::new(ControlChannel {
             process_id,
+            answers_policy,
             ..ControlChannel::default()
         });
         loop {
@@ -146,7 +170,7 @@ impl Hub {
         }
     }
 
-    fn channel(&self, node: &InstanceId) -> Option<Arc<ControlChannel>> {
+    pub(super) fn channel(&self, node: &InstanceId) -> Option<Arc<ControlChannel>> {
         self.channels().get(node).cloned()
     }
 

@@ -21,6 +21,9 @@ pub struct OpenControlChannel {
     /// Ours: random for each start of a daemon. Two living daemons with one key differ in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_process_id: Option<String>,
+    /// Ours: it answers [`PolicyQuestion`]s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_answers_policy: Option<bool>,
 }
 
 /// Without the token, which opens the channel for whoever reads it.
@@ -89,6 +92,30 @@ pub struct SendCommandContent {
 #[serde(rename_all = "PascalCase")]
 pub struct CancelCommandContent {
     pub cancel_message_id: String,
+}
+
+/// `moorline_policy_question`: ours, to agents that say they answer. What would the policy of the node's owner make of a
+/// command? Nothing is run or kept for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PolicyQuestion {
+    /// Comes back with the answer.
+    pub question_id: u64,
+    /// JSON text of a [`SendCommandContent`], as a job would have it.
+    pub content: String,
+}
+
+/// `moorline_policy_answer`: ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PolicyAnswer {
+    pub question_id: u64,
+    pub is_allowed: bool,
+    /// Who says so, as text for people.
+    pub reason: String,
+    /// The command would have to be signed, which a question is not.
+    #[serde(default)]
+    pub needs_signature: bool,
 }
 
 /// `agent_job_ack` (agent-wire §6.4).

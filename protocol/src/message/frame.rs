@@ -51,6 +51,10 @@ pub enum MessageType {
     ChannelClosed,
     InputStreamData,
     InteractiveShell,
+    /// Ours.
+    MoorlinePolicyAnswer,
+    /// Ours.
+    MoorlinePolicyQuestion,
     OutputStreamData,
     PausePublication,
     StartPublication,
@@ -75,6 +79,8 @@ impl MessageType {
             Self::ChannelClosed => "channel_closed",
             Self::InputStreamData => "input_stream_data",
             Self::InteractiveShell => "interactive_shell",
+            Self::MoorlinePolicyAnswer => "moorline_policy_answer",
+            Self::MoorlinePolicyQuestion => "moorline_policy_question",
             Self::OutputStreamData => "output_stream_data",
             Self::PausePublication => "pause_publication",
             Self::StartPublication => "start_publication",
@@ -98,6 +104,8 @@ impl MessageType {
             "channel_closed" => Self::ChannelClosed,
             "input_stream_data" => Self::InputStreamData,
             "interactive_shell" => Self::InteractiveShell,
+            "moorline_policy_answer" => Self::MoorlinePolicyAnswer,
+            "moorline_policy_question" => Self::MoorlinePolicyQuestion,
             "output_stream_data" => Self::OutputStreamData,
             "pause_publication" => Self::PausePublication,
             "start_publication" => Self::StartPublication,

@@ -762,6 +762,8 @@ pub struct PlanCommandRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<SendCommandRequest>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub ask_nodes: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_results: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -862,6 +864,12 @@ pub struct PlannedNode {
     pub last_ping_date_time: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<PlannedLastRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PlannedVerdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_signature: Option<bool>,
 }
 
 impl Shape for PlannedNode {}
@@ -871,6 +879,14 @@ enumeration! {
         Runs = "Runs",
         Waits = "Waits",
         WrongPlatform = "WrongPlatform",
+    }
+}
+
+enumeration! {
+    PlannedVerdict {
+        Allows = "Allows",
+        Refuses = "Refuses",
+        NotKnown = "NotKnown",
     }
 }
 

@@ -57,6 +57,7 @@ async fn a_dry_run_shows_what_each_node_would_do_and_runs_nothing() -> Result<()
         "{shown:?}"
     );
     ensure!(shown.stderr.contains("known on the node only"), "{shown:?}");
+    ensure!(away.contains("its policy is not known"), "{away}");
     let json = cli
         .run(&[&words[..], &["--json", "--", "true"]].concat())
         .await?
@@ -67,6 +68,69 @@ async fn a_dry_run_shows_what_each_node_would_do_and_runs_nothing() -> Result<()
         "{json}"
     );
     ensure!(commands(&site).await?.len() == before, "a dry run sent a command");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plan_names_the_rule_by_which_a_nodes_owner_would_refuse() -> Result<()> {
+    let (site, [mut second, mut third]) = fleet().await?;
+    let rule = "[[rule]]\nname = \"no scripts\"\neffect = \"deny\"\nfor = \"command\"\nactions = [\"aws:runShellScript\"]\n";
+    // a daemon that was started without a policy looks for it elsewhere
+    second.stop_daemon().await?;
+    second.set_policy(rule)?;
+    second.start().await?;
+    third.stop_daemon().await?;
+    third.wait_offline().await?;
+    let words = ["run", "--targets", "tag:Role=test", "--dry-run"];
+    let json = site
+        .cli()
+        .run(&[&words[..], &["--json", "--", "true"]].concat())
+        .await?
+        .success()?
+        .json()?;
+    let verdict = |id: &str| {
+        let mut nodes = json["Nodes"].as_array().into_iter().flatten();
+        let node = nodes.find(|node| node["InstanceId"] == id);
+        node.map(|node| {
+            let text = |member: &str| node[member].as_str().unwrap_or_default().to_owned();
+            (text("Policy"), text("PolicyReason"))
+        })
+        .unwrap_or_default()
+    };
+    let (first, refuses) = (verdict(site.node.id()), verdict(second.id()));
+    ensure!(
+        first == ("Allows".into(), "no rule holds, and there is no [default]".into()),
+        "{json}"
+    );
+    ensure!(
+        refuses.0 == "Refuses"
+            && refuses.1.contains("rule \"no scripts\" of ")
+            && refuses.1.ends_with("line 1"),
+        "{json}"
+    );
+    ensure!(
+        verdict(third.id()) == ("NotKnown".into(), "not connected".into()),
+        "{json}"
+    );
+    let shown = site
+        .cli()
+        .run(&[&words[..], &["--wave", "all=all", "--", "true"]].concat())
+        .await?
+        .success()?;
+    ensure!(shown.stdout.contains("their owners refuse it"), "{shown:?}");
+    ensure!(commands(&site).await?.is_empty(), "a plan sent a command");
+    ensure!(
+        !second.state_dir().join("commands").exists(),
+        "a plan left something"
+    );
+
+    second.set_policy("require_signature = true\n")?;
+    let shown = site
+        .cli()
+        .run(&[&words[..], &["--", "true"]].concat())
+        .await?
+        .success()?;
+    ensure!(shown.stdout.contains("run, if it is signed"), "{shown:?}");
     Ok(())
 }
 

@@ -197,7 +197,8 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
         origin,
     };
     let permitted = candidate.permit(&context.task.policy_folder);
-    let limits = permitted.and_then(|permission| context.limits.within(&permission.grant, context.task));
+    let limits =
+        permitted.and_then(|permission| context.limits.within(&permission.grant, &context.task.state_dir));
     let limits = limits.map_err(|refusal| failed(refusal.to_string()))?;
     let values = document.parameters.resolve_values(&given);
     let values = values.map_err(|error| failed(error.to_string()))?;

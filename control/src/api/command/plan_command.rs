@@ -1,29 +1,38 @@
 //! `PlanCommand`: ours. What `SendCommand` would do with the same request now: which nodes would run what, which would
 //! have to wait, and how the document ended on each of them last. Nothing is sent and nothing is stored.
 //!
-//! What a node's owner forbids is known on the node only; a refusal of the last run is in its `TraceOutput`.
+//! What a node's owner forbids is known on the node only: it is asked if the caller wishes, for a few seconds, and nothing
+//! of its answer is kept.
 
 #[cfg(test)]
 mod tests;
 
-use moorline_protocol::types::InstanceId;
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt as _, stream};
+use moorline_protocol::{message::PolicyAnswer, types::InstanceId};
 use moorline_ssm::{
     EpochSeconds,
     command::{
         CommandInvocationStatus, PlanCommandRequest, PlanCommandResponse, PlannedLastRun, PlannedNode,
-        PlannedState,
+        PlannedState, PlannedVerdict,
     },
 };
+
+use tokio::time::{Instant, timeout_at};
 
 use super::{resolution::Resolution, send_command::new_command_id};
 use crate::{
     api::{ApiResult, RequestContext, pagination},
+    app::{App, NotAnswered, QUESTION_PATIENCE},
     engine::invocation::Delivery,
     store::{InvocationRow, NewInvocation, NodeRow},
 };
 
 /// Nodes of a page when the request does not say.
 const DEFAULT_PAGE: usize = 1000;
+/// Nodes that are asked at the same time: each question may have a megabyte.
+const MOST_ASKED: usize = 32;
 
 pub(super) async fn plan_command(
     cx: RequestContext,
@@ -55,6 +64,7 @@ pub(super) async fn plan_command(
         ..PlanCommandResponse::default()
     };
     let name = document.name.clone();
+    let content: Arc<str> = resolution.job_content().into();
     let mut planned: Vec<(NodeRow, NewInvocation)> =
         resolution.nodes.into_iter().zip(resolution.invocations).collect();
     planned.sort_by(|(a, _), (b, _)| a.instance_id.cmp(&b.instance_id));
@@ -63,14 +73,66 @@ pub(super) async fn plan_command(
     let ids: Vec<InstanceId> = page.iter().map(|(node, _)| node.instance_id.clone()).collect();
     let mut last_runs = cx.app.store.last_runs(&name, &ids).await?;
     let mut nodes = Vec::with_capacity(page.len());
+    let mut answers = match input.ask_nodes.unwrap_or_default() {
+        true => ask(&cx.app, &page, &content).await,
+        false => BTreeMap::new(),
+    };
     for (node, new) in page {
+        let answer = answers.remove(&node.instance_id);
         let last_run = last_runs.remove(&node.instance_id);
         let is_connected = cx.app.routing.is_connected(&node.instance_id).await;
-        nodes.push(planned_node(&node, new, is_connected, last_run));
+        nodes.push(PlannedNode {
+            policy: answer.as_ref().map(verdict),
+            policy_reason: answer.as_ref().map(|answer| match answer {
+                Ok(answer) => answer.reason.clone(),
+                Err(error) => error.to_string(),
+            }),
+            needs_signature: answer
+                .as_ref()
+                .map(|answer| matches!(answer, Ok(answer) if answer.needs_signature)),
+            ..planned_node(&node, new, is_connected, last_run)
+        });
     }
     response.nodes = Some(nodes);
     response.next_token = next_token;
     Ok(response)
+}
+
+type Answers = BTreeMap<InstanceId, Result<PolicyAnswer, NotAnswered>>;
+
+/// Asks those nodes that would run it, many at a time; all together they have as long as one alone.
+async fn ask(app: &Arc<App>, page: &[(NodeRow, NewInvocation)], content: &Arc<str>) -> Answers {
+    let open = page.iter().filter(|(_, new)| new.invocation.outcome().is_none());
+    let ids: Vec<InstanceId> = open.map(|(node, _)| node.instance_id.clone()).collect();
+    // who is not reached in time counts as silent
+    let silent = |id: &InstanceId| (id.clone(), Err(NotAnswered::Silent));
+    let mut answers: Answers = ids.iter().map(silent).collect();
+    let questions = ids
+        .into_iter()
+        .map(|id| ask_one(Arc::clone(app), id, Arc::clone(content)));
+    let mut asked = stream::iter(questions).buffer_unordered(MOST_ASKED);
+    let over = Instant::now() + QUESTION_PATIENCE;
+    while let Ok(Some((id, answer))) = timeout_at(over, asked.next()).await {
+        answers.insert(id, answer);
+    }
+    answers
+}
+
+async fn ask_one(
+    app: Arc<App>,
+    id: InstanceId,
+    content: Arc<str>,
+) -> (InstanceId, Result<PolicyAnswer, NotAnswered>) {
+    let answer = app.routing.ask_policy(&id, &content).await;
+    (id, answer)
+}
+
+fn verdict(answer: &Result<PolicyAnswer, NotAnswered>) -> PlannedVerdict {
+    match answer {
+        Ok(answer) if answer.is_allowed => PlannedVerdict::Allows,
+        Ok(_) => PlannedVerdict::Refuses,
+        Err(_) => PlannedVerdict::NotKnown,
+    }
 }
 
 fn planned_node(
@@ -95,6 +157,9 @@ fn planned_node(
         state: Some(state),
         held: Some(invocation.delivery == Delivery::Held),
         reason: Some(reason),
+        policy: None,
+        policy_reason: None,
+        needs_signature: None,
         last_ping_date_time: node.last_ping_at.map(EpochSeconds::from_millis),
         last_run: last_run.map(|row| PlannedLastRun {
             command_id: Some(row.command_id.into()),

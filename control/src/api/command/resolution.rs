@@ -89,6 +89,11 @@ impl Resolution {
         })
     }
 
+    /// What nodes get.
+    pub(super) fn job_content(&self) -> String {
+        self.job_content.clone()
+    }
+
     /// The command as it is stored.
     pub(super) fn into_command(
         self,

@@ -123,7 +123,7 @@ fn what_is_allowed_within_limits_only_is_refused_where_they_cannot_be_kept() {
     };
     let policy = Policy::load(&node.task.policy_folder).unwrap();
     let grant = policy.permit(&facts, 0).unwrap();
-    let nowhere = StepLimits::of_agent(&node.task).within_groups(&grant, |_| None);
+    let nowhere = StepLimits::default().within_groups(&grant, |_| None);
     let refusal = nowhere.unwrap_err().to_string();
     for part in [
         "rule \"small\"",

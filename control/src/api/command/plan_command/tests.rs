@@ -1,10 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use moorline_protocol::message::PolicyAnswer;
 use moorline_ssm::{
     ErrorCode,
     command::{
         ListCommandInvocations, ListCommandInvocationsRequest, PlanCommand, PlanCommandRequest,
-        PlanCommandResponse, PlannedNode, PlannedState, SendCommand, SendCommandRequest, Target,
+        PlanCommandResponse, PlannedNode, PlannedState, PlannedVerdict, SendCommand, SendCommandRequest,
+        Target,
     },
     parameter::{ParameterType, PutParameter, PutParameterRequest},
 };
@@ -318,4 +320,52 @@ proptest! {
         let (planned, sent) = runtime.block_on(plan_and_send(&nodes, command));
         prop_assert_eq!(planned, sent);
     }
+}
+
+#[tokio::test]
+async fn nodes_are_asked_what_their_owners_make_of_it_if_the_caller_wishes() {
+    let fleet = Fleet::new().await;
+    let (allows, refuses, away) = (fleet.node(1).await, fleet.node(2).await, fleet.node(3).await);
+    let answer = |is_allowed, reason: &str| PolicyAnswer {
+        question_id: 0,
+        is_allowed,
+        reason: reason.to_owned(),
+        needs_signature: is_allowed,
+    };
+    fleet.endpoint.routing.policies.lock().unwrap().extend([
+        (allows.clone(), answer(true, "no rule")),
+        (refuses.clone(), answer(false, "rule \"r\"")),
+    ]);
+    let asked = || {
+        let calls = fleet.endpoint.routing.calls.lock().unwrap();
+        calls.iter().filter(|call| call.starts_with("ask ")).count()
+    };
+    let command = request(ONE_STEP, &[&allows, &refuses, &away]);
+    let unasked = plan(&fleet, command.clone()).await;
+    assert!(asked() == 0 && unasked.nodes.unwrap().iter().all(|node| node.policy.is_none()));
+    let input = PlanCommandRequest {
+        ask_nodes: Some(true),
+        ..plan_of(command)
+    };
+    let planned = fleet.endpoint.call::<PlanCommand>(input).await.unwrap();
+    let nodes = planned.nodes.unwrap();
+    let said: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            (
+                node.policy.clone().unwrap(),
+                node.policy_reason.as_deref().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (PlannedVerdict::Allows, "no rule"),
+            (PlannedVerdict::Refuses, "rule \"r\""),
+            (PlannedVerdict::NotKnown, "not connected")
+        ]
+    );
+    assert_eq!(nodes[0].needs_signature, Some(true));
+    assert_eq!(asked(), 3);
 }

@@ -70,6 +70,7 @@ impl SimulatedNode {
             agent_version: "3.3.0.0".to_owned(),
             platform_type: "linux".to_owned(),
             moorline_process_id: Some(Uuid::new_v4().to_string()),
+            moorline_answers_policy: None,
         };
         let open = serde_json::to_string(&open)?;
         socket.send(Message::Text(open.into())).await?;
