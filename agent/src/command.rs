@@ -32,7 +32,12 @@ use std::{
 use moorline_protocol::message::AgentMessage;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::{config::Config, recording::Courier, runtime::NodeContext};
+use self::service::Mailbox;
+use crate::{
+    config::Config,
+    recording::{Courier, RefusedRecording},
+    runtime::NodeContext,
+};
 
 pub(crate) use local::{LocalRun, run_document};
 pub(crate) use owner_policy::{Question, document, explain_command};
@@ -55,19 +60,22 @@ impl CommandService {
     /// the control channel; what does not get through is sent again from the journal.
     pub(crate) fn start(
         context: Arc<NodeContext>,
-        courier: Courier,
+        (courier, refused): (Courier, mpsc::Receiver<RefusedRecording>),
         outgoing: mpsc::Sender<AgentMessage>,
     ) -> Self {
-        let (mailbox, received) = mpsc::channel(MAILBOX);
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
         let (line, standing) = watch::channel(false);
         let node = Arc::new(node::Node::of(&context, courier));
+        let received = Mailbox { messages, refused };
         tokio::spawn(keep_serving(node, outgoing, received, standing));
         Self { mailbox, line }
     }
 
     /// The same on a machine that is registered nowhere: what is run comes from the owner's folder.
     pub(crate) fn start_alone(config: &Config, state_dir: &Path) -> Self {
-        let (mailbox, received) = mpsc::channel(1);
+        let (mailbox, messages) = mpsc::channel(1);
+        let (_, refused) = mpsc::channel(1);
+        let received = Mailbox { messages, refused };
         let (line, standing) = watch::channel(false);
         let (outgoing, _) = mpsc::channel(1);
         let node = Arc::new(node::Node::alone(config, state_dir));
@@ -100,7 +108,7 @@ impl CommandService {
 async fn keep_serving(
     node: Arc<node::Node>,
     outgoing: mpsc::Sender<AgentMessage>,
-    mailbox: mpsc::Receiver<AgentMessage>,
+    mailbox: Mailbox,
     line: watch::Receiver<bool>,
 ) {
     let mailbox = Arc::new(Mutex::new(mailbox));

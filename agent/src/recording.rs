@@ -11,7 +11,7 @@ mod spool;
 mod spooled;
 mod syncing;
 
-pub(crate) use courier::Courier;
+pub(crate) use courier::{Courier, Recorders, RefusedRecording};
 pub(crate) use means::{Means, Missing, is_plain_path};
 pub(crate) use place::{Chunk, SendError, TranscriptPlace};
 pub(crate) use recorder::{About, MASK, Masker, Piece, Recorder, Size, as_on_terminal};

@@ -46,10 +46,20 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::end_sessions::end_sessions;
 use self::intake::Intake;
-use crate::runtime::NodeContext;
+use self::session_lock::SessionLock;
+use crate::{recording::Courier, runtime::NodeContext};
 
 /// Messages that wait to be looked at. Each costs a process start at most, so a long queue would help nobody.
 const MAILBOX_MESSAGES: usize = 64;
+
+/// Whether a worker serves the session of this name, as far as can be known.
+pub(crate) fn is_served(context: &NodeContext, session: &str) -> bool {
+    // what has no such name is no session
+    session.parse().is_ok_and(|session| {
+        let lock = SessionLock::acquire(context.instance_id(), &session);
+        !matches!(lock, Ok(Some(_)))
+    })
+}
 
 /// The daemon's side of sessions: a handle to its task.
 #[derive(Debug, Clone)]
@@ -59,9 +69,13 @@ pub(crate) struct SessionService {
 
 impl SessionService {
     /// Begins to take session messages. `outgoing` goes to the control channel.
-    pub(crate) fn start(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
+    pub(crate) fn start(
+        context: Arc<NodeContext>,
+        outgoing: mpsc::Sender<AgentMessage>,
+        courier: Courier,
+    ) -> Self {
         let (mailbox, messages) = mpsc::channel(MAILBOX_MESSAGES);
-        tokio::spawn(Intake::new(context, outgoing).run(messages));
+        tokio::spawn(Intake::new(context, outgoing, courier).run(messages));
         Self { mailbox }
     }
 

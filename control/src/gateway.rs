@@ -152,6 +152,8 @@ enum Route {
     ControlChannel(InstanceId),
     DataChannel(SessionId),
     Transcript(TranscriptId),
+    /// Which recordings of this node are open.
+    OpenTranscripts(InstanceId),
 }
 
 impl Route {
@@ -161,6 +163,7 @@ impl Route {
             "control-channel" => id.parse().ok().map(Self::ControlChannel),
             "data-channel" => id.parse().ok().map(Self::DataChannel),
             "transcript" => id.parse().ok().map(Self::Transcript),
+            "open-transcripts" => id.parse().ok().map(Self::OpenTranscripts),
             _ => None,
         }
     }

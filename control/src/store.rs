@@ -77,7 +77,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 15] = [
+const MIGRATIONS: [(i64, &str, &str); 16] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -131,6 +131,11 @@ const MIGRATIONS: [(i64, &str, &str); 15] = [
         28,
         "node group",
         include_str!("../migrations/0028_node_group.sql"),
+    ),
+    (
+        31,
+        "open transcripts",
+        include_str!("../migrations/0031_open_transcripts.sql"),
     ),
     (
         33,

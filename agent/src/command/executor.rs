@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    recording::Courier,
+    recording::{Courier, RefusedRecording},
     runtime::{ProcessKey, WorkerKind, WorkerProcess},
 };
 
@@ -427,6 +427,31 @@ impl Executor {
             self.nudged.notify_one();
         }
         Ok(())
+    }
+
+    /// The endpoint takes no more of a command's recording. It is told what becomes of that: where the node's owner
+    /// wants a recording the command ends.
+    pub(super) async fn recording_refused(&mut self, refused: RefusedRecording) {
+        let RefusedRecording { recording, reason } = refused;
+        let command_id = recording.split('.').next().unwrap_or_default().to_owned();
+        let id = command_id.clone();
+        let noted = self
+            .journal
+            .call(move |journal| journal.note_unrecorded(&id, &reason))
+            .await;
+        match noted {
+            Ok(Some(worker)) if self.node.transcript.is_required() => signal(worker.key, Signal::SIGUSR1),
+            Ok(_) => {}
+            // its worker finds the file gone when it has more to record
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    command_id,
+                    error,
+                    "a command is not told that it is not recorded any more"
+                );
+            }
+        }
     }
 
     /// Whether commands have ended since the last call.

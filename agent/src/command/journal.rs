@@ -8,6 +8,7 @@ mod accept;
 mod local;
 mod outbox;
 mod progress;
+mod recording;
 mod retention;
 mod signature;
 mod thread;
@@ -41,6 +42,7 @@ const MIGRATION_STEPS: &[M<'static>] = &[
     M::up(include_str!("journal/migrations/0001_journal.sql")),
     M::up(include_str!("journal/migrations/0002_reboot.sql")),
     M::up(include_str!("journal/migrations/0003_signature.sql")),
+    M::up(include_str!("journal/migrations/0004_recording.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 

@@ -19,7 +19,7 @@ use moorline_protocol::{
 };
 use moorline_transport::unix_millis;
 use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::{
     config::TranscriptConfig,
@@ -38,6 +38,9 @@ const FULL_BYTES: usize = 64 * 1024;
 const MOST_HELD_BYTES: usize = 1536 * 1024;
 /// Before the disk is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long the worker stays for what the disk did not take of the end. The daemon makes room for it, a piece at a time.
+const END_PATIENCE: Duration = Duration::from_secs(300);
+const END_PAUSE: Duration = Duration::from_millis(200);
 /// A recording takes no more output than this, so that its end has room.
 const MOST_BYTES: u64 = MAX_RECORDING_BYTES - 8 * 1024 * 1024;
 
@@ -86,6 +89,8 @@ struct Shared {
     state: RefCell<State>,
     /// Something is due earlier than it was.
     changed: Notify,
+    /// The rest is not recorded.
+    failed: Notify,
 }
 
 struct State {
@@ -103,6 +108,9 @@ struct State {
     /// Exit code of the first step that did not end with 0.
     code: i32,
     is_over: bool,
+    /// Why the rest is not recorded.
+    failure: Option<String>,
+    is_told: bool,
     /// Tells the daemon that there is more.
     nudge: fn(),
 }
@@ -127,6 +135,7 @@ impl CommandRecording {
         Ok(Self(Some(Rc::new(Shared {
             state: RefCell::new(state),
             changed: Notify::new(),
+            failed: Notify::new(),
         }))))
     }
 
@@ -215,7 +224,46 @@ impl CommandRecording {
             }
             Ok(None) => {}
             // its steps have run: it cannot be refused any more
-            Err(error) => tracing::warn!(%error, "the rest of the command is not recorded"),
+            Err(error) => {
+                state.failure = Some(error.to_string());
+                shared.failed.notify_one();
+            }
+        }
+    }
+
+    /// Why the rest of the command is not recorded, if it is not, and if that was not asked before.
+    pub(super) fn take_failure(&self) -> Option<String> {
+        let mut state = self.0.as_ref()?.state.borrow_mut();
+        state.look();
+        let failure = state.failure.clone();
+        failure.filter(|_| !std::mem::replace(&mut state.is_told, true))
+    }
+
+    /// Ends when the rest of the command is not recorded.
+    pub(super) async fn fails(&self) {
+        match &self.0 {
+            Some(shared) => shared.failed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the disk did not take of the end is kept, and tried again; ends when it is there, or when it is not in time.
+    pub(super) async fn deliver_end(&self) {
+        let Some(shared) = &self.0 else { return };
+        let give_up_at = Instant::now() + END_PATIENCE;
+        loop {
+            {
+                let state = shared.state.borrow_mut();
+                if state.has_delivered_end() {
+                    return;
+                }
+                if Instant::now() >= give_up_at {
+                    tracing::warn!("the end of a command's recording is lost: the disk does not take it");
+                    return;
+                }
+            }
+            sleep(END_PAUSE).await;
+            shared.state.borrow_mut().spool(true);
         }
     }
 
@@ -225,7 +273,9 @@ impl CommandRecording {
             Some(shared) => masked(reason, &shared.state.borrow().secrets),
             None => return,
         };
-        self.end(None, &format!("{}: {reason}", ResultStatus::Failed.as_str()));
+        // as the reply says of each step that does not run
+        let reason = format!("{}: {reason}", ResultStatus::Failed.as_str());
+        self.end(Some(1), &reason);
     }
 
     /// Nothing follows.
@@ -243,12 +293,6 @@ impl CommandRecording {
         let at = state.begun.elapsed();
         state.recorder.finish(at, code, Some(reason), unix_millis());
         state.spool(true);
-        if state.recorder.written.is_empty() {
-            state.spool.mark_whole();
-        } else {
-            tracing::warn!("the end of a command's recording is lost: the disk does not take it");
-        }
-        (state.nudge)();
     }
 
     /// Writes what is due, for ever.
@@ -259,7 +303,13 @@ impl CommandRecording {
         loop {
             let due = shared.state.borrow().due();
             tokio::select! {
-                () = until(due.map(Into::into)) => shared.state.borrow_mut().keep(),
+                () = until(due.map(Into::into)) => {
+                    let mut state = shared.state.borrow_mut();
+                    state.keep();
+                    if state.failure.is_some() {
+                        shared.failed.notify_one();
+                    }
+                }
                 () = shared.changed.notified() => {}
             }
         }
@@ -283,6 +333,9 @@ impl CommandRecording {
         let was_due = state.due();
         state.recorder.seal_if_due(at, unix_millis());
         state.schedule();
+        if state.failure.is_some() {
+            shared.failed.notify_one();
+        }
         if was_due != state.due() {
             shared.changed.notify_one();
         }
@@ -326,6 +379,8 @@ impl State {
             secrets: Vec::new(),
             code: 0,
             is_over: false,
+            failure: None,
+            is_told: false,
             nudge,
         }))
     }
@@ -378,11 +433,25 @@ impl State {
         self.schedule();
     }
 
+    /// Whether the recording goes on: the daemon removes the file when the endpoint takes no more of it.
+    fn look(&mut self) {
+        if self.failure.is_none() && self.spool.is_gone() {
+            self.failure = Some("the endpoint does not take the rest of its recording".to_owned());
+            self.is_over = true;
+            self.recorder.written = Vec::new();
+        }
+    }
+
+    fn has_delivered_end(&self) -> bool {
+        !self.is_over || self.failure.is_some() || self.recorder.written.is_empty()
+    }
+
     /// Puts on the disk what is in memory, if the disk takes it.
     fn spool(&mut self, is_last: bool) {
         self.spool_at = None;
         let at = self.begun.elapsed();
         self.recorder.flush(at);
+        self.look();
         if self.recorder.written.is_empty() {
             return;
         }
@@ -391,6 +460,9 @@ impl State {
                 self.spooled += count as u64;
                 if count == self.recorder.written.len() {
                     self.recorder.written.clear();
+                    if is_last {
+                        self.spool.mark_whole();
+                    }
                 } else {
                     self.recorder.written.drain(..count);
                     self.spool_at = Some(Instant::now() + PAUSE);

@@ -9,7 +9,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::runtime::until;
+use crate::{recording::RefusedRecording, runtime::until};
 
 use super::{
     drop_folder::{self, DropFolder, Taken},
@@ -31,6 +31,14 @@ const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two looks into the owner's folder.
 const DROP_INTERVAL: Duration = Duration::from_secs(2);
 
+/// What comes to the task from others in the daemon.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub(super) messages: mpsc::Receiver<AgentMessage>,
+    /// Recordings of commands that the endpoint takes no more of.
+    pub(super) refused: mpsc::Receiver<RefusedRecording>,
+}
+
 /// The task's state.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -38,7 +46,7 @@ pub(super) struct Service {
     journal: JournalThread,
     executor: Executor,
     outbox: Outbox,
-    mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
+    mailbox: OwnedMutexGuard<Mailbox>,
     line: watch::Receiver<bool>,
     nudged: Arc<Notify>,
     ended: mpsc::Receiver<WorkerEnded>,
@@ -57,6 +65,7 @@ enum Event {
     Line,
     Ended(WorkerEnded),
     Message(AgentMessage),
+    Refused(RefusedRecording),
     /// Time, or a worker's word: look.
     Look,
     Over,
@@ -66,7 +75,7 @@ impl Service {
     pub(super) fn new(
         node: Arc<Node>,
         outgoing: mpsc::Sender<AgentMessage>,
-        mailbox: OwnedMutexGuard<mpsc::Receiver<AgentMessage>>,
+        mailbox: OwnedMutexGuard<Mailbox>,
         line: watch::Receiver<bool>,
     ) -> Self {
         let journal = JournalThread::start(node.state_dir.clone());
@@ -115,6 +124,10 @@ impl Service {
                     self.take(message).await;
                     false
                 }
+                Event::Refused(refused) => {
+                    self.executor.recording_refused(refused).await;
+                    false
+                }
                 Event::Look => true,
                 Event::Over => return,
             };
@@ -149,8 +162,10 @@ impl Service {
             look,
         ];
         let due = times.into_iter().flatten().min();
+        let Mailbox { messages, refused } = &mut *self.mailbox;
         tokio::select! {
-            message = self.mailbox.recv() => message.map_or(Event::Over, Event::Message),
+            message = messages.recv() => message.map_or(Event::Over, Event::Message),
+            Some(refused) = refused.recv() => Event::Refused(refused),
             // The sender is kept by the executor, so there is always a value.
             Some(ended) = self.ended.recv() => Event::Ended(ended),
             () = self.nudged.notified() => Event::Look,

@@ -128,7 +128,7 @@ fn serve(task: &WorkerTask) -> Result<(), String> {
         let listening = async move {
             loop {
                 let reason = tokio::select! {
-                    _ = cancel.recv() => StopReason::Cancelled,
+                    _ = cancel.recv() => stop_reason(task),
                     _ = terminate.recv() => StopReason::Interrupted,
                 };
                 // The first reason stands.
@@ -140,6 +140,15 @@ fn serve(task: &WorkerTask) -> Result<(), String> {
             () = listening => Ok(()),
         }
     })
+}
+
+/// Why the daemon has told this worker to stop.
+fn stop_reason(task: &WorkerTask) -> StopReason {
+    let journal = Journal::open(&task.state_dir, Opener::Worker);
+    journal
+        .and_then(|journal| journal.stop_reason(&task.command_id))
+        // a journal that cannot be read must not keep anybody from cancelling
+        .unwrap_or(StopReason::Cancelled)
 }
 
 /// Tells the daemon where to look; it may be gone.
@@ -235,11 +244,20 @@ pub(super) async fn run(
         let flow = Flow::resume(&plan.steps, &results, reboots);
         run.steps((flow, reboots), stop, &mut recorder).await;
     };
+    let guard = async {
+        recording.fails().await;
+        if task.transcript.is_required() {
+            stop.send_if_modified(|stop| stop.replace(stop.unwrap_or(StopReason::Unrecorded)).is_none());
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = work => {}
         () = recording.keep() => {}
+        () = guard => {}
         () = settle() => {}
     }
+    recording.deliver_end().await;
     Ok(())
 }
 
@@ -405,7 +423,8 @@ impl Run<'_> {
                     let Some(step) = self.plan.steps.get(position) else {
                         return;
                     };
-                    let ran = step::run(step, position, &mut context).await;
+                    let mut ran = step::run(step, position, &mut context).await;
+                    self.tell_unrecorded(&mut ran, recorder);
                     match flow.ran(ran.clone()) {
                         AfterRun::Outcome(outcome) => (position, outcome),
                         AfterRun::Reboot => {
@@ -425,6 +444,19 @@ impl Run<'_> {
                 return;
             }
         }
+    }
+
+    /// The first step whose end is not recorded says so.
+    fn tell_unrecorded(&self, ran: &mut Ran, recorder: &mut Recorder<'_, impl Fn()>) {
+        let Some(failure) = self.recording.take_failure() else {
+            return;
+        };
+        let reason = recorder.unrecorded().unwrap_or(failure);
+        tracing::warn!(reason, "the command is not recorded any more");
+        if !ran.stderr.is_empty() && !ran.stderr.ends_with('\n') {
+            ran.stderr.push('\n');
+        }
+        ran.stderr += &format!("moorline: this command is not recorded any more: {reason}\n");
     }
 
     /// Reboots the node. `None`: the command goes on in the next boot; else what the step comes to without one.
@@ -530,6 +562,12 @@ impl<N: Fn()> Recorder<'_, N> {
     async fn await_reboot(&mut self, is_rebooting: bool) -> bool {
         self.write(|journal, command_id, worker| journal.await_reboot(command_id, worker, is_rebooting))
             .await
+    }
+
+    /// Why the endpoint takes no more of the recording, as it says itself.
+    fn unrecorded(&self) -> Option<String> {
+        let journal = self.journal.as_ref()?;
+        journal.unrecorded(&self.task.command_id).ok()?
     }
 
     async fn write(

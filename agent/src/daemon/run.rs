@@ -18,13 +18,15 @@ use crate::{
     command::CommandService,
     config::Config,
     identity::{Registration, RegistrationError, keep_fresh, recall},
-    recording::Courier,
+    recording::{Courier, Recorders},
     runtime::{NodeContext, Platform, lock_state_dir},
-    session::SessionService,
+    session::{self, SessionService},
 };
 
 /// Messages that wait for the control channel. When full, a message is dropped: each has an owner that sends again.
 const OUTGOING_MESSAGES: usize = 256;
+/// Commands that are told at once that they are not recorded any more. The courier waits for room.
+const REFUSED_RECORDINGS: usize = 16;
 
 /// One thread is enough, and the smallest: all work happens in worker processes.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -113,9 +115,15 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
         seals: Arc::default(),
     });
     let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
-    let courier = Courier::start(Arc::clone(&context));
-    let commands = CommandService::start(Arc::clone(&context), courier, outgoing.clone());
-    let sessions = SessionService::start(Arc::clone(&context), outgoing);
+    let (refused, refusals) = mpsc::channel(REFUSED_RECORDINGS);
+    let recorders = Recorders {
+        is_session_served: session::is_served,
+        refused,
+    };
+    let courier = Courier::start(Arc::clone(&context), recorders);
+    let recordings = (courier.clone(), refusals);
+    let commands = CommandService::start(Arc::clone(&context), recordings, outgoing.clone());
+    let sessions = SessionService::start(Arc::clone(&context), outgoing, courier);
     tracing::info!(instance_id = %context.instance_id(), "moorline-agent started");
 
     let work = async {

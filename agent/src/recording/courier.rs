@@ -3,16 +3,34 @@
 //!
 //! All of it goes over one connection, a chunk of each recording in turn. What the endpoint has is asked of it alone:
 //! an answer says how much that is, and there the recording goes on.
+//!
+//! Where a worker died, the endpoint is told that the end will not come. What workers leave on the disk says that of
+//! itself; at the daemon's start, and when a session ends without a word, the endpoint is asked which recordings it has
+//! open, and those that nobody makes here are ended.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, mpsc},
     time::{sleep, timeout},
 };
 
-use super::{Chunk, TranscriptPlace, spool::folder, spooled::Spooled, syncing::Syncing};
+use super::{
+    Chunk, SendError, TranscriptPlace, is_plain_path,
+    spool::folder,
+    spooled::{Spooled, is_spooled},
+    syncing::Syncing,
+};
 use crate::{
     identity::CredentialSupply,
     runtime::{Backoff, NodeContext, random_u32},
@@ -30,6 +48,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 512 * 1024;
 /// After so many bytes of one recording the endpoint is asked to have them on its disk, and here they make room.
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
+/// To end a recording whose length only the endpoint knows: the second says it right, unless something was under way.
+const CUT_ATTEMPTS: u32 = 4;
 
 /// What the endpoint says it has.
 #[derive(Deserialize)]
@@ -38,23 +58,55 @@ struct Stored {
     length: u64,
 }
 
+/// What the endpoint says of the recordings that are open there.
+#[derive(Deserialize)]
+struct Open {
+    #[serde(rename = "Paths")]
+    paths: Vec<String>,
+}
+
+/// The endpoint does not take the rest of what somebody records.
+#[derive(Debug)]
+pub(crate) struct RefusedRecording {
+    /// Its name.
+    pub(crate) recording: String,
+    pub(crate) reason: String,
+}
+
+/// Whom the courier asks and tells.
+pub(crate) struct Recorders {
+    /// Whether a process serves, or may serve, the session of this name.
+    pub(crate) is_session_served: fn(&NodeContext, &str) -> bool,
+    pub(crate) refused: mpsc::Sender<RefusedRecording>,
+}
+
 /// A handle to the daemon's task.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Courier {
     look: Arc<Notify>,
+    /// Recordings may be open at the endpoint that nobody makes any more.
+    is_review_due: Arc<AtomicBool>,
 }
 
 impl Courier {
     /// Begins to deliver, for as long as the daemon lives.
-    pub(crate) fn start(context: Arc<NodeContext>) -> Self {
+    pub(crate) fn start(context: Arc<NodeContext>, recorders: Recorders) -> Self {
         let courier = Self::default();
-        tokio::spawn(deliver(context, Arc::clone(&courier.look)));
+        // what an earlier daemon, or the machine, took with it
+        courier.is_review_due.store(true, Ordering::Relaxed);
+        tokio::spawn(deliver(context, recorders, courier.clone()));
         courier
     }
 
     /// Something was recorded, by whomever.
     pub(crate) fn nudge(&self) {
         self.look.notify_one();
+    }
+
+    /// Somebody who recorded is gone, and may have left nothing here that says so.
+    pub(crate) fn review(&self) {
+        self.is_review_due.store(true, Ordering::Relaxed);
+        self.nudge();
     }
 }
 
@@ -75,7 +127,7 @@ struct Progress {
 /// By path at the endpoint.
 type Known = BTreeMap<String, Progress>;
 
-async fn deliver(context: Arc<NodeContext>, look: Arc<Notify>) {
+async fn deliver(context: Arc<NodeContext>, recorders: Recorders, courier: Courier) {
     if !context.registration.is_moorline {
         return;
     }
@@ -95,8 +147,20 @@ async fn deliver(context: Arc<NodeContext>, look: Arc<Notify>) {
             return;
         };
         supply.hand(handed).await;
-        let round = deliver_all(&place, &folder, &mut known).await;
-        if round.is_away {
+        let round = deliver_all(&place, &folder, &mut known, &recorders.refused).await;
+        if round.has_refused {
+            courier.is_review_due.store(true, Ordering::Relaxed);
+        }
+        let is_due = !round.is_away && courier.is_review_due.swap(false, Ordering::Relaxed);
+        let reviewed = match is_due {
+            true => review(&context, &place, recorders.is_session_served).await,
+            false => Outcome::Current,
+        };
+        if let Outcome::Later(reason) | Outcome::Away(reason) = &reviewed {
+            tracing::debug!(reason, "which recordings are open is asked again");
+            courier.is_review_due.store(true, Ordering::Relaxed);
+        }
+        if round.is_away || matches!(reviewed, Outcome::Away(_)) {
             sleep(backoff.next(random_u32())).await;
             continue;
         }
@@ -107,7 +171,7 @@ async fn deliver(context: Arc<NodeContext>, look: Arc<Notify>) {
             INTERVAL
         };
         // either is a reason to look
-        let _woken = timeout(interval, look.notified()).await;
+        let _woken = timeout(interval, courier.look.notified()).await;
         sleep(GATHER).await;
     }
 }
@@ -119,10 +183,17 @@ struct Round {
     is_growing: bool,
     /// The endpoint takes nothing now.
     is_away: bool,
+    /// It takes no more of a recording.
+    has_refused: bool,
 }
 
 /// Chunk by chunk, a recording after the other, until all is delivered that was there.
-async fn deliver_all(place: &TranscriptPlace, folder: &Path, known: &mut Known) -> Round {
+async fn deliver_all(
+    place: &TranscriptPlace,
+    folder: &Path,
+    known: &mut Known,
+    refused: &mpsc::Sender<RefusedRecording>,
+) -> Round {
     let mut round = Round::default();
     let mut waiting = Spooled::find(folder);
     known.retain(|path, _| waiting.iter().any(|spooled| spooled.path == *path));
@@ -149,6 +220,12 @@ async fn deliver_all(place: &TranscriptPlace, folder: &Path, known: &mut Known) 
                         reason,
                         "the endpoint does not take the rest of a transcript"
                     );
+                    round.has_refused = true;
+                    if spooled.is_growing() {
+                        let recording = spooled.recording();
+                        // nobody is there to be told while the daemon ends
+                        drop(refused.send(RefusedRecording { recording, reason }).await);
+                    }
                     spooled.remove();
                 }
                 Outcome::Later(reason) => {
@@ -215,8 +292,8 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
     if has_all && spooled.is_growing() {
         return Outcome::Current;
     }
-    if spooled.end == spooled.start() && !spooled.is_whole {
-        // nothing was written into it
+    if spooled.end == 0 && !spooled.is_whole {
+        // nothing was recorded
         return if spooled.is_growing() {
             Outcome::Current
         } else {
@@ -232,16 +309,17 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
     let is_end = sent >= spooled.end;
     let is_last = is_end && spooled.is_whole;
     // what is not kept here must be safe there
-    let is_durable = (is_end && !spooled.is_growing()) || sent >= progress.durable + DURABLE_STEP;
+    let is_durable = (is_end && (!spooled.is_growing() || spooled.is_disk_short))
+        || sent >= progress.durable + DURABLE_STEP;
     let chunk = Chunk {
         offset,
         bytes: bytes.into(),
         is_last,
         is_durable,
     };
-    let response = match place.send(&spooled.path, chunk).await {
+    let response = match answer(place.send(&spooled.path, chunk).await) {
         Ok(response) => response,
-        Err(error) => return Outcome::Away(format!("{:#}", anyhow::Error::from(error))),
+        Err(away) => return away,
     };
     let stored = serde_json::from_slice(&response.body).map(|stored: Stored| stored.length);
     match (response.status, stored) {
@@ -255,32 +333,84 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
             match (is_end, spooled.is_growing()) {
                 (false, _) => Outcome::More,
                 (true, true) => Outcome::Current,
-                (true, false) => Outcome::Delivered,
+                (true, false) if spooled.is_whole => Outcome::Delivered,
+                // it was made until somebody or something ended its worker
+                (true, false) => cut(place, &spooled.path, length).await,
             }
         }
-        (200 | 409, Ok(length)) => resume(spooled, progress, (offset, length), is_last)
-            .unwrap_or_else(|| outcome_of(response.status, &response.body)),
+        (200 | 409, Ok(length)) => {
+            let resumed = resume(spooled, progress, (offset, length));
+            resumed.unwrap_or_else(|| outcome_of(response.status, &response.body))
+        }
         (status, _) => outcome_of(status, &response.body),
     }
 }
 
 /// The endpoint has another length than was thought: a part arrived of which nobody knows, or a power cut took one from
 /// it. `None`: nothing of that kind.
-fn resume(
-    spooled: &Spooled,
-    progress: &mut Progress,
-    (offset, length): (u64, u64),
-    is_last: bool,
-) -> Option<Outcome> {
+fn resume(spooled: &Spooled, progress: &mut Progress, (offset, length): (u64, u64)) -> Option<Outcome> {
     let is_here = (spooled.start().max(progress.durable)..=spooled.end).contains(&length);
     if length == offset || !is_here {
         return None;
     }
     progress.confirmed = Some(length);
-    match length == spooled.end && !is_last && !spooled.is_growing() {
-        true => Some(Outcome::Delivered),
-        false => Some(Outcome::More),
+    Some(Outcome::More)
+}
+
+/// Ends at the endpoint the recordings that are open there and that nobody makes any more, or has anything left of.
+async fn review(
+    context: &NodeContext,
+    place: &TranscriptPlace,
+    is_session_served: fn(&NodeContext, &str) -> bool,
+) -> Outcome {
+    let asked = match answer(place.open().await) {
+        Ok(response) => response,
+        Err(away) => return away,
+    };
+    let open = match (asked.status, serde_json::from_slice(&asked.body)) {
+        (200, Ok(Open { paths })) => paths,
+        // an earlier release does not tell
+        (status, _) => return outcome_of(status, &asked.body),
+    };
+    for path in open.iter().filter(|path| is_plain_path(path)) {
+        let Some((_, name)) = path.rsplit_once('/') else {
+            continue;
+        };
+        // in this order: a worker marks its spool before it ends
+        if is_session_served(context, name) || is_spooled(&folder(&context.state_dir), name) {
+            continue;
+        }
+        tracing::info!(path, "a recording has no end, and nobody makes it any more");
+        match cut(place, path, 0).await {
+            away @ (Outcome::Away(_) | Outcome::Later(_)) => return away,
+            Outcome::Refused(reason) => tracing::warn!(path, reason, "a recording without an end stays open"),
+            Outcome::Delivered | Outcome::More | Outcome::Current => {}
+        }
     }
+    Outcome::Delivered
+}
+
+/// Says that a recording ends here, and that its end was not recorded. Where the endpoint has another length, that is
+/// where.
+async fn cut(place: &TranscriptPlace, path: &str, length: u64) -> Outcome {
+    let mut length = length;
+    for _ in 0..CUT_ATTEMPTS {
+        let response = match answer(place.cut(path, length).await) {
+            Ok(response) => response,
+            Err(away) => return away,
+        };
+        let stored = serde_json::from_slice(&response.body).map(|stored: Stored| stored.length);
+        match (response.status, stored) {
+            (200, _) => return Outcome::Delivered,
+            (409, Ok(theirs)) if theirs != length => length = theirs,
+            (status, _) => return outcome_of(status, &response.body),
+        }
+    }
+    Outcome::Later("the recording grows".to_owned())
+}
+
+fn answer(sent: Result<Response, SendError>) -> Result<Response, Outcome> {
+    sent.map_err(|error| Outcome::Away(format!("{:#}", anyhow::Error::from(error))))
 }
 
 #[cfg(test)]

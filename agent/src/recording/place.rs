@@ -53,18 +53,40 @@ impl TranscriptPlace {
     /// # Errors
     /// There is no answer; it may have been taken all the same.
     pub(crate) async fn send(&self, path: &str, chunk: Chunk) -> Result<Response, SendError> {
+        let complete = if chunk.is_last { "&complete=true" } else { "" };
+        let durable = if chunk.is_durable { "&durable=true" } else { "" };
+        let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
+        self.post(&uri, CONTENT_TYPE, chunk.bytes).await
+    }
+
+    /// Says that the recording of this path ends at this length, and that its end was not recorded.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(crate) async fn cut(&self, path: &str, length: u64) -> Result<Response, SendError> {
+        let uri = format!("{path}?offset={length}&cut=true");
+        self.post(&uri, CONTENT_TYPE, Bytes::new()).await
+    }
+
+    /// Asks which recordings of this node are open.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn open(&self) -> Result<Response, SendError> {
+        let uri = format!("/v1/open-transcripts/{}", self.registration.instance_id);
+        self.post(&uri, "application/json", Bytes::new()).await
+    }
+
+    async fn post(&self, uri: &str, content_type: &str, body: Bytes) -> Result<Response, SendError> {
         let credentials = self
             .credentials
             .valid(&self.registration)
             .await
             .map_err(SendError::Credentials)?;
-        let complete = if chunk.is_last { "&complete=true" } else { "" };
-        let durable = if chunk.is_durable { "&durable=true" } else { "" };
-        let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
         let region = &self.registration.region;
         let response = self
             .client
-            .signed_post(&credentials, region, &uri, CONTENT_TYPE, chunk.bytes)
+            .signed_post(&credentials, region, uri, content_type, body)
             .await
             .map_err(SendError::Http)?;
         if matches!(response.status, 400 | 401 | 403) {

@@ -12,7 +12,8 @@ use std::{
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    errno::Errno,
+    fcntl::{FallocateFlags, Flock, FlockArg, fallocate},
     sys::statvfs::fstatvfs,
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ const TOTAL_STEP: u64 = 1024 * 1024;
 /// What is left free on the disk, which is not ours: so much, or a tenth of a small one.
 const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
 const RESERVED_PART: u64 = 10;
+/// Of a recording that the daemon delivers, so much room is kept for its end, and this much more is asked for at once.
+const END_BYTES: u64 = 64 * 1024;
+const END_STEP: u64 = 256 * 1024;
 /// The rest of a recording that goes on, or whose worker died.
 pub(super) const OPEN: &str = "open";
 /// The rest of a recording to its end.
@@ -76,6 +80,17 @@ pub(super) struct SpoolHeader {
     pub(super) deliverer: Deliverer,
 }
 
+/// Whether so much may be added, and enough is left for others.
+///
+/// # Errors
+/// The file system does not tell.
+pub(super) fn has_space(file: &File, added: u64) -> io::Result<bool> {
+    let space = fstatvfs(file)?;
+    let unit = space.fragment_size();
+    let reserved = RESERVED_BYTES.min(space.blocks().saturating_mul(unit) / RESERVED_PART);
+    Ok(space.blocks_available().saturating_mul(unit) >= reserved.saturating_add(added))
+}
+
 /// What a file takes of the disk: parts that were taken out of it take nothing.
 fn used(file: &Metadata) -> u64 {
     file.len().min(file.blocks().saturating_mul(512))
@@ -104,6 +119,8 @@ struct SpoolFile {
     end: u64,
     /// What may be added before the others are looked at again.
     allowed: u64,
+    /// Up to here the disk has room for the file.
+    kept_to: u64,
     syncing: Syncing,
 }
 
@@ -163,10 +180,12 @@ impl Spool {
             Some(file) => file,
             None => self.create(0)?,
         };
-        let admitted = self.admit(&mut file, &[bytes]);
         let admitted = match is_last {
-            true => admitted,
-            false => admitted.and_then(|()| file.check_space(&[bytes])),
+            true => Ok(()),
+            false => self
+                .admit(&mut file, &[bytes])
+                .and_then(|()| file.check_space(&[bytes]))
+                .and_then(|()| file.keep_room_for_end(bytes.len() as u64)),
         };
         let added = admitted.and_then(|()| file.append_some(bytes));
         self.file = Some(file);
@@ -177,7 +196,9 @@ impl Spool {
     fn admit(&self, file: &mut SpoolFile, parts: &[&[u8]]) -> io::Result<()> {
         let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let full = |what| Err(io::Error::new(io::ErrorKind::StorageFull, what));
-        let kept = used(&file.file.metadata()?).saturating_sub(file.header);
+        let metadata = file.file.metadata()?;
+        let blocks = metadata.blocks().saturating_mul(512).saturating_sub(file.ahead());
+        let kept = metadata.len().min(blocks).saturating_sub(file.header);
         if kept.saturating_add(added) > self.limits.each {
             return full("the spool of the recording is full (transcript.spool_mib)");
         }
@@ -207,6 +228,12 @@ impl Spool {
         file.file
             .read_exact_at(&mut bytes, file.header + offset.saturating_sub(file.start))?;
         Ok(bytes)
+    }
+
+    /// Whether somebody has removed the file, as the daemon does when the endpoint takes no more of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        let metadata = self.file.as_ref().and_then(|file| file.file.metadata().ok());
+        metadata.is_some_and(|metadata| metadata.nlink() == 0)
     }
 
     /// The endpoint has all of it.
@@ -263,6 +290,7 @@ impl Spool {
             start: from,
             end: from,
             allowed: 0,
+            kept_to: 0,
             syncing: Syncing::default(),
         })
     }
@@ -272,20 +300,59 @@ impl SpoolFile {
     /// Whether enough is left for others.
     fn check_space(&self, parts: &[&[u8]]) -> io::Result<()> {
         let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let space = fstatvfs(&*self.file)?;
-        let unit = space.fragment_size();
-        let reserved = RESERVED_BYTES.min(space.blocks().saturating_mul(unit) / RESERVED_PART);
-        if space.blocks_available().saturating_mul(unit) < reserved.saturating_add(added) {
-            return Err(io::Error::new(
+        match has_space(&self.file, added)? {
+            true => Ok(()),
+            false => Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "the disk is nearly full",
-            ));
+            )),
+        }
+    }
+
+    /// Where in the file the next byte goes.
+    fn at(&self) -> u64 {
+        self.header + (self.end - self.start)
+    }
+
+    /// Has the disk keep room behind what is to be added: there the end goes, when nothing else is taken.
+    fn keep_room_for_end(&mut self, added: u64) -> io::Result<()> {
+        let needed = self.at().saturating_add(added).saturating_add(END_BYTES);
+        if needed <= self.kept_to {
+            return Ok(());
+        }
+        let from = self.kept_to.max(self.at());
+        let mut kept = Err(Errno::ENOSPC);
+        for to in [needed.saturating_add(END_STEP), needed] {
+            if kept == Err(Errno::ENOSPC) {
+                let flags = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let length = i64::try_from(to - from).unwrap_or(i64::MAX);
+                kept = fallocate(
+                    &*self.file,
+                    flags,
+                    i64::try_from(from).unwrap_or(i64::MAX),
+                    length,
+                );
+                self.kept_to = if kept.is_ok() { to } else { self.kept_to };
+            }
+        }
+        match kept {
+            // a file system that cannot do so
+            Err(Errno::EOPNOTSUPP) => self.kept_to = u64::MAX,
+            kept => kept?,
         }
         Ok(())
     }
 
+    /// What of the file is not part of the recording yet.
+    fn ahead(&self) -> u64 {
+        match self.kept_to {
+            u64::MAX => 0,
+            kept_to => kept_to.saturating_sub(self.at()),
+        }
+    }
+
     fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        let at = self.header + (self.end - self.start);
+        let at = self.at();
         let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let write = || -> io::Result<()> {
             let mut to = at;
@@ -306,7 +373,7 @@ impl SpoolFile {
 
     /// Adds as much of these as the disk takes. What was added stays: it may be at the endpoint already.
     fn append_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let at = self.header + (self.end - self.start);
+        let at = self.at();
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             match self.file.write_at(rest, at + written as u64) {

@@ -9,7 +9,7 @@ use std::{
 
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 
-use super::spool::{Deliverer, OPEN, SpoolHeader, WHOLE};
+use super::spool::{Deliverer, OPEN, SpoolHeader, WHOLE, has_space};
 
 /// A path and a number.
 const MAX_HEADER_BYTES: u64 = 4096;
@@ -28,6 +28,16 @@ pub(super) struct Spooled {
     pub(super) end: u64,
     /// Nothing follows.
     pub(super) is_whole: bool,
+    /// What is at the endpoint must make room here.
+    pub(super) is_disk_short: bool,
+}
+
+/// Whether anything of the recording of this name waits here, or is still to come.
+pub(super) fn is_spooled(folder: &Path, recording: &str) -> bool {
+    // in this order: the one becomes the other
+    [OPEN, WHOLE]
+        .iter()
+        .any(|state| folder.join(format!("{recording}.{state}")).exists())
 }
 
 #[derive(Debug)]
@@ -86,6 +96,7 @@ impl Spooled {
         }
         let header_bytes = line.len() as u64;
         Some(Self {
+            is_disk_short: !has_space(file.file(), 0).unwrap_or(true),
             file,
             name,
             path: header.path,
@@ -94,6 +105,12 @@ impl Spooled {
             end: header.offset + length.saturating_sub(header_bytes),
             is_whole,
         })
+    }
+
+    /// Name of the recording.
+    pub(super) fn recording(&self) -> String {
+        let name = self.name.file_stem().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// Where its bytes begin within the recording.

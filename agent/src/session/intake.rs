@@ -27,7 +27,7 @@ use super::{
     session_lock::SessionLock,
     supervision::{Notice, Start, Supervision},
 };
-use crate::runtime::NodeContext;
+use crate::{recording::Courier, runtime::NodeContext};
 
 /// Sessions that have ended, or never began, and whose end the endpoint does not know yet, beside those that run.
 const MAX_UNREPORTED: usize = 256;
@@ -40,6 +40,7 @@ const NOTICES: usize = 4;
 pub(super) struct Intake {
     context: Arc<NodeContext>,
     outgoing: mpsc::Sender<AgentMessage>,
+    courier: Courier,
     /// Sessions that this daemon started and that still run.
     active: Arc<AtomicUsize>,
     sessions: BTreeMap<SessionId, Entry>,
@@ -63,10 +64,15 @@ impl Entry {
 }
 
 impl Intake {
-    pub(super) fn new(context: Arc<NodeContext>, outgoing: mpsc::Sender<AgentMessage>) -> Self {
+    pub(super) fn new(
+        context: Arc<NodeContext>,
+        outgoing: mpsc::Sender<AgentMessage>,
+        courier: Courier,
+    ) -> Self {
         Self {
             context,
             outgoing,
+            courier,
             active: Arc::default(),
             sessions: BTreeMap::new(),
             supervised: JoinSet::new(),
@@ -162,7 +168,7 @@ impl Intake {
         let (notices, inbox) = mpsc::channel(NOTICES);
         let supervision = Supervision::new(
             Arc::clone(&self.context),
-            self.outgoing.clone(),
+            (self.outgoing.clone(), self.courier.clone()),
             session_id.clone(),
             completion,
             inbox,

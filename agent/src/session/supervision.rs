@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     identity::Learned,
+    recording::Courier,
     runtime::{NodeContext, ProcessKey, WorkerKind, WorkerProcess, until},
 };
 
@@ -68,6 +69,7 @@ pub(super) enum Notice {
 pub(super) struct Supervision {
     context: Arc<NodeContext>,
     outgoing: mpsc::Sender<AgentMessage>,
+    courier: Courier,
     session_id: SessionId,
     completion: Uuid,
     notices: mpsc::Receiver<Notice>,
@@ -76,7 +78,7 @@ pub(super) struct Supervision {
 impl Supervision {
     pub(super) fn new(
         context: Arc<NodeContext>,
-        outgoing: mpsc::Sender<AgentMessage>,
+        (outgoing, courier): (mpsc::Sender<AgentMessage>, Courier),
         session_id: SessionId,
         completion: Uuid,
         notices: mpsc::Receiver<Notice>,
@@ -84,6 +86,7 @@ impl Supervision {
         Self {
             context,
             outgoing,
+            courier,
             session_id,
             completion,
             notices,
@@ -95,13 +98,18 @@ impl Supervision {
         let end = match start {
             Start::Worker(content) => self.run_worker(*content).await,
             Start::Refused(reason) => WorkerEnd::Said(SessionOutcome::failed(&reason)),
-            Start::Over => return end_leftovers(&self.context, &self.session_id).await,
+            Start::Over => {
+                self.courier.review();
+                return end_leftovers(&self.context, &self.session_id).await;
+            }
         };
         drop(running);
         match end {
             WorkerEnd::Said(outcome) => self.report(&outcome).await,
             WorkerEnd::Silent(reason) => {
                 tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
+                // nobody is left to end its recording
+                self.courier.review();
                 let context = Arc::clone(&self.context);
                 let session_id = self.session_id.clone();
                 let outcome = SessionOutcome::failed(&reason);

@@ -20,6 +20,7 @@ pub(crate) struct Follower<'a> {
     part: u32,
     offset: i64,
     reader: OutputReader,
+    is_cut: bool,
 }
 
 /// What one look brings.
@@ -39,7 +40,13 @@ impl<'a> Follower<'a> {
             part: 1,
             offset: 0,
             reader: OutputReader::default(),
+            is_cut: false,
         }
+    }
+
+    /// Whether the recording is over and has no end: what made it died before the command was over.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Looks once. The endpoint answers when something was added, or after so many milliseconds.
@@ -60,7 +67,8 @@ impl<'a> Follower<'a> {
         self.offset = answer.next_offset.unwrap_or(self.offset);
         // one that was cut is complete and has no end of its own
         let is_whole = answer.complete == Some(true);
-        if self.reader.has_exited() || (is_whole && !self.reader.has_ended()) {
+        self.is_cut = is_whole && !self.reader.has_ended();
+        if self.reader.has_exited() || self.is_cut {
             return Ok(News::Last(pieces));
         }
         if data.is_empty() && answer.session_ended == Some(true) {

@@ -83,12 +83,17 @@ pub(crate) async fn execute(
             wait_millis = 0;
         }
     }
+    if follower.is_cut() {
+        console::note(
+            "the command was not recorded to its end: its worker on the node died, or was not let go on",
+        );
+    }
     if missing > 0 {
         console::note(&format!(
             "{missing} bytes of it are not in the recording: the node had no room for them"
         ));
     }
-    Ok(u8::from(missing > 0))
+    Ok(u8::from(missing > 0 || follower.is_cut()))
 }
 
 /// Which invocation is meant: of a command for one node its node need not be said.

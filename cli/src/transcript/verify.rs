@@ -88,7 +88,7 @@ fn as_text(path: &Path, outcome: &Outcome) -> String {
         Verdict::Intact(ending) => {
             let end = match ending {
                 Ending::Complete => "complete",
-                Ending::Cut => "cut: the node did not come back to say how it ended",
+                Ending::Cut => "cut: how it ended was not recorded",
             };
             format!("{file}: intact: {of}, {} records, {end}\n", outcome.records)
         }

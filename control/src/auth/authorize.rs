@@ -106,6 +106,7 @@ fn node_may(id: &InstanceId, action: &str, resource: &Resource) -> bool {
             // The caller looks up whose session it is and asks about that node.
             | "ssmmessages:CreateDataChannel"
             | "ssmmessages:OpenDataChannel"
+            | "moorline:ListOpenTranscripts"
             | "moorline:PutTranscript"
             | "moorline:RegisterTranscriptKey",
             Resource::Node(node),

@@ -151,6 +151,16 @@ pub(super) fn length(status: StatusCode, length: u64) -> Answer {
     respond(status, "application/json", format!("{{\"Length\":{length}}}"))
 }
 
+/// These recordings are open, each as the path that it is sent to.
+pub(super) fn open_transcripts(recordings: &[TranscriptId]) -> Answer {
+    let paths: Vec<String> = recordings
+        .iter()
+        .map(|id| format!("/v1/transcript/{id}"))
+        .collect();
+    let body = serde_json::json!({ "Paths": paths });
+    respond(StatusCode::OK, "application/json", body.to_string())
+}
+
 fn xml(status: StatusCode, body: String) -> Answer {
     respond(status, "application/xml", body)
 }

@@ -1,11 +1,14 @@
-//! The signed POSTs of nodes: a token for a channel, a chunk of a transcript (agent-wire §4.1, §8.1).
+//! The signed POSTs of nodes: a token for a channel, a chunk of a transcript, which of them are open (agent-wire §4.1, §8.1).
 
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, request::Parts};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use moorline_protocol::types::SessionId;
+use moorline_protocol::{
+    transcript::Ending,
+    types::{InstanceId, SessionId, TranscriptId},
+};
 
 use super::{
     Answer, Route,
@@ -15,7 +18,7 @@ use crate::{
     app::App,
     auth::{ChannelGrant, Principal, Resource, authenticate, authorize},
     server::MOST_BODY_BYTES,
-    store::{Appended, Chunk, Recorded, Sender, SessionRow, TranscriptState},
+    store::{Appended, Chunk, Recorded, Sender, SessionRow, StoreError, TranscriptState},
 };
 
 /// A request for a channel is a few dozen bytes.
@@ -34,7 +37,7 @@ pub(super) async fn answer(
     let (parts, body) = request.into_parts();
     let limit = match route {
         Route::Transcript(_) => MAX_CHUNK_BYTES,
-        Route::ControlChannel(_) | Route::DataChannel(_) => MAX_REQUEST_BYTES,
+        Route::ControlChannel(_) | Route::DataChannel(_) | Route::OpenTranscripts(_) => MAX_REQUEST_BYTES,
     };
     let body = app.bodies.read(body, limit, peer).await?;
     let principal = authenticate(app, &parts, &body.bytes).await?;
@@ -68,7 +71,18 @@ pub(super) async fn answer(
             let recorded = recorded.ok_or_else(|| Refusal::nothing_to_record(&id))?;
             let resource = Resource::Node(recorded.node.to_string());
             authorize(&principal, "moorline:PutTranscript", &resource)?;
-            store_chunk(app, &recorded, &parts, body.bytes.clone()).await
+            let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+            match query.ending {
+                Some(Ending::Cut) => end_early(app, &recorded, query.offset).await,
+                _ => store_chunk(app, &recorded, query.chunk(body.bytes.clone())).await,
+            }
+        }
+        Route::OpenTranscripts(wanted) => {
+            let resource = Resource::Node(wanted.to_string());
+            authorize(&principal, "moorline:ListOpenTranscripts", &resource)?;
+            Ok(answer::open_transcripts(
+                &app.store.open_transcripts(&wanted).await?,
+            ))
         }
     }
 }
@@ -89,9 +103,35 @@ async fn session_of(
     Ok(row)
 }
 
-async fn store_chunk(app: &App, recorded: &Recorded, parts: &Parts, chunk: Bytes) -> Result<Answer, Refusal> {
+/// The node says that what made this recording is gone, and that it has sent all that there is of it.
+async fn end_early(app: &App, recorded: &Recorded, offset: u64) -> Result<Answer, Refusal> {
     let Recorded { id, node, .. } = recorded;
-    let chunk = chunk_of(parts.uri.query().unwrap_or_default(), chunk)?;
+    let length = app.transcripts.length(id).await?.unwrap_or(0);
+    if length != offset {
+        return Ok(answer::length(StatusCode::CONFLICT, length));
+    }
+    if !app.store.transcript_is_closed(id).await? {
+        cut(app, node, id).await?;
+    }
+    Ok(answer::length(StatusCode::OK, length))
+}
+
+/// Closes a recording whose end did not come, and will not.
+pub(super) async fn cut(app: &App, node: &InstanceId, id: &TranscriptId) -> Result<(), StoreError> {
+    let now = app.clock.unix_millis();
+    let sender = Sender {
+        node: node.to_string(),
+        keys: app.store.transcript_keys(node).await?,
+    };
+    let state = app.transcripts.give_up(id, sender, now).await?;
+    app.store.transcript_closed(id, state, now).await?;
+    app.transcripts.has_come_to_rest();
+    app.transcripts.has_changed();
+    Ok(())
+}
+
+async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Answer, Refusal> {
+    let Recorded { id, node, .. } = recorded;
     let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.bytes.is_empty());
     let now = app.clock.unix_millis();
     let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
@@ -153,23 +193,41 @@ async fn store_chunk(app: &App, recorded: &Recorded, parts: &Parts, chunk: Bytes
     }
 }
 
-/// `offset=N[&complete=true][&durable=true]`.
-fn chunk_of(query: &str, bytes: Bytes) -> Result<Chunk, Refusal> {
-    let mut offset = None;
-    let (mut is_last, mut is_durable) = (false, false);
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("offset", value)) => offset = value.parse().ok(),
-            Some(("complete", value)) => is_last = value == "true",
-            Some(("durable", value)) => is_durable = value == "true",
-            _ => {}
+/// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true]`.
+#[derive(Debug)]
+struct Query {
+    offset: u64,
+    /// Nothing follows.
+    ending: Option<Ending>,
+    is_durable: bool,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, Refusal> {
+        let (mut offset, mut ending, mut is_durable) = (None, None, false);
+        for pair in query.split('&') {
+            match pair.split_once('=') {
+                Some(("offset", value)) => offset = value.parse().ok(),
+                Some(("complete", "true")) => ending = Some(Ending::Complete),
+                Some(("cut", "true")) => ending = Some(Ending::Cut),
+                Some(("durable", value)) => is_durable = value == "true",
+                _ => {}
+            }
+        }
+        let offset = offset.ok_or_else(|| Refusal::bad_request("offset is missing or not a number"))?;
+        Ok(Self {
+            offset,
+            ending,
+            is_durable,
+        })
+    }
+
+    fn chunk(self, bytes: Bytes) -> Chunk {
+        Chunk {
+            offset: self.offset,
+            bytes,
+            is_last: self.ending.is_some(),
+            is_durable: self.is_durable,
         }
     }
-    let offset = offset.ok_or_else(|| Refusal::bad_request("offset is missing or not a number"))?;
-    Ok(Chunk {
-        offset,
-        bytes,
-        is_last,
-        is_durable,
-    })
 }

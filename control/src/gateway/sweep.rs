@@ -12,11 +12,11 @@ use super::{
     clock_watch::{Age, ClockStep, ClockWatch},
     command_delivery,
     relay::Ending,
-    rest::LATE_MILLIS,
+    rest::{self, LATE_MILLIS},
 };
 use crate::{
     app::{App, Routing as _},
-    store::{Sender, SessionRow, SessionStatus, StoreError},
+    store::{SessionRow, SessionStatus, StoreError},
 };
 
 /// Transcripts are synced, and commands looked after, this often.
@@ -94,16 +94,9 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
 
 /// Recordings whose node did not come back in time to say that they are whole.
 pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
-    let now = app.clock.unix_millis();
-    let cutoff = now.saturating_sub(LATE_MILLIS);
+    let cutoff = app.clock.unix_millis().saturating_sub(LATE_MILLIS);
     for (node, id) in app.store.transcripts_left_open(cutoff).await? {
-        let sender = Sender {
-            node: node.to_string(),
-            keys: app.store.transcript_keys(&node).await?,
-        };
-        let state = app.transcripts.give_up(&id, sender, now).await?;
-        app.store.transcript_closed(&id, state, now).await?;
-        app.transcripts.has_come_to_rest();
+        rest::cut(app, &node, &id).await?;
     }
     Ok(())
 }

@@ -18,12 +18,17 @@ const STOPPED: i64 = 137;
 /// Reboots of one document. A step that asks for one each time it runs would never end.
 pub const MAX_REBOOTS: u32 = 15;
 
+const UNRECORDED: &str =
+    "the command cannot be recorded any more, and this node's owner wants it to be (transcript.required)";
+
 /// Why a running step was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     Cancelled,
     /// The agent itself was told to end, without a cancellation: the node shuts down.
     Interrupted,
+    /// It must be recorded, and cannot be any more.
+    Unrecorded,
     TimedOut,
 }
 
@@ -185,7 +190,11 @@ impl<'a> Flow<'a> {
                 let text = "not run: the agent was told to stop";
                 return Some(StepOutcome::not_run(ResultStatus::Failed, 1, text));
             }
-            Some(_) => {
+            Some(StopReason::Unrecorded) => {
+                let text = format!("not run: {UNRECORDED}");
+                return Some(StepOutcome::not_run(ResultStatus::Failed, 1, text));
+            }
+            Some(StopReason::Cancelled | StopReason::TimedOut) => {
                 let text = "not run: the command was cancelled";
                 return Some(StepOutcome::not_run(ResultStatus::Cancelled, 1, text));
             }
@@ -291,6 +300,10 @@ fn outcome(ran: Ran) -> StepOutcome {
         Ending::Stopped(StopReason::Cancelled) => (ResultStatus::Cancelled, STOPPED),
         Ending::Stopped(StopReason::Interrupted) => {
             append_line(&mut stderr, "the step was stopped: the agent was told to stop");
+            (ResultStatus::Failed, STOPPED)
+        }
+        Ending::Stopped(StopReason::Unrecorded) => {
+            append_line(&mut stderr, &format!("the step was stopped: {UNRECORDED}"));
             (ResultStatus::Failed, STOPPED)
         }
     };

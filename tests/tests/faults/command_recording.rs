@@ -145,7 +145,9 @@ async fn a_worker_that_is_killed_takes_no_more_of_a_command_s_recording_with_it_
                 .is_none())
         })
         .await?;
-        let recorded = std::fs::read_to_string(&cast)?;
+        let name = format!("{id}.{}", site.node.id());
+        let export = site.cli().run(&["transcript", "export", &name]).await?;
+        let recorded = export.success()?.stdout;
         let last = recorded
             .rsplit("n=")
             .next()
@@ -163,4 +165,87 @@ async fn a_worker_that_is_killed_takes_no_more_of_a_command_s_recording_with_it_
         );
     }
     Ok(())
+}
+
+/// Something else stands at the endpoint than this node sent: from then on it refuses the rest.
+fn spoil(cast: &std::path::Path) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().append(true).open(cast)?;
+    Ok(file.write_all(&[b'x'; 5000])?)
+}
+
+/// Begins a command whose recording the endpoint refuses when there is a file `go`, and that then runs on in silence
+/// until there is a file `end`.
+async fn refused_midway(site: &Site) -> Result<String> {
+    let path = |name: &str| site.node.dir().join(name).display().to_string();
+    let script = format!(
+        "echo n=1; until [ -e {go} ]; do sleep 0.05; done; echo n=2; until [ -e {end} ]; do sleep 0.05; done; \
+         echo n=3",
+        go = path("go"),
+        end = path("end")
+    );
+    let id = site.send(&script).await?;
+    let cast = cast(&site.endpoint, &site.node, &id);
+    wait_until("output to arrive at the endpoint", async || {
+        Ok(std::fs::read_to_string(&cast).is_ok_and(|text| text.contains("n=1")))
+    })
+    .await?;
+    spoil(&cast)?;
+    std::fs::File::create(path("go"))?;
+    wait_until("the refusal to be logged", async || {
+        let log = site.node.log();
+        Ok(log.contains("the endpoint does not take the rest of a transcript"))
+    })
+    .await?;
+    Ok(id)
+}
+
+#[tokio::test]
+async fn a_command_that_must_be_recorded_ends_when_the_endpoint_refuses_its_recording() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    node.configure("[transcript]\nrequired = \"refuse\"\n")?;
+    node.start().await?;
+    let site = Site { node, endpoint };
+    let id = refused_midway(&site).await?;
+    let invocation = site.finished(&id).await?;
+    ensure!(invocation["Status"] == "Failed", "{invocation}");
+    let said = invocation["StandardErrorContent"].as_str().unwrap_or_default();
+    for part in [
+        "cannot be recorded any more",
+        "transcript.required",
+        "HTTP status 409",
+    ] {
+        ensure!(said.contains(part), "{part} is not in {said}");
+    }
+    let output = invocation["StandardOutputContent"].as_str().unwrap_or_default();
+    ensure!(output.contains("n=2") && !output.contains("n=3"), "{output}");
+    wait_until("the recording to be closed", async || {
+        let listed = site
+            .cli()
+            .run(&["transcript", "list", "--json"])
+            .await?
+            .success()?;
+        Ok(listed.json()?[0]["State"] == "Cut")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_command_that_may_go_on_unrecorded_does_and_says_so() -> Result<()> {
+    let site = Site::start().await?;
+    let id = refused_midway(&site).await?;
+    std::fs::File::create(site.node.dir().join("end"))?;
+    let invocation = site.finished(&id).await?;
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    ensure!(
+        invocation["StandardOutputContent"] == "n=1\nn=2\nn=3\n",
+        "{invocation}"
+    );
+    let said = invocation["StandardErrorContent"].as_str().unwrap_or_default();
+    ensure!(
+        said.contains("this command is not recorded any more") && said.contains("HTTP status 409"),
+        "{said}"
+    );
+    site.check_commands_work().await
 }

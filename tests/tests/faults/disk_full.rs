@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Endpoint, Node, PATIENCE, Site, WorkerKind, finished, is_root, run, send_script};
+use moorline_tests::{
+    Endpoint, Node, PATIENCE, Recording, Site, WorkerKind, finished, is_root, run, send_script,
+};
 use serde_json::json;
 
 /// A file system of two megabytes and 200 files, mounted for one test.
@@ -185,6 +187,87 @@ async fn a_result_that_could_not_be_written_down_is_told_as_unknown_or_delivered
         std::fs::read_to_string(&started)? == "ran\n",
         "it did not run exactly once"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_end_of_a_recording_that_the_disk_does_not_take_is_kept_and_arrives() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    // for recordings alone: the journal has room
+    let spool = SmallDisk::mount(&node.state_dir().join("spool")).await?;
+    node.start().await?;
+    let site = Site { node, endpoint };
+    let go = site.node.dir().join("go");
+    // less than waits in memory, and more than room is kept for
+    let script = format!(
+        "echo begun; until [ -e {} ]; do sleep 0.05; done; seq -f 'line %06.0f of those that the disk does not take' 12000",
+        go.display()
+    );
+    let id = site.send(&script).await?;
+    let cast = format!("transcripts/{id}.{}.cast", site.node.id());
+    let cast = site.endpoint.state_dir().join(cast);
+    moorline_tests::wait_until("output to arrive at the endpoint", async || {
+        Ok(std::fs::read_to_string(&cast).is_ok_and(|text| text.contains("begun")))
+    })
+    .await?;
+    spool.fill()?;
+    std::fs::File::create(&go)?;
+    let invocation = site.finished(&id).await?;
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    let recording = Recording::of_command(&site.cli(), site.node.dir(), &id).await?;
+    let shown = recording.texts("o");
+    let lines = shown.matches("of those that the disk does not take").count();
+    ensure!(lines == 12_000, "{lines} lines");
+    ensure!(recording.ours("gap")?.is_empty(), "there is a gap");
+    ensure!(recording.texts("x") == "0", "the end is not recorded");
+    site.node.wait_workers(WorkerKind::Command, 0).await?;
+    // so that the node goes before the disk
+    drop(site);
+    drop(spool);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_full_disk_and_the_memory_do_not_take_is_a_signed_gap() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    let spool = SmallDisk::mount(&node.state_dir().join("spool")).await?;
+    node.start().await?;
+    let site = Site { node, endpoint };
+    let go = site.node.dir().join("go");
+    let script = format!(
+        "echo begun; until [ -e {} ]; do sleep 0.05; done; seq -f 'line %09.0f of those that nothing takes' 100000",
+        go.display()
+    );
+    let id = site.send(&script).await?;
+    let cast = format!("transcripts/{id}.{}.cast", site.node.id());
+    let cast = site.endpoint.state_dir().join(cast);
+    moorline_tests::wait_until("output to arrive at the endpoint", async || {
+        Ok(std::fs::read_to_string(&cast).is_ok_and(|text| text.contains("begun")))
+    })
+    .await?;
+    spool.fill()?;
+    std::fs::File::create(&go)?;
+    site.finished(&id).await?;
+    let recording = Recording::of_command(&site.cli(), site.node.dir(), &id).await?;
+    let gaps = recording.ours("gap")?;
+    let missing: u64 = gaps.iter().filter_map(|gap| gap["bytes"].as_u64()).sum();
+    let recorded = recording.texts("o").replace("\r\n", "\n").len() as u64;
+    let written = 6 + 100_000 * "line 000000001 of those that nothing takes\n".len() as u64;
+    ensure!(
+        missing > 0 && recorded + missing == written,
+        "{recorded} and {missing} of {written}"
+    );
+    ensure!(recording.texts("x") == "0", "the end is not recorded");
+    drop(site);
+    drop(spool);
     Ok(())
 }
 

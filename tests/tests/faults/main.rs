@@ -16,5 +16,6 @@ mod random;
 mod recording_interrupted;
 mod rollout;
 mod sick_host;
+mod unfinished_recording;
 mod upgrade;
 mod worker_killed;

@@ -50,7 +50,7 @@ async fn a_worker_that_is_killed_takes_no_more_of_the_recording_with_it_than_was
             kill_process(worker);
         }
         terminal.wait().await?;
-        let recorded = newest_cast(&site.endpoint)?;
+        let recorded = site.cli().run(&["transcript", "export"]).await?.success()?.stdout;
         let lacks = Duration::from_millis(10 * killed_at.saturating_sub(last_counted(&recorded)));
         ensure!(
             lacks <= MOST_LOST + SCHEDULING,
@@ -58,22 +58,6 @@ async fn a_worker_that_is_killed_takes_no_more_of_the_recording_with_it_than_was
         );
     }
     Ok(())
-}
-
-/// The recording that was written to last, as it is on the endpoint's disk.
-fn newest_cast(endpoint: &Endpoint) -> Result<String> {
-    let mut newest = None;
-    for entry in std::fs::read_dir(endpoint.state_dir().join("transcripts"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "cast") {
-            let at = path.metadata()?.modified()?;
-            if newest.as_ref().is_none_or(|(latest, _)| at > *latest) {
-                newest = Some((at, path));
-            }
-        }
-    }
-    let (_, path) = newest.context("there is no recording")?;
-    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
 #[tokio::test]
@@ -155,8 +139,10 @@ async fn what_a_killed_worker_left_on_the_disk_is_delivered_by_the_daemon() -> R
         kill_process(worker);
     }
     of_node.plug_in();
+    let cli = Cli::of(&endpoint);
     wait_for("the recording to arrive", Duration::from_secs(90), async || {
-        Ok(newest_cast(&endpoint)?.contains("last-words").then_some(()))
+        let recorded = cli.run(&["transcript", "export"]).await?.success()?.stdout;
+        Ok(recorded.contains("last-words").then_some(()))
     })
     .await?;
     wait_until("the spool to be empty", async || {

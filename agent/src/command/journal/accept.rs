@@ -292,7 +292,7 @@ fn steps(transaction: &Transaction<'_>, command_id: &str) -> rusqlite::Result<Ve
 }
 
 /// Three columns from `first`: the boot's id, pid, start time.
-fn worker_record(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<ProcessRecord>> {
+pub(super) fn worker_record(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<ProcessRecord>> {
     let Some(boot_id) = row.get(first)? else {
         return Ok(None);
     };

@@ -76,6 +76,11 @@ impl Daemon {
             seals: Arc::default(),
             courier: crate::recording::Courier::default(),
         };
+        let (_, refused) = mpsc::channel(1);
+        let received = Mailbox {
+            messages: received,
+            refused,
+        };
         let received = Arc::new(tokio::sync::Mutex::new(received))
             .try_lock_owned()
             .unwrap();

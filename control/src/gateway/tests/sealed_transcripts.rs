@@ -168,3 +168,42 @@ async fn a_node_that_forges_is_refused_with_the_reason_and_what_was_good_verifie
         assert_eq!(put(&endpoint, &query, b"x").await.0, 410, "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_node_ends_what_its_dead_workers_recorded_and_nobody_else_s() {
+    let endpoint = with_session().await;
+    let key = Key::new(1);
+    register(&endpoint, 1, &key).await;
+    let bytes = recording(&endpoint, &key);
+    // half a line is all that came of the last record
+    let sent = &bytes[..bytes.len() - 30];
+    assert_eq!(put(&endpoint, "offset=0", sent).await.0, 200);
+    let open = async |index: u32, node: u32| {
+        let path = format!("/v1/open-transcripts/{}", node_id(node));
+        endpoint
+            .post(&path, b"", Some(&endpoint.credentials(index)))
+            .await
+    };
+    let mine = format!("{{\"Paths\":[\"/v1/transcript/{ID}\"]}}");
+    assert_eq!(open(1, 1).await, (200, mine));
+    assert_eq!(open(2, 2).await, (200, "{\"Paths\":[]}".to_owned()));
+    assert_eq!(open(2, 1).await.0, 403, "another node's");
+    let path = format!("/v1/transcript/{ID}?offset={}&cut=true", sent.len());
+    let other = endpoint.credentials(2);
+    assert_eq!(endpoint.post(&path, b"", Some(&other)).await.0, 403);
+    let conflict = (409, format!("{{\"Length\":{}}}", sent.len()));
+    assert_eq!(put(&endpoint, "offset=0&cut=true", b"").await, conflict);
+    let query = format!("offset={}&cut=true", sent.len());
+    assert_eq!(put(&endpoint, &query, b"").await.0, 200);
+    assert_eq!(verdict(&endpoint).await, Verdict::Intact(Ending::Cut));
+    assert_eq!(of_state(&endpoint, TranscriptState::Cut).await.len(), 1);
+    assert_eq!(open(1, 1).await, (200, "{\"Paths\":[]}".to_owned()));
+    let kept = endpoint.test.app.transcripts.length(&ID.parse().unwrap()).await;
+    let kept = kept.unwrap().unwrap();
+    // said once more, since the answer was lost
+    assert_eq!(
+        put(&endpoint, &format!("offset={kept}&cut=true"), b"").await.0,
+        200
+    );
+    assert_eq!(put(&endpoint, &format!("offset={kept}"), b"x").await.0, 410);
+}

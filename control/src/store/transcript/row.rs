@@ -10,6 +10,8 @@ use super::{
 
 /// Rows that one look at what is to be done gives.
 const WORK_ROWS: i64 = 100;
+/// Open recordings that a node is told of at once: more than it has workers.
+const OPEN_ROWS: i64 = 1000;
 /// Recordings that one look at their age deletes.
 const EXPIRE_ROWS: i64 = 100;
 
@@ -247,6 +249,20 @@ impl Store {
             Ok((node(row, &id)?, id))
         };
         rows.iter().map(ids).collect()
+    }
+
+    /// Recordings of this node that nobody closed, a bounded number of them, oldest first.
+    pub(crate) async fn open_transcripts(&self, node: &InstanceId) -> Result<Vec<TranscriptId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT session_id FROM transcript WHERE instance_id = $1 AND completed_at IS NULL \
+             ORDER BY started_at, session_id LIMIT $2",
+        )
+        .bind(node.as_str())
+        .bind(OPEN_ROWS)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for the open transcripts of a node"))?;
+        rows.iter().map(id).collect()
     }
 
     /// Whether nothing is added any more.
