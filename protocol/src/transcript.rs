@@ -25,7 +25,7 @@ pub use self::{
     countersign::{Countersigner, Ending},
     encryption::{DataKey, Decryptor, Encryptor, NotDecrypted},
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},
-    line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line},
+    line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line, json_plain_length},
     lines::MAX_LINE_BYTES,
     output::{OutputError, OutputPiece, OutputReader, OutputStep, OutputStream},
     receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},

@@ -2,7 +2,7 @@
 //! (agent-wire §4.1, §8.1). The caller sends the open message.
 
 use bytes::Bytes;
-use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
+use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope, UNSIGNED_PAYLOAD};
 use uuid::Uuid;
 
 use crate::{Endpoint, HttpClient, HttpError, Trust, WebSocket, WebSocketError, open_websocket};
@@ -107,9 +107,41 @@ impl HttpClient {
         content_type: &str,
         body: Bytes,
     ) -> Result<crate::Response, HttpError> {
+        let none = [];
+        self.signed_post_with((credentials, region), uri, content_type, &none, body)
+            .await
+    }
+
+    /// The same, its signature over everything but the body: for a body that proves itself to who receives it. TLS keeps
+    /// it whole on the way.
+    ///
+    /// # Errors
+    /// As [`HttpClient::request`].
+    pub async fn post_sealed(
+        &self,
+        credentials: &Credentials,
+        region: &str,
+        uri: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<crate::Response, HttpError> {
+        let unsigned = [("x-amz-content-sha256", UNSIGNED_PAYLOAD)];
+        self.signed_post_with((credentials, region), uri, content_type, &unsigned, body)
+            .await
+    }
+
+    async fn signed_post_with(
+        &self,
+        (credentials, region): (&Credentials, &str),
+        uri: &str,
+        content_type: &str,
+        more_headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<crate::Response, HttpError> {
         let authority = self.endpoint().authority();
         let sign = |unix_millis| {
-            let headers = [("content-type", content_type), ("host", authority.as_str())];
+            let mut headers = vec![("content-type", content_type), ("host", authority.as_str())];
+            headers.extend_from_slice(more_headers);
             let signable = SignableRequest {
                 method: "POST",
                 uri,
@@ -122,7 +154,8 @@ impl HttpClient {
                 unix_millis,
             };
             let mut signed = sigv4::sign(&signable, &scope, credentials);
-            signed.extend(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let own = headers.iter();
+            signed.extend(own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             Ok(signed)
         };
         self.request_signed("POST", uri, &body, sign).await

@@ -316,6 +316,8 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
         bytes: bytes.into(),
         is_last,
         is_durable,
+        // what is in a spool does not say whether it is
+        is_sealed: false,
     };
     let response = match answer(place.send(&spooled.path, chunk).await) {
         Ok(response) => response,
@@ -354,6 +356,7 @@ fn resume(spooled: &Spooled, progress: &mut Progress, (offset, length): (u64, u6
         return None;
     }
     progress.confirmed = Some(length);
+    // where nothing is left to send it is asked whether it has all that on its disk
     Some(Outcome::More)
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Chunk {
     pub(crate) is_last: bool,
     /// The answer means that it is on the endpoint's disk.
     pub(crate) is_durable: bool,
+    /// Seals of this node prove it at the endpoint, so that the signature of the request need not.
+    pub(crate) is_sealed: bool,
 }
 
 /// Why one request had no answer.
@@ -56,7 +58,7 @@ impl TranscriptPlace {
         let complete = if chunk.is_last { "&complete=true" } else { "" };
         let durable = if chunk.is_durable { "&durable=true" } else { "" };
         let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
-        self.post(&uri, CONTENT_TYPE, chunk.bytes).await
+        self.post(&uri, CONTENT_TYPE, chunk.bytes, chunk.is_sealed).await
     }
 
     /// Says that the recording of this path ends at this length, and that its end was not recorded.
@@ -65,7 +67,7 @@ impl TranscriptPlace {
     /// As [`Self::send`].
     pub(crate) async fn cut(&self, path: &str, length: u64) -> Result<Response, SendError> {
         let uri = format!("{path}?offset={length}&cut=true");
-        self.post(&uri, CONTENT_TYPE, Bytes::new()).await
+        self.post(&uri, CONTENT_TYPE, Bytes::new(), false).await
     }
 
     /// Asks which recordings of this node are open.
@@ -74,21 +76,36 @@ impl TranscriptPlace {
     /// There is no answer.
     pub(crate) async fn open(&self) -> Result<Response, SendError> {
         let uri = format!("/v1/open-transcripts/{}", self.registration.instance_id);
-        self.post(&uri, "application/json", Bytes::new()).await
+        self.post(&uri, "application/json", Bytes::new(), false).await
     }
 
-    async fn post(&self, uri: &str, content_type: &str, body: Bytes) -> Result<Response, SendError> {
+    async fn post(
+        &self,
+        uri: &str,
+        content_type: &str,
+        body: Bytes,
+        is_sealed: bool,
+    ) -> Result<Response, SendError> {
         let credentials = self
             .credentials
             .valid(&self.registration)
             .await
             .map_err(SendError::Credentials)?;
         let region = &self.registration.region;
-        let response = self
-            .client
-            .signed_post(&credentials, region, uri, content_type, body)
-            .await
-            .map_err(SendError::Http)?;
+        let client = &self.client;
+        let response = match is_sealed {
+            true => {
+                client
+                    .post_sealed(&credentials, region, uri, content_type, body)
+                    .await
+            }
+            false => {
+                client
+                    .signed_post(&credentials, region, uri, content_type, body)
+                    .await
+            }
+        };
+        let response = response.map_err(SendError::Http)?;
         if matches!(response.status, 400 | 401 | 403) {
             self.credentials.reject(&credentials).await;
         }

@@ -25,10 +25,20 @@ const FULL_CHUNK_BYTES: usize = 64 * 1024;
 const GATHER: Duration = Duration::from_millis(100);
 /// And this long after the last request. A power cut takes no more than that with it.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// At full speed a request goes out this long after the one before, or with so much: each costs the endpoint queries
+/// beside.
+const BULK_INTERVAL: Duration = Duration::from_millis(10);
+const BULK_CHUNK_BYTES: usize = 192 * 1024;
 /// What waits in memory beyond this goes to the disk: the endpoint is slower than the session.
 const SPOOLED_BYTES: usize = 256 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
 const MOST_HELD_BYTES: usize = 1024 * 1024;
+/// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
+/// spool.
+const KEPT_BYTES: usize = 512 * 1024;
+const DURABLE_STEP: u64 = 8 * 1024 * 1024;
+/// An endpoint has everything on its disk after a second; this long after the last request it is asked.
+const DURABLE_AFTER: Duration = Duration::from_millis(1200);
 /// Pauses after a failure: the first is below this, later ones double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -49,6 +59,8 @@ pub(super) struct Transcript {
     /// When the next request goes out.
     send_at: Option<Instant>,
     sent_at: Option<Instant>,
+    /// When the endpoint is asked whether it has on its disk what it has.
+    ask_at: Option<Instant>,
     /// When what is in memory goes to the disk: the endpoint is away.
     spool_at: Option<Instant>,
     /// The last request was not taken.
@@ -77,10 +89,11 @@ impl Transcript {
             is_strict,
             recorder,
             spool,
-            shipment: Shipment::new(),
+            shipment: Shipment::default(),
             sending: None,
             send_at: None,
             sent_at: None,
+            ask_at: None,
             spool_at: None,
             is_away: false,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
@@ -131,7 +144,7 @@ impl Transcript {
         if self.recorder.waiting() > SPOOLED_BYTES {
             self.spool();
         }
-        self.recorder.waiting() + self.shipment.unconfirmed().len() > MOST_HELD_BYTES
+        self.recorder.waiting() + self.shipment.held_bytes() > MOST_HELD_BYTES
     }
 
     /// Records input that the terminal echoed.
@@ -209,7 +222,7 @@ impl Transcript {
         }
         loop {
             let seal_at = self.recorder.seal_due().map(|due| self.begun + due);
-            let (send_at, spool_at) = (self.send_at, self.spool_at);
+            let (send_at, spool_at) = (self.send_at.or(self.ask_at), self.spool_at);
             tokio::select! {
                 biased;
                 answer = answer(&mut self.sending) => {
@@ -221,7 +234,7 @@ impl Transcript {
                     self.recorder.seal_if_due(self.begun.elapsed(), unix_millis());
                     self.schedule();
                 }
-                () = until(spool_at) => self.spool(),
+                () = until(spool_at) => drop(self.spool()),
                 () = until(send_at), if self.sending.is_none() => {
                     self.send();
                     if self.is_over() {
@@ -247,11 +260,17 @@ impl Transcript {
             .spool
             .end()
             .is_some_and(|end| end > self.shipment.next_offset());
-        let is_full = self.finished || self.shipment.repeats() || is_behind || waiting >= FULL_CHUNK_BYTES;
+        let is_late = self.finished || self.shipment.repeats() || self.shipment.has_lost() || is_behind;
+        let is_full = is_late || waiting >= FULL_CHUNK_BYTES;
+        let is_bulk = !is_late && waiting < BULK_CHUNK_BYTES;
         // in strict mode somebody waits to see it
         if is_full || (waiting > 0 && self.is_strict()) {
+            let soon = match self.sent_at {
+                Some(sent_at) if is_bulk && !self.is_strict() => (sent_at + BULK_INTERVAL).max(now),
+                _ => now,
+            };
             // Never later than it was: a timer is a millisecond or so behind, and output comes more often than that.
-            self.send_at = Some(self.send_at.map_or(now, |at| at.min(now)));
+            self.send_at = Some(self.send_at.map_or(soon, |at| at.min(soon)));
         } else if waiting > 0 && self.send_at.is_none() {
             let after_last = self.sent_at.map_or(now, |sent_at| sent_at + INTERVAL);
             self.send_at = Some(after_last.max(now + GATHER));
@@ -259,24 +278,28 @@ impl Transcript {
     }
 
     fn send(&mut self) {
-        self.send_at = None;
+        (self.send_at, self.ask_at) = (None, None);
         if !self.shipment.repeats() {
             self.flush();
-            let bytes = match self.take_next() {
-                Ok(bytes) => bytes,
-                Err(error) => return self.shipment.give_up(TranscriptError::Spool(error.to_string())),
-            };
-            self.shipment.load(bytes);
+            if let Err(error) = self.load_next() {
+                return self.shipment.give_up(TranscriptError::Spool(error.to_string()));
+            }
         }
         let next = self.shipment.next_offset();
-        let is_drained = self.spool.end().is_none_or(|end| end <= next) && self.recorder.written.is_empty();
+        let is_drained = self.spool.end().is_none_or(|end| end <= next)
+            && !self.shipment.has_lost()
+            && self.recorder.written.is_empty();
         let is_last = self.finished && is_drained;
         if is_drained && self.mark.is_none() {
             let held = self.recorder.held_bytes() as u64;
             self.mark = Some((next, self.shown.saturating_sub(held)));
         }
         let mut chunk = self.shipment.next_chunk(is_last);
-        chunk.is_durable = self.is_strict;
+        chunk.is_durable = self.is_strict
+            || chunk.bytes.is_empty()
+            || self.shipment.held_bytes() >= KEPT_BYTES
+            || next - self.shipment.durable() >= DURABLE_STEP;
+        chunk.is_sealed = self.recorder.seals();
         let (place, path) = (Arc::clone(&self.place), self.path.clone());
         self.sent_at = Some(Instant::now());
         self.sending = Some(Box::pin(async move { place.send(&path, chunk).await }));
@@ -292,35 +315,46 @@ impl Transcript {
     }
 
     /// First what is on the disk, then what is in memory: that is the order of the recording.
-    fn take_next(&mut self) -> std::io::Result<Vec<u8>> {
+    fn load_next(&mut self) -> std::io::Result<()> {
         let next = self.shipment.next_offset();
         if self.spool.end().is_some_and(|end| end > next) {
-            return self.spool.read(next, MAX_CHUNK_BYTES);
+            let bytes = self.spool.read(next, MAX_CHUNK_BYTES)?;
+            self.shipment.load(bytes, true);
+        } else if let Some(lost) = self.shipment.next_lost() {
+            self.shipment.load(lost, false);
+        } else {
+            let written = &mut self.recorder.written;
+            let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
+            let bytes = std::mem::replace(written, rest);
+            self.shipment.load(bytes, false);
         }
-        let written = &mut self.recorder.written;
-        let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
-        Ok(std::mem::replace(written, rest))
+        Ok(())
     }
 
-    /// Puts on the disk what is only in memory, if the disk takes it.
-    fn spool(&mut self) {
+    /// Puts on the disk what is only in memory; whether nothing is any more.
+    fn spool(&mut self) -> bool {
         self.spool_at = None;
         self.flush();
-        let confirmed = self.shipment.confirmed();
-        let from = self.spool.end().unwrap_or(confirmed).max(confirmed);
-        let sent = self.shipment.unconfirmed();
-        let kept = usize::try_from(from - confirmed).unwrap_or(usize::MAX);
-        let sent = sent.get(kept..).unwrap_or_default();
-        if sent.is_empty() && self.recorder.written.is_empty() {
-            return;
+        let (from, sent) = self.shipment.not_durable();
+        let from = self.spool.end().unwrap_or(from);
+        let written = &self.recorder.written;
+        let parts = sent.chain([&**written]).filter(|part| !part.is_empty());
+        let parts: Vec<&[u8]> = parts.collect();
+        if parts.is_empty() {
+            return true;
         }
-        match self.spool.append(from, &[sent, &self.recorder.written]) {
-            Ok(()) => self.recorder.written = Vec::new(),
+        match self.spool.append(from, &parts) {
+            Ok(()) => {
+                self.recorder.written = Vec::new();
+                self.shipment.spooled();
+                true
+            }
             Err(error) => {
                 tracing::debug!(%error, "the transcript is kept in memory");
                 if self.is_away {
                     self.spool_at = Some(Instant::now() + LONGEST_PAUSE);
                 }
+                false
             }
         }
     }
@@ -340,15 +374,14 @@ impl Transcript {
                 if let Some((_, output)) = self.mark.take_if(|(offset, _)| *offset <= confirmed) {
                     self.confirmed_output = output;
                 }
-                if self
-                    .spool
-                    .end()
-                    .is_some_and(|end| end <= self.shipment.confirmed())
-                {
+                if self.spool.end().is_some_and(|end| end <= self.shipment.durable()) {
                     self.spool.clear();
                 }
                 if !self.is_over() {
                     self.backoff.reset();
+                    if self.shipment.durable() < confirmed {
+                        self.ask_at = Some(Instant::now() + DURABLE_AFTER);
+                    }
                     self.schedule();
                 }
             }
@@ -369,8 +402,7 @@ impl Drop for Transcript {
         if self.is_over() {
             return self.spool.clear();
         }
-        self.spool();
-        if self.finished && self.recorder.written.is_empty() {
+        if self.spool() && self.finished {
             self.spool.mark_whole();
         }
     }

@@ -106,7 +106,25 @@ pub(crate) fn claimed_key(headers: &http::HeaderMap) -> Option<&str> {
 
 /// Proves who sent a request. The body must be complete: it is part of what was signed.
 pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
-    let principal = prove(app, parts, body).await?;
+    authenticate_as(app, parts, body, |claim| claim).await
+}
+
+/// The same for a request whose body proves itself: its sender may have left the body out of the signature.
+pub(crate) async fn authenticate_sealed(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<Principal, AuthError> {
+    authenticate_as(app, parts, body, Claim::permitting_unsigned_body).await
+}
+
+async fn authenticate_as(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: &[u8],
+    permitting: fn(Claim) -> Claim,
+) -> Result<Principal, AuthError> {
+    let principal = prove(app, parts, body, permitting).await?;
     if principal != Principal::Anonymous
         && let Some(newcomer) = parts.extensions.get::<Newcomer>()
     {
@@ -115,7 +133,12 @@ pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> 
     Ok(principal)
 }
 
-async fn prove(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
+async fn prove(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: &[u8],
+    permitting: fn(Claim) -> Claim,
+) -> Result<Principal, AuthError> {
     let headers = readable_headers(parts)?;
     let uri = parts.uri.path_and_query().map_or("/", |both| both.as_str());
     let request = SignableRequest {
@@ -125,7 +148,7 @@ async fn prove(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, 
         body,
     };
     let claim = match Claim::parse(&request) {
-        Ok(claim) => claim,
+        Ok(claim) => permitting(claim),
         Err(SignatureError::Missing) => return Ok(Principal::Anonymous),
         Err(other) => return Err(other.into()),
     };

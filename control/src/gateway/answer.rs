@@ -146,6 +146,12 @@ pub(super) fn token(root: &'static str, token: &str) -> Answer {
     xml(StatusCode::CREATED, body)
 }
 
+/// How much of a transcript is stored now, and how much of that survives a power cut.
+pub(super) fn stored(length: u64, durable: u64) -> Answer {
+    let body = format!("{{\"Length\":{length},\"Durable\":{durable}}}");
+    respond(StatusCode::OK, "application/json", body)
+}
+
 /// How much of a transcript is stored now.
 pub(super) fn length(status: StatusCode, length: u64) -> Answer {
     respond(status, "application/json", format!("{{\"Length\":{length}}}"))

@@ -123,6 +123,8 @@ impl Space {
 pub(crate) struct TranscriptFiles {
     dir: PathBuf,
     locks: Arc<[Mutex<()>; LOCKS]>,
+    /// Up to where recordings that grow are on the disk for good. One that is not here is synced within a second.
+    durable: Arc<Mutex<BTreeMap<TranscriptId, u64>>>,
     /// Recordings written since the last [`Self::sync`].
     unsynced: Arc<Mutex<BTreeSet<TranscriptId>>>,
     signer: Arc<EndpointSigningKey>,
@@ -150,6 +152,7 @@ impl TranscriptFiles {
             signer,
             chains: Arc::default(),
             locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+            durable: Arc::default(),
             unsynced: Arc::default(),
             space: Space::around,
             changed: Arc::default(),
@@ -287,7 +290,14 @@ impl TranscriptFiles {
     ) -> io::Result<TranscriptState> {
         if chunk.is_last || chunk.is_durable {
             file.sync_data()?;
-            File::open(&self.dir)?.sync_all()?;
+            if self.durable(recording) == 0 {
+                // its name as well, the first time
+                File::open(&self.dir)?.sync_all()?;
+            }
+            match chunk.is_last {
+                true => drop(self.durable_lengths().remove(recording)),
+                false => self.is_durable_to(recording, file.metadata()?.len()),
+            }
         } else {
             self.unsynced().insert(recording.clone());
         }
@@ -405,6 +415,24 @@ impl TranscriptFiles {
         }
     }
 
+    /// Up to where the recording survives a power cut, as far as is known here.
+    pub(crate) fn durable(&self, recording: &TranscriptId) -> u64 {
+        self.durable_lengths().get(recording).copied().unwrap_or(0)
+    }
+
+    fn is_durable_to(&self, recording: &TranscriptId, length: u64) {
+        let mut durable = self.durable_lengths();
+        if !durable.contains_key(recording) && durable.len() >= MAX_CHAINS {
+            // any: its node keeps more for a second
+            durable.pop_first();
+        }
+        durable.insert(recording.clone(), length);
+    }
+
+    fn durable_lengths(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, u64>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn chains(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, Chain>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -435,7 +463,7 @@ impl TranscriptFiles {
         }
         let files = self.clone();
         blocking(move || {
-            let mut result = sync_path(&files.dir);
+            let mut result = sync_path(&files.dir).map(|_| ());
             for recording in unsynced {
                 if let Err(error) = files.sync_one(&recording, now) {
                     files.unsynced().insert(recording);
@@ -452,10 +480,13 @@ impl TranscriptFiles {
             .lock(recording)
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        sync_path(&self.path(recording))?;
+        let length = sync_path(&self.path(recording))?;
         let path = self.signatures_path(recording);
         // out of the map, so that nobody waits for the disk behind the lock of all
         let chain = self.chains().remove(recording);
+        if let Some(length) = length {
+            self.is_durable_to(recording, length);
+        }
         let Some(Chain::Sealed(mut sealed)) = chain else {
             return Ok(());
         };
@@ -513,10 +544,14 @@ impl TranscriptFiles {
     }
 }
 
-/// Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
-fn sync_path(path: &Path) -> Result<(), StoreError> {
-    match File::open(path).and_then(|file| file.sync_all()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+/// Its length then. Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
+fn sync_path(path: &Path) -> Result<Option<u64>, StoreError> {
+    let sync = |file: File| {
+        file.sync_all()?;
+        Ok(Some(file.metadata()?.len()))
+    };
+    match File::open(path).and_then(sync) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         synced => synced.map_err(file_error("sync the transcript", path)),
     }
 }

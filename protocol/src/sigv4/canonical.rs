@@ -6,9 +6,11 @@ use std::{borrow::Cow, fmt::Write};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use ring::{digest, hmac};
 
-use super::SignableRequest;
+use super::{SignableRequest, UNSIGNED_PAYLOAD};
 
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// The header that states what stands for the body in the signature.
+pub(super) const CONTENT_SHA256: &str = "x-amz-content-sha256";
 /// Last part of every credential scope.
 pub(super) const TERMINATOR: &str = "aws4_request";
 /// The one query parameter of a presigned request that is not signed.
@@ -213,6 +215,18 @@ fn canonical_headers(request: &SignableRequest<'_>, signed_headers: &[String]) -
     Some(lines)
 }
 
+/// What stands for the body: its hash, or the word that the sender signs instead. Whether that word is accepted is for
+/// who verifies.
+fn body_hash(request: &SignableRequest<'_>) -> String {
+    let says_unsigned = |(name, value): &(&str, &str)| {
+        name.eq_ignore_ascii_case(CONTENT_SHA256) && value.trim() == UNSIGNED_PAYLOAD
+    };
+    match request.headers.iter().any(says_unsigned) {
+        true => UNSIGNED_PAYLOAD.to_owned(),
+        false => sha256_hex(request.body),
+    }
+}
+
 /// What the text to sign is made of, besides the request.
 pub(super) struct Scope<'a> {
     /// `20261122`
@@ -260,7 +274,7 @@ impl<'a> Scope<'a> {
             query = canonical_query(query),
             headers = canonical_headers(request, signed_headers)?,
             names = signed_headers.join(";"),
-            body_hash = sha256_hex(request.body),
+            body_hash = body_hash(request),
         );
         Some(format!(
             "{ALGORITHM}\n{}\n{}\n{}",

@@ -5,9 +5,10 @@ use std::str::Split;
 use ring::hmac;
 
 use super::{
-    SignableRequest,
+    SignableRequest, UNSIGNED_PAYLOAD,
     canonical::{
-        ALGORITHM, QUERY_SIGNATURE, Scope, TERMINATOR, parse_amz_date, query_pairs, split_uri, unhex,
+        ALGORITHM, CONTENT_SHA256, QUERY_SIGNATURE, Scope, TERMINATOR, parse_amz_date, query_pairs,
+        split_uri, unhex,
     },
 };
 
@@ -35,6 +36,7 @@ pub struct Claim {
     pub(crate) amz_date: String,
     pub(crate) signature: String,
     pub(crate) presigned_expires_s: Option<u64>,
+    pub(crate) permits_unsigned_body: bool,
 }
 
 /// Why a request is not accepted, by the name the service gives it.
@@ -80,6 +82,15 @@ impl Claim {
             None => Parts::from_query(request)?,
         };
         Self::from_parts(request, parts)
+    }
+
+    /// For requests whose body proves itself: the sender may leave it out of the signature.
+    #[must_use]
+    pub fn permitting_unsigned_body(self) -> Self {
+        Self {
+            permits_unsigned_body: true,
+            ..self
+        }
     }
 
     fn from_parts(request: &SignableRequest<'_>, parts: Parts) -> Result<Self, SignatureError> {
@@ -137,6 +148,7 @@ impl Claim {
             amz_date: parts.amz_date,
             signature: parts.signature,
             presigned_expires_s: presigned_expires_s.flatten(),
+            permits_unsigned_body: false,
         })
     }
 
@@ -174,12 +186,27 @@ impl Claim {
 
     /// The text that the signature is over; the registration signature is over the same text.
     pub(crate) fn string_to_sign(&self, request: &SignableRequest<'_>) -> Result<String, SignatureError> {
-        if let Some(stated) = single_header(request, "x-amz-content-sha256")? {
-            check_body_hash(stated, request.body)?;
+        if let Some(stated) = single_header(request, CONTENT_SHA256)? {
+            self.check_body_hash(stated.trim(), request.body)?;
         }
         self.scope()
             .string_to_sign(request, &self.signed_headers)
             .ok_or(Incomplete("a signed header is not in the request"))
+    }
+
+    /// A stated hash must be that of the body. An unsigned body is accepted where that is permitted and said in a signed
+    /// header, a streamed one never.
+    fn check_body_hash(&self, stated: &str, body: &[u8]) -> Result<(), SignatureError> {
+        if stated == UNSIGNED_PAYLOAD || stated.starts_with("STREAMING-") {
+            let is_said = self.signed_headers.iter().any(|name| name == CONTENT_SHA256);
+            let is_permitted = self.permits_unsigned_body && stated == UNSIGNED_PAYLOAD && is_said;
+            return is_permitted
+                .then_some(())
+                .ok_or(Incomplete("the body is not signed"));
+        }
+        let actual = ring::digest::digest(&ring::digest::SHA256, body);
+        let matches = unhex(stated).is_some_and(|stated| stated == actual.as_ref());
+        if matches { Ok(()) } else { Err(BodyHash) }
     }
 
     fn scope(&self) -> Scope<'_> {
@@ -304,17 +331,6 @@ fn signed_headers(request: &SignableRequest<'_>, text: &str) -> Result<Vec<Strin
         return Err(Incomplete("the x-amz-target header is not signed"));
     }
     Ok(names)
-}
-
-/// A stated hash must be that of the body: an unsigned or streamed body is not accepted.
-fn check_body_hash(stated: &str, body: &[u8]) -> Result<(), SignatureError> {
-    let stated = stated.trim();
-    if stated == "UNSIGNED-PAYLOAD" || stated.starts_with("STREAMING-") {
-        return Err(Incomplete("the body is not signed"));
-    }
-    let actual = ring::digest::digest(&ring::digest::SHA256, body);
-    let matches = unhex(stated).is_some_and(|stated| stated == actual.as_ref());
-    if matches { Ok(()) } else { Err(BodyHash) }
 }
 
 #[cfg(test)]

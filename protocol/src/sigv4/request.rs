@@ -22,6 +22,10 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// As the value of `x-amz-content-sha256`: the signature is over everything but the body, as S3 has it for requests
+/// over TLS. For what proves its content itself.
+pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+
 /// One HTTP request as the signature sees it. Header names in any case; values as sent.
 #[derive(Debug, Clone, Copy)]
 pub struct SignableRequest<'a> {

@@ -187,10 +187,11 @@ fn is_json_string(text: &[u8]) -> bool {
     if std::str::from_utf8(rest).is_err() {
         return false;
     }
-    while let Some(at) = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
-    {
+    loop {
+        let at = json_plain_length(rest);
+        if at == rest.len() {
+            return true;
+        }
         let escape = rest.get(at..at + 2);
         let length = match escape {
             Some([b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't']) => 2,
@@ -199,7 +200,23 @@ fn is_json_string(text: &[u8]) -> bool {
         };
         rest = rest.get(at + length..).unwrap_or_default();
     }
-    true
+}
+
+/// How many bytes at the begin of the inside of a JSON string stand for themselves.
+#[must_use]
+pub fn json_plain_length(text: &[u8]) -> usize {
+    /// So many are looked at together, without a branch for each.
+    const BLOCK: usize = 32;
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    let has_special = |block: &[u8; BLOCK]| block.iter().fold(false, |found, byte| found | is_special(*byte));
+    let plain = BLOCK * blocks.iter().position(has_special).unwrap_or(blocks.len());
+    let rest = text.get(plain..).unwrap_or_default();
+    plain
+        + rest
+            .iter()
+            .position(|byte| is_special(*byte))
+            .unwrap_or(rest.len())
 }
 
 /// Whether these are four hex digits that stand for a character alone.

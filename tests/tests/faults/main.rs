@@ -10,6 +10,7 @@ mod command_recording;
 mod connection_cut;
 mod disk_full;
 mod endpoint_killed;
+mod endpoint_power_cut;
 mod many_run_directories;
 mod network_lost;
 mod random;

@@ -1,4 +1,8 @@
 //! What of the recording the endpoint has, what goes out next, and what an answer means: without socket or clock.
+//!
+//! What the endpoint has and not yet on its disk is kept: where its machine loses power it has less than it said.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -34,20 +38,34 @@ pub(super) enum Verdict {
 struct Stored {
     #[serde(rename = "Length")]
     length: u64,
+    /// And of that on its disk for good; an endpoint that does not say so has all of it there, as far as we know.
+    #[serde(rename = "Durable")]
+    durable: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Open,
     Complete,
     Failed(TranscriptError),
 }
 
 /// The transfer of one recording.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shipment {
+    /// What the endpoint has on its disk.
+    durable: u64,
+    /// What it has, and perhaps not on its disk: what ends at `offset`, as far as it is not in the spool.
+    kept: VecDeque<Bytes>,
+    kept_bytes: usize,
     /// Sent and not confirmed, beginning at `offset`.
     chunk: Bytes,
+    /// Whether that is in the spool.
+    is_spooled: bool,
+    /// What comes behind it: it was kept, and the endpoint lost it.
+    lost: VecDeque<Bytes>,
+    lost_bytes: usize,
     /// What the endpoint is known to have.
     offset: u64,
     /// Whether the request under way says that nothing follows.
@@ -57,24 +75,37 @@ pub(super) struct Shipment {
 }
 
 impl Shipment {
-    pub(super) fn new() -> Self {
-        Self {
-            chunk: Bytes::new(),
-            offset: 0,
-            last_under_way: false,
-            refusals: 0,
-            state: State::Open,
-        }
+    /// Bytes that are only in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.kept_bytes + self.chunk.len() + self.lost_bytes
     }
 
-    /// What was sent and is not confirmed.
-    pub(super) fn unconfirmed(&self) -> &Bytes {
-        &self.chunk
+    /// What was sent and the endpoint has not on its disk, as far as it is not in the spool; and where that begins.
+    pub(super) fn not_durable(&self) -> (u64, impl Iterator<Item = &[u8]>) {
+        let chunk = std::iter::once(&self.chunk).filter(|_| !self.is_spooled);
+        let parts = self.kept.iter().chain(chunk).chain(&self.lost);
+        let from = match self.is_spooled {
+            true => self.next_offset(),
+            false => self.offset.saturating_sub(self.kept_bytes as u64),
+        };
+        (from, parts.map(|part| &**part))
+    }
+
+    /// All of that is in the spool now.
+    pub(super) fn spooled(&mut self) {
+        self.forget_kept();
+        self.forget_lost();
+        self.is_spooled = true;
     }
 
     /// Up to here the endpoint has the recording.
     pub(super) fn confirmed(&self) -> u64 {
         self.offset
+    }
+
+    /// And up to here on its disk.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// Where what was not sent yet begins.
@@ -98,11 +129,24 @@ impl Shipment {
         }
     }
 
-    /// Gives it what to send next; only when nothing waits for a repetition.
-    pub(super) fn load(&mut self, bytes: Vec<u8>) {
+    /// Gives it what to send next; only when nothing waits for a repetition. `is_spooled`: it is in the spool.
+    pub(super) fn load(&mut self, bytes: impl Into<Bytes>, is_spooled: bool) {
         if self.chunk.is_empty() {
-            self.chunk = Bytes::from(bytes);
+            self.chunk = bytes.into();
+            self.is_spooled = is_spooled;
         }
+    }
+
+    /// Whether something waits that the endpoint had and lost, and that is not in the spool.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// The next that the endpoint had and lost, and that is not in the spool.
+    pub(super) fn next_lost(&mut self) -> Option<Bytes> {
+        let part = self.lost.pop_front()?;
+        self.lost_bytes -= part.len();
+        Some(part)
     }
 
     /// The next request. `is_last`: nothing follows it.
@@ -113,32 +157,44 @@ impl Shipment {
             bytes: self.chunk.clone(),
             is_last: self.last_under_way,
             is_durable: false,
+            is_sealed: false,
         }
     }
 
     /// The endpoint answered the last request.
     pub(super) fn answered(&mut self, status: u16, body: &[u8]) -> Verdict {
-        let stored = serde_json::from_slice(body).map(|stored: Stored| stored.length);
+        let stored = serde_json::from_slice(body);
         match (status, stored) {
-            (200, Ok(length)) => self.holds(length, true),
-            (409, Ok(length)) => self.holds(length, false),
+            (200, Ok(Stored { length, durable })) => {
+                let verdict = self.holds(length, true);
+                self.is_durable_to(durable.unwrap_or(length));
+                verdict
+            }
+            (409, Ok(Stored { length, .. })) => self.holds(length, false),
             (408 | 429 | 500.., _) => Verdict::Later(format!("HTTP status {status}")),
             (_, _) => self.refused(status, body),
         }
     }
 
-    /// The endpoint has this many bytes now; they need not be kept here.
+    /// The endpoint has this many bytes now.
     fn holds(&mut self, length: u64, accepted: bool) -> Verdict {
         let sent_to = self.offset.saturating_add(self.chunk.len() as u64);
-        if length < self.offset || length > sent_to {
+        if length < self.durable || length > sent_to {
             return self.fail(TranscriptError::Diverged {
-                ours: length.clamp(self.offset, sent_to),
+                ours: length.clamp(self.durable, sent_to),
                 theirs: length,
             });
         }
+        if length < self.offset {
+            return self.go_back(length);
+        }
         let progress = length > self.offset;
         let taken = usize::try_from(length - self.offset).unwrap_or(self.chunk.len());
-        drop(self.chunk.split_to(taken));
+        let taken = self.chunk.split_to(taken);
+        if !self.is_spooled && !taken.is_empty() {
+            self.kept_bytes += taken.len();
+            self.kept.push_back(taken);
+        }
         if self.chunk.is_empty() {
             // An empty slice would keep the whole chunk in memory.
             self.chunk = Bytes::new();
@@ -155,6 +211,65 @@ impl Shipment {
             true => Verdict::GoOn,
             false => self.refused(409, b"it wants what it was sent"),
         }
+    }
+
+    /// The endpoint's machine lost its power, and with it what was not on its disk: that goes out again, from the spool or
+    /// from what is kept.
+    fn go_back(&mut self, length: u64) -> Verdict {
+        tracing::warn!(
+            bytes = self.offset - length,
+            "the endpoint lost the end of the transcript; it is sent again"
+        );
+        let mut lost = std::mem::take(&mut self.kept);
+        let from = self.offset - self.kept_bytes as u64;
+        let mut skip = usize::try_from(length.saturating_sub(from)).unwrap_or(usize::MAX);
+        while let Some(first) = lost.front_mut() {
+            let skipped = skip.min(first.len());
+            skip -= skipped;
+            let first_kept = first.split_to(skipped);
+            if first.is_empty() {
+                lost.pop_front();
+            }
+            if first_kept.is_empty() {
+                break;
+            }
+            self.kept.push_back(first_kept);
+        }
+        self.kept_bytes = self.kept.iter().map(Bytes::len).sum();
+        if !self.is_spooled && !self.chunk.is_empty() {
+            lost.push_back(std::mem::take(&mut self.chunk));
+        }
+        lost.append(&mut self.lost);
+        self.chunk = Bytes::new();
+        self.lost_bytes = lost.iter().map(Bytes::len).sum();
+        self.lost = lost;
+        self.offset = length;
+        self.refused(409, b"it lost what it had")
+    }
+
+    /// What the endpoint has on its disk need not be kept here.
+    fn is_durable_to(&mut self, durable: u64) {
+        self.durable = durable.clamp(self.durable, self.offset.max(self.durable));
+        let mut from = self.offset - self.kept_bytes as u64;
+        while let Some(first) = self.kept.front()
+            && from + first.len() as u64 <= self.durable
+        {
+            from += first.len() as u64;
+            self.kept_bytes -= first.len();
+            self.kept.pop_front();
+        }
+        if self.kept.is_empty() {
+            self.forget_kept();
+        }
+    }
+
+    /// With the memory that they took.
+    fn forget_kept(&mut self) {
+        (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
+    }
+
+    fn forget_lost(&mut self) {
+        (self.lost, self.lost_bytes) = (VecDeque::new(), 0);
     }
 
     fn refused(&mut self, status: u16, body: &[u8]) -> Verdict {
@@ -175,6 +290,8 @@ impl Shipment {
         tracing::error!(%error, "the transcript cannot go on");
         self.state = State::Failed(error);
         self.chunk = Bytes::new();
+        self.forget_kept();
+        self.forget_lost();
         Verdict::GoOn
     }
 }
@@ -189,6 +306,7 @@ mod tests {
     #[derive(Default)]
     struct Endpoint {
         stored: Vec<u8>,
+        durable: usize,
         complete: bool,
     }
 
@@ -198,9 +316,21 @@ mod tests {
             if fits {
                 self.stored.extend_from_slice(&chunk.bytes);
                 self.complete |= chunk.is_last;
+                if chunk.is_last {
+                    self.durable = self.stored.len();
+                }
             }
-            let body = format!("{{\"Length\":{}}}", self.stored.len());
+            let body = format!(
+                "{{\"Length\":{},\"Durable\":{}}}",
+                self.stored.len(),
+                self.durable
+            );
             (if fits { 200 } else { 409 }, body.into_bytes())
+        }
+
+        fn lose_power(&mut self, kept: usize) {
+            let left = self.durable + kept % (self.stored.len() - self.durable + 1);
+            self.stored.truncate(left);
         }
     }
 
@@ -210,6 +340,12 @@ mod tests {
         AnswerLost,
         NeverArrived,
         Unavailable,
+        /// And what its disk has is synced.
+        Synced,
+        /// The machine of the endpoint loses its power afterwards; so much of what was not synced is left.
+        PowerCut(usize),
+        /// What is only in memory goes into the spool beforehand.
+        Spooled,
     }
 
     fn fate() -> impl Strategy<Value = Fate> {
@@ -217,8 +353,58 @@ mod tests {
             Just(Fate::Answered),
             Just(Fate::AnswerLost),
             Just(Fate::NeverArrived),
-            Just(Fate::Unavailable)
+            Just(Fate::Unavailable),
+            Just(Fate::Synced),
+            any::<usize>().prop_map(Fate::PowerCut),
+            Just(Fate::Spooled),
         ]
+    }
+
+    /// The node's side without time: what a spool has, and what is written.
+    #[derive(Default)]
+    struct Node {
+        shipment: Shipment,
+        spool: Option<(u64, Vec<u8>)>,
+        written: Vec<u8>,
+    }
+
+    impl Node {
+        fn spool_end(&self) -> Option<u64> {
+            self.spool
+                .as_ref()
+                .map(|(start, bytes)| start + bytes.len() as u64)
+        }
+
+        fn spool(&mut self) {
+            let (from, parts) = self.shipment.not_durable();
+            let mut bytes = parts.collect::<Vec<_>>().concat();
+            bytes.append(&mut self.written);
+            let (_, spooled) = self.spool.get_or_insert((from, Vec::new()));
+            spooled.append(&mut bytes);
+            self.shipment.spooled();
+        }
+
+        fn load(&mut self) {
+            let next = self.shipment.next_offset();
+            if let Some((start, bytes)) = &self.spool
+                && start + (bytes.len() as u64) > next
+            {
+                let at = usize::try_from(next.checked_sub(*start).expect("it is in the spool")).unwrap();
+                let end = bytes.len().min(at + 100);
+                self.shipment.load(bytes[at..end].to_vec(), true);
+            } else if let Some(lost) = self.shipment.next_lost() {
+                self.shipment.load(lost, false);
+            } else {
+                self.shipment.load(std::mem::take(&mut self.written), false);
+            }
+        }
+
+        fn is_drained(&self) -> bool {
+            let next = self.shipment.next_offset();
+            self.spool_end().is_none_or(|end| end <= next)
+                && !self.shipment.has_lost()
+                && self.written.is_empty()
+        }
     }
 
     proptest! {
@@ -228,47 +414,64 @@ mod tests {
             fates in proptest::collection::vec(fate(), 0..60),
         ) {
             let mut endpoint = Endpoint::default();
-            let mut shipment = Shipment::new();
-            let mut written = Vec::new();
+            let mut node = Node::default();
             let mut pieces_left = pieces.iter();
             let mut fates = fates.into_iter();
-            for _ in 0..200 {
+            for _ in 0..300 {
                 let piece = pieces_left.next();
-                written.extend_from_slice(piece.map_or(&[], Vec::as_slice));
-                if !shipment.repeats() {
-                    shipment.load(std::mem::take(&mut written));
+                node.written.extend_from_slice(piece.map_or(&[], Vec::as_slice));
+                let fate = fates.next().unwrap_or(Fate::Answered);
+                if matches!(fate, Fate::Spooled) {
+                    node.spool();
                 }
-                let chunk = shipment.next_chunk(piece.is_none() && written.is_empty());
-                match fates.next().unwrap_or(Fate::Answered) {
-                    Fate::Answered => {
+                if !node.shipment.repeats() {
+                    node.load();
+                }
+                let chunk = node.shipment.next_chunk(piece.is_none() && node.is_drained());
+                match fate {
+                    Fate::Answered | Fate::Synced | Fate::PowerCut(_) | Fate::Spooled => {
                         let (status, body) = endpoint.post(&chunk);
-                        shipment.answered(status, &body);
+                        node.shipment.answered(status, &body);
                     }
                     Fate::AnswerLost => drop(endpoint.post(&chunk)),
                     Fate::NeverArrived => {}
                     Fate::Unavailable => {
-                        let is_later = matches!(shipment.answered(503, b"<busy>"), Verdict::Later(_));
+                        let is_later = matches!(node.shipment.answered(503, b"<busy>"), Verdict::Later(_));
                         prop_assert!(is_later);
                     }
                 }
-                if shipment.is_over() {
+                if node.shipment.is_over() {
                     break;
                 }
+                match fate {
+                    Fate::Synced => endpoint.durable = endpoint.stored.len(),
+                    Fate::PowerCut(kept) => endpoint.lose_power(kept),
+                    _ => {}
+                }
+                if node.spool_end().is_some_and(|end| end <= node.shipment.durable()) {
+                    node.spool = None;
+                }
             }
-            prop_assert_eq!(shipment.failure(), None);
-            prop_assert!(shipment.is_over() && endpoint.complete);
-            prop_assert_eq!(endpoint.stored, pieces.concat());
+            // an endpoint that loses its power again and again, and takes nothing in between, is given up
+            let is_given_up = matches!(node.shipment.failure(), Some(TranscriptError::Refused { .. }));
+            prop_assert!(node.shipment.is_over());
+            prop_assert!(is_given_up || endpoint.complete, "{:?}", node.shipment.failure());
+            let sent = pieces.concat();
+            match is_given_up {
+                true => prop_assert!(sent.starts_with(&endpoint.stored)),
+                false => prop_assert_eq!(endpoint.stored, sent),
+            }
         }
     }
 
     #[test]
-    fn an_endpoint_that_has_lost_or_invented_bytes_ends_the_transfer() {
-        for theirs in [3_u64, 500] {
-            let mut shipment = Shipment::new();
-            shipment.load(b"0123456789".to_vec());
+    fn an_endpoint_that_has_lost_what_it_said_is_on_its_disk_or_invented_bytes_ends_the_transfer() {
+        for (durable, theirs) in [(10_u64, 3_u64), (4, 3), (0, 500)] {
+            let mut shipment = Shipment::default();
+            shipment.load(b"0123456789".to_vec(), false);
             shipment.next_chunk(false);
-            shipment.answered(200, br#"{"Length":10}"#);
-            shipment.load(b"more".to_vec());
+            shipment.answered(200, format!("{{\"Length\":10,\"Durable\":{durable}}}").as_bytes());
+            shipment.load(b"more".to_vec(), false);
             shipment.next_chunk(false);
             shipment.answered(409, format!("{{\"Length\":{theirs}}}").as_bytes());
             assert!(matches!(
@@ -279,9 +482,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_endpoint_lost_with_its_power_goes_out_again_from_the_exact_byte() {
+        let mut shipment = Shipment::default();
+        for (bytes, answer) in [
+            ("0123", r#"{"Length":4,"Durable":0}"#),
+            ("4567", r#"{"Length":8,"Durable":2}"#),
+        ] {
+            shipment.load(bytes.as_bytes().to_vec(), false);
+            shipment.next_chunk(false);
+            assert_eq!(shipment.answered(200, answer.as_bytes()), Verdict::GoOn);
+        }
+        shipment.load(b"89".to_vec(), false);
+        shipment.next_chunk(false);
+        let verdict = shipment.answered(409, br#"{"Length":3}"#);
+        assert!(matches!(verdict, Verdict::Later(_)));
+        let mut again = Vec::new();
+        assert_eq!(shipment.next_offset(), 3);
+        while let Some(lost) = shipment.next_lost() {
+            again.extend_from_slice(&lost);
+        }
+        assert_eq!(again, b"3456789");
+    }
+
+    #[test]
     fn a_refusal_is_tried_again_a_few_times_and_an_outage_for_ever() {
-        let mut shipment = Shipment::new();
-        shipment.load(b"x".to_vec());
+        let mut shipment = Shipment::default();
+        shipment.load(b"x".to_vec(), false);
         shipment.next_chunk(false);
         for _ in 0..100 {
             assert!(matches!(shipment.answered(503, b""), Verdict::Later(_)));
@@ -302,8 +528,8 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_asks_for_the_same_again_and_again_is_no_tight_loop() {
-        let mut shipment = Shipment::new();
-        shipment.load(b"x".to_vec());
+        let mut shipment = Shipment::default();
+        shipment.load(b"x".to_vec(), false);
         shipment.next_chunk(false);
         assert!(matches!(
             shipment.answered(409, br#"{"Length":0}"#),

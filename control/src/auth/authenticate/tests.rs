@@ -69,6 +69,32 @@ async fn an_operators_signature_makes_an_administrator_in_any_region() {
 }
 
 #[tokio::test]
+async fn a_signature_that_leaves_the_body_out_counts_only_where_the_body_proves_itself() {
+    let test = with_operator().await;
+    let headers = [("host", HOST), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
+    let request = SignableRequest {
+        method: "POST",
+        uri: "/v1/transcript/s-1?offset=0",
+        headers: &headers,
+        body: BODY,
+    };
+    let scope = SigningScope {
+        region: "eu-central-1",
+        service: "ssmmessages",
+        unix_millis: test.now(),
+    };
+    let added = sign(&request, &scope, &operator());
+    let added = added.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let parts = head("POST", request.uri, headers.into_iter().chain(added));
+    let error = refusal(&test, &parts, BODY).await;
+    assert_eq!(
+        error.to_string(),
+        "signature is incomplete: the body is not signed"
+    );
+    authenticate_sealed(&test.app, &parts, b"any").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_request_without_signature_is_anonymous() {
     let test = with_operator().await;
     let principal = authenticate(&test.app, &head("POST", "/", [("host", HOST)]), BODY)

@@ -148,7 +148,7 @@ impl TranscriptFiles {
         fs::rename(&partial, &packed)?;
         File::open(&self.dir)?.sync_all()?;
         // before the only copy goes
-        if content_if_there(&packed)? != Some(content) {
+        if !is_same(&plain, &packed, content)? {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "what was compressed reads back as something else; the recording is kept as it is",
@@ -195,6 +195,7 @@ impl TranscriptFiles {
     /// Removes a recording and what was signed of it, wherever they are.
     pub(crate) async fn remove(&self, recording: &TranscriptId) -> Result<(), StoreError> {
         self.chains().remove(recording);
+        self.durable_lengths().remove(recording);
         let paths = [
             self.path(recording),
             self.packed_path(recording),
@@ -256,6 +257,21 @@ fn content_if_there(packed: &Path) -> io::Result<Option<Content>> {
         sum.push(&frame.open(&stored)?);
     }
     Ok(Some(sum.finish()))
+}
+
+/// Whether what was compressed reads back as what it was made of, byte by byte.
+fn is_same(plain: &File, packed: &Path, content: Content) -> io::Result<bool> {
+    let file = File::open(packed)?;
+    let mut length = 0;
+    for frame in table_of(&file)?.frames() {
+        let stored = read_at(&file, frame.stored_at, frame.stored_bytes as u64)?;
+        let read_back = frame.open(&stored)?;
+        if frame.begin != length || read_at(plain, length, read_back.len() as u64)? != read_back {
+            return Ok(false);
+        }
+        length += read_back.len() as u64;
+    }
+    Ok(length == content.length)
 }
 
 fn read_at(file: &File, offset: u64, limit: u64) -> io::Result<Vec<u8>> {

@@ -326,5 +326,41 @@ mod chained {
             endpoint.put(at, &bytes[at..], true);
             prop_assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
         }
+
+        /// What was not said to be durable goes with the machine's power, to any byte, and the node sends it again.
+        #[test]
+        fn it_verifies_whatever_of_what_is_not_durable_a_power_cut_takes(
+            cuts in prop::collection::vec((1_usize..700, any::<bool>(), any::<Option<u16>>()), 1..40)
+        ) {
+            let key = Key::new(1);
+            let mut endpoint = Endpoint::new(&[&key]);
+            let bytes = recording(&key, 6, false);
+            let (mut at, mut durable) = (0, 0);
+            for (size, sync, power_cut) in cuts {
+                let piece = &bytes[at..bytes.len().min(at + size)];
+                let appended = endpoint.put(at, piece, false);
+                prop_assert!(matches!(appended, Appended::Stored(_, TranscriptState::Open)), "{appended:?}");
+                at += piece.len();
+                if sync {
+                    endpoint.files.sync_one(&named(ID), 9).unwrap();
+                    durable = at;
+                    prop_assert_eq!(endpoint.files.durable(&named(ID)), at as u64);
+                }
+                if let Some(kept) = power_cut {
+                    prop_assert!(endpoint.files.durable(&named(ID)) <= durable as u64);
+                    endpoint.restart();
+                    let left = durable + usize::from(kept) % (at - durable + 1);
+                    let file = OpenOptions::new().write(true).open(endpoint.files.path(&named(ID))).unwrap();
+                    file.set_len(left as u64).unwrap();
+                    if left < at {
+                        let answer = endpoint.put(at, b"", false);
+                        prop_assert_eq!(answer, Appended::WrongOffset(left as u64));
+                    }
+                    at = left;
+                }
+            }
+            endpoint.put(at, &bytes[at..], true);
+            prop_assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+        }
     }
 }

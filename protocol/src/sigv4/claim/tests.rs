@@ -253,6 +253,59 @@ fn a_stated_body_hash_must_be_right() {
     assert_eq!(with_hash("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), unsigned);
 }
 
+#[test]
+fn a_body_may_be_left_out_of_the_signature_only_where_that_is_permitted_and_said_in_what_is_signed() {
+    let headers: Headers = [("host", "h"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let verified = |headers: &Headers, body: &[u8], permits: bool| {
+        let headers = borrow(headers);
+        let request = SignableRequest {
+            method: "POST",
+            body,
+            ..get("/v1/transcript/s-1?offset=7", &headers)
+        };
+        let claim = Claim::parse(&request)?;
+        let claim = match permits {
+            true => claim.permitting_unsigned_body(),
+            false => claim,
+        };
+        claim.verify(&request, SECRET, NOW)
+    };
+    let signed_over = |stated: &Headers, body: &[u8]| {
+        let borrowed = borrow(stated);
+        let request = SignableRequest {
+            method: "POST",
+            body,
+            ..get("/v1/transcript/s-1?offset=7", &borrowed)
+        };
+        let scope = SigningScope {
+            region: "r-1",
+            service: "ssmmessages",
+            unix_millis: NOW,
+        };
+        let credentials = Credentials {
+            access_key_id: "AKID".to_owned(),
+            secret_access_key: SECRET.to_owned(),
+            session_token: None,
+        };
+        let mut headers = stated.clone();
+        headers.extend(sign(&request, &scope, &credentials));
+        headers
+    };
+    let unsigned = signed_over(&headers, b"one");
+    assert_eq!(verified(&unsigned, b"one", true), Ok(()));
+    assert_eq!(verified(&unsigned, b"another", true), Ok(()));
+    let refused = Err(Incomplete("the body is not signed"));
+    assert_eq!(verified(&unsigned, b"one", false), refused);
+    // who comes in between cannot say it for a sender who signed the body
+    let mut added = signed_over(&vec![("host".to_owned(), "h".to_owned())], b"one");
+    assert_eq!(verified(&added, b"one", true), Ok(()));
+    assert_eq!(verified(&added, b"another", true), Err(Mismatch));
+    added.push(("x-amz-content-sha256".to_owned(), "UNSIGNED-PAYLOAD".to_owned()));
+    assert_eq!(verified(&added, b"another", true), refused);
+}
+
 /// Some clients add the token after signing.
 #[test]
 fn an_unsigned_session_token_is_read() {
