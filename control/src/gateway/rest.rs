@@ -43,7 +43,9 @@ pub(super) async fn answer(
     let principal = match route {
         // the node's seals prove it, and hashing it twice is most of what taking it costs
         Route::Transcript(_) => authenticate_sealed(app, &parts, &body.bytes).await?,
-        Route::ControlChannel(_) | Route::DataChannel(_) => authenticate(app, &parts, &body.bytes).await?,
+        Route::ControlChannel(_) | Route::DataChannel(_) | Route::OpenTranscripts(_) => {
+            authenticate(app, &parts, &body.bytes).await?
+        }
     };
     let Principal::Node(node) = &principal else {
         return Err(Refusal::access_denied(
