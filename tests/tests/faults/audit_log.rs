@@ -4,12 +4,10 @@ use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Api, Cli, Endpoint, PATIENCE, audit_keys, audit_records, is_root, run, skipped, wait_until,
+    Api, Cli, Dice, Endpoint, PATIENCE, audit_keys, audit_records, is_root, run, skipped, wait_until,
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
-
-use crate::random::Dice;
 
 /// Kills of one run.
 const KILLS: u32 = 10;

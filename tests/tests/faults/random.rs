@@ -1,51 +1,19 @@
 //! `kill -9` at random moments: of daemon, workers and endpoint, while commands and a session run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use moorline_tests::{Site, WorkerKind, kill_process};
+use moorline_tests::{Dice, Site, WorkerKind, kill_process, soak};
 
 use crate::connection_cut::{COUNTED_LINES, check_counted, count_slowly};
 
 /// Rounds of one run; `MOORLINE_SOAK` multiplies them.
 const ROUNDS: u32 = 6;
 
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// A small generator (xorshift): the same seed gives the same kills.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn of_this_run() -> Self {
-        let seed = from_environment("MOORLINE_SEED").unwrap_or_else(moorline_tests::epoch);
-        Self::say(seed);
-        Self(seed | 1)
-    }
-
-    #[expect(clippy::print_stderr, reason = "the test runner shows it when the test fails")]
-    fn say(seed: u64) {
-        eprintln!("MOORLINE_SEED={seed} repeats this run");
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    pub(crate) async fn pause(&mut self, most_millis: u64) {
-        // the moment of the kill is what is random: this is the one place where time is to pass
-        tokio::time::sleep(Duration::from_millis(self.below(most_millis))).await;
-    }
-}
-
 #[tokio::test]
 async fn nothing_is_lost_or_done_twice_whatever_is_killed_when() -> Result<()> {
     let mut dice = Dice::of_this_run();
-    let rounds = ROUNDS * u32::try_from(from_environment("MOORLINE_SOAK").unwrap_or(1))?;
+    let rounds = ROUNDS * u32::try_from(soak())?;
     let mut site = Site::start().await?;
     let count = site.node.dir().join("count");
     let mut commands = BTreeMap::new();
@@ -96,7 +64,7 @@ async fn nothing_is_lost_or_done_twice_whatever_is_killed_when() -> Result<()> {
 #[tokio::test]
 async fn each_command_ends_in_one_status_though_workers_are_killed_at_random() -> Result<()> {
     let mut dice = Dice::of_this_run();
-    let rounds = ROUNDS * u32::try_from(from_environment("MOORLINE_SOAK").unwrap_or(1))?;
+    let rounds = ROUNDS * u32::try_from(soak())?;
     let site = Site::start().await?;
     let count = site.node.dir().join("count");
     for round in 0..rounds {
