@@ -10,6 +10,7 @@ mod auth;
 mod engine;
 mod gateway;
 mod log_lines;
+mod private_directory;
 mod server;
 mod store;
 #[cfg(test)]

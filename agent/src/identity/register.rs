@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +16,7 @@ use super::{
     fingerprint::fingerprint,
     registration::{Home, REGISTRATION_FORMAT, RegistrationFile, registration_path},
 };
-use crate::runtime::{AGENT_VERSION, lock_state_dir};
+use crate::runtime::{AGENT_VERSION, lock_state_dir, make_private_directory};
 
 /// Region that nodes of a Moorline endpoint sign for; the endpoint accepts any.
 const MOORLINE_REGION: &str = "us-east-1";
@@ -108,10 +107,7 @@ fn read_ca(path: &Path) -> anyhow::Result<String> {
 
 /// Makes the state directory and proves it writable; a running daemon must not lose its registration underneath it.
 fn prepare(state_dir: &Path) -> anyhow::Result<Flock<fs::File>> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
+    make_private_directory(state_dir)
         .with_context(|| format!("failed to make the state directory {}", state_dir.display()))?;
     lock_state_dir(state_dir).context("the node cannot be registered now; stop the agent first")
 }

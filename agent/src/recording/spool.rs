@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::syncing::Syncing;
 use crate::config::TranscriptConfig;
+use crate::runtime::make_private_directory;
 
 /// Between two looks at what all spools have together.
 const TOTAL_STEP: u64 = 1024 * 1024;
@@ -256,10 +257,9 @@ impl Spool {
     }
 
     fn create(&self, from: u64) -> io::Result<SpoolFile> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)?;
+        if !self.folder.is_dir() {
+            make_private_directory(&self.folder)?;
+        }
         let name = self.folder.join(format!("{}.{OPEN}", self.name));
         // under another name until it is locked and says what it is
         let new = self.folder.join(format!("{}.new", self.name));

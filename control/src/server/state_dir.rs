@@ -1,9 +1,9 @@
 //! The state directory: made by the first start, held by one process, secrets readable by its owner only.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +13,7 @@ use rcgen::KeyPair;
 use super::certificate::{Authority, CertificateError};
 use crate::{
     auth::{EndpointSigningKey, MasterKey, random},
+    private_directory::make_private_directory,
     store::{AttachmentFiles, TranscriptFiles},
 };
 
@@ -65,11 +66,7 @@ pub(super) struct StateDir {
 impl StateDir {
     /// Makes the directory if it is not there, and takes it.
     pub(super) fn open(path: &Path) -> Result<Self, StateDirError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed("make", path))?;
+        make_private_directory(path).map_err(failed("make", path))?;
         let path = path.canonicalize().map_err(failed("resolve", path))?;
         let lock_path = path.join("control.lock");
         let lock = OpenOptions::new()
@@ -179,11 +176,7 @@ impl StateDir {
 
     fn directory(&self, name: &str) -> Result<PathBuf, StateDirError> {
         let path = self.path.join(name);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(failed("make", &path))?;
+        make_private_directory(&path).map_err(failed("make", &path))?;
         Ok(path)
     }
 }

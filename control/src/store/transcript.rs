@@ -9,9 +9,9 @@ mod seekable;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, BufRead as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -31,7 +31,7 @@ pub(crate) use self::{
     seekable::Content,
 };
 use super::StoreError;
-use crate::auth::EndpointSigningKey;
+use crate::{auth::EndpointSigningKey, private_directory::make_private_directory};
 
 /// What recordings leave free on their file system, which the database shares: so much, or a twentieth of a small one.
 const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
@@ -447,7 +447,7 @@ impl TranscriptFiles {
             .mode(0o600);
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+                make_private_directory(&self.dir)?;
                 options.open(path)
             }
             other => other,
