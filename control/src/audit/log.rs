@@ -151,10 +151,10 @@ impl AuditLog {
         if torn > 0 {
             tracing::warn!(
                 bytes = torn,
-                "an unfinished line was removed from the end of the audit log"
+                "what a crash left unfinished was removed from the end of the audit log"
             );
             let mut repaired = Event::new(EventKind::LogRepaired, Actor::endpoint());
-            repaired.message = Some(format!("an unfinished line of {torn} bytes was removed"));
+            repaired.message = Some(format!("{torn} bytes that a crash left unfinished were removed"));
             log.record(repaired);
         }
         let mut started = Event::new(EventKind::LogStarted, Actor::endpoint());

@@ -1,18 +1,21 @@
 //! The files of the log: `00000001.jsonl` and so on, each begun when the one before is large; the chain goes on across.
 
+mod tail;
+
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use moorline_protocol::audit::{Chain, FormError, MAX_LINE_BYTES};
+use moorline_protocol::audit::{Chain, FormError};
+
+use self::tail::Tail;
+use crate::private_directory::make_private_directory;
 
 /// A segment that is as long as this is followed by another one; in tests soon.
 const SEGMENT_BYTES: u64 = if cfg!(test) { 16 * 1024 } else { 64 * 1024 * 1024 };
-/// Holds the last whole line, and the longest unfinished one that a process can leave behind it.
-const TAIL_BYTES: u64 = 2 * MAX_LINE_BYTES as u64;
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +43,7 @@ pub(crate) enum SegmentError {
 pub(super) struct Found {
     pub(super) segments: Segments,
     pub(super) chain: Chain,
-    /// Bytes of an unfinished last line, which were removed.
+    /// Bytes at the end that a crash left unfinished, which were removed.
     pub(super) torn: u64,
 }
 
@@ -56,12 +59,12 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Looks at what is there, without writing; only an unfinished last line is removed.
+    /// Looks at what is there, without writing; only what a crash left unfinished at the end is removed.
     pub(super) fn open(dir: &Path) -> Result<Found, SegmentError> {
         let mut torn = 0;
         for number in numbers(dir)?.into_iter().rev() {
             let path = path_of(dir, number);
-            let Tail { length, last } = tail(&path)?;
+            let Tail { length, last } = tail::read(&path)?;
             let total = fs::metadata(&path).map_err(failed("look at", &path))?.len();
             if total > length {
                 torn += total - length;
@@ -133,7 +136,7 @@ impl Segments {
 
     fn open_file(&mut self) -> io::Result<&mut File> {
         if self.file.is_none() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            make_private_directory(&self.dir)?;
             let number = self.number.max(1);
             let file = OpenOptions::new()
                 .create(true)
@@ -183,46 +186,6 @@ fn number_of(name: &str) -> Option<u64> {
 
 pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.jsonl"))
-}
-
-/// How a segment ends.
-struct Tail {
-    /// Of its whole lines.
-    length: u64,
-    /// The last of them.
-    last: Option<Vec<u8>>,
-}
-
-fn tail(path: &Path) -> Result<Tail, SegmentError> {
-    let read = || {
-        let mut file = File::open(path)?;
-        let begin = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-        file.seek(SeekFrom::Start(begin))?;
-        let mut tail = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-        let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
-            return Ok((begin == 0).then_some(Tail {
-                length: 0,
-                last: None,
-            }));
-        };
-        tail.truncate(end + 1);
-        let length = begin + u64::try_from(tail.len()).unwrap_or(u64::MAX);
-        let lines = tail.get(..end).unwrap_or_default();
-        let start = lines
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1);
-        let last = Some(tail.split_off(start));
-        Ok(Some(Tail { length, last }))
-    };
-    // what is longer than any line is nothing that was left unfinished
-    read()
-        .map_err(failed("read", path))?
-        .ok_or_else(|| SegmentError::Damaged {
-            path: path.to_owned(),
-            source: FormError::TooLong,
-        })
 }
 
 fn cut(path: &Path, length: u64) -> io::Result<()> {

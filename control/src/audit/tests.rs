@@ -314,6 +314,48 @@ async fn an_unfinished_line_is_removed_and_that_is_recorded() {
     drop(kept);
 }
 
+/// Bytes that never were on disk read as zeros, whatever was written before and behind them.
+#[tokio::test]
+async fn what_a_power_cut_left_in_pieces_is_removed_and_what_is_vouched_for_never() {
+    let test = TestApp::new().await;
+    let (key, dir) = (Arc::clone(&test.app.signing_key), test.app.audit.dir().to_owned());
+    for _ in 0..4 {
+        test.call::<CreateActivation>(activation()).await.unwrap();
+    }
+    let kept = test.close();
+    let whole = bytes(&dir);
+    let path = dir.join("00000001.jsonl");
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let behind = |count: usize| lines[..count].concat().len();
+    // a hole in the last but two: the two behind it may be there
+    let start = behind(lines.len() - 3);
+    for (from, to) in [
+        (start, start + 1),
+        (start + 7, start + 90),
+        (start + 7, whole.len()),
+    ] {
+        let mut torn = whole.clone();
+        torn[from..to].fill(0);
+        fs::write(&path, &torn).unwrap();
+        drop(open(&dir, &key).unwrap());
+        let repaired = bytes(&dir);
+        assert!(repaired.starts_with(&whole[..start]));
+        let outcome = verify(&key, &repaired);
+        assert!(outcome.is_intact(), "{outcome:?}");
+        assert!(String::from_utf8(repaired).unwrap().contains("log-repaired"));
+    }
+    // the log of two processes: between two checkpoints nothing can be missing
+    fs::write(&path, &whole).unwrap();
+    drop(open(&dir, &key).unwrap());
+    let mut damaged = bytes(&dir);
+    damaged[3] = 0;
+    fs::write(&path, &damaged).unwrap();
+    let refused = open(&dir, &key).unwrap_err();
+    assert!(refused.to_string().contains("keep it as evidence"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), damaged, "it stays as it is");
+    drop(kept);
+}
+
 #[tokio::test]
 async fn when_the_log_cannot_be_written_nothing_is_changed_and_reading_goes_on() {
     let mut test = TestApp::new().await;
