@@ -7,8 +7,9 @@ mod driver;
 mod image;
 
 use std::{
+    fs::DirBuilder,
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 use nix::mount::{MntFlags, umount2};
+use tempfile::TempDir;
 
 use self::{
     driver::{Driver, Power, Shared},
@@ -29,6 +31,8 @@ pub struct CrashDisk {
     path: PathBuf,
     shared: Arc<Shared>,
     session: Option<BackgroundSession>,
+    /// Goes when nothing is mounted in it any more.
+    _dir: TempDir,
 }
 
 impl CrashDisk {
@@ -54,19 +58,21 @@ impl CrashDisk {
         }
     }
 
-    /// Makes the directory, and mounts an empty disk there.
+    /// Mounts an empty disk.
     ///
     /// # Errors
     /// It cannot be mounted.
-    pub fn mount(path: &Path) -> Result<Self> {
-        std::fs::create_dir(path)?;
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let shared = Arc::new(Shared::new(Image::new(root_attributes(path)?)));
-        let session = mount(path, &shared).context("failed to mount a disk whose power can be cut")?;
+    pub fn mount() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("disk");
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let shared = Arc::new(Shared::new(Image::new(root_attributes(&path)?)));
+        let session = mount(&path, &shared).context("failed to mount a disk whose power can be cut")?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             shared,
             session: Some(session),
+            _dir: dir,
         })
     }
 
@@ -101,6 +107,11 @@ impl CrashDisk {
     /// been killed: they end only now.
     pub fn off(&self) {
         self.shared.set_power(Power::Off);
+    }
+
+    /// There was no cut after all: who waited gets what was asked for.
+    pub fn thaw(&self) {
+        self.shared.set_power(Power::On);
     }
 
     /// The power comes back: what was not synced is there, in parts, or not.

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    Api,
-    process::{Process, bare_environment, run},
+    Api, CrashDisk,
+    process::{Process, bare_environment, kill_process, run},
     programs::program,
     raw_http::raw_request,
     wait::{PATIENCE, wait_for},
@@ -97,6 +97,18 @@ impl Endpoint {
     /// It was not running.
     pub async fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the endpoint is not running")?;
+        process.kill().await
+    }
+
+    /// Its machine loses its power: it ends at once, and its disk does no more.
+    ///
+    /// # Errors
+    /// It was not running.
+    pub async fn lose_power(&mut self, disk: &CrashDisk) -> Result<()> {
+        let mut process = self.process.take().context("the endpoint is not running")?;
+        disk.freeze();
+        kill_process(process.pid());
+        disk.off();
         process.kill().await
     }
 

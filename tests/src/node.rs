@@ -15,8 +15,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    Api, Endpoint, Finished,
-    process::{Process, arguments_of, bare_environment, is_root, kill_process, marked_processes, run},
+    Api, CrashDisk, Endpoint, Finished,
+    process::{
+        Process, arguments_of, bare_environment, children_of, is_root, kill_process, marked_processes, run,
+    },
     programs::program,
     wait::{PATIENCE, wait_for, wait_until},
 };
@@ -245,6 +247,37 @@ impl Node {
         process.kill().await
     }
 
+    /// The machine loses its power: all of its processes end at once, and its disk does no more.
+    ///
+    /// # Errors
+    /// One of them does not end.
+    pub async fn lose_power(&mut self, disk: &CrashDisk) -> Result<()> {
+        disk.freeze();
+        if let Some(daemon) = self.daemon_pid() {
+            let children = children_of(daemon);
+            kill_process(daemon);
+            children.into_iter().for_each(kill_process);
+        }
+        disk.off();
+        // All others, who see errors of the disk meanwhile: to find them may take what waits for the disk.
+        wait_until("the node's processes to end", async || {
+            let left = self.processes();
+            left.iter().copied().for_each(kill_process);
+            Ok(left.is_empty())
+        })
+        .await?;
+        match self.process.take() {
+            Some(mut process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// `kill -9` of what the daemon has started, also while its disk gives no answer.
+    pub fn kill_children(&self) {
+        let children = self.daemon_pid().map(children_of);
+        children.into_iter().flatten().for_each(kill_process);
+    }
+
     /// Ends the daemon alone, as a service manager does: its workers stay.
     ///
     /// # Errors
@@ -431,7 +464,10 @@ fn write_settings(state_dir: &Path, settings: &str) -> Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(state_dir.join("agent.toml"))?;
-    Ok(file.write_all(settings.as_bytes())?)
+    file.write_all(settings.as_bytes())?;
+    // the owner's file is not what a power cut is to take
+    file.sync_all()?;
+    Ok(std::fs::File::open(state_dir)?.sync_all()?)
 }
 
 /// The daemon's environment, with the mark by which all that it starts is found.

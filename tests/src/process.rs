@@ -240,6 +240,20 @@ pub(crate) fn marked_processes(mark: &str) -> Vec<i32> {
         .collect()
 }
 
+/// The processes whose parent this is, as the kernel lists them: of what asks for a process's memory, whoever holds that
+/// last gives it back, and waits for the disk of those who had a file in it.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
+    threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|children| {
+            let pids = children.split_whitespace().map(str::parse);
+            pids.flatten().collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
 /// The arguments of a living process.
 pub(crate) fn arguments_of(pid: i32) -> Vec<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -10,12 +10,12 @@ use std::{
 use crate::{CrashDisk, Dice, skipped};
 
 /// A disk, or what a test says when it cannot have one.
-fn disk(dir: &Path) -> Option<CrashDisk> {
+fn disk() -> Option<CrashDisk> {
     if let Some(why) = CrashDisk::missing() {
         skipped(why);
         return None;
     }
-    Some(CrashDisk::mount(&dir.join("disk")).unwrap())
+    Some(CrashDisk::mount().unwrap())
 }
 
 fn sync(path: &Path) {
@@ -24,8 +24,7 @@ fn sync(path: &Path) {
 
 #[test]
 fn a_disk_is_as_any_other_until_the_power_goes() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = disk(dir.path()) else { return };
+    let Some(disk) = disk() else { return };
     let root = disk.path();
     fs::create_dir(root.join("d")).unwrap();
     fs::write(root.join("d/f"), "content").unwrap();
@@ -67,8 +66,7 @@ fn a_disk_is_as_any_other_until_the_power_goes() {
 
 #[test]
 fn a_cut_leaves_what_was_synced_whatever_the_seed() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mut disk) = disk(dir.path()) else {
+    let Some(mut disk) = disk() else {
         return;
     };
     let path = disk.path().join("f");
@@ -95,8 +93,7 @@ fn a_cut_leaves_what_was_synced_whatever_the_seed() {
 
 #[test]
 fn after_so_many_changes_the_power_goes_and_those_who_wait_get_an_error_in_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mut disk) = disk(dir.path()) else {
+    let Some(mut disk) = disk() else {
         return;
     };
     let path = disk.path().join("f");

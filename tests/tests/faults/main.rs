@@ -13,6 +13,7 @@ mod endpoint_killed;
 mod endpoint_power_cut;
 mod many_run_directories;
 mod network_lost;
+mod power_cut;
 mod random;
 mod recording_interrupted;
 mod rollout;

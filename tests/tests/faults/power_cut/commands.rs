@@ -1,0 +1,259 @@
+//! Many commands, and the machines under them fail at random.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use moorline_tests::{Api, Dice, kill_process, soak, wait_for, wait_until};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{Moment, PowerSite};
+
+/// Commands of one run, and failures among them; `MOORLINE_SOAK` multiplies both.
+const ROUNDS: u64 = 25;
+const COMMANDS_PER_ROUND: u64 = 12;
+const MOST_STEPS: u64 = 3;
+
+/// A command as its sender knows it.
+struct Sent {
+    /// What its steps write, with their numbers.
+    mark: String,
+    steps: u64,
+    /// `None`: the call was not answered, so nothing was promised.
+    command_id: Option<String>,
+    /// How it ended, as it was first told.
+    end: Option<Value>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    DaemonKilled,
+    WorkersKilled,
+    EndpointKilled,
+    NodeCut,
+    EndpointCut,
+    BothCut,
+}
+
+impl Failure {
+    fn random(dice: &mut Dice) -> Self {
+        match dice.below(8) {
+            0 => Self::DaemonKilled,
+            1 => Self::WorkersKilled,
+            2 => Self::EndpointKilled,
+            3 | 4 => Self::NodeCut,
+            5 | 6 => Self::EndpointCut,
+            _ => Self::BothCut,
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_command_has_one_end_and_no_step_runs_twice_whatever_loses_its_power_when() -> Result<()> {
+    let mut dice = Dice::of_this_run();
+    let Some(mut site) = PowerSite::start().await? else {
+        return Ok(());
+    };
+    make_documents(&site).await?;
+    let mut all: Vec<Sent> = Vec::new();
+    for round in 0..ROUNDS * soak() {
+        let mut sending = JoinSet::new();
+        for number in 0..COMMANDS_PER_ROUND {
+            let steps = 1 + dice.below(MOST_STEPS);
+            let pause = dice.below(300);
+            let (api, node) = (site.endpoint.api().clone(), site.node.id().to_owned());
+            sending.spawn(send(api, node, format!("{round}-{number}"), steps, pause));
+        }
+        fail(&mut site, &mut dice)
+            .await
+            .with_context(|| format!("round {round}"))?;
+        while let Some(sent) = sending.join_next().await {
+            all.push(sent?);
+        }
+        for sent in &mut all {
+            if sent.end.is_none() {
+                look(site.endpoint.api(), sent).await?;
+            }
+        }
+    }
+    site.node.wait_online().await?;
+    for sent in &mut all {
+        if sent.command_id.is_some() {
+            wait_for(
+                &format!("{} to end", sent.mark),
+                moorline_tests::PATIENCE * 3,
+                async || {
+                    look(site.endpoint.api(), sent).await?;
+                    Ok(sent.end.is_some().then_some(()))
+                },
+            )
+            .await?;
+        }
+    }
+    check(&site, &all)?;
+    // once more, with nothing under way: it stays so
+    site.cut_node(&mut dice).await?;
+    site.cut_endpoint(&mut dice).await?;
+    site.node.wait_online().await?;
+    let last = send_one(site.endpoint.api(), site.node.id(), "last", 1).await?;
+    for sent in &mut all {
+        look(site.endpoint.api(), sent).await?;
+    }
+    wait_until("a command after it all", async || {
+        Ok(invocation(site.endpoint.api(), &last).await?["Status"] == "Success")
+    })
+    .await?;
+    check(&site, &all)
+}
+
+/// A document for each number of steps. A step leaves a line behind, where no power cut takes it.
+async fn make_documents(site: &PowerSite) -> Result<()> {
+    let ran = site.node.dir().join("ran");
+    for steps in 1..=MOST_STEPS {
+        let step = |number: u64| {
+            let line = format!("echo {{{{Mark}}}}.{number} >> {}", ran.display());
+            json!({
+                "action": "aws:runShellScript", "name": format!("s{number}"),
+                "inputs": {"runCommand": [line, "sleep 0.0$(($$ % 5))"]},
+            })
+        };
+        let content = json!({
+            "schemaVersion": "2.2",
+            "parameters": {"Mark": {"type": "String", "allowedPattern": "^[a-z0-9-]+$"}},
+            "mainSteps": (1..=steps).map(step).collect::<Vec<_>>(),
+        });
+        let input = json!({
+            "Name": format!("Steps{steps}"), "DocumentType": "Command", "Content": content.to_string(),
+        });
+        site.endpoint.api().call("CreateDocument", input).await?;
+    }
+    Ok(())
+}
+
+async fn send(api: Api, node: String, mark: String, steps: u64, pause_millis: u64) -> Sent {
+    tokio::time::sleep(std::time::Duration::from_millis(pause_millis)).await;
+    let command_id = send_one(&api, &node, &mark, steps).await.ok();
+    Sent {
+        mark,
+        steps,
+        command_id,
+        end: None,
+    }
+}
+
+async fn send_one(api: &Api, node: &str, mark: &str, steps: u64) -> Result<String> {
+    let input = json!({
+        "DocumentName": format!("Steps{steps}"), "InstanceIds": [node], "Parameters": {"Mark": [mark]},
+    });
+    let output = api.call("SendCommand", input).await?;
+    let command_id = output["Command"]["CommandId"].as_str();
+    Ok(command_id.context("SendCommand names no command")?.to_owned())
+}
+
+async fn fail(site: &mut PowerSite, dice: &mut Dice) -> Result<()> {
+    let (failure, moment) = (Failure::random(dice), Moment::random(dice));
+    match failure {
+        Failure::DaemonKilled => {
+            moment.come(&site.node_disk).await;
+            site.node.daemon_pid().into_iter().for_each(kill_process);
+            site.node_disk.thaw();
+            site.node.kill_daemon().await?;
+            site.node.launch()
+        }
+        Failure::WorkersKilled => {
+            moment.come(&site.node_disk).await;
+            site.node.kill_children();
+            site.node_disk.thaw();
+            Ok(())
+        }
+        Failure::EndpointKilled => {
+            moment.come(&site.endpoint_disk).await;
+            site.endpoint.pid().into_iter().for_each(kill_process);
+            site.endpoint_disk.thaw();
+            site.endpoint.kill().await?;
+            site.endpoint.start_again().await
+        }
+        Failure::NodeCut => {
+            moment.come(&site.node_disk).await;
+            site.cut_node(dice).await
+        }
+        Failure::EndpointCut => {
+            moment.come(&site.endpoint_disk).await;
+            site.cut_endpoint(dice).await
+        }
+        Failure::BothCut => {
+            moment.come(&site.node_disk).await;
+            site.cut_node(dice).await?;
+            site.cut_endpoint(dice).await
+        }
+    }
+}
+
+/// Looks whether a command has ended. One that has stays as it is.
+async fn look(api: &Api, sent: &mut Sent) -> Result<()> {
+    let Some(command_id) = &sent.command_id else {
+        return Ok(());
+    };
+    let now = invocation(api, command_id)
+        .await
+        .with_context(|| format!("{} was answered, and is lost", sent.mark))?;
+    let is_final = matches!(
+        now["Status"].as_str(),
+        Some("Success" | "Failed" | "Cancelled" | "TimedOut")
+    );
+    match &sent.end {
+        Some(end) => ensure!(*end == now, "{} ended twice: {end}\n{now}", sent.mark),
+        None if is_final => sent.end = Some(now),
+        None => {}
+    }
+    Ok(())
+}
+
+async fn invocation(api: &Api, command_id: &str) -> Result<Value> {
+    let input = json!({"CommandId": command_id, "Details": true});
+    let mut listed = api.call("ListCommandInvocations", input).await?;
+    let invocation = listed["CommandInvocations"][0].take();
+    ensure!(invocation.is_object(), "{command_id} has no invocation");
+    Ok(invocation)
+}
+
+/// What was told of each command is what happened.
+fn check(site: &PowerSite, all: &[Sent]) -> Result<()> {
+    let text = std::fs::read_to_string(site.node.dir().join("ran"))?;
+    let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in text.lines() {
+        *ran.entry(line).or_default() += 1;
+    }
+    for (line, times) in &ran {
+        ensure!(*times == 1, "{line} ran {times} times");
+    }
+    for sent in all {
+        if let Some(end) = &sent.end {
+            check_end(sent, end, &ran).with_context(|| format!("{}: {end}", sent.mark))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_end(sent: &Sent, end: &Value, ran: &BTreeMap<&str, usize>) -> Result<()> {
+    let steps = end["CommandPlugins"].as_array().context("no steps are told")?;
+    ensure!(steps.len() as u64 == sent.steps, "not all steps are told");
+    for (step, number) in steps.iter().zip(1..) {
+        let has_run = ran.contains_key(format!("{}.{number}", sent.mark).as_str());
+        let text = step["Output"].as_str().unwrap_or_default();
+        match step["Status"].as_str() {
+            Some("Success") => ensure!(has_run, "step {number} is told as run, and was not"),
+            Some("Failed") => ensure!(text.contains("unknown"), "step {number} is not told as unknown"),
+            Some("Cancelled") => ensure!(!has_run, "step {number} is told as not run, and was"),
+            _ => bail!("step {number} has no end"),
+        }
+    }
+    let is_success = steps.iter().all(|step| step["Status"] == "Success");
+    match end["Status"].as_str() {
+        Some("Success") => ensure!(is_success, "not all steps succeeded"),
+        // even if all steps did: then the end was not on record
+        Some("Failed") => {}
+        _ => bail!("no such end was asked for"),
+    }
+    Ok(())
+}
