@@ -120,14 +120,22 @@ impl Node {
         dir: TempDir,
         state_dir: PathBuf,
     ) -> Result<Self> {
-        let registered = register_agent(dir.path(), &state_dir, url, &endpoint.ca(), activation)
+        register_agent(dir.path(), &state_dir, url, &endpoint.ca(), activation)
             .await?
             .success()?;
-        let id = registered
-            .stdout
-            .split_whitespace()
-            .find(|word| word.starts_with("mi-"))
-            .with_context(|| format!("register names no node: {:?}", registered.stdout))?
+        Self::registered(endpoint, dir, state_dir)
+    }
+
+    /// A node that is registered, with its state in this directory. It is not started.
+    ///
+    /// # Errors
+    /// It is not registered.
+    pub fn registered(endpoint: &Endpoint, dir: TempDir, state_dir: PathBuf) -> Result<Self> {
+        let registration = std::fs::read(state_dir.join("registration.json"))?;
+        let registration: serde_json::Value = serde_json::from_slice(&registration)?;
+        let id = registration["instance_id"]
+            .as_str()
+            .context("the registration names no node")?
             .to_owned();
         write_settings(&state_dir, if is_root() { SETTINGS_OF_ROOT } else { SETTINGS })?;
         Ok(Self {

@@ -29,14 +29,14 @@ async fn make_activations(api: Api, name: String, stop: watch::Receiver<bool>) -
 }
 
 /// The notes of activations in these records.
-fn notes(records: &[Value], event: &str) -> BTreeSet<String> {
+pub(crate) fn notes(records: &[Value], event: &str) -> BTreeSet<String> {
     let is_meant =
         |record: &&Value| record["event"] == event && record["operation"] == "ssm:CreateActivation";
     let note = |record: &Value| record["parameters"]["Description"].as_str().map(str::to_owned);
     records.iter().filter(is_meant).filter_map(note).collect()
 }
 
-async fn check_chain(endpoint: &Endpoint) -> Result<()> {
+pub(crate) async fn check_chain(endpoint: &Endpoint) -> Result<()> {
     let keys = audit_keys(endpoint).await?.display().to_string();
     let chain = endpoint.home().join("audit.chain").display().to_string();
     let cli = Cli::of(endpoint);

@@ -2,6 +2,7 @@
 //! stands, and nothing happens twice.
 
 mod commands;
+mod promises;
 
 use anyhow::{Context, Result};
 use moorline_tests::{CrashDisk, Dice, Endpoint, Node, skipped, wait_for};
