@@ -102,9 +102,11 @@ fn a_command_delivered_twice_is_accepted_once_even_after_its_end() {
     journal.acknowledge(pending.first().unwrap().message_id).unwrap();
     let two_days = 48 * 3600 * 1000;
     assert!(!journal.forget(NOW + two_days).unwrap());
+    drop(journal);
+    let mut journal = open(dir.path());
     assert!(
         !journal.accept(ID, "j1", "{}", NOW).unwrap(),
-        "remembered for 48 hours"
+        "remembered for 48 hours, also by the next daemon"
     );
     journal.forget(NOW + two_days + 1).unwrap();
     assert!(journal.accept(ID, "j1", "{}", NOW).unwrap(), "and then forgotten");
@@ -237,6 +239,57 @@ fn a_full_disk_is_an_error_and_leaves_the_journal_usable() {
         .query_row("PRAGMA max_page_count = 10000", [], |_| Ok(()))
         .unwrap();
     assert!(journal.accept(ID, "j1", &large, NOW).unwrap());
+}
+
+#[test]
+fn results_that_nobody_acknowledges_fill_no_disk_and_what_runs_can_still_tell_its_end() {
+    const MOST_PAGES: u32 = 200;
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let number = |journal: &Journal, pragma: &str| -> u32 {
+        let pragma = format!("PRAGMA {pragma}");
+        journal
+            .connection
+            .query_row(&pragma, [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(
+        number(&journal, "max_page_count"),
+        MAX_PAGES,
+        "the daemon's bound"
+    );
+    number(&journal, &format!("max_page_count = {MOST_PAGES}"));
+    let mut of_worker = Journal::open(dir.path(), Opener::Worker).unwrap();
+    let mut end = |id: &str| {
+        let mut end = conclusion(ResultStatus::Success);
+        for reply in &mut end.replies {
+            reply.payload = "x".repeat(20_000);
+        }
+        assert!(of_worker.record(id, &worker(1), None, Some(&end), NOW).unwrap());
+    };
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    journal.begin(ID, &worker(1), &names()).unwrap();
+    let mut taken = 1;
+    while journal
+        .accept(&taken.to_string(), "j1", &"x".repeat(2_000), NOW)
+        .is_ok()
+    {
+        journal.begin(&taken.to_string(), &worker(1), &names()).unwrap();
+        end(&taken.to_string());
+        taken += 1;
+    }
+    end(ID);
+    let pages = number(&journal, "page_count");
+    assert!(pages < MOST_PAGES + 20, "{pages}");
+    let pending = journal.replies_after(0, 10_000).unwrap();
+    assert_eq!(pending.len(), taken, "none is dropped to make room");
+    for reply in &pending {
+        journal.acknowledge(reply.message_id).unwrap();
+    }
+    assert!(
+        journal.accept("one more", "j1", "{}", NOW).unwrap(),
+        "there is room when they are acknowledged"
+    );
 }
 
 #[test]
