@@ -59,11 +59,15 @@ fn prefix_parts(prefix: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Why output cannot be brought to such a place.
-pub(crate) fn unusable(bucket: &str, prefix: &str) -> Option<String> {
+/// Why output cannot be brought to such a place. All of it becomes part of addresses that the endpoint calls.
+pub(crate) fn unusable(bucket: &str, region: Option<&str>, prefix: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if !BUCKET_BYTES.contains(&bucket.len()) || !bucket.bytes().all(is_plain) || bucket.starts_with('.') {
         return Some(format!("OutputS3BucketName: {bucket:?} is no name of a bucket"));
+    }
+    let is_of_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if let Some(region) = region.filter(|region| region.is_empty() || !region.bytes().all(is_of_region)) {
+        return Some(format!("OutputS3Region: {region:?} is no region"));
     }
     prefix_parts(prefix)
         .into_iter()
@@ -129,18 +133,25 @@ mod tests {
 
     #[test]
     fn a_place_that_would_lead_elsewhere_is_refused() {
-        assert_eq!(unusable("output.of-us_1", "a/b/ü c"), None);
-        for (bucket, prefix) in [
-            ("ab", ""),
-            ("", ""),
-            ("a/../b", ""),
-            ("..a", ""),
-            ("a?b=c", ""),
-            (&"x".repeat(64), ""),
-            ("bucket", "a/../b"),
-            ("bucket", "a\nb"),
+        assert_eq!(unusable("output.of-us_1", Some("eu-central-1"), "a/b/ü c"), None);
+        assert_eq!(unusable("output", None, ""), None);
+        for (bucket, region, prefix) in [
+            ("ab", "eu-central-1", ""),
+            ("", "eu-central-1", ""),
+            ("a/../b", "eu-central-1", ""),
+            ("..a", "eu-central-1", ""),
+            ("a?b=c", "eu-central-1", ""),
+            (&"x".repeat(64), "eu-central-1", ""),
+            ("bucket", "evil.example/", ""),
+            ("bucket", "eu.central", ""),
+            ("bucket", "", ""),
+            ("bucket", "eu-central-1", "a/../b"),
+            ("bucket", "eu-central-1", "a\nb"),
         ] {
-            assert!(unusable(bucket, prefix).is_some(), "{bucket} {prefix}");
+            assert!(
+                unusable(bucket, Some(region), prefix).is_some(),
+                "{bucket} {region} {prefix}"
+            );
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Buckets that output of commands is brought to. Which bucket the command says; the server and the credentials are the
 //! endpoint's owner's.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use object_store::{
     Error, ObjectStoreExt as _, PutPayload,
@@ -15,6 +20,8 @@ use super::S3Server;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Buckets whose connections are kept.
+const MOST_BUCKETS: usize = 16;
 /// What the original says of such objects.
 const CONTENT_TYPE: &str = "text/plain";
 
@@ -22,11 +29,13 @@ const CONTENT_TYPE: &str = "text/plain";
 #[derive(Debug)]
 pub(crate) struct OutputStore {
     server: S3Server,
+    /// By bucket and region: each has connections that are used again.
+    buckets: Mutex<BTreeMap<(String, String), OutputBucket>>,
     changed: Notify,
 }
 
 /// One of its buckets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct OutputBucket {
     client: AmazonS3,
     /// The bucket's own.
@@ -38,6 +47,7 @@ impl OutputStore {
     pub(crate) fn new(server: S3Server) -> Self {
         Self {
             server,
+            buckets: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -48,6 +58,10 @@ impl OutputStore {
     /// The settings make no client.
     pub(crate) fn bucket(&self, name: &str, region: Option<&str>) -> Result<OutputBucket, Error> {
         let region = region.unwrap_or(&self.server.region);
+        let place = (name.to_owned(), region.to_owned());
+        if let Some(bucket) = self.buckets().get(&place) {
+            return Ok(bucket.clone());
+        }
         let client = self.server.bucket(name, region, REQUEST_TIMEOUT, |options| {
             options.with_default_content_type(CONTENT_TYPE)
         })?;
@@ -55,7 +69,18 @@ impl OutputStore {
             Some(endpoint) => format!("{endpoint}/{name}"),
             None => format!("https://s3.{region}.amazonaws.com/{name}"),
         };
-        Ok(OutputBucket { client, url })
+        let bucket = OutputBucket { client, url };
+        let mut buckets = self.buckets();
+        if buckets.len() >= MOST_BUCKETS {
+            // any: each can be made again
+            buckets.pop_first();
+        }
+        buckets.insert(place, bucket.clone());
+        Ok(bucket)
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, BTreeMap<(String, String), OutputBucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// There may be output to be brought there.

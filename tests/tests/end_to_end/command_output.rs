@@ -1,12 +1,13 @@
 //! Output of commands: live, and all of it.
 
-use std::{collections::BTreeMap, fs, process::Stdio};
+use std::{collections::BTreeMap, fs, path::Path, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use moorline_tests::{Node, PATIENCE, Recording, Site, wait_for};
+use moorline_tests::{Node, PATIENCE, Recording, Site, python_program, wait_for};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    process::Command,
     time::timeout,
 };
 
@@ -172,6 +173,11 @@ async fn output_that_is_no_text_is_had_byte_for_byte() -> Result<()> {
     cli.run(&["transcript", "verify", &file, "--keys", &keys])
         .await?
         .success()?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier/verify_transcript.py");
+    let mut python = Command::new(python_program("python3")?);
+    python.arg(script).args([&*file, "--keys", &*keys]);
+    let verified = timeout(PATIENCE, python.output()).await??;
+    ensure!(verified.status.success(), "{verified:?}");
     Ok(())
 }
 

@@ -158,7 +158,8 @@ async fn output_is_in_the_bucket_under_the_names_of_the_original_byte_for_byte()
 }
 
 #[tokio::test]
-async fn a_large_output_reaches_its_bucket_in_one_upload_though_the_endpoint_is_killed() -> Result<()> {
+async fn a_large_output_reaches_its_bucket_in_one_upload_and_little_memory_though_the_endpoint_is_killed()
+-> Result<()> {
     const KILLS: usize = 3;
     let store = S3Server::start("output").await?;
     let mut site = site(&store, "").await?;
@@ -190,6 +191,15 @@ async fn a_large_output_reaches_its_bucket_in_one_upload_though_the_endpoint_is_
     ensure!(
         store.read(&objects[0]).await? == fs::read(&large)?,
         "another file"
+    );
+    let pid = site.endpoint.pid().context("it runs")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most = most.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let length = fs::metadata(&large)?.len();
+    ensure!(
+        most.is_some_and(|most| most * 1024 < length),
+        "the endpoint took {most:?} KiB for an output of {length} bytes"
     );
     Ok(())
 }
@@ -223,9 +233,14 @@ async fn a_bucket_that_is_not_there_is_tried_again_and_told_of() -> Result<()> {
     );
     ensure!(listed(&site, &id).await?["TraceOutput"] == "");
     // a name that is none goes nowhere
-    for (bucket, prefix) in [("../x", ""), ("output", "a/../b")] {
+    for (bucket, region, prefix) in [
+        ("../x", "us-east-1", ""),
+        ("output", "evil.example/", ""),
+        ("output", "us-east-1", "a/../b"),
+    ] {
         let input = json!({"DocumentName": "AWS-RunShellScript", "InstanceIds": [site.node.id()],
-            "Parameters": {"commands": ["true"]}, "OutputS3BucketName": bucket, "OutputS3KeyPrefix": prefix});
+            "Parameters": {"commands": ["true"]}, "OutputS3BucketName": bucket, "OutputS3Region": region,
+            "OutputS3KeyPrefix": prefix});
         let refusal = site.api().refusal("SendCommand", input).await?;
         ensure!(refusal.code == "InvalidOutputFolder", "{refusal:?}");
     }

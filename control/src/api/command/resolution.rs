@@ -129,7 +129,7 @@ fn check_output_place(input: &SendCommandRequest) -> ApiResult<()> {
         return Ok(());
     };
     let prefix = input.output_s3_key_prefix.as_deref().unwrap_or_default();
-    match unusable(bucket, prefix) {
+    match unusable(bucket, input.output_s3_region.as_deref(), prefix) {
         None => Ok(()),
         Some(why) => Err(ApiError::new(ErrorCode::InvalidOutputFolder, why)),
     }
