@@ -2,6 +2,8 @@
 //!
 //! It needs the daemon for nothing. It is told to cancel by SIGUSR1; SIGTERM means that the node goes down.
 
+mod recorder;
+
 use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
 use moorline_protocol::{
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{Instant, sleep},
+    time::sleep,
 };
 
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
 use super::{
     drop_folder, intake,
     journal::{
-        Assignment, Beginning, Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress,
+        Assignment, Beginning, Conclusion, Journal, JournalError, Opener, ProcessRecord, StepProgress,
     },
     now_millis,
     output::Allowance,
@@ -39,6 +41,8 @@ use super::{
     step_limits::StepLimits,
 };
 
+use recorder::Recorder;
+
 /// A task is a few paths and names.
 const MAX_TASK_BYTES: u64 = 64 * 1024;
 /// What a worker says on its standard output when there is more of its recording.
@@ -47,8 +51,6 @@ pub(super) const RECORDED: u8 = b'r';
 const JOURNAL: u8 = b'.';
 /// sysexits' EX_TEMPFAIL: nothing was begun, and another attempt may succeed.
 const EXIT_TRY_AGAIN: u8 = 75;
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A command that takes longer than this is likely to take long.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
@@ -540,67 +542,6 @@ async fn refuse(
         Obstacle::Owner(_) => reply::refused(job_id, names, &reason, recorder.task.is_moorline, now),
     };
     recorder.record(None, Some(&conclusion)).await;
-}
-
-/// Writes what happened into the journal, however long that takes.
-struct Recorder<'a, N> {
-    task: &'a WorkerTask,
-    worker: ProcessRecord,
-    journal: Option<Journal>,
-    nudge: N,
-}
-
-impl<N: Fn()> Recorder<'_, N> {
-    /// False: the command is not ours any more, and nothing further may be done for it.
-    async fn record(&mut self, step: Option<&StepProgress>, conclusion: Option<&Conclusion>) -> bool {
-        let now = now_millis();
-        self.write(|journal, command_id, worker| journal.record(command_id, worker, step, conclusion, now))
-            .await
-    }
-
-    /// The same for a reboot that is to come, or after all does not.
-    async fn await_reboot(&mut self, is_rebooting: bool) -> bool {
-        self.write(|journal, command_id, worker| journal.await_reboot(command_id, worker, is_rebooting))
-            .await
-    }
-
-    /// Why the endpoint takes no more of the recording, as it says itself.
-    fn unrecorded(&self) -> Option<String> {
-        let journal = self.journal.as_ref()?;
-        journal.unrecorded(&self.task.command_id).ok()?
-    }
-
-    async fn write(
-        &mut self,
-        write: impl Fn(&mut Journal, &str, &ProcessRecord) -> Result<bool, JournalError>,
-    ) -> bool {
-        let begun = Instant::now();
-        let mut wait = FIRST_RETRY;
-        loop {
-            match self.try_write(&write) {
-                Ok(is_ours) => {
-                    (self.nudge)();
-                    return is_ours;
-                }
-                // The disk is full, most likely. The result is known, so it is kept until there is room.
-                Err(_) if begun.elapsed() < MEMORY => self.journal = None,
-                Err(_) => return false,
-            }
-            sleep(wait).await;
-            wait = (wait * 2).min(LAST_RETRY);
-        }
-    }
-
-    fn try_write(
-        &mut self,
-        write: impl Fn(&mut Journal, &str, &ProcessRecord) -> Result<bool, JournalError>,
-    ) -> Result<bool, JournalError> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
-            closed => closed.insert(Journal::open(&self.task.state_dir, Opener::Worker)?),
-        };
-        write(journal, &self.task.command_id, &self.worker)
-    }
 }
 
 #[cfg(test)]

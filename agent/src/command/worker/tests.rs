@@ -10,6 +10,8 @@ use moorline_protocol::message::{AgentJobReply, ReplyContent, StepReply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use tokio::time::Instant;
+
 use super::*;
 
 mod documents;

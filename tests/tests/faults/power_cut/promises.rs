@@ -186,7 +186,7 @@ async fn a_node_keeps_the_key_of_its_recordings_through_power_cuts() -> Result<(
     }
     let command = moorline_tests::send_script(site.endpoint.api(), site.node.id(), "echo sealed").await?;
     let ended = moorline_tests::finished(site.endpoint.api(), site.node.id(), &command).await?;
-    ensure!(ended["Status"] == Value::from("Success"), "{ended}");
+    ensure!(ended["Status"] == "Success", "{ended}");
     let cli = moorline_tests::Cli::of(&site.endpoint);
     let recording = Recording::of_command(&cli, site.node.dir(), &command).await?;
     ensure!(recording.texts("o").contains("sealed"));
