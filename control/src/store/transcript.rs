@@ -250,7 +250,12 @@ impl TranscriptFiles {
         let known = self.chains().remove(recording);
         let (mut chain, mut taken) = match known {
             Some(chain) => (chain, Ok(())),
-            None => self.load(recording, sender, &file)?,
+            None => {
+                if let Some(length) = self.repair(recording, &file)? {
+                    return Ok(Appended::WrongOffset(length));
+                }
+                self.load(recording, sender, &file)?
+            }
         };
         let has_ended = is_closed || matches!(&chain, Chain::Sealed(sealed) if sealed.is_closed());
         if added > 0 && has_ended {
@@ -376,6 +381,7 @@ impl TranscriptFiles {
             Err(error) => return Err(error),
         };
         self.chains().remove(recording);
+        self.repair(recording, &file)?;
         let (mut chain, _) = self.load(recording, sender, &file)?;
         let Chain::Sealed(sealed) = &mut chain else {
             return Ok(TranscriptState::Plain);
@@ -386,6 +392,17 @@ impl TranscriptFiles {
         }
         sealed.close(&self.signatures_path(recording), &self.signer, (now, Ending::Cut))?;
         Ok(TranscriptState::Cut)
+    }
+
+    /// Removes what a power cut left in pieces, and says how long the recording is then; `None`: there is nothing of that
+    /// kind. Taken for the node's own it would look as if the node had altered it; so the node is asked for it again,
+    /// which has it or says that it has not.
+    fn repair(&self, recording: &TranscriptId, file: &File) -> io::Result<Option<u64>> {
+        let length = chain::cut_at_hole(file, &self.signatures_path(recording))?;
+        if let Some(length) = length {
+            tracing::warn!(%recording, length, "what a power cut left in pieces was removed from a transcript");
+        }
+        Ok(length)
     }
 
     fn load(

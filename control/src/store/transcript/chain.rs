@@ -181,6 +181,46 @@ impl Sealed {
     }
 }
 
+/// Removes the zeros that a power cut left in the place of what was not synced, and all behind the last line before
+/// them. They stand behind what was countersigned, since that was on the disk; of a recording without seals, of which
+/// nothing is, only the first line is looked at. Returns the length of what is left; `None`: there are no zeros.
+///
+/// # Errors
+/// A file cannot be read or cut.
+pub(super) fn cut_at_hole(cast: &File, signatures: &Path) -> io::Result<Option<u64>> {
+    let beginning = beginning(cast)?;
+    if !beginning.contains(&0) && !is_ours(&beginning) {
+        return Ok(None);
+    }
+    let countersigned = last_line(signatures)?.as_deref().and_then(endpoint_line);
+    let mut good = countersigned.map_or(0, |line| line.length);
+    let mut reader = io::BufReader::new(cast);
+    reader.seek(SeekFrom::Start(good))?;
+    let mut line_length = 0;
+    loop {
+        let piece = io::BufRead::fill_buf(&mut reader)?;
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        let hole = piece.iter().position(|byte| *byte == 0);
+        let whole = piece.get(..hole.unwrap_or(piece.len())).unwrap_or_default();
+        match whole.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                good += line_length + end as u64 + 1;
+                line_length = (whole.len() - end - 1) as u64;
+            }
+            None => line_length += whole.len() as u64,
+        }
+        if hole.is_some() {
+            cast.set_len(good)?;
+            cast.sync_data()?;
+            return Ok(Some(good));
+        }
+        let read = piece.len();
+        io::BufRead::consume(&mut reader, read);
+    }
+}
+
 fn endpoint_line(line: &str) -> Option<EndpointLine> {
     match Line::parse(line.as_bytes()) {
         Ok(Line::Endpoint(line)) => Some(line),
@@ -188,12 +228,18 @@ fn endpoint_line(line: &str) -> Option<EndpointLine> {
     }
 }
 
-/// The first line with its line feed; `None`: it has not come whole.
-fn first_line(mut cast: &File) -> io::Result<Option<Vec<u8>>> {
+/// What has come of the first line.
+fn beginning(mut cast: &File) -> io::Result<Vec<u8>> {
     cast.seek(SeekFrom::Start(0))?;
     let mut line = Vec::new();
     let mut reader = io::BufReader::new(cast.take(MAX_HEADER_BYTES));
     io::BufRead::read_until(&mut reader, b'\n', &mut line)?;
+    Ok(line)
+}
+
+/// The first line with its line feed; `None`: it has not come whole.
+fn first_line(cast: &File) -> io::Result<Option<Vec<u8>>> {
+    let line = beginning(cast)?;
     let is_whole = line.ends_with(b"\n") || line.len() as u64 == MAX_HEADER_BYTES;
     Ok(is_whole.then_some(line))
 }

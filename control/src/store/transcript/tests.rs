@@ -233,6 +233,52 @@ mod chained {
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Cut), "closed once");
     }
 
+    /// Bytes that never were on disk read as zeros, whatever was written before and behind them.
+    #[test]
+    fn what_a_power_cut_left_in_pieces_is_asked_for_again_and_nobody_is_blamed() {
+        let key = Key::new(1);
+        let bytes = recording(&key, 4, false);
+        let lines: Vec<usize> = bytes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, byte)| (*byte == b'\n').then_some(at + 1))
+            .collect();
+        for (synced, hole) in [
+            (false, 0..20),
+            (false, 5..bytes.len()),
+            (false, lines[1] + 3..lines[1] + 4),
+            (true, lines[6] + 9..lines[7] - 2),
+            (true, lines[6]..bytes.len()),
+        ] {
+            let mut endpoint = Endpoint::new(&[&key]);
+            let first = lines[3];
+            endpoint.put(0, &bytes[..first], false);
+            if synced {
+                endpoint.files.sync_one(&named(ID), 9).unwrap();
+            }
+            endpoint.put(first, &bytes[first..], false);
+            let path = endpoint.files.path(&named(ID));
+            let mut torn = std::fs::read(&path).unwrap();
+            torn[hole.clone()].fill(0);
+            std::fs::write(&path, &torn).unwrap();
+            endpoint.restart();
+            let good = lines
+                .iter()
+                .rfind(|end| **end <= hole.start)
+                .map_or(0, |end| *end);
+            assert_eq!(
+                endpoint.put(bytes.len(), b"", true),
+                Appended::WrongOffset(good as u64),
+                "{hole:?}"
+            );
+            assert!(matches!(
+                endpoint.put(good, &bytes[good..], true),
+                Appended::Stored(_, TranscriptState::Complete)
+            ));
+            assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+        }
+    }
+
     #[test]
     fn what_a_node_alters_is_refused_and_what_stands_before_it_stays_and_verifies() {
         let key = Key::new(1);
