@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use moorline_tests::{Api, Dice, kill_process, soak, wait_for, wait_until};
+use moorline_tests::{Api, Dice, PATIENCE, kill_process, soak, wait_for, wait_until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -12,7 +12,8 @@ use super::{Moment, PowerSite};
 /// Commands of one run, and failures among them; `MOORLINE_SOAK` multiplies both.
 const ROUNDS: u64 = 20;
 const COMMANDS_PER_ROUND: u64 = 20;
-const LOOKS_PER_ROUND: usize = 10;
+/// Commands without an end that the next failure may find: a slow machine gets its time.
+const MOST_UNDER_WAY: usize = 40;
 const MOST_STEPS: u64 = 3;
 
 /// A command as its sender knows it.
@@ -71,26 +72,10 @@ async fn each_command_has_one_end_and_no_step_runs_twice_whatever_loses_its_powe
         while let Some(sent) = sending.join_next().await {
             all.push(sent?);
         }
-        // of some the end is seen early, and must still be the same at last
-        let unfinished = all.iter_mut().filter(|sent| sent.end.is_none());
-        for sent in unfinished.take(LOOKS_PER_ROUND) {
-            look(site.endpoint.api(), sent).await?;
-        }
+        settle(site.endpoint.api(), &mut all, MOST_UNDER_WAY).await?;
     }
     site.node.wait_online().await?;
-    for sent in &mut all {
-        if sent.command_id.is_some() {
-            wait_for(
-                &format!("{} to end", sent.mark),
-                moorline_tests::PATIENCE * 3,
-                async || {
-                    look(site.endpoint.api(), sent).await?;
-                    Ok(sent.end.is_some().then_some(()))
-                },
-            )
-            .await?;
-        }
-    }
+    settle(site.endpoint.api(), &mut all, 0).await?;
     check(&site, &all)?;
     // once more, with nothing under way: it stays so
     site.cut_node(&mut dice).await?;
@@ -188,6 +173,22 @@ async fn fail(site: &mut PowerSite, dice: &mut Dice) -> Result<()> {
             site.cut_endpoint(dice).await
         }
     }
+}
+
+/// Waits until no more than `most` of the commands that were answered have no end.
+async fn settle(api: &Api, all: &mut [Sent], most: usize) -> Result<()> {
+    let mut open: Vec<&mut Sent> = all
+        .iter_mut()
+        .filter(|sent| sent.command_id.is_some() && sent.end.is_none())
+        .collect();
+    wait_for("commands to end", PATIENCE * 5, async || {
+        for sent in &mut open {
+            look(api, sent).await?;
+        }
+        open.retain(|sent| sent.end.is_none());
+        Ok((open.len() <= most).then_some(()))
+    })
+    .await
 }
 
 /// Looks whether a command has ended. One that has stays as it is.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use moorline_tests::{
     Api, CrashDisk, Dice, Endpoint, Node, Recording, audit_records, register_agent, skipped, soak,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{Moment, PowerSite};
