@@ -28,6 +28,7 @@ pub(crate) use self::chain::Sender;
 pub(crate) use self::{
     remote::{RemoteStore, RemoteStoreError},
     row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
+    search::Searched,
     seekable::Content,
 };
 use super::StoreError;

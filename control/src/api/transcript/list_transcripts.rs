@@ -3,7 +3,7 @@
 //! With `Contains` the recordings that the other filters leave are read for the text. A call looks for a bounded time
 //! and then answers with what it found, perhaps nothing, and a `NextToken` to go on with.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use moorline_ssm::{
     EpochSeconds,
@@ -18,11 +18,11 @@ use crate::{
         ApiResult, RequestContext,
         pagination::{self, Listing},
     },
-    store::{TranscriptQuery, TranscriptRow, TranscriptState},
+    store::{Searched, TranscriptQuery, TranscriptRow, TranscriptState},
 };
 
 const MOST_RESULTS: usize = 200;
-/// How long a call looks for a text; it ends with the recording that it then reads.
+/// How long a call looks for a text; a recording that it then reads it reads on at the next one.
 const SEARCH_TIME: Duration = Duration::from_secs(2);
 
 pub(super) async fn list_transcripts(
@@ -39,25 +39,51 @@ pub(super) async fn list_transcripts(
     let position = listing.position(input.next_token.as_deref())?;
     let limit = pagination::limit(input.max_results, MOST_RESULTS);
     let mut query = query(&input);
-    query.behind = position.as_deref().and_then(place);
+    let position = position.as_deref().and_then(Position::parse);
+    query.behind = position.as_ref().map(|at| (at.started_at, at.id.clone()));
     query.limit = u32::try_from(limit + 1).unwrap_or(u32::MAX);
     let mut rows = cx.app.store.transcripts(&query).await?;
+    let mut from = 0;
+    if let Some(Position {
+        id,
+        inside: Some(offset),
+        ..
+    }) = position
+    {
+        let begun = TranscriptQuery {
+            session_id: Some(id),
+            limit: 1,
+            behind: None,
+            ..query
+        };
+        // one that was deleted meanwhile is not there
+        let begun = cx.app.store.transcripts(&begun).await?;
+        from = if begun.is_empty() { 0 } else { offset };
+        rows.splice(0..0, begun);
+    }
     let mut last = None;
     if rows.len() > limit {
         rows.truncate(limit);
-        last = rows.last().map(position_of);
+        last = rows.last().map(|row| Position::behind(row).to_string());
     }
     if let Some(text) = &input.contains {
         let until = Instant::now() + SEARCH_TIME;
         let mut found = Vec::new();
         let mut rest = rows.into_iter().peekable();
         while let Some(row) = rest.next() {
-            let here = position_of(&row);
-            if row.deleted.is_none() && cx.app.transcripts.contains(&row.id, text).await? {
-                found.push(row);
+            let mut here = Position::behind(&row);
+            let from = std::mem::take(&mut from);
+            let searched = match row.deleted {
+                None => cx.app.transcripts.search(&row.id, text, (from, until)).await?,
+                Some(_) => Searched::NotFound,
+            };
+            match searched {
+                Searched::Found => found.push(row),
+                Searched::NotFound => {}
+                Searched::Paused(offset) => here.inside = Some(offset),
             }
-            if Instant::now() >= until && rest.peek().is_some() {
-                last = Some(here);
+            if here.inside.is_some() || (Instant::now() >= until && rest.peek().is_some()) {
+                last = Some(here.to_string());
                 break;
             }
         }
@@ -142,11 +168,56 @@ fn shape(row: TranscriptRow, length: u64) -> Transcript {
     }
 }
 
-fn position_of(row: &TranscriptRow) -> String {
-    format!("{} {}", row.started_at, row.id)
+/// Where a page ends.
+#[derive(Debug, PartialEq, Eq)]
+struct Position {
+    started_at: u64,
+    id: String,
+    /// The recording is not searched through: where that goes on.
+    inside: Option<u64>,
 }
 
-fn place(position: &str) -> Option<(u64, String)> {
-    let (started_at, id) = position.split_once(' ')?;
-    Some((started_at.parse().ok()?, id.to_owned()))
+impl Position {
+    fn behind(row: &TranscriptRow) -> Self {
+        Self {
+            started_at: row.started_at,
+            id: row.id.to_string(),
+            inside: None,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (started_at, id) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        let inside = words.next().map(str::parse).transpose().ok()?;
+        Some(Self {
+            started_at,
+            id,
+            inside,
+        })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.started_at, self.id)?;
+        self.inside.map_or(Ok(()), |offset| write!(f, " {offset}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_reads_as_it_is_written_and_one_of_an_earlier_release_is_behind_its_recording() {
+        for (text, inside) in [("17 alice-0a", None), ("17 alice-0a 4096", Some(4096))] {
+            let position = Position::parse(text).unwrap();
+            assert_eq!(position.inside, inside);
+            assert_eq!(position.to_string(), text);
+        }
+        for text in ["", "17", "x alice", "17 alice x"] {
+            assert_eq!(Position::parse(text), None, "{text}");
+        }
+    }
 }

@@ -61,6 +61,31 @@ async fn a_recording_that_cannot_be_synced_is_tried_again_and_a_removed_one_is_d
     assert!(files.unsynced().is_empty());
 }
 
+#[tokio::test]
+async fn a_search_of_a_long_recording_pauses_inside_and_comes_to_its_end() {
+    let (files, _dir) = files();
+    std::fs::create_dir_all(&files.dir).unwrap();
+    let line = format!("[0.000000,\"o\",\"{}\"]\n", "x".repeat(1000));
+    let mut cast = format!("{{\"version\":2}}\n{}", line.repeat(13_000));
+    cast.push_str("[0.000000,\"o\",\"nee\"]\n[0.000000,\"o\",\"dle\"]\n");
+    std::fs::write(files.path(&named("s-1")), &cast).unwrap();
+    // no time at all: each call comes one piece further
+    for (text, expected) in [("needle", Searched::Found), ("haystack", Searched::NotFound)] {
+        let (mut from, mut pauses) = (0, 0);
+        let found = loop {
+            let until = tokio::time::Instant::now();
+            match files.search(&named("s-1"), text, (from, until)).await.unwrap() {
+                Searched::Paused(at) => {
+                    assert!(at > from, "{at}");
+                    (from, pauses) = (at, pauses + 1);
+                }
+                found => break found,
+            }
+        };
+        assert_eq!((found, pauses), (expected, 3), "{text}");
+    }
+}
+
 #[test]
 fn a_recording_leaves_room_for_the_database() {
     const GIB: u64 = 1024 * 1024 * 1024;
