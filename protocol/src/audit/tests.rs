@@ -56,6 +56,27 @@ fn call(text: &str) -> Event {
     event
 }
 
+#[test]
+fn a_time_has_one_spelling() {
+    for millis in [0, 1, START, START + 1, 4_102_444_799_999, 253_000_000_000_123] {
+        let time = Time::from_unix_millis(millis);
+        assert_eq!(Time::parse(time.to_string().as_bytes()), Some(time));
+    }
+    for text in [
+        "2026-11-22T00:00:60.000Z",
+        "2026-11-22T24:00:00.000Z",
+        "2026-02-30T00:00:00.000Z",
+        "2026-11-22t00:00:00.000Z",
+        "2026-11-22T00:00:00.000z",
+        "2026-11-22T00:00:00.0000Z",
+        "2026-11-22 00:00:00.000Z",
+        "1969-12-31T23:59:59.999Z",
+        "2026-11-22T00:00:00,000Z",
+    ] {
+        assert_eq!(Time::parse(text.as_bytes()), None, "{text}");
+    }
+}
+
 /// Lines of a log: three events and a checkpoint, twice.
 fn small_log(endpoint: &Endpoint, word: &str) -> Vec<String> {
     let mut chain = Chain::new();

@@ -115,7 +115,7 @@ impl<'k> Verifier<'k> {
 
     /// Takes the next bytes.
     pub fn push(&mut self, mut bytes: &[u8]) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             let Some((line, rest)) = bytes.split_at_checked(end + 1) else {
                 return;
             };
