@@ -1,10 +1,10 @@
-//! What is recorded besides calls: what becomes of sessions, refused channels, what the endpoint deletes by itself.
+//! What is recorded besides calls: what becomes of sessions and commands, refused channels, what the endpoint deletes by itself.
 
 use std::net::IpAddr;
 
 use moorline_protocol::{
     audit::{Actor, ActorKind, Event, EventKind},
-    types::{SessionId, TranscriptId},
+    types::{CommandId, InstanceId, SessionId, TranscriptId},
 };
 use serde_json::Map;
 
@@ -71,6 +71,20 @@ impl AuditLog {
         }
         event.operation = Some("DeleteTranscript".to_owned());
         event.message = Some(why.to_owned());
+        self.record(event);
+    }
+
+    /// A node has said how a command ended there: also that it refused it.
+    pub(crate) fn command_ended(&self, command: &CommandId, node: &InstanceId, details: &str) {
+        let by = Actor {
+            kind: ActorKind::Node,
+            name: node.to_string(),
+            access_key: None,
+        };
+        let mut event = Event::new(EventKind::CommandEnded, by);
+        event.command = Some(command.to_string());
+        event.nodes = vec![node.to_string()];
+        event.result = Some(details.to_owned());
         self.record(event);
     }
 

@@ -123,11 +123,13 @@ pub(crate) async fn replied(
     let status = reply.document_status.as_str();
     match app.store.record_reply(&id, node, reply, now).await? {
         None => warn!(%node, %message_id, command_id = %id, "reply to an unknown command"),
-        Some(recorded) if !recorded.has_ended => {
-            debug!(%node, %message_id, command_id = %id, status, "reply");
-        }
         Some(recorded) => {
+            let Some(details) = recorded.ended else {
+                debug!(%node, %message_id, command_id = %id, status, "reply");
+                return Ok(());
+            };
             info!(%node, command_id = %id, status, "command ended on node");
+            app.audit.command_ended(&id, node, details);
             if let Some(store) = &app.output_store {
                 store.has_work();
             }

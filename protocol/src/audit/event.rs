@@ -22,6 +22,8 @@ pub enum EventKind {
     SessionTakenOver,
     /// A session came to its end.
     SessionEnded,
+    /// A node said how a command ended there.
+    CommandEnded,
     /// The endpoint deleted something by itself, because its time was over.
     Deleted,
     /// The endpoint began to write.
@@ -47,6 +49,7 @@ impl EventKind {
             Self::SessionJoined => "session-joined",
             Self::SessionTakenOver => "session-taken-over",
             Self::SessionEnded => "session-ended",
+            Self::CommandEnded => "command-ended",
             Self::Deleted => "deleted",
             Self::LogStarted => "log-started",
             Self::LogRepaired => "log-repaired",
@@ -66,6 +69,7 @@ impl From<String> for EventKind {
             Self::SessionJoined,
             Self::SessionTakenOver,
             Self::SessionEnded,
+            Self::CommandEnded,
             Self::Deleted,
             Self::LogStarted,
             Self::LogRepaired,

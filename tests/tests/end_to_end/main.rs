@@ -12,6 +12,7 @@ mod command_documents;
 mod command_output;
 mod command_recording;
 mod command_statuses;
+mod command_transcript;
 mod disturbed_documents;
 mod document_table;
 mod documents;

@@ -58,6 +58,21 @@ async fn a_refused_command_is_a_normal_result_that_names_the_rule() -> Result<()
     let shown = format!("{}{}", ran.stdout, ran.stderr);
     ensure!(shown.contains("rule \"no shell scripts\""), "{ran:?}");
 
+    wait_until("the audit log to have the refusal", async || {
+        let filter = [
+            "audit",
+            "--command",
+            &command_id,
+            "--result",
+            "AccessDenied",
+            "--json",
+        ];
+        let audit = site.cli().run(&filter).await?.success()?.stdout;
+        let is_it = |line: &str| line.contains("command-ended") && line.contains(site.node.id());
+        Ok(audit.lines().any(is_it))
+    })
+    .await?;
+
     // the owner changes the policy: it holds at once
     site.node.set_policy("")?;
     site.check_commands_work().await?;

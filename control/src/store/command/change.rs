@@ -203,8 +203,8 @@ impl Store {
 /// What became of a node's report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recorded {
-    /// It ended the invocation.
-    pub(crate) has_ended: bool,
+    /// It ended the invocation, with these details of its status.
+    pub(crate) ended: Option<&'static str>,
     /// Other invocations of the command may wait for their turn.
     pub(crate) may_hold: bool,
 }
@@ -244,7 +244,10 @@ impl Change for RecordReply {
         }
         heads.save(tx, &before, &row).await?;
         Ok(Some(Recorded {
-            has_ended: before.outcome().is_none() && row.invocation.outcome().is_some(),
+            ended: match (before.outcome(), row.invocation.outcome()) {
+                (None, Some(outcome)) => Some(outcome.details()),
+                _ => None,
+            },
             may_hold,
         }))
     }
