@@ -58,10 +58,15 @@ pub(crate) async fn execute(
         }
         TranscriptCommand::Export { which, bundle, out } => {
             let operator = connect()?;
-            let session = which::id(&operator, &which).await?;
             match out {
-                Some(out) if bundle => bundle::export(&operator, session, &out).await?,
-                out => export::export(&operator, session, out.as_deref()).await?,
+                Some(out) if bundle => {
+                    let parts = which::parts(&operator, &which).await?;
+                    bundle::export(&operator, parts, &out).await?;
+                }
+                out => {
+                    let session = which::id(&operator, &which).await?;
+                    export::export(&operator, session, out.as_deref()).await?;
+                }
             }
         }
         TranscriptCommand::Hold(options) => hold::put(&connect()?, options).await?,
@@ -69,7 +74,7 @@ pub(crate) async fn execute(
             delete::delete(&connect()?, &named.into(), reason).await?;
         }
         TranscriptCommand::Keys { out } => keys::write(&connect()?, &out).await?,
-        TranscriptCommand::Verify { file, keys } => return verify::execute(&file, &keys, json),
+        TranscriptCommand::Verify { files, keys } => return verify::execute(&files, &keys, json),
     }
     Ok(0)
 }

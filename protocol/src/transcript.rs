@@ -14,6 +14,7 @@ mod header;
 mod line;
 mod lines;
 mod output;
+mod parts;
 mod receive;
 mod seal;
 mod verify;
@@ -28,6 +29,7 @@ pub use self::{
     line::{Code, EndpointLine, Event, FormError, Line, SealLine, event_line, json_plain_length},
     lines::MAX_LINE_BYTES,
     output::{OutputError, OutputPiece, OutputReader, OutputStep, OutputStream},
+    parts::{PartFault, PartFinding, check_parts},
     receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},
     seal::Sealer,
     verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},

@@ -1,8 +1,8 @@
 """A verifier of transcripts, written from docs/transcript-format.md alone.
 
-    verify_transcript.py FILE --keys KEYS
+    verify_transcript.py FILE... --keys KEYS
 
-prints each place where something is wrong. Exit code: 0 intact, 1 altered, 2 unreadable.
+prints each place where something is wrong, and of several files which part of a command is missing, doubled or exchanged. Exit code: 0 intact, 1 altered, 2 unreadable.
 
     verify_transcript.py --cases --keys KEYS
 
@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_LINE = 8 * 1024 * 1024
+MAX_END = 512
 FAR_APART = 5 * 60 * 1000
 ZEROS = "0" * 64
 
@@ -107,7 +108,7 @@ def read_header(line):
         raise Unreadable("the first line is no header of a transcript") from error
     if not is_one:
         raise Unreadable("the first line is no header of a transcript")
-    return ours["id"], ours["node"], ours["node_key"]
+    return ours
 
 
 class Verifier:
@@ -129,6 +130,8 @@ class Verifier:
         self.is_length_known = True
         self.endpoint_millis = 0
         self.closed = None
+        # whether another recording of this command goes on
+        self.continues = False
 
     def begin_record(self):
         self.record = hashlib.sha256(b"moorline transcript record 1\n" + bytes.fromhex(self.hash))
@@ -143,8 +146,9 @@ class Verifier:
         header = next(lines, b"")
         if not header.endswith(b"\n") or len(header) > MAX_LINE:
             raise Unreadable("the first line is no header of a transcript")
-        self.id, node, node_key = read_header(header)
-        self.node_key = self.keys.nodes.get((node, node_key))
+        self.header = read_header(header)
+        self.id = self.header["id"]
+        self.node_key = self.keys.nodes.get((self.header["node"], self.header["node_key"]))
         self.event(header)
         if self.node_key is None:
             self.find("the keys have no such key of this node")
@@ -177,6 +181,8 @@ class Verifier:
             self.event(line)
             if not EVENT.fullmatch(text):
                 self.find("this is no event line")
+            elif code and code[1] == "e":
+                self.continues |= goes_on(line)
 
     def event(self, line):
         self.record.update(line)
@@ -263,25 +269,60 @@ def lines_of(data):
         begin = end
 
 
+def goes_on(line):
+    """Whether this event ends a part that another one follows."""
+    if len(line) > MAX_END:
+        return False
+    try:
+        event = json.loads(json.loads(line)[2])
+        return event["event"] == "end" and event["continues"] is True
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def judge(lines, keys):
     verifier = Verifier(keys)
     try:
         verifier.verify(lines)
     except Unreadable as error:
-        return "unreadable", [], [str(error)]
+        return "unreadable", [], [str(error)], None
     verdict = "altered" if verifier.findings else "intact"
-    return verdict, verifier.findings, verifier.remarks
+    return verdict, verifier.findings, verifier.remarks, verifier
+
+
+def judge_parts(verifiers):
+    """What is wrong among the parts of commands, each of which was verified by itself."""
+    parts, wrong = {}, []
+    for one in verifiers:
+        if one.header["kind"] != "Command":
+            continue
+        words = one.id.split(".", 2)
+        number = int(words[2]) if len(words) == 3 and words[2].isdecimal() else 1
+        if (words[:2], number) in parts.values():
+            wrong.append(f"{one.id}: this part is there twice")
+        parts[one] = (words[:2], number)
+    known = {(tuple(words), number): one for one, (words, number) in parts.items()}
+    for (words, number), one in known.items():
+        before = known.get((words, number - 1))
+        follows = one.header.get("follows")
+        if number > 1 and not before:
+            wrong.append(f"{one.id}: part {number - 1} is not there")
+        elif number > 1 and follows != before.hash and (follows or before.continues):
+            wrong.append(f"{one.id}: it follows another recording than part {number - 1}")
+        if one.continues and (words, number + 1) not in known:
+            wrong.append(f"{one.id}: part {number + 1} is not there")
+    return wrong
 
 
 def judge_cases(stream, keys):
     while length := stream.readline():
-        verdict, findings, _ = judge(lines_of(stream.read(int(length))), keys)
+        verdict, findings, _, _ = judge(lines_of(stream.read(int(length))), keys)
         print(json.dumps([verdict, [[line, record] for line, record, _ in findings]]))
 
 
 def main():
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("file", nargs="?")
+    arguments.add_argument("file", nargs="*")
     arguments.add_argument("--cases", action="store_true")
     arguments.add_argument("--keys", required=True)
     given = arguments.parse_args()
@@ -291,16 +332,24 @@ def main():
         if given.cases:
             judge_cases(sys.stdin.buffer, keys)
             return 0
-        with open(given.file, "rb") as file:
-            verdict, findings, remarks = judge(iter(file), keys)
+        judged = []
+        for name in given.file:
+            with open(name, "rb") as file:
+                judged.append(judge(iter(file), keys))
     except (Unreadable, OSError, UnicodeDecodeError) as error:
-        verdict, findings, remarks = "unreadable", [], [str(error)]
-    print(verdict)
-    for line, record, what in findings:
-        print(f"line {line}, record {record}: {what}")
-    for remark in remarks:
-        print(f"remark: {remark}")
-    return {"intact": 0, "altered": 1, "unreadable": 2}[verdict]
+        judged = [("unreadable", [], [str(error)], None)]
+    code = 0
+    for verdict, findings, remarks, _ in judged:
+        print(verdict)
+        for line, record, what in findings:
+            print(f"line {line}, record {record}: {what}")
+        for remark in remarks:
+            print(f"remark: {remark}")
+        code = max(code, {"intact": 0, "altered": 1, "unreadable": 2}[verdict])
+    wrong = judge_parts([verifier for _, _, _, verifier in judged if verifier]) if len(judged) > 1 else []
+    for what in wrong:
+        print(what)
+    return max(code, 1) if wrong else code
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ use std::{
 use moorline_protocol::{
     document::{CommandDocument, Step, StepOutcome},
     message::{ResultStatus, SendCommandContent},
-    transcript::{HeaderError, MAX_RECORDING_BYTES, RecordingId, RecordingKind},
+    transcript::{Digest, HeaderError, MAX_RECORDING_BYTES, RecordingId, RecordingKind},
 };
 use moorline_transport::unix_millis;
 use serde_json::{Map, Value, json};
@@ -64,6 +64,8 @@ pub(super) struct Wish<'a> {
     pub(super) node: &'a str,
     /// Reboots that it has asked for.
     pub(super) reboots: u32,
+    /// Hash of the last record of the part before this one.
+    pub(super) follows: Option<Digest>,
     pub(super) content: &'a SendCommandContent,
     /// Unless it cannot be read.
     pub(super) document: Option<&'a CommandDocument>,
@@ -205,12 +207,18 @@ impl CommandRecording {
         });
     }
 
-    /// A step asks for a reboot, after which another recording goes on. This one is whole.
-    pub(super) fn reboots(&self) {
-        self.end(
-            None,
-            "the node is rebooted; the next recording of this command goes on",
-        );
+    /// A step asks for a reboot, after which another recording goes on. This one is whole; the hash of its last record,
+    /// which the other is to know.
+    pub(super) fn reboots(&self) -> Option<Digest> {
+        let mut state = self.0.as_ref()?.state.borrow_mut();
+        if std::mem::replace(&mut state.is_over, true) {
+            return None;
+        }
+        let at = state.begun.elapsed();
+        let reason = "the node is rebooted; the next recording of this command goes on";
+        let hash = state.recorder.finish_part(at, reason, unix_millis());
+        state.spool(true);
+        hash
     }
 
     /// There was no reboot after all.
@@ -517,6 +525,7 @@ fn about(wish: &Wish<'_>, id: RecordingId) -> About {
         user: None,
         parameters,
         command: content.document_name.clone(),
+        follows: wish.follows,
         unix_secs: unix_millis() / 1000,
     }
 }

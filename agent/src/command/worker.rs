@@ -12,6 +12,7 @@ use moorline_protocol::{
         StepResult, StopReason, document_status,
     },
     message::{ResultStatus, SendCommandContent},
+    transcript::Digest,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -20,6 +21,7 @@ use tokio::{
     time::sleep,
 };
 
+use self::recorder::Recorder;
 use crate::{
     config::{OutputLimits, S3Config, TranscriptConfig},
     policy::{Once, Refusal},
@@ -40,8 +42,6 @@ use super::{
     step::{self, HANDLED_ACTIONS, StepContext},
     step_limits::StepLimits,
 };
-
-use recorder::Recorder;
 
 /// A task is a few paths and names.
 const MAX_TASK_BYTES: u64 = 64 * 1024;
@@ -212,6 +212,8 @@ pub(super) async fn run(
         }
     };
     nudge();
+    // a part that cannot say what it follows is better than none
+    let follows = journal.last_part(&task.command_id).unwrap_or_default();
     let mut recorder = Recorder {
         task,
         worker,
@@ -221,7 +223,7 @@ pub(super) async fn run(
     // what the owner's own folder holds is no endpoint's business
     let is_local = drop_folder::name_of(&assignment.job_id).is_some();
     let begun = plan
-        .wish(task, reboots)
+        .wish(task, (reboots, follows))
         .filter(|_| !is_local)
         .map(|wish| CommandRecording::begin(&wish, || say(RECORDED)));
     let recording = match begun.transpose() {
@@ -368,11 +370,16 @@ impl Plan {
     }
 
     /// How this command is recorded; of one that cannot be read nobody says where.
-    fn wish<'a>(&'a self, task: &'a WorkerTask, reboots: u32) -> Option<Wish<'a>> {
+    fn wish<'a>(
+        &'a self,
+        task: &'a WorkerTask,
+        (reboots, follows): (u32, Option<Digest>),
+    ) -> Option<Wish<'a>> {
         Some(Wish {
             command_id: &task.command_id,
             node: &task.instance_id,
             reboots,
+            follows,
             content: self.content.as_ref()?,
             document: self.document.as_ref(),
             state_dir: &task.state_dir,
@@ -472,14 +479,17 @@ impl Run<'_> {
         if !recorder.await_reboot(true).await {
             return None;
         }
-        self.recording.reboots();
+        let follows = self.recording.reboots();
+        if let Some(hash) = &follows {
+            recorder.note_part(hash);
+        }
         let Err(reason) = reboot::reboot(&recorder.task.reboot_command).await else {
             return None;
         };
         if !recorder.await_reboot(false).await {
             return None;
         }
-        if let Some(wish) = self.plan.wish(recorder.task, reboots) {
+        if let Some(wish) = self.plan.wish(recorder.task, (reboots, follows)) {
             self.recording.goes_on(&wish);
         }
         Some(flow.reboot_failed(ran, &reason))

@@ -10,7 +10,7 @@ mod mask;
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use moorline_protocol::transcript::{
-    Code, DataKey, Encryption, Encryptor, Header, Origin, RecordingId, RecordingKind, Sealer, Time,
+    Code, DataKey, Digest, Encryption, Encryptor, Header, Origin, RecordingId, RecordingKind, Sealer, Time,
     event_line, json_plain_length,
 };
 use serde_json::{Map, Value, json};
@@ -56,6 +56,8 @@ pub(crate) struct About {
     pub(crate) parameters: Map<String, Value>,
     /// What runs.
     pub(crate) command: String,
+    /// Hash of the last record of the part before.
+    pub(crate) follows: Option<Digest>,
     pub(crate) unix_secs: u64,
 }
 
@@ -276,6 +278,16 @@ impl Recorder {
         self.close_record(at, unix_millis);
     }
 
+    /// The same at the end of a part of a command: another recording goes on. The hash of the last record, by which that
+    /// one says what it follows; `None`: it is not sealed.
+    pub(crate) fn finish_part(&mut self, at: Duration, reason: &str, unix_millis: u64) -> Option<Digest> {
+        self.close_gap(at);
+        self.end_output(at);
+        self.note(at, &json!({"event": "end", "reason": reason, "continues": true}));
+        self.finish(at, None, None, unix_millis);
+        self.seal.as_ref().map(|seal| seal.sealer.last_hash())
+    }
+
     /// When the open record must be closed.
     pub(crate) fn seal_due(&self) -> Option<Duration> {
         let begun = self.seal.as_ref()?.begun?;
@@ -466,6 +478,7 @@ fn header(about: About, size: Size, key: Option<&TranscriptKey>, encryption: Opt
             reason: about.reason,
             user: about.user,
             parameters: Some(about.parameters).filter(|parameters| is_open && !parameters.is_empty()),
+            follows: about.follows,
             encryption,
         },
     }

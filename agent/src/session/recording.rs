@@ -121,6 +121,7 @@ fn about(wish: &Wish<'_>) -> Result<About, RecordingError> {
         user: wish.user.clone(),
         parameters: wish.document.masked(&content.parameters, MASK),
         command: wish.command.clone(),
+        follows: None,
         unix_secs: unix_millis() / 1000,
     })
 }

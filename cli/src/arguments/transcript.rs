@@ -62,8 +62,9 @@ pub(crate) enum TranscriptCommand {
     },
     /// Verify an exported transcript, without an endpoint: exit code 0 intact, 1 altered, 2 unreadable
     Verify {
-        /// As `moorline transcript export` writes it
-        file: PathBuf,
+        /// As `moorline transcript export` writes it. Of several parts of a command all, so that none is missing unseen
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// As `moorline transcript keys` writes it
         #[arg(long, value_name = "KEYS")]
         keys: PathBuf,

@@ -1,6 +1,10 @@
 //! `moorline transcript export --bundle`: all that an outsider needs, in one tar archive.
 
-use std::{io::Write, path::Path};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+};
 
 use jiff::Timestamp;
 use moorline_protocol::types::TranscriptId;
@@ -20,28 +24,41 @@ const FORMAT: &str = include_str!("../../../docs/transcript-format.md");
 /// One that was written from it, to be read before it is used.
 const VERIFIER: &str = include_str!("../../../tests/verifier/verify_transcript.py");
 
-/// Writes the bundle of a session.
-pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> Result<(), CliError> {
+/// Writes the bundle of a session, or of all parts of a command on one node.
+pub(super) async fn export(operator: &Operator, parts: Vec<String>, out: &Path) -> Result<(), CliError> {
     let keys = keys::fetch(operator).await?;
-    let mut export = Export::open(operator, session.clone()).await?;
-    let of_session = records_of(&session);
+    let first = parts.first().cloned().unwrap_or_default();
     let failed = |source| CliError::io(format!("write {}", out.display()), source);
-    // the first piece before the file: a session that is not there must not empty an older export
-    let mut piece = export.piece().await?;
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-    let mut archive = Archive::new(create_private(out).map_err(failed)?, now);
-    let page = PAGE.replace("SESSION", &session);
-    archive
-        .add("transcript/README.md", page.as_bytes())
-        .map_err(failed)?;
-    let begun = archive.begin().map_err(failed)?;
-    while let Some(bytes) = piece {
-        archive.out().write_all(&bytes).map_err(failed)?;
-        piece = export.piece().await?;
+    let mut archive = None;
+    for (part, recording) in (1_u32..).zip(parts) {
+        let mut export = Export::open(operator, recording).await?;
+        // the first piece before the file: a session that is not there must not empty an older export
+        let mut piece = export.piece().await?;
+        let archive = match &mut archive {
+            Some(archive) => archive,
+            none => none.insert(begin(out, &first).map_err(failed)?),
+        };
+        let begun = archive.begin().map_err(failed)?;
+        while let Some(bytes) = piece {
+            archive.out().write_all(&bytes).map_err(failed)?;
+            piece = export.piece().await?;
+        }
+        let number = if part == 1 {
+            String::new()
+        } else {
+            format!(".{part}")
+        };
+        archive
+            .end(&format!("transcript/session{number}.cast"), begun)
+            .map_err(failed)?;
+        let name = format!("transcript/countersignatures{number}");
+        archive
+            .add(&name, export.countersignatures.as_bytes())
+            .map_err(failed)?;
     }
-    archive.end("transcript/session.cast", begun).map_err(failed)?;
+    let Some(mut archive) = archive else { return Ok(()) };
     let begun = archive.begin().map_err(failed)?;
-    let mut pages = Pages::new(operator, of_session);
+    let mut pages = Pages::new(operator, records_of(&first));
     loop {
         let page = pages.next().await?;
         for record in page.records {
@@ -54,13 +71,21 @@ pub(super) async fn export(operator: &Operator, session: String, out: &Path) -> 
     archive.end("transcript/audit.jsonl", begun).map_err(failed)?;
     for (name, content) in [
         ("transcript/keys.json", keys.to_file().as_str()),
-        ("transcript/countersignatures", export.countersignatures.as_str()),
         ("transcript/transcript-format.md", FORMAT),
         ("transcript/verify_transcript.py", VERIFIER),
     ] {
         archive.add(name, content.as_bytes()).map_err(failed)?;
     }
     archive.finish().map_err(failed)
+}
+
+/// The archive, with the page on what it is of.
+fn begin(out: &Path, recording: &str) -> io::Result<Archive<File>> {
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+    let mut archive = Archive::new(create_private(out)?, now);
+    let page = PAGE.replace("SESSION", recording);
+    archive.add("transcript/README.md", page.as_bytes())?;
+    Ok(archive)
 }
 
 /// What the audit log has of it: of the session, or of the command on that node and all others.

@@ -1,10 +1,14 @@
 //! `moorline transcript verify`: without a server, by public keys only.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use moorline_protocol::{
     public_keys::{Keys, MAX_KEYS_BYTES},
-    transcript::{Ending, Outcome, Verdict, Verifier},
+    transcript::{Ending, Outcome, PartFinding, Verdict, Verifier, check_parts},
 };
 use serde_json::json;
 
@@ -18,25 +22,48 @@ const PIECE_BYTES: usize = 256 * 1024;
 const ALTERED: u8 = 1;
 const UNREADABLE: u8 = 2;
 
-/// Exit code 0 if it is intact, 1 if it was altered, 2 if it or the keys cannot be read.
-pub(super) fn execute(path: &Path, keys: &Path, json: bool) -> Result<u8, CliError> {
-    let outcome = match read_keys(keys).and_then(|keys| verify(path, keys)) {
-        Ok(outcome) => outcome,
+/// Exit code 0 if all are intact, 1 if one was altered or is missing, 2 if one or the keys cannot be read.
+pub(super) fn execute(paths: &[PathBuf], keys: &Path, json: bool) -> Result<u8, CliError> {
+    let read = || {
+        let keys = read_keys(keys)?;
+        paths.iter().map(|path| verify(path, keys.clone())).collect()
+    };
+    let outcomes: Vec<Outcome> = match read() {
+        Ok(outcomes) => outcomes,
         Err(error) => {
             console::complain(&error);
             return Ok(UNREADABLE);
         }
     };
-    if json {
-        console::print_json(&as_json(&outcome))?;
-    } else {
-        console::print(&as_text(path, &outcome))?;
+    let parts = match outcomes.len() {
+        1 => Vec::new(),
+        _ => check_parts(&outcomes),
+    };
+    match (outcomes.as_slice(), json) {
+        ([only], true) => console::print_json(&as_json(only))?,
+        (_, true) => {
+            let files: Vec<_> = outcomes.iter().map(as_json).collect();
+            let part =
+                |one: &PartFinding| json!({"SessionId": one.id.as_str(), "What": one.fault.to_string()});
+            let parts: Vec<_> = parts.iter().map(part).collect();
+            console::print_json(&json!({"Files": files, "Parts": parts}))?;
+        }
+        (_, false) => {
+            for (path, outcome) in paths.iter().zip(&outcomes) {
+                console::print(&as_text(path, outcome))?;
+            }
+            for PartFinding { id, fault } in &parts {
+                console::print(&format!("{}: {fault}\n", id.as_str()))?;
+            }
+        }
     }
-    Ok(match outcome.verdict {
+    let code = |outcome: &Outcome| match outcome.verdict {
         Verdict::Intact(_) => 0,
         Verdict::Altered => ALTERED,
         Verdict::Unreadable(_) => UNREADABLE,
-    })
+    };
+    let worst = outcomes.iter().map(code).max().unwrap_or(0);
+    Ok(worst.max(if parts.is_empty() { 0 } else { ALTERED }))
 }
 
 fn read_keys(path: &Path) -> Result<Keys, CliError> {
@@ -90,7 +117,14 @@ fn as_text(path: &Path, outcome: &Outcome) -> String {
                 Ending::Complete => "complete",
                 Ending::Cut => "cut: how it ended was not recorded",
             };
-            format!("{file}: intact: {of}, {} records, {end}\n", outcome.records)
+            let beside = match (outcome.follows_another(), outcome.continues) {
+                (false, false) => "",
+                _ => "; it is one part of a command: give all of them, and a missing one is found",
+            };
+            format!(
+                "{file}: intact: {of}, {} records, {end}{beside}\n",
+                outcome.records
+            )
         }
         Verdict::Altered if outcome.found > outcome.findings.len() as u64 => format!(
             "{file}: altered: {of}, in {} places, of which the first {} are told\n",

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::word::Digest;
 use crate::public_keys::KeyId;
 
 /// asciicast's version.
@@ -42,6 +43,17 @@ impl RecordingId {
         match part {
             1 => Self::parse(&format!("{command_id}.{node}")),
             _ => Self::parse(&format!("{command_id}.{node}.{part}")),
+        }
+    }
+
+    /// Of a command: what all parts of it on this node have in common, and which part this is, from 1.
+    #[must_use]
+    pub fn part(&self) -> (&str, u32) {
+        let mut words = self.0.splitn(3, '.');
+        let number = words.nth(2).and_then(|number| number.parse().ok());
+        match (number, self.0.rsplit_once('.')) {
+            (Some(number), Some((invocation, _))) => (invocation, number),
+            _ => (&self.0, 1),
         }
     }
 
@@ -97,6 +109,8 @@ pub struct Origin {
     pub user: Option<String>,
     /// The document's parameters, secrets masked.
     pub parameters: Option<Map<String, Value>>,
+    /// Hash of the last record of the part before, of a command that goes on after a reboot.
+    pub follows: Option<Digest>,
     /// How the events are encrypted, where they are.
     pub encryption: Option<Encryption>,
 }
@@ -206,6 +220,7 @@ impl Origin {
             reason: text(ours, "reason"),
             user: text(ours, "user"),
             parameters: ours.get("parameters").and_then(Value::as_object).cloned(),
+            follows: text(ours, "follows").and_then(|hash| Digest::parse(hash.as_bytes())),
             encryption: ours
                 .get("encryption")
                 .and_then(|encryption| Encryption::deserialize(encryption).ok()),
@@ -224,6 +239,7 @@ impl Origin {
             reason,
             user,
             parameters,
+            follows,
             encryption,
         } = self;
         let mut ours = Map::new();
@@ -239,6 +255,7 @@ impl Origin {
             ("reason", reason.clone().map(Value::from)),
             ("user", user.clone().map(Value::from)),
             ("parameters", parameters.clone().map(Value::Object)),
+            ("follows", follows.map(|hash| hash.to_string().into())),
             (
                 "encryption",
                 encryption.as_ref().and_then(|one| serde_json::to_value(one).ok()),

@@ -35,6 +35,12 @@ impl Sealer {
         self.chain.open_bytes
     }
 
+    /// The hash of the last record that was closed; zeros before the first.
+    #[must_use]
+    pub fn last_hash(&self) -> Digest {
+        self.chain.hash
+    }
+
     /// Closes the open record at this time of the recording and of the node's clock; `sign` makes an Ed25519 signature by
     /// the key that the header names. The seal line, with its line feed, stands directly behind the record.
     ///

@@ -72,6 +72,7 @@ impl Site {
                 reason: None,
                 user: Some("ssm-user".to_owned()),
                 parameters: None,
+                follows: None,
                 encryption: None,
             },
         }

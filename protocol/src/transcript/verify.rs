@@ -8,8 +8,8 @@ use crate::public_keys::{Keys, PublicKey};
 use super::{
     chain::{Chain, Fault},
     countersign::{Ending, endpoint_text, line_hash},
-    header::{Header, HeaderError},
-    line::{EndpointLine, FormError, Line, SealLine},
+    header::{Header, HeaderError, RecordingKind},
+    line::{Code, EndpointLine, Event, FormError, Line, SealLine},
     lines::{Cut, Lines},
     seal::seal_text,
     word::Digest,
@@ -17,6 +17,8 @@ use super::{
 
 /// Findings, and remarks, that are kept; of more only the number is.
 const MAX_KEPT: usize = 1000;
+/// A line that ends a part has no more.
+const MAX_END_BYTES: usize = 512;
 /// How far the clocks of node and endpoint may be apart without a remark.
 const CLOCK_MILLIS: u64 = 5 * 60 * 1000;
 
@@ -84,6 +86,22 @@ pub struct Outcome {
     pub records: u64,
     /// Bytes of the recording, without lines of the endpoint.
     pub length: u64,
+    /// The hash of the last sealed record.
+    pub hash: Digest,
+    /// It says that the command goes on in another recording.
+    pub continues: bool,
+}
+
+impl Outcome {
+    /// Whether it goes on from another recording, of the same command before a reboot.
+    #[must_use]
+    pub fn follows_another(&self) -> bool {
+        let number = self
+            .header
+            .as_ref()
+            .map(|header| (header.origin.kind, header.origin.id.part().1));
+        matches!(number, Some((RecordingKind::Command, 2..)))
+    }
 }
 
 /// Reads an exported transcript in pieces that are cut anywhere. It holds one line at most.
@@ -138,9 +156,21 @@ impl Verifier {
                 found: 0,
                 records: 0,
                 length: 0,
+                hash: Digest::default(),
+                continues: false,
             },
         }
     }
+}
+
+/// Whether it is the end of a recording that another goes on from. It is a short event.
+fn says_that_it_goes_on(event: &Event<'_>, line: &[u8]) -> bool {
+    let is_candidate = event.code == Some(Code::Ours) && line.len() <= MAX_END_BYTES;
+    is_candidate
+        && serde_json::from_str(&event.text()).is_ok_and(|event: serde_json::Value| {
+            event.get("event").is_some_and(|name| name == "end")
+                && event.get("continues").is_some_and(|continues| continues == true)
+        })
 }
 
 /// The lines behind the header.
@@ -160,6 +190,7 @@ struct Body {
     node_millis: u64,
     endpoint_millis: u64,
     closed: Option<Ending>,
+    continues: bool,
     findings: Vec<Finding>,
     found: u64,
     remarks: Vec<Remark>,
@@ -192,6 +223,7 @@ impl Body {
             node_millis: 0,
             endpoint_millis: 0,
             closed: None,
+            continues: false,
             findings: Vec::new(),
             found: 0,
             remarks: Vec::new(),
@@ -208,7 +240,10 @@ impl Body {
             return;
         }
         match Line::parse(line) {
-            Ok(Line::Event(_)) => self.event(line),
+            Ok(Line::Event(event)) => {
+                self.event(line);
+                self.continues |= says_that_it_goes_on(&event, line);
+            }
             Ok(Line::Seal(seal)) => self.seal(&seal, line),
             Ok(Line::Endpoint(endpoint)) => self.endpoint(&endpoint, line, keys),
             Err(FormError::Event) => {
@@ -407,6 +442,8 @@ impl Body {
             found: self.found,
             records: self.chain.record,
             length: self.length,
+            hash: self.chain.hash,
+            continues: self.continues,
         }
     }
 }

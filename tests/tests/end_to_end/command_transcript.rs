@@ -2,12 +2,14 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use moorline_tests::{
-    Cli, Endpoint, Node, Recording, Site, finished, python_program, send_script, wait_until,
+    Cli, Endpoint, Node, Recording, Site, finished, is_root, python_program, send_script, wait_until,
 };
 use serde_json::json;
 use tokio::process::Command;
+
+use crate::command_documents::boot_script;
 
 /// A program that needs nothing but files: its exit code and what it printed.
 async fn run(program: &mut Command) -> Result<(Option<i32>, String)> {
@@ -17,10 +19,10 @@ async fn run(program: &mut Command) -> Result<(Option<i32>, String)> {
 }
 
 /// A verifier that was written from the page on the format alone.
-fn python_verifier(file: &str, keys: &str) -> Result<Command> {
+fn python_verifier(files: &[&str], keys: &str) -> Result<Command> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier/verify_transcript.py");
     let mut python = Command::new(python_program("python3")?);
-    python.arg(script).args([file, "--keys", keys]);
+    python.arg(script).args(files).args(["--keys", keys]);
     Ok(python)
 }
 
@@ -55,7 +57,7 @@ async fn a_command_s_recording_is_verified_by_a_second_verifier_and_shown_by_a_s
         let verify = ["transcript", "verify", file, "--keys", keys];
         let said = auditor.run(&verify).await?.success()?.stdout;
         ensure!(said.contains(&recording.session), "{said}");
-        let (code, said) = run(&mut python_verifier(file, keys)?).await?;
+        let (code, said) = run(&mut python_verifier(&[file], keys)?).await?;
         ensure!(code == Some(0), "{said}");
         let mut player = Command::new(python_program("asciinema")?);
         let (_, shown) = run(player.args(["cat", file]).env("LC_ALL", "C.UTF-8")).await?;
@@ -74,7 +76,7 @@ async fn a_command_s_recording_is_verified_by_a_second_verifier_and_shown_by_a_s
     let verify = ["transcript", "verify", &file, "--keys", &keys];
     let said = auditor.run(&verify).await?.with_code(1)?.stdout;
     ensure!(said.contains("are not those that the node sealed"), "{said}");
-    let (code, said) = run(&mut python_verifier(&file, &keys)?).await?;
+    let (code, said) = run(&mut python_verifier(&[&file], &keys)?).await?;
     ensure!(code == Some(1), "{said}");
     Ok(())
 }
@@ -192,5 +194,129 @@ async fn a_node_that_sends_to_another_node_s_recording_is_refused_and_the_audit_
         shown.contains("over") && !recording.text.contains("forged"),
         "{shown}"
     );
+    Ok(())
+}
+
+/// Runs a command that asks for two reboots, and gets them; its id.
+async fn rebooted_twice(site: &mut Site) -> Result<String> {
+    site.node.kill_daemon().await?;
+    let dir = site.node.dir().to_owned();
+    let (boot, asked, runs) = (dir.join("boot_id"), dir.join("asked"), dir.join("runs"));
+    let settings = format!(
+        "[command]\nreboot_command = [\"touch\", {:?}]\n",
+        asked.display().to_string()
+    );
+    site.node.configure(&settings)?;
+    let script = boot_script(&dir)?;
+    site.node.isolate(&script, &boot.display().to_string());
+    let boot_number =
+        |number: u32| fs::write(&boot, format!("0b54f77e-0000-4000-8000-00000000000{number}\n"));
+    boot_number(1)?;
+    site.node.start().await?;
+    let line = format!(
+        "echo run >> {0}; echo run-$(wc -l < {0}); [ $(wc -l < {0}) -gt 2 ] || exit 194",
+        runs.display()
+    );
+    let id = site.send(&line).await?;
+    for number in [2, 3] {
+        wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
+        fs::remove_file(&asked)?;
+        site.node.kill_daemon().await?;
+        boot_number(number)?;
+        site.node.start().await?;
+    }
+    let invocation = site.finished(&id).await?;
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    Ok(id)
+}
+
+#[tokio::test]
+async fn the_parts_of_a_command_around_its_reboots_are_one_and_none_is_left_out_swapped_or_replayed()
+-> Result<()> {
+    if !is_root() {
+        println!("skipped: another boot is made in a mount namespace, which takes root");
+        return Ok(());
+    }
+    let mut site = Site::start().await?;
+    let id = rebooted_twice(&mut site).await?;
+    let cli = site.cli();
+    let list = [
+        "transcript",
+        "list",
+        "--command",
+        &id,
+        "--state",
+        "complete",
+        "--json",
+    ];
+    wait_until("all parts to be whole", async || {
+        let listed = cli.run(&list).await?.success()?.json()?;
+        Ok(listed.as_array().is_some_and(|parts| parts.len() == 3))
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (keys, bundle) = (path("keys"), path("a.tar"));
+    cli.run(&["transcript", "keys", "--out", &keys])
+        .await?
+        .success()?;
+    let export = ["transcript", "export", &id, "--bundle", "--out", &bundle];
+    cli.run(&export).await?.success()?;
+    let (code, said) = run(Command::new("tar").args(["-xf", &bundle, "-C", &path("")])).await?;
+    ensure!(code == Some(0), "{said}");
+    let first = format!("{id}.{}", site.node.id());
+    let mut parts = Vec::new();
+    for (number, end) in [(1, ""), (2, ".2"), (3, ".3")] {
+        let name = format!("{first}{end}");
+        let file = path(&format!("part{end}"));
+        let export = ["transcript", "export", &name, "--out", &file];
+        cli.run(&export).await?.success()?;
+        let bundled = path(&format!("transcript/session{end}.cast"));
+        ensure!(
+            fs::read(&bundled)? == fs::read(&file)?,
+            "the bundle has another part {number}"
+        );
+        let text = cli.run(&["transcript", "text", &name]).await?.success()?.stdout;
+        ensure!(text.contains(&format!("run-{number}")), "{text}");
+        parts.push(file);
+    }
+    let output = cli.run(&["output", &id]).await?.success()?.stdout;
+    ensure!(output == "run-1\nrun-2\nrun-3\n", "{output}");
+
+    // another command's parts, to be passed off as these
+    let other = site.send("echo something else").await?;
+    site.finished(&other).await?;
+    let other = Recording::of_command(&cli, site.node.dir(), &other).await?;
+    let foreign = path("foreign");
+    fs::write(&foreign, other.text)?;
+    let [one, two, three] = parts.as_slice() else {
+        bail!("{} parts", parts.len())
+    };
+    let table: [(&[&String], i32, &str); 9] = [
+        (&[one, two, three], 0, "intact"),
+        (&[three, one, two], 0, "intact"),
+        (&[one, two, three, &foreign], 0, "intact"),
+        (&[two, three], 1, "part 1, which it follows, is not there"),
+        (&[one, three], 1, "part 2, which it follows, is not there"),
+        (&[one, two], 1, "part 3, in which it goes on, is not there"),
+        (&[one, two, two, three], 1, "part 2 is there twice"),
+        (
+            &[one, &foreign, three],
+            1,
+            "part 2, in which it goes on, is not there",
+        ),
+        (&[two], 0, "it is one part of a command"),
+    ];
+    for (files, expected, what) in table {
+        let files: Vec<&str> = files.iter().map(|file| file.as_str()).collect();
+        let arguments = [&["transcript", "verify"], &files[..], &["--keys", &keys]].concat();
+        let verified = Cli::without_endpoint().run(&arguments).await?;
+        ensure!(
+            verified.code == expected && verified.stdout.contains(what),
+            "{files:?}: {verified:?}"
+        );
+        let (code, said) = run(&mut python_verifier(&files, &keys)?).await?;
+        ensure!(code == Some(expected), "{files:?}: {said}");
+    }
     Ok(())
 }

@@ -8,4 +8,6 @@ mod alterations;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod recording;

@@ -186,6 +186,7 @@ pub(crate) fn header(id: &str) -> Header {
             reason: None,
             user: None,
             parameters: None,
+            follows: None,
             encryption: None,
         },
     }

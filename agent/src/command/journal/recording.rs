@@ -1,6 +1,6 @@
-//! Commands that run on without a recorder.
+//! Recordings of commands: of those that run on without one, and of those that go on after a reboot.
 
-use moorline_protocol::document::StopReason;
+use moorline_protocol::{document::StopReason, transcript::Digest};
 use rusqlite::OptionalExtension as _;
 
 use super::{Journal, JournalError, ProcessRecord, accept::worker_record, doing};
@@ -46,6 +46,42 @@ impl Journal {
             .optional()
             .map(Option::flatten)
             .map_err(doing("read"))
+    }
+
+    /// A part of the recording of a command ends with this record.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub(in crate::command) fn note_part(
+        &mut self,
+        command_id: &str,
+        hash: &Digest,
+    ) -> Result<(), JournalError> {
+        self.write("note a part of a recording in", |transaction| {
+            transaction.execute(
+                "UPDATE command SET last_part = ?2 WHERE command_id = ?1",
+                (command_id, hash.to_string()),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// With which record the last part of the recording of a command ends.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(in crate::command) fn last_part(&self, command_id: &str) -> Result<Option<Digest>, JournalError> {
+        let hash: Option<String> = self
+            .connection
+            .query_row(
+                "SELECT last_part FROM command WHERE command_id = ?1",
+                [command_id],
+                |row| row.get(0),
+            )
+            .optional()
+            .map(Option::flatten)
+            .map_err(doing("read"))?;
+        Ok(hash.and_then(|hash| Digest::parse(hash.as_bytes())))
     }
 
     /// What a worker was told to stop for.

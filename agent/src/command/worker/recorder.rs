@@ -1,15 +1,13 @@
-//! What a worker writes into the journal while its steps run.
+//! The worker's hand in the journal: what it writes there waits until the disk takes it.
 
 use std::time::Duration;
 
+use moorline_protocol::transcript::Digest;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    super::{
-        journal::{Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
-        now_millis,
-    },
-    WorkerTask,
+    super::journal::{Conclusion, Journal, JournalError, MEMORY, Opener, ProcessRecord, StepProgress},
+    WorkerTask, now_millis,
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -39,6 +37,18 @@ impl<N: Fn()> Recorder<'_, N> {
     pub(super) async fn await_reboot(&mut self, is_rebooting: bool) -> bool {
         self.write(|journal, command_id, worker| journal.await_reboot(command_id, worker, is_rebooting))
             .await
+    }
+
+    /// Notes the end of this part of the recording for the worker that makes the next.
+    pub(super) fn note_part(&mut self, hash: &Digest) {
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = journal.note_part(&self.task.command_id, hash) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the next part of the recording will not say what it follows"
+            );
+        }
     }
 
     /// Why the endpoint takes no more of the recording, as it says itself.

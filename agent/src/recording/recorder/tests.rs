@@ -6,6 +6,7 @@ use super::*;
 
 fn about() -> About {
     About {
+        follows: None,
         id: RecordingId::parse("s-1").unwrap(),
         node: "mi-0123456789abcdef0".to_owned(),
         kind: RecordingKind::StandardStream,

@@ -43,6 +43,7 @@ pub(crate) fn sealed_recording(key: &Key, (node, id): (&str, &str), records: u64
             reason: None,
             user: None,
             parameters: None,
+            follows: None,
             encryption: None,
         },
     };

@@ -123,6 +123,7 @@ fn header(node_key: PublicKey) -> Result<Header> {
             reason: None,
             user: None,
             parameters: None,
+            follows: None,
             encryption: None,
         },
     })
