@@ -38,6 +38,7 @@ async fn main() -> Result<ExitCode> {
         session::keystroke(&mut report, &endpoint, &node).await?;
         session::throughput(&mut report, &endpoint, &node).await?;
         recording::cost(&mut report, &endpoint, &node).await?;
+        recording::cost_of_command(&mut report, &endpoint, &node).await?;
         recording::strict(&mut report, &endpoint).await?;
         recording::long_output(&mut report, &endpoint, &node).await?;
         forward::forward(&mut report, &endpoint, &node).await?;

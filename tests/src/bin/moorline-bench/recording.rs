@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use moorline_tests::{Cli, Endpoint, Node, PATIENCE, WorkerKind, wait_for};
+use moorline_tests::{Cli, Endpoint, Node, PATIENCE, WorkerKind, finished, send_script, wait_for};
 
 use crate::{
     footprint::peak_memory,
@@ -17,6 +17,9 @@ use crate::{
 
 /// One run with and one without, and again: what else the machine does falls on both.
 const ROUNDS: usize = 5;
+const COMMAND_ROUNDS: usize = 3;
+/// What Linux tells processor time in, on every architecture that we build for.
+const TICKS_PER_SECOND: f64 = 100.0;
 const TRANSFER_BYTES: usize = 200_000_000;
 const LONG_BYTES: usize = 1_000_000_000;
 /// Nobody's; the node has no key to seal with, so that what is for somebody cannot be recorded.
@@ -55,6 +58,71 @@ pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &No
         report.row(echo, "ms", Bound::AtMost(0.5), 0.5, added);
     }
     Ok(())
+}
+
+/// What recording costs a command whose step prints a gigabyte: time, and the processor of its worker.
+pub(crate) async fn cost_of_command(report: &mut Report, endpoint: &Endpoint, recorded: &Node) -> Result<()> {
+    let throughput = "1 GB of a command's output with recording, as part of the speed without (median)";
+    let worker = "processor time that recording 1 GB adds to a command's worker (median)";
+    if !(report.wants(throughput) || report.wants(worker)) {
+        return Ok(());
+    }
+    let unrecorded = unrecorded(endpoint).await?;
+    let (mut parts, mut added) = (Vec::new(), Vec::new());
+    for _ in 0..COMMAND_ROUNDS {
+        let without = Printed::on(endpoint, &unrecorded).await?;
+        let with = Printed::on(endpoint, recorded).await?;
+        parts.push(100.0 * without.seconds / with.seconds);
+        added.push(with.worker_cpu - without.worker_cpu);
+    }
+    report.row(throughput, "%", Bound::AtLeast(90.0), 0.5, parts);
+    report.row(worker, "s", Bound::AtMost(3.0), 0.5, added);
+    Ok(())
+}
+
+/// A step has printed a gigabyte.
+struct Printed {
+    seconds: f64,
+    /// Of the worker, in seconds.
+    worker_cpu: f64,
+}
+
+impl Printed {
+    async fn on(endpoint: &Endpoint, node: &Node) -> Result<Self> {
+        let path = |name: &str| node.dir().join(name).display().to_string();
+        let (took, go) = (path("took"), path("go"));
+        let script = format!(
+            "a=$(date +%s%N); head -c {LONG_BYTES} /dev/zero | tr '\\0' '\\170' | fold -w 99; b=$(date +%s%N); \
+             echo $((b - a)) > {took}.new; mv {took}.new {took}; until [ -e {go} ]; do sleep 0.05; done"
+        );
+        let command = send_script(endpoint.api(), node.id(), &script).await?;
+        let took = wait_for("a gigabyte to be printed", PATIENCE * 6, async || {
+            Ok(fs::read_to_string(&took).ok())
+        })
+        .await?;
+        let worker = *node.workers(WorkerKind::Command).first().context("no worker")?;
+        let worker_cpu = processor_time(worker)?;
+        File::create(&go)?;
+        finished(endpoint.api(), node.id(), &command).await?;
+        for file in ["took", "go"] {
+            fs::remove_file(path(file))?;
+        }
+        let nanos: f64 = took.trim().parse()?;
+        Ok(Self {
+            seconds: nanos / 1e9,
+            worker_cpu,
+        })
+    }
+}
+
+/// User and system time of a process and all of its threads, in seconds.
+fn processor_time(pid: i32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    // the name before may hold anything
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks: f64 = ticks.sum::<Result<_, _>>()?;
+    Ok(ticks / TICKS_PER_SECOND)
 }
 
 /// No output before the endpoint has it on its disk: what a disk takes to sync is in it.
