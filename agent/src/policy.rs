@@ -10,6 +10,7 @@ mod pattern;
 mod rule;
 mod signer;
 mod target;
+mod watch;
 
 use std::{
     fmt,
@@ -22,6 +23,7 @@ pub(crate) use self::{
     rule::{Asked, Effect, Facts, Subject},
     signer::Once,
     target::Destination,
+    watch::until_other_than,
 };
 use self::{
     rule::{Rule, Truth},

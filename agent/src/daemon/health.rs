@@ -1,4 +1,5 @@
-//! The health ping: `UpdateInstanceInformation` at start and every five minutes (agent-wire §2.8).
+//! The health ping: `UpdateInstanceInformation` at start and every five minutes (agent-wire §2.8), and when the policy of
+//! the node's owner has changed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage, unistd::gethostname
 use tokio::time::sleep;
 
 use super::transcript_key;
-use crate::policy::fingerprint;
+use crate::policy::{Fingerprint, fingerprint, until_other_than};
 use crate::runtime::{AGENT_VERSION, Backoff, NodeContext, random_u32};
 
 /// Between pings; the stock agent's default.
@@ -27,9 +28,10 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
         else {
             return;
         };
+        let policy = fingerprint(&context.config.policy.folder);
         let signed = current.as_ref().map(|role| &role.credentials);
         let pause = match client
-            .call::<UpdateInstanceInformation>(signed, &report(&context))
+            .call::<UpdateInstanceInformation>(signed, &report(&context, &policy))
             .await
         {
             Ok(_) => {
@@ -51,7 +53,11 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
                 pause
             }
         };
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            // Other endpoints are not told of it.
+            () = until_other_than(&context.config.policy.folder, &policy), if context.registration.is_moorline => {}
+        }
     }
 }
 
@@ -66,7 +72,7 @@ fn is_rejection(error: &CallError) -> bool {
     error.code().is_some_and(|code| CODES.contains(&code))
 }
 
-fn report(context: &NodeContext) -> UpdateInstanceInformationRequest {
+fn report(context: &NodeContext, policy: &Fingerprint) -> UpdateInstanceInformationRequest {
     UpdateInstanceInformationRequest {
         agent_name: Some("amazon-ssm-agent".to_owned()),
         agent_status: Some("Active".to_owned()),
@@ -83,10 +89,7 @@ fn report(context: &NodeContext) -> UpdateInstanceInformationRequest {
         platform_version: Some(context.platform.version.clone()),
         ssm_connection_channel: Some("ssmmessages".into()),
         // Other endpoints would not know the member.
-        moorline_policy: context
-            .registration
-            .is_moorline
-            .then(|| fingerprint(&context.config.policy.folder).to_string()),
+        moorline_policy: context.registration.is_moorline.then(|| policy.to_string()),
         ..Default::default()
     }
 }
