@@ -40,7 +40,7 @@ use crate::{
 };
 
 pub(crate) use local::{LocalRun, run_document};
-pub(crate) use owner_policy::{Question, document, explain_command};
+pub(crate) use owner_policy::{Question, begin_signed_session, document, explain_command};
 
 /// Jobs and acknowledgements that wait; when it is full, the endpoint delivers again.
 const MAILBOX: usize = 256;

@@ -150,6 +150,16 @@ impl Refusal {
     pub(crate) fn of_replay() -> Self {
         Self("the signed command has been run before; a signature is good for one command".to_owned())
     }
+
+    /// A signed session that has been begun already.
+    pub(crate) fn of_second_session() -> Self {
+        Self("the signed session has been begun before; a signature is good for one session".to_owned())
+    }
+
+    /// What may be begun once only cannot be noted as begun.
+    pub(crate) fn of_no_note(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self(format!("its signature cannot be noted as used: {error}"))
+    }
 }
 
 impl Policy {
@@ -179,7 +189,11 @@ impl Policy {
         if let Some(path) = &self.signed_only {
             let names: Vec<_> = self.signers.iter().map(|signer| signer.name.as_str()).collect();
             text.push_str(&format!(
-                "commands need a signature, sessions are refused: {}; signers: {}\n",
+                "commands need a signature, sessions {}: {}; signers: {}\n",
+                match self.signers.iter().any(Signer::may_sign_sessions) {
+                    true => "as well",
+                    false => "are refused",
+                },
                 path.display(),
                 names.join(", ")
             ));
@@ -197,10 +211,12 @@ impl Policy {
     /// What it says. `now` is in seconds since the Unix epoch.
     pub(crate) fn judge(&self, facts: &Facts<'_>, now: u64) -> Verdict {
         let subject = facts.asked.subject();
-        if let (Subject::Session, Some(path)) = (subject, &self.signed_only) {
+        let may_sign_sessions = self.signers.iter().any(Signer::may_sign_sessions);
+        if let (Subject::Session, Some(path), false) = (subject, &self.signed_only, may_sign_sessions) {
             let reason = format!(
-                "{} has require_signature = true, and sessions cannot be signed",
-                path.display()
+                "{} has require_signature = true, and {}",
+                path.display(),
+                signer::NO_SESSIONS
             );
             return Verdict::Refused(By(reason));
         }

@@ -18,7 +18,7 @@ use crate::{
     group::GroupCommand,
     parameters::ParameterCommand,
     rollout::RolloutOptions,
-    sign::{KeyCommand, SignOptions},
+    sign::{KeyCommand, SessionSignOptions, SignOptions},
 };
 
 /// Operates managed nodes: finds them, runs documents on them, opens recorded shells.
@@ -269,6 +269,8 @@ pub(crate) struct ShellOptions {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) sign: SessionSignOptions,
     /// What to run instead of a shell
     #[arg(last = true, conflicts_with_all = ["document", "parameters"])]
     pub(crate) command: Vec<String>,
@@ -285,6 +287,8 @@ pub(crate) struct ForwardOptions {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) sign: SessionSignOptions,
 }
 
 #[derive(Debug, Args)]
@@ -297,6 +301,8 @@ pub(crate) struct SshProxyOptions {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) sign: SessionSignOptions,
 }
 
 #[derive(Debug, Args)]

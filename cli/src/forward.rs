@@ -35,6 +35,7 @@ use crate::{
     pick,
     session_client::{Grant, Link, SessionClient, SessionEvent},
     shell,
+    sign::{SessionSignOptions, sign_session},
     terminal::signals::{EndSignal, EndSignals},
 };
 
@@ -69,7 +70,7 @@ pub(crate) async fn forward(
     };
     let target = console::one_line(&target);
     let request = (document, parameters, options.reason.clone());
-    let mut session = Session::start(operator, &options.node, request).await?;
+    let mut session = Session::start(operator, &options.node, request, &options.sign).await?;
     if let Some(ending) = session.open().await {
         return Ok(session.conclude(ending).await);
     }
@@ -90,7 +91,7 @@ pub(crate) async fn forward(
 /// `moorline ssh-proxy`.
 pub(crate) async fn ssh_proxy(operator: Operator, options: &SshProxyOptions) -> Result<u8, CliError> {
     let request = (SSH_DOCUMENT, parameters(options.port), options.reason.clone());
-    let mut session = Session::start(operator, &options.node, request).await?;
+    let mut session = Session::start(operator, &options.node, request, &options.sign).await?;
     if let Some(ending) = session.open().await {
         return Ok(session.conclude(ending).await);
     }
@@ -215,6 +216,7 @@ impl Session {
         operator: Operator,
         node: &str,
         (document, parameters, reason): (&str, BTreeMap<String, Vec<String>>, Option<String>),
+        sign: &SessionSignOptions,
     ) -> Result<Self, CliError> {
         let operator = Arc::new(operator);
         let request = StartSessionRequest {
@@ -222,7 +224,9 @@ impl Session {
             document_name: Some(document.to_owned()),
             reason,
             parameters: Some(parameters),
+            moorline_signature: None,
         };
+        let request = sign_session(&operator, request, sign).await?;
         let grant = shell::start_session(&operator, &request).await?;
         let link = Link::new(
             Some(Arc::clone(&operator)),

@@ -16,6 +16,7 @@ use crate::{
     operator::Operator,
     pick, quote,
     session_client::{Grant, Link, SessionClient},
+    sign::sign_session,
     terminal::output::Stream,
 };
 
@@ -148,7 +149,9 @@ async fn start(
         document_name: asked.document,
         reason: options.reason.clone(),
         parameters: (!asked.parameters.is_empty()).then_some(asked.parameters),
+        moorline_signature: None,
     };
+    let request = sign_session(operator, request, &options.sign).await?;
     start_session(operator, &request).await
 }
 
@@ -251,6 +254,7 @@ fn shell_code(exit_code: Option<i32>) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sign::SessionSignOptions;
 
     #[test]
     fn a_command_gets_a_terminal_where_there_is_one_and_else_two_streams() {
@@ -259,6 +263,7 @@ mod tests {
             document: None,
             parameters: Vec::new(),
             reason: None,
+            sign: SessionSignOptions { sign_with: None },
             command: vec!["echo".to_owned(), "a b".to_owned()],
         };
         let expected = |document: &str, parameters: &[(&str, &str)], reads_input| Asked {

@@ -1,4 +1,8 @@
-//! Signed commands (docs/signed-commands.md): `moorline run --sign-with KEY`, and `moorline key new`.
+//! Signed commands and sessions (docs/signed-commands.md): `--sign-with KEY`, and `moorline key new`.
+
+mod session;
+
+pub(crate) use session::{SessionSignOptions, sign_session};
 
 use std::{
     fs::File,
@@ -11,7 +15,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use moorline_protocol::{
     document::{CommandDocument, Digest, MAX_TEXT_BYTES, one_form, read_text},
-    signed_command::{SignedCommand, SigningKey, Statement, public_key_line},
+    signed_command::{Purpose, SignedCommand, SigningKey, Statement, public_key_line},
 };
 use moorline_ssm::{
     command::SendCommandRequest,
@@ -102,38 +106,84 @@ pub(crate) async fn sign(
     request: SendCommandRequest,
     options: &SignOptions,
 ) -> Result<SendCommandRequest, CliError> {
-    let Some(path) = &options.sign_with else {
+    let Some(signer) = Signer::new(operator, &request, options).await? else {
         return Ok(request);
     };
-    let unusable = |error: &dyn std::fmt::Display| CliError::Usage(format!("{}: {error}", path.display()));
-    let key = Zeroizing::new(read(path, MAX_KEY_BYTES)?);
-    let key = SigningKey::read(&key).map_err(|error| unusable(&error))?;
     let nodes = match &request.instance_ids {
         Some(ids) => ids.clone(),
         None => nodes_of(operator, &request).await?,
     };
-    let (name, content) = document(operator, &request, options).await?;
-    let parameters = parameters(&content, &request)?;
-    let parsed: Result<_, _> = nodes.iter().map(|id| id.parse()).collect();
-    let now = Timestamp::now().as_second().cast_unsigned();
-    let statement = Statement {
-        document_name: name.clone(),
-        document: Digest::of(&content),
-        parameters: Digest::of_map(&parameters),
-        nodes: parsed.map_err(|error| CliError::Usage(format!("{error}")))?,
-        nonce: Uuid::new_v4().into_bytes(),
-        not_before: now,
-        expires: now + options.sign_for * 60,
-    };
-    let digest = statement.document;
-    let signed = SignedCommand::sign(statement, &key).map_err(|error| CliError::Usage(error.to_string()))?;
-    console::note(&format!("signed {name} ({digest}) for {}", nodes.join(", ")));
+    let token = signer.sign(&nodes)?;
     Ok(SendCommandRequest {
         instance_ids: Some(nodes),
         targets: None,
-        moorline_signature: Some(signed.token()),
+        moorline_signature: Some(token),
         ..request
     })
+}
+
+/// Signs a command for nodes: the document as it is now, for all that are signed with it.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    key: SigningKey,
+    name: String,
+    document: Digest,
+    parameters: Digest,
+    life_seconds: u64,
+}
+
+impl Signer {
+    /// `None`: nothing is to be signed.
+    ///
+    /// # Errors
+    /// The key or the document cannot be had, or what they make together cannot be signed.
+    pub(crate) async fn new(
+        operator: &Operator,
+        request: &SendCommandRequest,
+        options: &SignOptions,
+    ) -> Result<Option<Self>, CliError> {
+        let Some(path) = &options.sign_with else {
+            return Ok(None);
+        };
+        let key = read_key(path)?;
+        let (name, content) = document(operator, request, options).await?;
+        Ok(Some(Self {
+            key,
+            name,
+            parameters: Digest::of_map(&parameters(&content, request)?),
+            document: Digest::of(&content),
+            life_seconds: options.sign_for * 60,
+        }))
+    }
+
+    /// For these nodes, from now on; as it travels.
+    ///
+    /// # Errors
+    /// An id is none, or there are too many for one signature.
+    pub(crate) fn sign(&self, nodes: &[String]) -> Result<String, CliError> {
+        let parsed: Result<_, _> = nodes.iter().map(|id| id.parse()).collect();
+        let now = Timestamp::now().as_second().cast_unsigned();
+        let statement = Statement {
+            document_name: self.name.clone(),
+            document: self.document,
+            parameters: self.parameters,
+            nodes: parsed.map_err(|error| CliError::Usage(format!("{error}")))?,
+            nonce: Uuid::new_v4().into_bytes(),
+            not_before: now,
+            expires: now + self.life_seconds,
+            reason: None,
+        };
+        let signed = SignedCommand::sign(statement, Purpose::Command, &self.key);
+        let signed = signed.map_err(|error| CliError::Usage(error.to_string()))?;
+        let (name, digest) = (&self.name, self.document);
+        console::note(&format!("signed {name} ({digest}) for {}", nodes.join(", ")));
+        Ok(signed.token())
+    }
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, CliError> {
+    let text = Zeroizing::new(read(path, MAX_KEY_BYTES)?);
+    SigningKey::read(&text).map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
 
 /// The nodes that a target has now: those are signed for, and no others.
@@ -149,22 +199,11 @@ async fn document(
     request: &SendCommandRequest,
     options: &SignOptions,
 ) -> Result<(String, Value), CliError> {
-    let input = GetDocumentRequest {
-        name: request.document_name.clone(),
-        document_version: request.document_version.clone(),
-        ..Default::default()
-    };
-    let got = operator.call::<GetDocument>(&input).await?;
-    let missing = |member| CliError::Incomplete {
-        operation: "GetDocument",
-        member,
-    };
-    let name = got.name.ok_or_else(|| missing("Name"))?;
-    let content = got.content.ok_or_else(|| missing("Content"))?;
+    let wanted = request.document_name.as_deref().unwrap_or_default();
+    let (name, content) = fetched(operator, wanted, request.document_version.clone()).await?;
     let read_document = |text: &str, whose: &dyn std::fmt::Display| {
         read_text(text).map_err(|error| CliError::Usage(format!("{whose}: {error}")))
     };
-    let content = read_document(&content, &name)?;
     if let Some(path) = &options.sign_document {
         let own = read_document(&read(path, MAX_TEXT_BYTES as u64)?, &path.display())?;
         let (own, theirs) = (Digest::of(&own), Digest::of(&content));
@@ -176,6 +215,28 @@ async fn document(
             return Err(CliError::Usage(text));
         }
     }
+    Ok((name, content))
+}
+
+/// A document of the endpoint, by its own word.
+async fn fetched(
+    operator: &Operator,
+    name: &str,
+    version: Option<String>,
+) -> Result<(String, Value), CliError> {
+    let input = GetDocumentRequest {
+        name: Some(name.to_owned()),
+        document_version: version,
+        ..Default::default()
+    };
+    let got = operator.call::<GetDocument>(&input).await?;
+    let missing = |member| CliError::Incomplete {
+        operation: "GetDocument",
+        member,
+    };
+    let name = got.name.ok_or_else(|| missing("Name"))?;
+    let content = got.content.ok_or_else(|| missing("Content"))?;
+    let content = read_text(&content).map_err(|error| CliError::Usage(format!("{name}: {error}")))?;
     Ok((name, content))
 }
 

@@ -2,7 +2,7 @@
 //! compares with what it was sent. Whoever carries a signed command can drop it, and change nothing in it.
 //!
 //! The signature is one of OpenSSH's kind (`ssh-keygen -Y sign`, namespace `command@moorline`) by an Ed25519 key, so it
-//! is good for nothing else that such keys sign.
+//! is good for nothing else that such keys sign. Sessions are signed in the same way, as `session@moorline`.
 
 mod ssh_key;
 #[cfg(test)]
@@ -33,8 +33,22 @@ pub const MAX_NODES: usize = 50;
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The only format there is.
 const FORMAT: u32 = 1;
-/// What signatures of these keys over other things are told apart by.
-const NAMESPACE: &[u8] = b"command@moorline";
+/// What a statement is for. A signature for one is none for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Command,
+    Session,
+}
+
+impl Purpose {
+    /// What signatures of these keys over other things are told apart by.
+    fn namespace(self) -> &'static [u8] {
+        match self {
+            Self::Command => b"command@moorline",
+            Self::Session => b"session@moorline",
+        }
+    }
+}
 
 /// What an operator signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +67,8 @@ pub struct Statement {
     pub not_before: u64,
     /// Seconds since the Unix epoch, at most [`MAX_LIFE_SECONDS`] later.
     pub expires: u64,
+    /// What a session is for; of commands, and of sessions without one, `None`.
+    pub reason: Option<String>,
 }
 
 /// The statement as JSON; members in the order of their names.
@@ -67,6 +83,8 @@ struct Spelling {
     nonce: String,
     not_before: u64,
     parameters: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// Why a text is no signed command.
@@ -93,6 +111,8 @@ pub enum Mismatch {
     Parameters,
     #[error("the signature is for other nodes")]
     Node,
+    #[error("the signature is for another reason")]
+    Reason,
     #[error("the signed command is not good yet; is this node's clock right?")]
     NotYet,
     #[error("the signed command has expired")]
@@ -106,6 +126,7 @@ pub struct Sent<'a> {
     pub document: Digest,
     pub parameters: Digest,
     pub node: &'a str,
+    pub reason: Option<&'a str>,
     /// Seconds since the Unix epoch; `None`: it has begun in time.
     pub now: Option<u64>,
 }
@@ -132,6 +153,7 @@ impl Statement {
             nonce,
             not_before: self.not_before,
             parameters: self.parameters.to_string(),
+            reason: self.reason.clone(),
         };
         let value = serde_json::to_value(spelling).expect("texts and numbers have a JSON form");
         one_form(&value)
@@ -151,6 +173,7 @@ impl Statement {
             nonce: hex::parse(spelling.nonce.as_bytes()).ok_or(Malformed::Form)?,
             not_before: spelling.not_before,
             expires: spelling.expires,
+            reason: spelling.reason,
         };
         statement.check()?;
         // One text for one statement: nothing is said in two ways.
@@ -177,9 +200,9 @@ impl SignedCommand {
     ///
     /// # Errors
     /// It has too many nodes, or too long a life.
-    pub fn sign(statement: Statement, key: &SigningKey) -> Result<Self, Malformed> {
+    pub fn sign(statement: Statement, purpose: Purpose, key: &SigningKey) -> Result<Self, Malformed> {
         statement.check()?;
-        let signed = sign(&key.pair, statement.text().as_bytes());
+        let signed = sign(&key.pair, statement.text().as_bytes(), purpose);
         Ok(Self {
             statement,
             signature: signed,
@@ -209,9 +232,10 @@ impl SignedCommand {
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(self.signature))
     }
 
-    /// Whether the holder of this key signed it.
-    pub fn is_by(&self, key: &PublicKey) -> bool {
-        key.has_signed(&signed_bytes(self.statement.text().as_bytes()), &self.signature)
+    /// Whether the holder of this key signed it, for this.
+    pub fn is_by(&self, key: &PublicKey, purpose: Purpose) -> bool {
+        let bytes = signed_bytes(self.statement.text().as_bytes(), purpose);
+        key.has_signed(&bytes, &self.signature)
     }
 
     /// What was signed.
@@ -233,7 +257,8 @@ impl SignedCommand {
             nodes,
             not_before,
             expires,
-            ..
+            reason,
+            nonce: _,
         } = &self.statement;
         if document != &sent.document || document_name != sent.document_name {
             return Err(Mismatch::Document);
@@ -244,6 +269,9 @@ impl SignedCommand {
         if !nodes.iter().any(|node| node.as_str() == sent.node) {
             return Err(Mismatch::Node);
         }
+        if reason.as_deref() != sent.reason {
+            return Err(Mismatch::Reason);
+        }
         match sent.now {
             Some(now) if now.saturating_add(EARLY_SECONDS) < *not_before => Err(Mismatch::NotYet),
             Some(now) if now >= *expires => Err(Mismatch::Expired),
@@ -252,18 +280,18 @@ impl SignedCommand {
     }
 }
 
-fn sign(pair: &Ed25519KeyPair, text: &[u8]) -> [u8; 64] {
-    let signature = pair.sign(&signed_bytes(text));
+fn sign(pair: &Ed25519KeyPair, text: &[u8], purpose: Purpose) -> [u8; 64] {
+    let signature = pair.sign(&signed_bytes(text, purpose));
     let mut bytes = [0; 64];
     bytes.copy_from_slice(signature.as_ref());
     bytes
 }
 
 /// What OpenSSH signs for a text (its PROTOCOL.sshsig).
-fn signed_bytes(text: &[u8]) -> Vec<u8> {
+fn signed_bytes(text: &[u8], purpose: Purpose) -> Vec<u8> {
     let hash = digest(&SHA512, text);
     let mut bytes = b"SSHSIG".to_vec();
-    for part in [NAMESPACE, b"", b"sha512", hash.as_ref()] {
+    for part in [purpose.namespace(), b"", b"sha512", hash.as_ref()] {
         ssh_key::put_string(&mut bytes, part);
     }
     bytes

@@ -22,7 +22,7 @@ use moorline_protocol::{
     mux::{Mux, MuxEvent, Side},
     package::{Directory, Entry, Manifest, NoFile, Target as NodeTarget},
     public_keys::Keys,
-    signed_command::{SignedCommand, SigningKey, public_key_line, read_public_key},
+    signed_command::{Purpose, SignedCommand, SigningKey, public_key_line, read_public_key},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
     transcript::{Header, OutputReader, Receiver, RecordingId, Verdict, Verifier, Weaver},
@@ -250,7 +250,9 @@ pub fn signed_command(data: &[u8]) {
     if let Ok(signed) = SignedCommand::parse(text) {
         assert_eq!(signed.token(), text, "a signed command has one text");
         let stranger = SigningKey::from_seed(&[1; 32]).public();
-        assert!(!signed.is_by(&stranger), "nobody signs here");
+        for purpose in [Purpose::Command, Purpose::Session] {
+            assert!(!signed.is_by(&stranger, purpose), "nobody signs here");
+        }
     }
     if let Ok(key) = read_public_key(text) {
         assert_eq!(read_public_key(&public_key_line(&key, "")), Ok(key));

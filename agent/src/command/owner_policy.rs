@@ -5,11 +5,18 @@ use std::path::Path;
 use moorline_protocol::{
     document::{CommandDocument, Decision, Digest, Step, read_text},
     message::{PolicyAnswer, PolicyQuestion},
-    signed_command::Sent,
+    signed_command::{Purpose, Sent},
 };
 use serde_json::{Map, Value};
 
-use super::{intake, local, node::Node, step_limits::StepLimits, worker::PLATFORM};
+use super::{
+    intake,
+    journal::{Journal, Opener},
+    local,
+    node::Node,
+    step_limits::StepLimits,
+    worker::PLATFORM,
+};
 use crate::policy::{self, Asked, Facts, Grant, Once, Policy, Refusal, Verdict};
 
 /// A document that is to run.
@@ -96,11 +103,26 @@ impl<'a> Candidate<'a> {
                     document: digest,
                     parameters: Digest::of_map(parameters),
                     node,
+                    reason: None,
                     now: is_new.then_some(now),
                 };
-                policy.check_signature(signature, &sent)
+                policy.check_signature(Purpose::Command, signature, &sent)
             }
         }
+    }
+}
+
+/// Notes that a signed session begins, so that no other one does with its signature.
+///
+/// # Errors
+/// Another one did, or it cannot be noted.
+pub(crate) fn begin_signed_session(state_dir: &Path, once: &Once, session_id: &str) -> Result<(), Refusal> {
+    let noted = Journal::open(state_dir, Opener::Worker)
+        .and_then(|mut journal| journal.spend_on_session(once, session_id));
+    match noted {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::of_second_session()),
+        Err(error) => Err(Refusal::of_no_note(&error)),
     }
 }
 

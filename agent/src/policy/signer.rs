@@ -1,13 +1,16 @@
-//! Whose signature a command needs (docs/signed-commands.md).
+//! Whose signature a command or a session needs (docs/signed-commands.md).
 
 use moorline_protocol::{
     document::Digest,
     public_keys::PublicKey,
-    signed_command::{MAX_LIFE_SECONDS, Sent, SignedCommand, Statement, read_public_key},
+    signed_command::{MAX_LIFE_SECONDS, Purpose, Sent, SignedCommand, Statement, read_public_key},
 };
 use serde::Deserialize;
 
 use super::{Policy, Refusal, pattern::Pattern, rule::Effect};
+
+/// Why no session can be opened at all.
+pub(super) const NO_SESSIONS: &str = "no signer of this policy may sign sessions (sessions = true)";
 
 /// Actions that bring programs from the endpoint, which no signature covers.
 const ACTIONS_OF_THE_ENDPOINT: [&str; 1] = ["aws:configurePackage"];
@@ -19,6 +22,9 @@ pub(super) struct Signer {
     pub(super) name: String,
     public_key: Key,
     documents: Option<Vec<Pattern>>,
+    /// Whether sessions are accepted that it signs.
+    #[serde(default)]
+    sessions: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,13 +50,17 @@ impl Signer {
         }
     }
 
+    pub(super) fn may_sign_sessions(&self) -> bool {
+        self.sessions
+    }
+
     fn may_sign(&self, document: &str) -> bool {
         let patterns = self.documents.as_ref();
         patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(document)))
     }
 }
 
-/// A signed command that may run, once: this is what it is remembered by.
+/// A signed command or session that may run, once: this is what it is remembered by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Once {
     /// In hexadecimal.
@@ -65,17 +75,23 @@ impl Policy {
         self.signed_only.is_some()
     }
 
-    /// What a command needs besides the rules: nothing, or the signature of one of the signers over exactly this.
+    /// What a command or a session needs besides the rules: nothing, or the signature of one of the signers over exactly
+    /// this.
     ///
     /// # Errors
     /// There is no such signature, or it is for something else.
     pub(crate) fn check_signature(
         &self,
+        purpose: Purpose,
         token: Option<&str>,
         sent: &Sent<'_>,
     ) -> Result<Option<Once>, Refusal> {
         let Some(path) = &self.signed_only else {
             return Ok(None);
+        };
+        let what = match purpose {
+            Purpose::Command => "command",
+            Purpose::Session => "session",
         };
         let refused = |reason: String| {
             Refusal(format!(
@@ -83,11 +99,14 @@ impl Policy {
                 path.display()
             ))
         };
-        let token = token.ok_or_else(|| refused("the command is not signed".to_owned()))?;
+        if purpose == Purpose::Session && !self.signers.iter().any(Signer::may_sign_sessions) {
+            return Err(refused(NO_SESSIONS.to_owned()));
+        }
+        let token = token.ok_or_else(|| refused(format!("the {what} is not signed")))?;
         let signed = SignedCommand::parse(token).map_err(|error| refused(error.to_string()))?;
-        let is_signers = |signer: &&Signer| signed.is_by(&signer.public_key.0);
+        let is_signers = |signer: &&Signer| signed.is_by(&signer.public_key.0, purpose);
         let Some(signer) = self.signers.iter().find(is_signers) else {
-            return Err(refused("no signer of this policy signed the command".to_owned()));
+            return Err(refused(format!("no signer of this policy signed the {what}")));
         };
         let Statement {
             document_name,
@@ -96,6 +115,11 @@ impl Policy {
             ..
         } = signed.statement();
         let name = &signer.name;
+        if purpose == Purpose::Session && !signer.may_sign_sessions() {
+            return Err(refused(format!(
+                "signer {name:?} may not sign sessions (sessions = true)"
+            )));
+        }
         if !signer.may_sign(document_name) {
             return Err(refused(format!("signer {name:?} may not sign {document_name}")));
         }

@@ -380,7 +380,7 @@ fn every_example_of_the_page_is_a_policy() {
         include_str!("../../../docs/signed-commands.md"),
     ];
     let examples = pages.iter().flat_map(|page| page.split("```toml\n").skip(1));
-    assert_eq!(examples.clone().count(), pages.len());
+    assert_eq!(examples.clone().count(), 3);
     for example in examples {
         let text = example.split("```").next().unwrap();
         Folder::with(&[("p.toml", text)]).load();

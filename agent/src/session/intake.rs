@@ -140,7 +140,11 @@ impl Intake {
             }
         };
         let limit = self.context.config.session.limit;
-        let leave = owner_policy::foresee(&request.content, &self.context.config.policy.folder);
+        let leave = owner_policy::foresee(
+            &request.content,
+            &self.context.config.policy.folder,
+            self.context.instance_id().as_str(),
+        );
         let start = if let Err(refusal) = leave {
             tracing::warn!(session_id = %request.session_id, %refusal, "session refused");
             Start::Refused(refusal.to_string())

@@ -6,12 +6,13 @@ use std::path::Path;
 use moorline_protocol::{
     document::{Digest, SessionDocument, SessionPlan, SessionType},
     message::StartSessionContent,
+    signed_command::{Purpose, Sent},
 };
 
 use super::port_session::{ForwardPolicy, Target, texts};
 use crate::{
     config::ForwardConfig,
-    policy::{self, Asked, Destination, Facts, Policy, Refusal, Verdict},
+    policy::{self, Asked, Destination, Facts, Once, Policy, Refusal, Verdict},
 };
 
 /// A session, as the policy sees it.
@@ -21,6 +22,9 @@ struct Wanted {
     digest: Digest,
     operator: String,
     session_type: SessionType,
+    parameters: Digest,
+    reason: Option<String>,
+    signature: Option<String>,
 }
 
 impl Wanted {
@@ -30,7 +34,23 @@ impl Wanted {
             digest: Digest::of(&content.document_content),
             operator: content.session_owner.clone(),
             session_type,
+            parameters: Digest::of_map(&content.parameters),
+            reason: content.moorline_reason.clone(),
+            signature: content.moorline_signature.clone(),
         }
+    }
+
+    /// Where signatures are asked for: what the session is remembered by.
+    fn check_signature(&self, policy: &Policy, node: &str) -> Result<Option<Once>, Refusal> {
+        let sent = Sent {
+            document_name: &self.document,
+            document: self.digest,
+            parameters: self.parameters,
+            node,
+            reason: self.reason.as_deref(),
+            now: Some(policy::unix_seconds()),
+        };
+        policy.check_signature(Purpose::Session, self.signature.as_deref(), &sent)
     }
 
     fn facts<'a>(&'a self, asked: Asked<'a>) -> Facts<'a> {
@@ -58,23 +78,24 @@ pub(super) struct Leave {
 }
 
 impl Leave {
-    /// Asks what can be asked before anything is begun.
+    /// Asks what can be asked before anything is begun. What may be begun once only is to be noted first.
     ///
     /// # Errors
     /// The session may not be.
     pub(super) fn ask(
         content: &StartSessionContent,
         session_type: SessionType,
-        folder: &Path,
-    ) -> Result<Self, Refusal> {
+        (folder, node): (&Path, &str),
+    ) -> Result<(Self, Option<Once>), Refusal> {
         let leave = Self {
             policy: policy::load_or_refuse(folder)?,
             wanted: Wanted::new(content, session_type),
         };
+        let once = leave.wanted.check_signature(&leave.policy, node)?;
         if session_type != SessionType::Port {
             leave.not_refused(&leave.wanted.program(None))?;
         }
-        Ok(leave)
+        Ok((leave, once))
     }
 
     fn not_refused(&self, facts: &Facts<'_>) -> Result<(), Refusal> {
@@ -112,7 +133,7 @@ impl Leave {
 ///
 /// # Errors
 /// The session may not be.
-pub(super) fn foresee(content: &StartSessionContent, folder: &Path) -> Result<(), Refusal> {
+pub(super) fn foresee(content: &StartSessionContent, folder: &Path, node: &str) -> Result<(), Refusal> {
     if !folder.exists() {
         return Ok(());
     }
@@ -122,6 +143,9 @@ pub(super) fn foresee(content: &StartSessionContent, folder: &Path) -> Result<()
         return Ok(());
     };
     let wanted = Wanted::new(content, plan.session_type);
+    if let Ok(policy) = Policy::load(folder) {
+        wanted.check_signature(&policy, node)?;
+    }
     if plan.session_type != SessionType::Port {
         return policy::foresee(folder, &wanted.program(None));
     }

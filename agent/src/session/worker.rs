@@ -41,9 +41,10 @@ use super::{
     task::{EXIT_SERVED_ELSEWHERE, SessionOutcome, SessionStatus, SessionTask},
 };
 use crate::{
+    command,
     config::{ConfigError, ForwardConfig},
     identity::{CredentialSupply, Registration, RegistrationError},
-    policy::Refusal,
+    policy::{Once, Refusal},
     runtime::{AGENT_VERSION, start_worker_log, user_database},
 };
 
@@ -166,7 +167,9 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
     let lock = lock(&registration, &session_id)?;
     let document = SessionDocument::parse(&content.document_content)?;
     let plan = document.plan(&content.parameters)?;
-    let leave = Leave::ask(&content, plan.session_type, &task.policy_folder)?;
+    let node = registration.instance_id.as_str();
+    let (leave, once) = Leave::ask(&content, plan.session_type, (&task.policy_folder, node))?;
+    note_signature(once, &task.state_dir, &session_id)?;
     let credentials = Arc::new(CredentialSupply::new(task.credentials.map(Into::into)));
     let wish = Wish {
         content: &content,
@@ -255,6 +258,13 @@ async fn start(task: SessionTask) -> Result<Started, StartError> {
         _lock: lock,
     };
     Ok(Started::Program(Box::new((attachment, parts))))
+}
+
+/// A signature that was asked for is good for one session: on the disk before there is a program.
+fn note_signature(once: Option<Once>, state_dir: &Path, session_id: &SessionId) -> Result<(), Refusal> {
+    once.map_or(Ok(()), |once| {
+        command::begin_signed_session(state_dir, &once, session_id.as_str())
+    })
 }
 
 /// A port session needs no user and no program.

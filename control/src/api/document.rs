@@ -22,6 +22,7 @@ mod tests;
 
 pub(crate) use built_in::built_in_documents;
 
+use moorline_protocol::document::PREFERENCES_DOCUMENT;
 use moorline_ssm::{
     EpochSeconds, ErrorCode,
     document::{
@@ -35,7 +36,6 @@ use moorline_ssm::{
 use super::{ApiError, ApiResult, RequestContext, Router, tag::wire_tags};
 use crate::{
     auth::Resource,
-    engine::preferences::PREFERENCES_DOCUMENT,
     store::{DocumentRow, VersionChoice},
 };
 

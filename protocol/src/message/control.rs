@@ -354,6 +354,9 @@ pub struct StartSessionContent {
     /// Ours: what the session is for, as its operator said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_reason: Option<String>,
+    /// Ours: what the operator signed, unchanged ([`SignedCommand`](crate::signed_command::SignedCommand)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moorline_signature: Option<String>,
     /// Ours: where the recording goes. Absent: the endpoint takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moorline_transcript_path: Option<String>,

@@ -15,6 +15,7 @@ fn statement() -> Statement {
         nonce: [0xa5; 16],
         not_before: NOON,
         expires: NOON + 3600,
+        reason: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn sent() -> Sent<'static> {
         document,
         parameters,
         node: NODE,
+        reason: None,
         now: Some(NOON + 1),
     }
 }
@@ -46,7 +48,9 @@ fn what_is_signed_has_these_bytes() {
         "99c9ad9313de8d8db92cb9ddd8ab8a8ae2b6b11294fa979d97c749986330c05d",
     );
     assert_eq!(text, golden);
-    let token = SignedCommand::sign(statement(), &key()).unwrap().token();
+    let token = SignedCommand::sign(statement(), Purpose::Command, &key())
+        .unwrap()
+        .token();
     let (_, signature) = token.split_once('.').unwrap();
     // As `ssh-keygen -Y sign -n command@moorline` signs that text with that key.
     let golden = "jNNt5nBpAQ1z3p5D5lU1CFajBAgsveyk4kKhpLX1VPHSHJcl4eU27mivoUXeC4YeIeBd4AQCzWLPaOcwxxjNAg";
@@ -55,17 +59,45 @@ fn what_is_signed_has_these_bytes() {
 
 #[test]
 fn a_signed_command_is_read_as_it_was_signed_and_is_its_signers() {
-    let signed = SignedCommand::sign(statement(), &key()).unwrap();
+    let signed = SignedCommand::sign(statement(), Purpose::Command, &key()).unwrap();
     let read = SignedCommand::parse(&signed.token()).unwrap();
     assert_eq!(read, signed);
-    assert!(read.is_by(&key().public()));
-    assert!(!read.is_by(&SigningKey::from_seed(&[8; 32]).public()));
+    assert!(read.is_by(&key().public(), Purpose::Command));
+    assert!(!read.is_by(&SigningKey::from_seed(&[8; 32]).public(), Purpose::Command));
     assert_eq!(read.covers(&sent()), Ok(()));
 }
 
 #[test]
+fn a_signature_for_a_command_is_none_for_a_session() {
+    for (made, other) in [
+        (Purpose::Command, Purpose::Session),
+        (Purpose::Session, Purpose::Command),
+    ] {
+        let signed = SignedCommand::sign(statement(), made, &key()).unwrap();
+        assert!(signed.is_by(&key().public(), made));
+        assert!(!signed.is_by(&key().public(), other));
+    }
+}
+
+#[test]
+fn a_sessions_reason_is_signed_with_it() {
+    let statement = Statement {
+        reason: Some("to look".to_owned()),
+        ..statement()
+    };
+    let signed = SignedCommand::sign(statement, Purpose::Session, &key()).unwrap();
+    let read = SignedCommand::parse(&signed.token()).unwrap();
+    assert_eq!(read.covers(&sent()), Err(Mismatch::Reason));
+    let with_reason = Sent {
+        reason: Some("to look"),
+        ..sent()
+    };
+    assert_eq!(read.covers(&with_reason), Ok(()));
+}
+
+#[test]
 fn every_difference_to_what_was_sent_is_found() {
-    let signed = SignedCommand::sign(statement(), &key()).unwrap();
+    let signed = SignedCommand::sign(statement(), Purpose::Command, &key()).unwrap();
     let other = Digest::of(&json!({}));
     let table = [
         (
@@ -168,7 +200,10 @@ fn nothing_is_signed_or_read_without_bounds() {
             Statement::parse(statement.text().as_bytes()),
             Err(expected.clone())
         );
-        assert_eq!(SignedCommand::sign(statement, &key()), Err(expected));
+        assert_eq!(
+            SignedCommand::sign(statement, Purpose::Command, &key()),
+            Err(expected)
+        );
     }
     assert_eq!(
         SignedCommand::parse(&"a".repeat(MAX_TOKEN_BYTES + 1)),
@@ -220,12 +255,12 @@ proptest! {
     #[test]
     fn a_changed_character_is_another_command_or_none(position in any::<prop::sample::Index>(), digit in 0_usize..64) {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let token = SignedCommand::sign(statement(), &key()).unwrap().token();
+        let token = SignedCommand::sign(statement(), Purpose::Command, &key()).unwrap().token();
         let mut bytes = token.clone().into_bytes();
         let position = position.index(bytes.len());
         bytes[position] = ALPHABET[digit];
         let changed = String::from_utf8(bytes).unwrap();
-        let accepted = SignedCommand::parse(&changed).is_ok_and(|read| read.is_by(&key().public()));
+        let accepted = SignedCommand::parse(&changed).is_ok_and(|read| read.is_by(&key().public(), Purpose::Command));
         prop_assert_eq!(accepted, changed == token);
     }
 
@@ -239,7 +274,7 @@ proptest! {
             document_name: name, nodes: nodes.collect(), nonce, not_before, expires: not_before + life, ..statement()
         };
         prop_assert_eq!(Statement::parse(statement.text().as_bytes()), Ok(statement.clone()));
-        let token = SignedCommand::sign(statement, &key()).unwrap().token();
+        let token = SignedCommand::sign(statement, Purpose::Command, &key()).unwrap().token();
         prop_assert!(token.len() <= MAX_TOKEN_BYTES);
     }
 

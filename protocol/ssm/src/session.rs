@@ -243,6 +243,8 @@ pub struct StartSessionRequest {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moorline_signature: Option<String>,
 }
 
 impl fmt::Debug for StartSessionRequest {
@@ -252,6 +254,7 @@ impl fmt::Debug for StartSessionRequest {
             .field("document_name", &self.document_name)
             .field("reason", &self.reason)
             .field("parameters", &redact(self.parameters.as_ref()))
+            .field("moorline_signature", &self.moorline_signature)
             .finish()
     }
 }
@@ -270,6 +273,12 @@ impl Shape for StartSessionRequest {
             "Parameters",
             self.parameters.as_ref(),
             &rules::SESSION_MANAGER_PARAMETERS,
+            violations,
+        );
+        path.optional(
+            "MoorlineSignature",
+            self.moorline_signature.as_ref(),
+            &rules::COMMAND_SIGNATURE,
             violations,
         );
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use moorline_protocol::{
     document::Digest,
-    signed_command::{SignedCommand, SigningKey, Statement},
+    signed_command::{Purpose, SignedCommand, SigningKey, Statement},
 };
-use moorline_tests::{Aws, Cli, Endpoint, Node, PATIENCE, Site};
+use moorline_tests::{Aws, Cli, Endpoint, Node, PATIENCE, Site, WorkerKind, wait_for, wait_until};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -19,6 +19,11 @@ struct Fleet {
 
 impl Fleet {
     async fn start() -> Result<Self> {
+        Self::with_signer("").await
+    }
+
+    /// What the signer may besides stands in these lines.
+    async fn with_signer(more: &str) -> Result<Self> {
         let endpoint = Endpoint::start().await?;
         let mut node = Node::register(&endpoint, &[("Role", "signed")]).await?;
         let key = node.dir().join("operator.key");
@@ -26,7 +31,7 @@ impl Fleet {
         let cli = Cli::of(&endpoint);
         let line = cli.run(&["key", "new", &key]).await?.success()?.stdout;
         node.set_policy(&format!(
-            "require_signature = true\n[[signer]]\nname = \"ops\"\npublic_key = \"{}\"\n",
+            "require_signature = true\n[[signer]]\nname = \"ops\"\npublic_key = \"{}\"\n{more}",
             line.trim()
         ))?;
         node.start().await?;
@@ -131,11 +136,14 @@ async fn a_node_that_asks_for_signatures_runs_what_is_signed_and_nothing_else() 
     // a key is never overwritten
     let again = site.cli().run(&["key", "new", other]).await?;
     ensure!(again.code != 0 && again.stderr.contains("exists"), "{again:?}");
-    // and sessions cannot be signed
+    // and no signer may sign sessions here
     let words = ["shell", site.node.id()];
     let refused = timeout(PATIENCE, site.cli().run_with_input(&words, b"exit 0\n")).await??;
     ensure!(
-        refused.code != 0 && refused.stderr.contains("sessions cannot be signed"),
+        refused.code != 0
+            && refused
+                .stderr
+                .contains("no signer of this policy may sign sessions"),
         "{refused:?}"
     );
     Ok(())
@@ -201,8 +209,11 @@ async fn a_signature_for_other_nodes_or_another_time_is_good_for_nothing() -> Re
             nonce: *uuid::Uuid::new_v4().as_bytes(),
             not_before,
             expires,
+            reason: None,
         };
-        Ok(SignedCommand::sign(statement, &key)?.token().into())
+        Ok(SignedCommand::sign(statement, Purpose::Command, &key)?
+            .token()
+            .into())
     };
     let own = fleet.site.node.id().to_owned();
     for (signature, reason) in [
@@ -263,5 +274,168 @@ async fn a_document_that_the_endpoint_hands_out_needs_a_rule_that_knows_it() -> 
     std::io::Write::write_all(&mut std::fs::File::create(&file)?, inner.to_string().as_bytes())?;
     let refused = site.cli().run(&words).await?.with_code(64)?;
     ensure!(refused.stderr.contains("nothing is signed"), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signed_session_opens_and_an_unsigned_one_does_not() -> Result<()> {
+    let fleet = Fleet::with_signer("sessions = true\n").await?;
+    let (site, node) = (&fleet.site, fleet.site.node.id());
+    for words in [vec!["shell", node], vec!["shell", node, "--", "true"]] {
+        let refused = timeout(PATIENCE, site.cli().run_with_input(&words, b"exit 0\n")).await??;
+        ensure!(
+            refused.code != 0 && refused.stderr.contains("the session is not signed"),
+            "{refused:?}"
+        );
+    }
+    let key = fleet.key.as_str();
+    for words in [
+        vec!["shell", node, "--reason", "to look", "--sign-with", key],
+        vec!["shell", node, "--sign-with", key, "--", "sh", "-c", "exit 7"],
+    ] {
+        let ran = timeout(PATIENCE, site.cli().run_with_input(&words, b"exit 7\n")).await??;
+        ensure!(ran.code == 7, "{ran:?}");
+    }
+    // and forwarded ports
+    let unsigned = site.cli().run(&["forward", node, "0:9"]).await?;
+    ensure!(
+        unsigned.code != 0 && unsigned.stderr.contains("the session is not signed"),
+        "{unsigned:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_captured_endpoint_opens_no_session_with_what_it_has_seen() -> Result<()> {
+    const DOCUMENT: &str = "SSM-SessionManagerRunShell";
+    let fleet = Fleet::with_signer("sessions = true\n").await?;
+    let (site, own) = (&fleet.site, fleet.site.node.id());
+    let key = SigningKey::read(&std::fs::read_to_string(&fleet.key)?)?;
+    let input = json!({"Name": DOCUMENT, "DocumentVersion": "$LATEST"});
+    let document = site.api().call("GetDocument", input).await?;
+    let content: Value = serde_json::from_str(document["Content"].as_str().context("content")?)?;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_secs();
+    let statement = Statement {
+        document_name: DOCUMENT.to_owned(),
+        document: Digest::of(&content),
+        parameters: Digest::of(&json!({})),
+        nodes: [own.parse()?].into(),
+        nonce: *uuid::Uuid::new_v4().as_bytes(),
+        not_before: now,
+        expires: now + 300,
+        reason: None,
+    };
+    let sign = |statement: Statement, purpose| -> Result<String> {
+        Ok(SignedCommand::sign(statement, purpose, &key)?.token())
+    };
+    let other = Digest::of(&json!({"other": true}));
+    let refused = [
+        (
+            sign(statement.clone(), Purpose::Command)?,
+            "no signer of this policy signed the session",
+        ),
+        (
+            sign(
+                Statement {
+                    nodes: ["mi-0123456789abcdef0".parse()?].into(),
+                    ..statement.clone()
+                },
+                Purpose::Session,
+            )?,
+            "for other nodes",
+        ),
+        (
+            sign(
+                Statement {
+                    document: other,
+                    ..statement.clone()
+                },
+                Purpose::Session,
+            )?,
+            "for another document",
+        ),
+        (
+            sign(
+                Statement {
+                    parameters: other,
+                    ..statement.clone()
+                },
+                Purpose::Session,
+            )?,
+            "for other parameters",
+        ),
+        (
+            sign(
+                Statement {
+                    reason: Some("x".into()),
+                    ..statement.clone()
+                },
+                Purpose::Session,
+            )?,
+            "for another reason",
+        ),
+        (
+            sign(
+                Statement {
+                    not_before: now - 600,
+                    expires: now - 300,
+                    ..statement.clone()
+                },
+                Purpose::Session,
+            )?,
+            "has expired",
+        ),
+        ("v0".to_owned(), "it is no signed command"),
+    ];
+    for (token, reason) in refused {
+        ensure_ended(site, &token, reason).await?;
+    }
+    // unchanged it opens one, and no second one
+    let token = sign(statement, Purpose::Session)?;
+    begin_and_end(site, &token).await?;
+    ensure_ended(site, &token, "has been begun before").await
+}
+
+/// A session with this signature begins, and is ended.
+async fn begin_and_end(site: &Site, token: &str) -> Result<()> {
+    let input = json!({"Target": site.node.id(), "MoorlineSignature": token});
+    let started = site.api().call("StartSession", input).await?;
+    let session = started["SessionId"].as_str().context("an id")?;
+    wait_until("the signed session's worker", async || {
+        Ok(!site.node.workers(WorkerKind::Session).is_empty())
+    })
+    .await?;
+    site.api()
+        .call("TerminateSession", json!({"SessionId": session}))
+        .await?;
+    wait_until("its end", async || {
+        Ok(site.node.workers(WorkerKind::Session).is_empty())
+    })
+    .await?;
+    Ok(())
+}
+
+/// A session with this signature ends at once, for this reason.
+async fn ensure_ended(site: &Site, token: &str, reason: &str) -> Result<()> {
+    let input = json!({"Target": site.node.id(), "MoorlineSignature": token});
+    let started = site.api().call("StartSession", input).await?;
+    let id = &started["SessionId"];
+    let details = wait_for("the end of the session", PATIENCE, async || {
+        let listed = site
+            .api()
+            .call("DescribeSessions", json!({"State": "History"}))
+            .await?;
+        let mut sessions = listed["Sessions"].as_array().into_iter().flatten();
+        Ok(sessions.find(|session| session["SessionId"] == *id).cloned())
+    })
+    .await?;
+    ensure!(
+        details["Details"]
+            .as_str()
+            .is_some_and(|text| text.contains(reason)),
+        "{reason}: {details}"
+    );
     Ok(())
 }

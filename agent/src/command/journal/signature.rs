@@ -1,4 +1,4 @@
-//! Signed commands, each of which runs once.
+//! Signed commands and sessions, each of which runs once.
 
 use super::{Journal, JournalError};
 use crate::policy::Once;
@@ -28,6 +28,30 @@ impl Journal {
                 (&once.nonce, command_id),
                 |row| row.get(0),
             )
+        })
+    }
+
+    /// Notes that this session has the signature. False: it was noted before, for whatever.
+    ///
+    /// # Errors
+    /// The journal cannot be written; nothing may run for the signature.
+    pub(in crate::command) fn spend_on_session(
+        &mut self,
+        once: &Once,
+        session_id: &str,
+    ) -> Result<bool, JournalError> {
+        let forgotten_at = once.expires.saturating_add(MARGIN_SECONDS);
+        self.write("note a signature in", |transaction| {
+            let noted = transaction.execute(
+                "INSERT INTO spent_signature (nonce, command_id, expires_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (nonce) DO NOTHING",
+                (
+                    &once.nonce,
+                    session_id,
+                    i64::try_from(forgotten_at).unwrap_or(i64::MAX),
+                ),
+            )?;
+            Ok(noted == 1)
         })
     }
 }

@@ -548,6 +548,11 @@ fn a_signature_is_spent_by_one_command_and_remembered_until_nobody_accepts_it() 
     assert!(journal.spend(&once("a"), "c1").unwrap());
     assert!(!journal.spend(&once("a"), "c2").unwrap());
     assert!(journal.spend(&once("b"), "c2").unwrap());
+    // a session is begun once, under the same id as well
+    assert!(!journal.spend_on_session(&once("b"), "s1").unwrap());
+    assert!(journal.spend_on_session(&once("s"), "s1").unwrap());
+    assert!(!journal.spend_on_session(&once("s"), "s1").unwrap());
+    assert!(!journal.spend(&once("s"), "c9").unwrap());
     let (end, day) = (1_000_000_000_u64, 24 * 3600 * 1000);
     journal.forget(end + 2 * day).unwrap();
     assert!(!journal.spend(&once("a"), "c3").unwrap(), "clocks are set back");

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use moorline_protocol::{
     document::{
-        CommandDocument, Definitions, DocumentError, ParameterType, SessionDocument, SessionPlan,
-        SessionType, TextFormat,
+        CommandDocument, Definitions, DocumentError, PREFERENCES_DOCUMENT, ParameterType, SessionDocument,
+        SessionPlan, SessionType, TextFormat,
     },
     package::Manifest,
 };
@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::attachment::Described;
 use crate::{
     api::{ApiError, ApiResult},
-    engine::preferences::{PREFERENCES_DOCUMENT, is_user_name},
+    engine::preferences::is_user_name,
     store::DocumentRow,
 };
 

@@ -5,7 +5,7 @@
 //! document is used in its default version, which no request can change, but the preferences in their latest one.
 
 use moorline_protocol::{
-    document::{DocumentError, SessionDocument, SessionPlan},
+    document::{DocumentError, PREFERENCES_DOCUMENT, SessionDocument, SessionPlan, complete_session},
     message::StartSessionContent,
     types::{InstanceId, SessionId},
 };
@@ -20,7 +20,7 @@ use super::client_channel;
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     auth::Principal,
-    engine::preferences::{PREFERENCES_DOCUMENT, RUN_AS_TAG, complete},
+    engine::preferences::RUN_AS_TAG,
     store::{DocumentRow, NewSession, TaggedResource, VersionChoice},
 };
 
@@ -37,7 +37,12 @@ pub(super) async fn start_session(
     let node = connected_node(&cx, target).await?;
     let prepared = Prepared::new(&cx, &input).await?;
     let session_id = new_session_id(&cx.principal)?;
-    let new = prepared.session(&cx, node, session_id.clone(), input.reason);
+    let new = prepared.session(
+        &cx,
+        node,
+        session_id.clone(),
+        (input.reason, input.moorline_signature),
+    );
     cx.app.store.insert_session(&new, cx.now).await?;
     cx.app.routing.nudge(&new.node);
     tracing::info!(
@@ -98,7 +103,7 @@ impl Prepared {
             None => (content, document),
             Some(preferences) => {
                 let own = document.resolved_inputs(&parameters).map_err(unusable)?;
-                let content = complete(content, &own, document.session_type, &preferences);
+                let content = complete_session(content, &own, document.session_type, &preferences);
                 let document = SessionDocument::parse(&content).map_err(unusable)?;
                 (content, document)
             }
@@ -122,7 +127,7 @@ impl Prepared {
         cx: &RequestContext,
         node: InstanceId,
         session_id: SessionId,
-        reason: Option<String>,
+        (reason, signature): (Option<String>, Option<String>),
     ) -> NewSession {
         let owner = cx.principal.arn();
         let content = StartSessionContent {
@@ -133,6 +138,7 @@ impl Prepared {
             run_as_user: self.run_as_user,
             session_owner: owner.clone(),
             moorline_reason: reason.clone(),
+            moorline_signature: signature,
             moorline_transcript_path: Some(format!("/v1/transcript/{session_id}")),
         };
         let minutes = |minutes: u32| u64::from(minutes) * MILLIS_PER_MINUTE;
