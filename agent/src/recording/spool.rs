@@ -35,6 +35,9 @@ pub(super) const OPEN: &str = "open";
 /// The rest of a recording to its end.
 pub(super) const WHOLE: &str = "whole";
 
+/// One that is being made.
+pub(super) const NEW: &str = "new";
+
 /// What recordings may take of the disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpoolLimits {
@@ -262,7 +265,7 @@ impl Spool {
         }
         let name = self.folder.join(format!("{}.{OPEN}", self.name));
         // under another name until it is locked and says what it is
-        let new = self.folder.join(format!("{}.new", self.name));
+        let new = self.folder.join(format!("{}.{NEW}", self.name));
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -5,16 +5,20 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 
-use super::spool::{Deliverer, OPEN, SpoolHeader, WHOLE, has_space};
+use super::spool::{Deliverer, NEW, OPEN, SpoolHeader, WHOLE, has_space};
 
 /// A path and a number.
 const MAX_HEADER_BYTES: u64 = 4096;
 /// What the file system gives back at a time.
 const BLOCK_BYTES: u64 = 4096;
+
+/// Making a spool takes no longer: what still has its first name then is what a power cut made of one that was renamed.
+const MAKING: Duration = Duration::from_secs(60);
 
 /// A spool that is the daemon's to deliver.
 #[derive(Debug)]
@@ -61,18 +65,29 @@ impl Spooled {
     /// Those in this folder whose worker is gone, or lets the daemon deliver them while it lives. One that does not say
     /// what it is was never begun: it is removed.
     pub(super) fn find(folder: &Path) -> Vec<Self> {
+        Self::find_at(folder, SystemTime::now())
+    }
+
+    fn find_at(folder: &Path, now: SystemTime) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder) else {
             return Vec::new();
         };
         entries
-            .filter_map(|entry| Self::open(entry.ok()?.path()))
+            .filter_map(|entry| Self::open(entry.ok()?.path(), now))
             .collect()
     }
 
-    fn open(name: PathBuf) -> Option<Self> {
-        let is_whole = name.extension()? == WHOLE;
-        if !is_whole && name.extension()? != OPEN {
+    fn open(mut name: PathBuf, now: SystemTime) -> Option<Self> {
+        let kind = name.extension()?;
+        let (is_whole, is_new) = (kind == WHOLE, kind == NEW);
+        if !is_whole && !is_new && kind != OPEN {
             return None;
+        }
+        if is_new {
+            let changed = name.metadata().and_then(|metadata| metadata.modified()).ok()?;
+            if now.duration_since(changed).unwrap_or_default() < MAKING {
+                return None;
+            }
         }
         let file = OpenOptions::new().read(true).write(true).open(&name).ok()?;
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -91,8 +106,17 @@ impl Spooled {
             }
             return None;
         };
-        if is_growing && header.deliverer == Deliverer::Worker {
+        if is_growing && (is_new || header.deliverer == Deliverer::Worker) {
             return None;
+        }
+        if is_new {
+            let open = name.with_extension(OPEN);
+            // a later one goes on where this one ended
+            if open.exists() {
+                return None;
+            }
+            fs::rename(&name, &open).ok()?;
+            name = open;
         }
         let header_bytes = line.len() as u64;
         Some(Self {
@@ -244,6 +268,35 @@ mod tests {
         assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
         other.append(7, &[b"y"]).unwrap();
         assert_eq!(other.read(7, 9).unwrap(), b"y");
+    }
+
+    #[test]
+    fn a_spool_whose_renaming_a_power_cut_took_back_is_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = spool(dir.path());
+        one.append(0, &[b"abc"]).unwrap();
+        drop(one);
+        let (open, new) = (
+            folder(dir.path()).join("me-0abc.open"),
+            folder(dir.path()).join("me-0abc.new"),
+        );
+        fs::rename(&open, &new).unwrap();
+        fs::write(folder(dir.path()).join("other.new"), b"").unwrap();
+        let now = SystemTime::now();
+        assert!(
+            Spooled::find_at(&folder(dir.path()), now).is_empty(),
+            "it is being made"
+        );
+        let [left] = Spooled::find_at(&folder(dir.path()), now + 2 * MAKING)
+            .try_into()
+            .unwrap();
+        assert_eq!(left.read(0, 100).unwrap(), b"abc");
+        assert!(open.exists());
+        assert_eq!(
+            fs::read_dir(folder(dir.path())).unwrap().count(),
+            1,
+            "the empty one goes"
+        );
     }
 
     #[test]
