@@ -16,6 +16,7 @@ use std::{
     io::IsTerminal,
 };
 
+use moorline_protocol::signed_command::MAX_NODES;
 use moorline_ssm::command::{PlanCommandResponse, PlannedState, PlannedVerdict, SendCommandRequest, Target};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -29,6 +30,7 @@ use crate::{
     error::CliError,
     operator::Operator,
     plan::{self, Ask},
+    sign::{SignOptions, Signer},
 };
 
 /// The roll-out was halted.
@@ -47,7 +49,7 @@ pub(crate) struct LeftOut {
 pub(crate) async fn execute(
     operator: &Operator,
     request: SendCommandRequest,
-    options: &RolloutOptions,
+    (options, sign): (&RolloutOptions, &SignOptions),
     json: bool,
 ) -> Result<u8, CliError> {
     let allowed = request.max_errors.clone().unwrap_or_default();
@@ -82,7 +84,17 @@ pub(crate) async fn execute(
         console::note("nothing was sent");
         return Ok(EXIT_HALTED);
     }
+    if sign.sign_with.is_some()
+        && let Some(wave) = waves.iter().find(|wave| wave.nodes.len() > MAX_NODES)
+    {
+        let (name, nodes) = (&wave.name, wave.nodes.len());
+        return Err(CliError::Usage(format!(
+            "wave {name} has {nodes} nodes, and a signature is for {MAX_NODES} at most: make smaller waves"
+        )));
+    }
     let order = Order {
+        signer: Signer::new(operator, &request, sign).await?,
+        probe_signer: Signer::of_probe(operator, probe.as_ref(), sign).await?,
         request,
         probe,
         allowed_errors,

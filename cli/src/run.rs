@@ -27,7 +27,7 @@ const PARAMETER_TIMEOUT: &str = "executionTimeout";
 pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: bool) -> Result<u8, CliError> {
     let request = request(operator, options).await?;
     if !options.rollout.waves.is_empty() {
-        return rollout::execute(operator, request, &options.rollout, json).await;
+        return rollout::execute(operator, request, (&options.rollout, &options.sign), json).await;
     }
     if options.rollout.dry_run {
         plan::show(&plan::fetch(operator, &request, Ask::Nodes).await?, json)?;

@@ -41,7 +41,7 @@ const MAX_KEY_BYTES: u64 = 16 * 1024;
 pub(crate) struct SignOptions {
     /// Sign the command with this private key of OpenSSH (ssh-ed25519, without a passphrase), for nodes whose owner
     /// asks for that
-    #[arg(long, value_name = "FILE", conflicts_with = "waves")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) sign_with: Option<PathBuf>,
     /// How long nodes accept the signature, in minutes
     #[arg(long, value_name = "M", default_value_t = 60, requires = "sign_with",
@@ -154,6 +154,26 @@ impl Signer {
             document: Digest::of(&content),
             life_seconds: options.sign_for * 60,
         }))
+    }
+
+    /// As [`Self::new`], of the health probe of a roll-out, which no file of the operator's is compared with.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn of_probe(
+        operator: &Operator,
+        probe: Option<&SendCommandRequest>,
+        options: &SignOptions,
+    ) -> Result<Option<Self>, CliError> {
+        let Some(probe) = probe else {
+            return Ok(None);
+        };
+        let options = SignOptions {
+            sign_with: options.sign_with.clone(),
+            sign_for: options.sign_for,
+            sign_document: None,
+        };
+        Self::new(operator, probe, &options).await
     }
 
     /// For these nodes, from now on; as it travels.

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::{self, CliError},
     operator::{Operator, is_passing},
+    sign::Signer,
 };
 
 /// Between two looks at a command.
@@ -48,6 +49,9 @@ const COMMENT_CHARACTERS: usize = 100;
 pub(super) struct Order {
     pub(super) request: SendCommandRequest,
     pub(super) probe: Option<SendCommandRequest>,
+    /// Signs each wave's command when it is sent; `None`: it is not signed.
+    pub(super) signer: Option<Signer>,
+    pub(super) probe_signer: Option<Signer>,
     pub(super) allowed_errors: usize,
     pub(super) heartbeat_grace: Duration,
 }
@@ -156,6 +160,12 @@ impl<'a> Driver<'a> {
         let what = if is_probe { " health" } else { "" };
         let place = format!("roll-out {}, wave {} of {of} {name}{what}", self.id, wave + 1);
         request.comment = Some(comment(&place, request.comment.as_deref()));
+        let signer = match is_probe {
+            true => &self.order.probe_signer,
+            false => &self.order.signer,
+        };
+        let signed = signer.as_ref().map(|signer| signer.sign(&nodes));
+        request.moorline_signature = signed.transpose()?;
         let command_id = Uuid::new_v4().to_string();
         let input = SendCommandWaveRequest {
             command: Some(request),

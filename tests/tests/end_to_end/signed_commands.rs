@@ -150,6 +150,36 @@ async fn a_node_that_asks_for_signatures_runs_what_is_signed_and_nothing_else() 
 }
 
 #[tokio::test]
+async fn each_wave_of_a_roll_out_and_its_probe_are_signed() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let waves = [
+        "run",
+        "--tag",
+        "Role=signed",
+        "--wave",
+        "all=all",
+        "--health-command",
+        "true",
+        "--yes",
+    ];
+    let (unsigned, key) = (["--", "true"], ["--sign-with", fleet.key.as_str(), "--", "true"]);
+    fleet
+        .site
+        .cli()
+        .run(&[&waves[..], &key].concat())
+        .await?
+        .success()?;
+    let ran = fleet
+        .site
+        .cli()
+        .run(&[&waves[..], &unsigned].concat())
+        .await?
+        .with_code(3)?;
+    ensure!(ran.stderr.contains("the command failed on 1 nodes"), "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_captured_endpoint_can_drop_signed_commands_and_change_nothing() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let mark = fleet.site.node.dir().join("ran");
