@@ -1,9 +1,9 @@
 //! `moorline`, as an operator types it after `. admin.env`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use anyhow::Result;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::{Endpoint, Finished, Terminal, process::run, programs::program, wait::PATIENCE};
 
@@ -65,6 +65,21 @@ impl Cli {
             PATIENCE,
         )
         .await
+    }
+
+    /// Starts it without input, and goes on while it runs; it ends with its handle.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, words: &[&str]) -> Result<Child> {
+        let mut command = self.command(words)?;
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(started)
     }
 
     /// `moorline ARGUMENTS`, to be started with other streams.

@@ -234,13 +234,7 @@ async fn a_lost_heartbeat_halts_a_roll_out() -> Result<()> {
     let started = site.node.dir().join("started");
     let script = format!("touch {}; sleep 1000", started.display());
     let words = waves(&["--heartbeat-grace", "1s"], &script);
-    let mut roll_out = site.cli().command(&words)?;
-    let roll_out = roll_out
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let roll_out = site.cli().start(&words)?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     site.node.kill_daemon().await?;
     let ended = roll_out.wait_with_output().await?;

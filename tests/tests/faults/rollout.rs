@@ -31,13 +31,7 @@ async fn a_roll_out_in_waves_goes_on_when_its_endpoint_was_killed_in_the_middle_
         "--",
         &script,
     ];
-    let mut roll_out = site.cli().command(&words)?;
-    let roll_out = roll_out
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let roll_out = site.cli().start(&words)?;
     wait_until("the first wave to run", async || Ok(ran.exists())).await?;
     site.endpoint.kill().await?;
     std::fs::File::create(&go)?;
