@@ -14,6 +14,7 @@ mod hub;
 mod output_upload;
 mod questions;
 mod relay;
+mod reports;
 mod rest;
 mod session_delivery;
 mod session_state;

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{SinkExt as _, StreamExt as _};
 use moorline_protocol::{
     message::{
         AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel, PolicyQuestion,
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::{
     Gateway, command_delivery,
     hub::{ControlChannel, CopiedKey, Orders},
+    reports::Reports,
     session_delivery::SessionDelivery,
     socket::{self, CLOSE_COPIED_KEY, CLOSE_FAILURE, CLOSE_POLICY, Socket},
 };
@@ -32,9 +33,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
 /// A frame that the node does not take within this time means that it is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// Acknowledgements and replies of one node that wait for the disk at the same time: what it says in a row, as of a
-/// short command, is in one transaction.
-const MOST_REPORTS: usize = 8;
 /// Frames that cannot be read, after which the channel is closed.
 const MOST_VIOLATIONS: u32 = 100;
 
@@ -66,7 +64,7 @@ pub(super) async fn serve(
         channel: Arc::clone(&channel),
         socket,
         sessions: SessionDelivery::default(),
-        reports: FuturesUnordered::new(),
+        reports: Reports::start(),
         violations: 0,
     };
     let end = task.run().await;
@@ -172,12 +170,9 @@ struct Task {
     channel: Arc<ControlChannel>,
     socket: Socket,
     sessions: SessionDelivery,
-    reports: FuturesUnordered<Report>,
+    reports: Reports,
     violations: u32,
 }
-
-/// What a node said of a command on its way to the disk; the frame that answers it, if there is one.
-type Report = BoxFuture<'static, Result<Option<Bytes>, StoreError>>;
 
 impl Task {
     async fn run(&mut self) -> End {
@@ -197,7 +192,7 @@ impl Task {
         Box::pin(self.deliver()).await?;
         loop {
             tokio::select! {
-                received = self.socket.next(), if self.reports.len() < MOST_REPORTS => {
+                received = self.socket.next(), if self.reports.has_room() => {
                     last_heard = Instant::now();
                     match received {
                         Some(Ok(Message::Binary(frame))) => Box::pin(self.receive(frame)).await?,
@@ -206,7 +201,8 @@ impl Task {
                         Some(Err(_)) | None => return Err(End::Lost("the connection ended")),
                     }
                 }
-                Some(stored) = self.reports.next() => {
+                stored = self.reports.next() => {
+                    let stored = stored.ok_or(End::Lost("a report of the node could not be handled"))?;
                     // without its answer the node says it again
                     if let Some(frame) = self.outlive(stored).flatten() {
                         Box::pin(self.send(Message::Binary(frame))).await?;
