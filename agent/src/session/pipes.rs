@@ -106,6 +106,8 @@ impl Pipes {
     /// [`Self::close`] it. Nothing is lost when the future is dropped.
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<(PayloadType, usize)> {
         loop {
+            // while one pipe is never empty nothing else here gives the runtime the turn in which it looks at the other
+            tokio::task::coop::consume_budget().await;
             let (payload_type, end) = match &self.error {
                 None => {
                     self.output.readable().await?;
