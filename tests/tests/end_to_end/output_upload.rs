@@ -265,9 +265,9 @@ async fn why_output_is_in_no_bucket_is_told() -> Result<()> {
     let unrecorded = site(&store, "").await?;
     let spool = unrecorded.node.state_dir().join("spool");
     if spool.exists() {
-        std::fs::remove_dir_all(&spool)?;
+        fs::remove_dir_all(&spool)?;
     }
-    std::fs::write(&spool, "no folder")?;
+    fs::write(&spool, "no folder")?;
     let id = run_script(&unrecorded, "echo here", "output").await?;
     traced(&unrecorded, &id, "there is none: the node does not record").await?;
     let recipient = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
