@@ -309,9 +309,9 @@ impl DataChannel {
         let messages = MAX_UNACKNOWLEDGED.saturating_sub(self.send.span());
         let free = self.window_bytes.saturating_sub(self.send.span_bytes());
         let overhead = self.encryption.overhead(self.role, PayloadType::Output);
-        let pieces = free.div_ceil(smallest_full + overhead);
-        free.saturating_sub(pieces * overhead)
-            .min(messages * smallest_full)
+        let full_on_wire = smallest_full + overhead;
+        let (full_pieces, rest) = (free / full_on_wire, free % full_on_wire);
+        (full_pieces * smallest_full + rest.saturating_sub(overhead)).min(messages * smallest_full)
     }
 
     /// Agent role: `agent_session_state`, outside the numbered stream.

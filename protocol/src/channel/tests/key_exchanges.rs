@@ -366,6 +366,17 @@ fn what_comes_while_the_key_is_fetched_waits_for_it() {
     assert_eq!((broken(&seen), text(&seen)), (1, vec![]), "{seen:?}");
 }
 
+/// What is left of the window beyond whole messages may be less than encryption adds to one.
+#[test]
+fn the_smallest_payloads_leave_room_in_an_encrypted_window() {
+    let mut pair = Pair::encrypted();
+    pair.agent.window_bytes = 64;
+    pair.agent.set_max_payload(4);
+    assert_eq!(pair.agent.writable(), 2);
+    pair.agent.send(at(4), PayloadType::Output, b"xx").unwrap();
+    assert!(pair.agent.unacknowledged() <= 64);
+}
+
 proptest! {
     /// `writable` counts what encryption adds, for any size of window and payload.
     #[test]
