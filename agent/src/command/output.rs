@@ -90,15 +90,7 @@ impl Capture {
 
     /// Takes what the script wrote. Never fails: losing the copy is no reason to lose the script.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let room = HEAD_BYTES.saturating_sub(self.head.len());
-        let (head, rest) = bytes.split_at(room.min(bytes.len()));
-        self.head.extend(head);
-        let rest = rest
-            .get(rest.len().saturating_sub(TAIL_BYTES)..)
-            .unwrap_or_default();
-        let excess = (self.tail.len() + rest.len()).saturating_sub(TAIL_BYTES);
-        self.tail.drain(..excess);
-        self.tail.extend(rest);
+        self.remember(bytes);
         let Some(file) = &mut self.file else {
             return;
         };
@@ -114,6 +106,26 @@ impl Capture {
             }
             Err(_) => self.file = None,
         }
+    }
+
+    /// A further set of properties writes from here on. The stock agent joins what it tells of the sets with line
+    /// feeds, once there is anything to tell; the files and the recording have what was written, and nothing else.
+    pub(super) fn begin_next_set(&mut self) {
+        if !self.head.is_empty() {
+            self.remember(b"\n");
+        }
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        let room = HEAD_BYTES.saturating_sub(self.head.len());
+        let (head, rest) = bytes.split_at(room.min(bytes.len()));
+        self.head.extend(head);
+        let rest = rest
+            .get(rest.len().saturating_sub(TAIL_BYTES)..)
+            .unwrap_or_default();
+        let excess = (self.tail.len() + rest.len()).saturating_sub(TAIL_BYTES);
+        self.tail.drain(..excess);
+        self.tail.extend(rest);
     }
 
     /// Its beginning and its end as text; what is not UTF-8 is replaced. What was left out between them is where

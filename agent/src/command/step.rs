@@ -119,6 +119,12 @@ impl Outputs {
         }
     }
 
+    /// A further set of properties runs. What is wrong is told once, behind the errors of all of them.
+    fn begin_next_set(&mut self) {
+        self.stdout.flush();
+        self.stdout.capture.begin_next_set();
+    }
+
     /// Nothing follows. What was written to either, as far as it is told.
     fn end(mut self) -> (String, String) {
         self.stdout.flush();
@@ -220,6 +226,9 @@ pub(super) async fn run(step: &Step, position: usize, context: &mut StepContext<
             1 => directory.clone(),
             _ => directory.join(index.to_string()),
         };
+        if index > 0 {
+            outputs.begin_next_set();
+        }
         // When it cannot be made, the script finds another place, and the output is reported without a copy.
         if make_private_directory(&directory).is_ok() {
             outputs.stdout.capture.continue_in(&directory.join("stdout"));

@@ -81,8 +81,25 @@ impl Case {
         self.members.get(name).and_then(Value::as_str)
     }
 
-    fn runs(&self, place: &str) -> bool {
+    pub(super) fn runs(&self, place: &str) -> bool {
         self.text("only").is_none_or(|only| only == place)
+    }
+
+    /// The case with what comes of it on the stock agent, where that differs; `None`: it is not for the stock agent.
+    pub(super) fn on_the_stock_agent(mut self) -> Result<Option<Self>> {
+        let Some(mut stock) = self.members.remove("stock") else {
+            return Ok(Some(self));
+        };
+        let stock = stock.as_object_mut().context("stock is a map")?;
+        let why = stock.remove("why");
+        ensure!(why.is_some_and(|why| why.is_string()), "{}: no reason why", self.name);
+        if stock.remove("runs") == Some(json!(false)) {
+            return Ok(None);
+        }
+        for (member, other) in std::mem::take(stock) {
+            self.members.insert(member, other);
+        }
+        Ok(Some(self))
     }
 
     pub(super) fn document(&self) -> Result<&str> {

@@ -38,6 +38,7 @@ mod shutdown;
 mod signed_commands;
 mod ssh_proxy;
 mod stock_agent;
+mod stock_documents;
 mod stock_peers;
 mod transcript;
 mod transcript_at_rest;

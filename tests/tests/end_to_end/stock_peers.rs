@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Aws, Cable, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script,
+    Api, Aws, Cable, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script,
     skipped, wait_for,
 };
 use serde_json::{Value, json};
@@ -115,6 +115,24 @@ async fn proxy_to(endpoint: SocketAddr) -> Result<u16> {
         }
     });
     Ok(port)
+}
+
+/// A stock agent that is a node of an endpoint of its own.
+pub(crate) struct StockNode(Mix);
+
+impl StockNode {
+    /// `None`: the stock agent is not at hand.
+    pub(crate) async fn start() -> Result<Option<Self>> {
+        Ok(Mix::start(Whose::Ours, Whose::Stock).await?.map(Self))
+    }
+
+    pub(crate) fn api(&self) -> &Api {
+        self.0.endpoint.api()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.0.node
+    }
 }
 
 async fn stock_node(

@@ -27,7 +27,8 @@ use crate::command::{
     worker::PLATFORM,
 };
 
-/// Documents in each other, with the command's own.
+/// Documents in each other below the command's own, as the stock agent counts them (tried with 3.3: the fourth below is
+/// refused).
 const MAX_DEPTH: usize = 3;
 /// A path that means: nothing to do.
 const NO_DOCUMENT: &str = "AWS-Noop";
@@ -155,10 +156,11 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
     if path.is_empty() {
         return Err("Document Path must be provided".to_owned());
     }
-    if context.documents.len() >= MAX_DEPTH {
+    let depth = context.documents.len();
+    if depth > MAX_DEPTH {
         return Err(format!(
-            "Maximum depth for document execution exceeded. Maximum depth permitted is {MAX_DEPTH}; {path} would be \
-             the next"
+            "Maximum depth for document execution exceeded. Maximum depth permitted - {MAX_DEPTH} and current depth - \
+             {depth}; {path} would be the next"
         ));
     }
     let (FetchedDocument { name, content }, origin) = match document_type {
