@@ -5,6 +5,7 @@
 
 mod courier;
 mod means;
+mod mending;
 mod place;
 mod recorder;
 mod spool;

@@ -16,6 +16,7 @@ mod lines;
 mod output;
 mod parts;
 mod receive;
+mod remains;
 mod seal;
 mod verify;
 mod weave;
@@ -31,6 +32,7 @@ pub use self::{
     output::{OutputError, OutputPiece, OutputReader, OutputStep, OutputStream},
     parts::{PartFault, PartFinding, check_parts},
     receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},
+    remains::{Remains, Survey},
     seal::Sealer,
     verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},
     weave::Weaver,

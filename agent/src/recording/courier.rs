@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     Chunk, SendError, TranscriptPlace, is_plain_path,
+    mending::mend,
     spool::folder,
     spooled::{Spooled, is_spooled},
     syncing::Syncing,
@@ -50,6 +51,11 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
 /// To end a recording whose length only the endpoint knows: the second says it right, unless something was under way.
 const CUT_ATTEMPTS: u32 = 4;
+
+/// Whose recordings they are, and where its key is.
+fn node_of(context: &NodeContext) -> (&Path, &str) {
+    (&context.state_dir, context.registration.instance_id.as_str())
+}
 
 /// What the endpoint says it has.
 #[derive(Deserialize)]
@@ -122,10 +128,33 @@ struct Progress {
     syncing: Syncing,
     /// It was said that it waits.
     is_put_off: bool,
+    /// A power cut may have damaged it: it was here at the daemon's start.
+    is_from_before: bool,
+    /// What is damaged of it was left out, and its end written.
+    is_mended: bool,
+}
+
+impl Progress {
+    /// Whether it must be looked at before anything of it is sent.
+    fn must_mend(&self, spooled: &Spooled) -> bool {
+        !self.is_mended && !spooled.is_growing() && (self.is_from_before || !spooled.is_whole)
+    }
 }
 
 /// By path at the endpoint.
 type Known = BTreeMap<String, Progress>;
+
+/// What is here at the daemon's start.
+fn known_from_before(folder: &Path) -> Known {
+    let from_before = |spooled: Spooled| {
+        let progress = Progress {
+            is_from_before: true,
+            ..Progress::default()
+        };
+        (spooled.path, progress)
+    };
+    Spooled::find(folder).into_iter().map(from_before).collect()
+}
 
 async fn deliver(context: Arc<NodeContext>, recorders: Recorders, courier: Courier) {
     if !context.registration.is_moorline {
@@ -135,7 +164,7 @@ async fn deliver(context: Arc<NodeContext>, recorders: Recorders, courier: Couri
     let mut credentials = context.credentials.clone();
     let supply = Arc::new(CredentialSupply::new(None));
     let place = TranscriptPlace::new(Arc::clone(&context.registration), Arc::clone(&supply));
-    let mut known = BTreeMap::new();
+    let mut known = known_from_before(&folder);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         // at the start this waits for the endpoint
@@ -147,7 +176,7 @@ async fn deliver(context: Arc<NodeContext>, recorders: Recorders, courier: Couri
             return;
         };
         supply.hand(handed).await;
-        let round = deliver_all(&place, &folder, &mut known, &recorders.refused).await;
+        let round = deliver_all(&place, (&context, &folder), &mut known, &recorders.refused).await;
         if round.has_refused {
             courier.is_review_due.store(true, Ordering::Relaxed);
         }
@@ -190,7 +219,7 @@ struct Round {
 /// Chunk by chunk, a recording after the other, until all is delivered that was there.
 async fn deliver_all(
     place: &TranscriptPlace,
-    folder: &Path,
+    (context, folder): (&NodeContext, &Path),
     known: &mut Known,
     refused: &mpsc::Sender<RefusedRecording>,
 ) -> Round {
@@ -200,14 +229,14 @@ async fn deliver_all(
     round.is_growing = waiting.iter().any(Spooled::is_growing);
     while !waiting.is_empty() {
         let mut unfinished = Vec::with_capacity(waiting.len());
-        for spooled in waiting {
+        for mut spooled in waiting {
             let progress = known.entry(spooled.path.clone()).or_default();
             if round.is_away {
                 sync(&spooled, progress);
                 continue;
             }
             let path = spooled.path.clone();
-            match deliver_chunk(place, &spooled, progress).await {
+            match deliver_chunk((place, context), &mut spooled, progress).await {
                 Outcome::More => unfinished.push(spooled),
                 Outcome::Current => {}
                 Outcome::Delivered => {
@@ -286,7 +315,22 @@ fn outcome_of(status: u16, body: &[u8]) -> Outcome {
     }
 }
 
-async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mut Progress) -> Outcome {
+async fn deliver_chunk(
+    (place, context): (&TranscriptPlace, &NodeContext),
+    spooled: &mut Spooled,
+    progress: &mut Progress,
+) -> Outcome {
+    let mut most = CHUNK_BYTES;
+    if progress.must_mend(spooled) {
+        match progress.confirmed {
+            // nothing is sent before it was looked at
+            None => most = 0,
+            Some(confirmed) => match mend(spooled, confirmed, node_of(context)).await {
+                Ok(()) => progress.is_mended = true,
+                Err(error) => return Outcome::Later(format!("its spool cannot be mended: {error}")),
+            },
+        }
+    }
     let offset = progress.confirmed.unwrap_or(0).max(spooled.start());
     let has_all = offset >= spooled.end && progress.confirmed.is_some();
     if has_all && spooled.is_growing() {
@@ -300,7 +344,7 @@ async fn deliver_chunk(place: &TranscriptPlace, spooled: &Spooled, progress: &mu
             Outcome::Delivered
         };
     }
-    let bytes = match spooled.read(offset, CHUNK_BYTES) {
+    let bytes = match spooled.read(offset, most) {
         Ok(bytes) => bytes,
         // a disk that fails may come right again, and what is deleted does not
         Err(error) => return Outcome::Later(format!("its spool cannot be read: {error}")),

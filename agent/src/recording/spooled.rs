@@ -154,9 +154,7 @@ impl Spooled {
     pub(super) fn read(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
         let left = self.end.saturating_sub(offset);
         let mut bytes = vec![0; usize::try_from(left).unwrap_or(limit).min(limit)];
-        self.file
-            .file()
-            .read_exact_at(&mut bytes, self.header + offset.saturating_sub(self.start))?;
+        self.file.file().read_exact_at(&mut bytes, self.at(offset))?;
         Ok(bytes)
     }
 
@@ -172,7 +170,7 @@ impl Spooled {
     /// cannot take a part out of a file keeps it until all is delivered.
     pub(super) fn discard_before(&self, offset: u64) {
         // the first line stays, with the block it is in
-        let end = (self.header + offset.saturating_sub(self.start)) / BLOCK_BYTES * BLOCK_BYTES;
+        let end = self.at(offset) / BLOCK_BYTES * BLOCK_BYTES;
         let (Ok(from), Ok(end)) = (i64::try_from(BLOCK_BYTES), i64::try_from(end)) else {
             return;
         };
@@ -182,6 +180,41 @@ impl Spooled {
                 tracing::debug!(%error, spool = %self.name.display(), "delivered parts stay on the disk");
             }
         }
+    }
+
+    /// What is behind this offset is no part of the recording, which has not the end that its worker wrote.
+    ///
+    /// # Errors
+    /// The file cannot be changed.
+    pub(super) fn cut_at(&mut self, offset: u64) -> io::Result<()> {
+        if self.is_whole {
+            // in this order: half of it would be taken for the whole
+            let open = self.name.with_extension(OPEN);
+            fs::rename(&self.name, &open)?;
+            (self.name, self.is_whole) = (open, false);
+        }
+        self.file.file().set_len(self.at(offset))?;
+        self.end = offset;
+        Ok(())
+    }
+
+    /// Adds lines at the end.
+    ///
+    /// # Errors
+    /// The disk does not take them: nothing was added.
+    pub(super) fn add(&mut self, lines: &[u8]) -> io::Result<()> {
+        let (file, at) = (self.file.file(), self.at(self.end));
+        if let Err(error) = file.write_all_at(lines, at) {
+            file.set_len(at)?;
+            return Err(error);
+        }
+        self.end += lines.len() as u64;
+        file.sync_data()
+    }
+
+    /// Where in the file this offset of the recording is.
+    fn at(&self, offset: u64) -> u64 {
+        self.header + offset.saturating_sub(self.start)
     }
 
     /// It is delivered, or will never be.

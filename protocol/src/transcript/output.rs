@@ -168,7 +168,8 @@ impl OutputReader {
             },
             Some("end") => {
                 self.release(pieces);
-                self.has_ended = true;
+                // the node says of one that was cut that there is no more of it, and not that this was its end
+                self.has_ended = event.get("cut") != Some(&Value::Bool(true));
             }
             _ => {}
         }

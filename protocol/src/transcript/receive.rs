@@ -9,7 +9,7 @@ use super::{
     header::{Header, RecordingId},
     line::{Line, SealLine},
     lines::{Cut, Lines},
-    seal::seal_text,
+    seal::{Sealer, seal_text},
     word::{Digest, Time},
 };
 
@@ -146,6 +146,11 @@ impl Receiver {
             length: self.length,
             node_key: self.key?.id(),
         })
+    }
+
+    /// Goes on sealing where this ends: what was received is the node's own. A line that is not whole is left out.
+    pub(super) fn into_sealer(self) -> Sealer {
+        Sealer::behind(self.id, self.chain)
     }
 
     fn take(&mut self, line: &[u8]) -> Result<Option<Position>, Fault> {

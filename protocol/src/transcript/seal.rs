@@ -24,6 +24,11 @@ impl Sealer {
         }
     }
 
+    /// For one that has these records, and perhaps an open one.
+    pub(super) fn behind(id: RecordingId, chain: Chain) -> Self {
+        Self { id, chain }
+    }
+
     /// Takes whole lines with their line feeds into the open record: first the header, then events.
     pub fn push(&mut self, lines: &[u8]) {
         self.chain.event(lines);

@@ -7,6 +7,7 @@ mod golden;
 mod output;
 mod properties;
 mod refusals;
+mod remains;
 
 /// A key that is the same in every run.
 pub(super) struct Signer(Ed25519KeyPair);

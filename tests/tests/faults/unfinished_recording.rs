@@ -174,3 +174,64 @@ async fn recordings_that_a_power_cut_ended_are_cut_when_the_node_is_back_and_tho
     })
     .await
 }
+
+/// The spool of this recording, as a power cut leaves it: zeros in the place of what was not on the disk.
+fn make_hole(spool: &Path, recording: &str, behind: &str) -> Result<()> {
+    let found = files(spool);
+    let path = found
+        .iter()
+        .find(|path| path.display().to_string().contains(recording))
+        .with_context(|| format!("no spool in {found:?}"))?;
+    let mut bytes = std::fs::read(path)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let at = text.find(behind).context("the output is not in the spool")?;
+    bytes.get_mut(at..).context("no bytes")?.fill(0);
+    Ok(std::fs::write(path, bytes)?)
+}
+
+#[tokio::test]
+async fn what_a_power_cut_damaged_of_a_recording_is_left_out_and_a_signed_gap_says_so() -> Result<()> {
+    let mut site = Site::start().await?;
+    let gate = site.node.dir().join("gate");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", gate.display());
+    let script = format!("echo begun; {wait}; echo kept; sleep 1.5; echo damaged; sleep 1000");
+    let command = site.send(&script).await?;
+    let recording = format!("{command}.{}", site.node.id());
+    arrived(&site, &recording).await?;
+    site.endpoint.kill().await?;
+    std::fs::write(&gate, "")?;
+    let spool = site.node.state_dir().join("spool");
+    wait_until("the output to be in the spool", async || {
+        let mut found = files(&spool).into_iter();
+        let mut has = |text: &str| {
+            found.any(|path| {
+                std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+            })
+        };
+        Ok(has("damaged\\r\\n"))
+    })
+    .await?;
+    site.node.kill_daemon().await?;
+    site.node
+        .workers(WorkerKind::Command)
+        .into_iter()
+        .for_each(kill_process);
+    make_hole(&spool, &recording, "damaged\\r\\n")?;
+    site.endpoint.start_again().await?;
+    site.node.start().await?;
+    check_cut(&site, &recording).await?;
+    let text = site
+        .cli()
+        .run(&["transcript", "text", &command])
+        .await?
+        .success()?;
+    for expected in ["kept", "-- gap: ", "it lost its power", "-- end: "] {
+        ensure!(text.stdout.contains(expected), "{expected}: {text:?}");
+    }
+    ensure!(!text.stdout.contains("damaged\n"), "{text:?}");
+    let broken = "moorline_transcripts_broken_total";
+    let metrics = site.endpoint.metrics().await?;
+    let told = metrics.lines().find(|line| line.starts_with(broken));
+    ensure!(told.is_none_or(|line| line.ends_with(" 0")), "{told:?}");
+    Ok(())
+}
