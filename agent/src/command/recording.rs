@@ -258,14 +258,14 @@ impl CommandRecording {
     /// What the disk did not take of the end is kept, and tried again; ends when it is there, or when it is not in time.
     pub(super) async fn deliver_end(&self) {
         let Some(shared) = &self.0 else { return };
-        let give_up_at = Instant::now() + END_PATIENCE;
+        let give_up_at = tokio::time::Instant::now() + END_PATIENCE;
         loop {
             {
                 let state = shared.state.borrow_mut();
                 if state.has_delivered_end() {
                     return;
                 }
-                if Instant::now() >= give_up_at {
+                if tokio::time::Instant::now() >= give_up_at {
                     tracing::warn!("the end of a command's recording is lost: the disk does not take it");
                     return;
                 }
@@ -542,3 +542,6 @@ fn masked(text: &str, secrets: &[String]) -> String {
     masker.flush(&mut show);
     String::from_utf8_lossy(&shown).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
