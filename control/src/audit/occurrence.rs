@@ -8,7 +8,7 @@ use moorline_protocol::{
 };
 use serde_json::Map;
 
-use super::{AuditLog, repeats::Key};
+use super::{AuditLog, NotRecorded, repeats::Key};
 use crate::{app::App, log_lines::shown};
 
 impl AuditLog {
@@ -52,15 +52,16 @@ impl AuditLog {
         self.record_or_count(Key(key), event);
     }
 
-    /// The endpoint deleted a session that was over, because its time was over.
-    pub(crate) fn session_deleted(&self, session: &SessionId, why: &str) {
+    /// The endpoint is about to delete a session that was over, because its time was over. Nothing else tells that it was
+    /// there, so this outlives a power cut when it returns.
+    pub(crate) async fn session_deleted(&self, session: &SessionId, why: &str) -> Result<(), NotRecorded> {
         let mut event = of_session(EventKind::Deleted, Actor::endpoint(), session);
         event.message = Some(why.to_owned());
-        self.record(event);
+        self.sync(event).await
     }
 
-    /// The endpoint deleted a recording because of its age.
-    pub(crate) fn transcript_deleted(&self, id: &TranscriptId, why: &str) {
+    /// The same of a recording, because of its age.
+    pub(crate) async fn transcript_deleted(&self, id: &TranscriptId, why: &str) -> Result<(), NotRecorded> {
         let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
         match id.command() {
             Some((command, node)) => {
@@ -71,7 +72,7 @@ impl AuditLog {
         }
         event.operation = Some("DeleteTranscript".to_owned());
         event.message = Some(why.to_owned());
-        self.record(event);
+        self.sync(event).await
     }
 
     /// A node has said how a command ended there: also that it refused it.

@@ -2,6 +2,7 @@
 //! they are old. Apart from the sweep, since an object store may take its time.
 
 use std::{
+    io,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -101,7 +102,23 @@ async fn lost(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
     app.store.transcript_moved(recording, Place::Gone).await
 }
 
+/// What age deleted is in the audit log before anything of it goes. A crash behind that records it twice, and never not at
+/// all. What an operator deletes is recorded as any call.
 async fn remove(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
+    let row = app.store.transcript(recording).await?;
+    if row
+        .and_then(|row| row.deleted)
+        .is_some_and(|deleted| deleted.by == BY_AGE)
+    {
+        let recorded = app
+            .audit
+            .transcript_deleted(recording, "it is older than transcripts are kept");
+        recorded.await.map_err(|error| StoreError::File {
+            doing: "record the deletion of",
+            path: recording.to_string(),
+            source: io::Error::other(error),
+        })?;
+    }
     app.transcripts.remove(recording).await?;
     app.store.transcript_moved(recording, Place::Gone).await
 }
@@ -123,8 +140,6 @@ pub(super) async fn expire(app: &App) -> Result<(), StoreError> {
     for recording in app.store.expired_transcripts(now.saturating_sub(kept)).await? {
         if app.store.delete_transcript(&recording, &tombstone).await? {
             tracing::info!(%recording, "a transcript is older than they are kept, and was deleted");
-            app.audit
-                .transcript_deleted(&recording, "it is older than transcripts are kept");
             app.transcripts.has_come_to_rest();
         }
     }

@@ -104,10 +104,18 @@ pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
 /// A bounded part at a time.
 pub(super) async fn forget_sessions(app: &App) -> Result<(), StoreError> {
     let cutoff = app.clock.unix_millis().saturating_sub(RETENTION_MILLIS);
-    for session in app.store.sessions_ended_before(cutoff).await? {
-        app.store.forget_session(&session).await?;
+    let sessions = app.store.sessions_ended_before(cutoff).await?;
+    // together, so that they wait for the disk once
+    let recorded = sessions.iter().map(|session| {
         app.audit
-            .session_deleted(&session, "it ended more than 90 days ago");
+            .session_deleted(session, "it ended more than 90 days ago")
+    });
+    let recorded = futures_util::future::join_all(recorded).await;
+    for (session, recorded) in sessions.iter().zip(recorded) {
+        // the log of the process says why it is not
+        if recorded.is_ok() {
+            app.store.forget_session(session).await?;
+        }
     }
     Ok(())
 }

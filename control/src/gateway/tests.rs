@@ -3,6 +3,7 @@
 mod channels;
 mod encryption;
 mod peer;
+mod retention;
 mod sealed_transcripts;
 mod sessions;
 mod transcripts;

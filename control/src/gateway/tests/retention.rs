@@ -1,0 +1,134 @@
+//! What age does to recordings of commands, and that the audit log has it before anything is gone.
+
+use std::{fs, sync::Arc};
+
+use bytes::Bytes;
+use moorline_protocol::types::TranscriptId;
+use moorline_ssm::{
+    audit::{ListAuditRecords, ListAuditRecordsRequest},
+    transcript::{ListTranscripts, ListTranscriptsRequest, Transcript, TranscriptState},
+};
+
+use crate::{
+    audit::AuditLog,
+    gateway::{
+        at_rest,
+        command_delivery::fixture::{Fleet, ONE_STEP, request},
+        sweep::forget_sessions,
+    },
+    server::Metrics,
+    store::{Chunk, Place, Sender, TranscriptState as State},
+    test_support::TestApp,
+};
+
+const DAY_MILLIS: u64 = 86_400_000;
+
+/// A command that ran on a node, whose recording is closed and at rest.
+async fn with_recording() -> (Fleet, TranscriptId) {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send_as(request(ONE_STEP, &[&node])).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    let app = Arc::clone(&fleet.endpoint.app);
+    let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
+    let recorded = app.store.recorded(&id).await.unwrap().unwrap();
+    let now = fleet.endpoint.now();
+    app.store.transcript_started(&recorded, now).await.unwrap();
+    let sender = Sender {
+        node: node.to_string(),
+        keys: Vec::new(),
+    };
+    let chunk = Chunk {
+        offset: 0,
+        bytes: Bytes::from_static(b"{\"version\":2,\"width\":80,\"height\":24}\n"),
+        is_last: true,
+        is_durable: true,
+    };
+    app.transcripts
+        .append(&id, sender, chunk, (false, now))
+        .await
+        .unwrap();
+    app.store.transcript_closed(&id, State::Plain, now).await.unwrap();
+    at_rest::look(&app).await;
+    (fleet, id)
+}
+
+async fn listed(test: &TestApp, state: Option<TranscriptState>) -> Vec<Transcript> {
+    let request = ListTranscriptsRequest {
+        state,
+        ..ListTranscriptsRequest::default()
+    };
+    test.call::<ListTranscripts>(request)
+        .await
+        .unwrap()
+        .transcripts
+        .unwrap()
+}
+
+/// Lines of the audit log that say what the endpoint deleted.
+async fn deletions(test: &TestApp) -> Vec<String> {
+    let page = test
+        .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
+        .await
+        .unwrap();
+    let lines = page.records.unwrap().into_iter();
+    lines
+        .filter(|line| line.contains("\"event\":\"deleted\""))
+        .collect()
+}
+
+fn files(test: &TestApp) -> usize {
+    fs::read_dir(test.dir().join("transcripts")).unwrap().count()
+}
+
+#[tokio::test]
+async fn age_deletes_the_recording_of_a_command_and_leaves_whose_it_was() {
+    let (fleet, id) = with_recording().await;
+    let test = &fleet.endpoint;
+    test.advance_millis(89 * DAY_MILLIS);
+    at_rest::expire(&test.app).await.unwrap();
+    at_rest::look(&test.app).await;
+    assert_eq!(listed(test, None).await.len(), 1);
+    test.advance_millis(2 * DAY_MILLIS);
+    at_rest::expire(&test.app).await.unwrap();
+    at_rest::look(&test.app).await;
+    assert!(listed(test, None).await.is_empty());
+    assert_eq!(files(test), 0);
+    let [tombstone] = listed(test, Some(TranscriptState::Deleted))
+        .await
+        .try_into()
+        .unwrap();
+    assert_eq!(tombstone.session_id.as_deref(), Some(id.as_str()));
+    assert_eq!(tombstone.deleted_by.as_deref(), Some("retention"));
+    assert!(tombstone.sha256.is_some());
+    let [line] = deletions(test).await.try_into().unwrap();
+    let (command, node) = id.command().unwrap();
+    assert!(
+        line.contains(command.as_str()) && line.contains(node.as_str()),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_that_age_deletes_is_gone_before_the_audit_log_has_it() {
+    let (mut fleet, id) = with_recording().await;
+    let obstacle = fleet.endpoint.dir().join("obstacle");
+    fs::write(&obstacle, "no directory").unwrap();
+    let app = Arc::get_mut(&mut fleet.endpoint.app).expect("nobody else has it");
+    let failures = Metrics::default().counter("failures", &[]);
+    let (key, clock) = (Arc::clone(&app.signing_key), app.clock.clone());
+    app.audit = AuditLog::open(&obstacle.join("audit"), key, clock, failures).unwrap();
+    let test = &fleet.endpoint;
+    test.advance_millis(91 * DAY_MILLIS);
+    at_rest::expire(&test.app).await.unwrap();
+    at_rest::look(&test.app).await;
+    forget_sessions(&test.app).await.unwrap();
+    assert!(files(test) > 0, "it could not be recorded");
+    let row = test.app.store.transcript(&id).await.unwrap().unwrap();
+    assert_eq!(row.place, Place::Packed);
+    fs::remove_file(&obstacle).unwrap();
+    at_rest::look(&test.app).await;
+    assert_eq!(files(test), 0);
+    assert_eq!(deletions(test).await.len(), 1);
+}
