@@ -83,6 +83,15 @@ pub(crate) enum TranscriptState {
     Cut,
 }
 
+impl From<Ending> for TranscriptState {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Complete => Self::Complete,
+            Ending::Cut => Self::Cut,
+        }
+    }
+}
+
 impl TranscriptState {
     const ALL: [Self; 4] = [Self::Open, Self::Plain, Self::Complete, Self::Cut];
 
@@ -309,12 +318,9 @@ impl TranscriptFiles {
         }
         match chain {
             Chain::Sealed(sealed) if chunk.is_last => {
-                sealed.close(
-                    &self.signatures_path(recording),
-                    &self.signer,
-                    (now, Ending::Complete),
-                )?;
-                Ok(TranscriptState::Complete)
+                let path = self.signatures_path(recording);
+                let ending = sealed.close(&path, &self.signer, (now, Ending::Complete))?;
+                Ok(ending.into())
             }
             Chain::Undecided | Chain::Plain if chunk.is_last => Ok(TranscriptState::Plain),
             Chain::Undecided | Chain::Plain | Chain::Sealed(_) => Ok(TranscriptState::Open),
@@ -391,8 +397,8 @@ impl TranscriptFiles {
             file.set_len(whole)?;
             file.sync_data()?;
         }
-        sealed.close(&self.signatures_path(recording), &self.signer, (now, Ending::Cut))?;
-        Ok(TranscriptState::Cut)
+        let path = self.signatures_path(recording);
+        Ok(sealed.close(&path, &self.signer, (now, Ending::Cut))?.into())
     }
 
     /// Removes what a power cut left in pieces, and says how long the recording is then; `None`: there is nothing of that

@@ -3,6 +3,9 @@
 /// The longest line, with its line feed, in bytes.
 pub const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
 
+/// Room that is kept for the next line.
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// A piece of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut<'a> {
@@ -31,6 +34,8 @@ impl Lines {
     pub(super) fn next<'a, 'b: 'a>(&'a mut self, rest: &mut &'b [u8]) -> Option<Cut<'a>> {
         if std::mem::take(&mut self.is_given) {
             self.partial.clear();
+            // one long line must not cost its length for as long as the recording grows
+            self.partial.shrink_to(KEPT_BYTES);
         }
         if rest.is_empty() {
             return None;
@@ -71,6 +76,11 @@ impl Lines {
     /// What has come of a line that has not ended.
     pub(super) fn partial(&self) -> &[u8] {
         if self.is_given { &[] } else { &self.partial }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Whether a line has begun and not ended.

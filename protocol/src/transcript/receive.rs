@@ -125,10 +125,10 @@ impl Receiver {
         Ok(())
     }
 
-    /// Bytes that are held of a line that is not whole yet.
+    /// Bytes of memory that it takes for a line that is not whole yet.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.lines.partial().len()
+        self.lines.held_bytes()
     }
 
     /// Where the recording ends as far as it has come, a last line that is not whole left out: what a close is written

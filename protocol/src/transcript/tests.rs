@@ -174,3 +174,18 @@ fn a_recording_whose_node_lost_its_power_is_intact_and_cut() {
         assert_eq!(outcome.verdict, Verdict::Intact(Ending::Cut), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_receiver_does_not_keep_the_memory_of_a_long_line() {
+    let site = Site::new();
+    let records = [vec![output(0, &"x".repeat(5_000_000))], vec![output(1, "y")]];
+    let recording = site.recording(&records, false);
+    let mut receiver = site.receiver();
+    let mut most = 0;
+    for piece in recording.chunks(300_000) {
+        receiver.push(piece, |_| ()).unwrap();
+        most = most.max(receiver.held_bytes());
+    }
+    assert!(most >= 4_500_000, "it holds the line until it is whole: {most}");
+    assert!(receiver.held_bytes() <= 16 * 1024, "{}", receiver.held_bytes());
+}

@@ -47,7 +47,8 @@ pub(super) struct Sealed {
     countersigner: Countersigner,
     /// The last seal that was verified and is not countersigned.
     fresh: Option<Position>,
-    is_closed: bool,
+    /// How it was closed, if it is.
+    ending: Option<Ending>,
 }
 
 impl Chain {
@@ -87,9 +88,9 @@ impl Chain {
             receiver,
             countersigner: Countersigner::new(id.clone(), signer.id(), number, last.as_deref()),
             fresh: None,
-            is_closed: parsed.is_some_and(|line| line.ending.is_some()),
+            ending: parsed.and_then(|line| line.ending),
         };
-        let taken = match sealed.is_closed {
+        let taken = match sealed.is_closed() {
             true => Ok(()),
             false => sealed.catch_up(cast, place.map_or(0, |place| place.length))?,
         };
@@ -122,7 +123,7 @@ impl Sealed {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.is_closed
+        self.ending.is_some()
     }
 
     /// Whether it is worth its place in memory: a line that grows for ever is read again from the disk instead.
@@ -151,7 +152,8 @@ impl Sealed {
         Ok(())
     }
 
-    /// Writes the last line. The recording must be on the disk for good.
+    /// Writes the last line, unless there is one: what that says stays. Returns how the recording ended. It must be on the
+    /// disk for good.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -160,9 +162,9 @@ impl Sealed {
         path: &Path,
         signer: &EndpointSigningKey,
         (now, ending): (u64, Ending),
-    ) -> io::Result<()> {
-        if self.is_closed {
-            return Ok(());
+    ) -> io::Result<Ending> {
+        if let Some(ending) = self.ending {
+            return Ok(ending);
         }
         self.countersign(path, signer, now)?;
         if let Some(end) = self.receiver.end() {
@@ -171,8 +173,8 @@ impl Sealed {
                 .close(&end, now, ending, |text| signer.sign(text));
             append_line(path, &line)?;
         }
-        self.is_closed = true;
-        Ok(())
+        self.ending = Some(ending);
+        Ok(ending)
     }
 
     /// Bytes of whole lines: what a closed recording has.

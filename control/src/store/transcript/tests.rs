@@ -258,6 +258,30 @@ mod chained {
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Cut), "closed once");
     }
 
+    /// The endpoint is killed between its last line and the row that says so.
+    #[test]
+    fn how_a_recording_ended_is_what_was_signed_whoever_asks_again() {
+        let key = Key::new(1);
+        let bytes = recording(&key, 3, false);
+        let length = bytes.len() as u64;
+        let mut endpoint = Endpoint::new(&[&key]);
+        endpoint.put(0, &bytes, false);
+        let given_up = |endpoint: &Endpoint| {
+            let state = endpoint.files.give_up_now(&named(ID), &endpoint.sender(), 11);
+            state.unwrap()
+        };
+        assert_eq!(given_up(&endpoint), TranscriptState::Cut);
+        endpoint.restart();
+        let stored = endpoint.put(bytes.len(), b"", true);
+        assert_eq!(stored, Appended::Stored(length, TranscriptState::Cut));
+
+        let mut endpoint = Endpoint::new(&[&key]);
+        endpoint.put(0, &bytes, true);
+        endpoint.restart();
+        assert_eq!(given_up(&endpoint), TranscriptState::Complete);
+        assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+    }
+
     /// Bytes that never were on disk read as zeros, whatever was written before and behind them.
     #[test]
     fn what_a_power_cut_left_in_pieces_is_asked_for_again_and_nobody_is_blamed() {
