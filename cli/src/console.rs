@@ -117,10 +117,17 @@ pub(crate) fn ago(time: EpochSeconds, now: Timestamp) -> String {
     }
 }
 
+/// What a terminal would obey, or show in another order than it is written: control characters, the ends of lines and
+/// paragraphs of Unicode, and its embeddings, overrides and isolates, by which text reads as what it is not. Marks that only
+/// say how a letter is written stay.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text of a node or an endpoint for this stream: to a terminal, control characters are shown and not obeyed, but for
 /// tabs and the ends of lines. Files and pipes get what there is.
 fn harmless(text: &str, is_terminal: bool) -> Cow<'_, str> {
-    let is_harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let is_harmful = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
     if !is_terminal || !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
@@ -131,7 +138,7 @@ fn harmless(text: &str, is_terminal: bool) -> Cow<'_, str> {
 /// Text of others for one line of the terminal: control characters are shown, not obeyed.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_obeyed(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -159,6 +166,11 @@ mod tests {
         );
         assert_eq!(harmless(evil, false), evil);
         assert_eq!(harmless("größer\n", true), "größer\n");
+        let reordered = "rm \u{202e}tset\u{202c} \u{2066}x\u{2069}\u{2028}y";
+        let shown = "rm \u{fffd}tset\u{fffd} \u{fffd}x\u{fffd}\u{fffd}y";
+        assert_eq!(harmless(reordered, true), shown);
+        assert_eq!(one_line(reordered), shown);
+        assert_eq!(one_line("\u{5d0}\u{200f}"), "\u{5d0}\u{200f}", "a letter of Hebrew and its mark");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! colours, titles, and what full-screen programs draw on the alternate screen. A line that the terminal wrapped stays
 //! one line.
 
+use crate::console::is_obeyed;
+
 /// A line that grows beyond this is cut: no cursor goes further to the right.
 const MAX_LINE_CHARS: usize = 256 * 1024;
 /// Parameters of a control sequence beyond this are not kept.
@@ -136,6 +138,8 @@ impl PlainText {
                 self.column = stop.min(MAX_LINE_CHARS);
             }
             _ if c.is_control() => return,
+            // it is there, and does nothing
+            _ if is_obeyed(c) => return self.put('\u{fffd}'),
             _ => return self.put(c),
         }
         self.is_at_margin = false;

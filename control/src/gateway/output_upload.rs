@@ -299,7 +299,8 @@ async fn read_part(
                         sinks.push(step, stream, &bytes).await?;
                     }
                 }
-                OutputPiece::Gap(bytes) => *missing += bytes,
+                // as the node says, which may say anything
+                OutputPiece::Gap(bytes) => *missing = missing.saturating_add(bytes),
             }
         }
     }

@@ -18,6 +18,11 @@ fn plain_lines_stay_as_they_are() {
 }
 
 #[test]
+fn what_would_show_text_in_another_order_is_shown_itself() {
+    assert_eq!(shown("a\u{202e}b\u{2066}c\u{2028}d\r\n"), "a\u{fffd}b\u{fffd}c\u{fffd}d\n");
+}
+
+#[test]
 fn colours_and_titles_are_left_out() {
     assert_eq!(
         shown("\x1b]0;title\x07\x1b[01;32mu@h\x1b[00m:\x1b[?2004h$ \x1b(Bls\x1b[K\r\n\x1b]7;x\x1b\\ok\r\n"),

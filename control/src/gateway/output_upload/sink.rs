@@ -1,6 +1,11 @@
 //! Streams of steps on their way into objects: a short one at once, a long one in parts.
 
-use moorline_protocol::transcript::{OutputStep, OutputStream};
+use std::collections::BTreeSet;
+
+use moorline_protocol::{
+    document::MAX_STEPS,
+    transcript::{OutputStep, OutputStream},
+};
 use object_store::Error;
 
 use super::{Failure, reason};
@@ -23,7 +28,7 @@ pub(super) struct Sinks<'a> {
     prefix: &'a str,
     /// What there was before.
     known: Vec<OutputObject>,
-    finished: Vec<String>,
+    finished: Finished,
     step: Option<OutputStep>,
     sinks: Vec<Sink<'a>>,
 }
@@ -36,7 +41,7 @@ impl<'a> Sinks<'a> {
             task,
             prefix,
             known: upload.map(|upload| upload.objects).unwrap_or_default(),
-            finished: Vec::new(),
+            finished: Finished::default(),
             step: None,
             sinks: Vec::new(),
         })
@@ -51,9 +56,7 @@ impl<'a> Sinks<'a> {
     ) -> Result<(), Failure> {
         if self.step.as_ref() != Some(step) {
             self.finish().await?;
-            if self.finished.contains(&step.name) {
-                return Err(Failure::Final(format!("two steps have the name {}", step.name)));
-            }
+            self.finished.admit(&step.name).map_err(Failure::Final)?;
             self.step = Some(step.clone());
         }
         let place = self.sinks.iter().position(|sink| sink.stream == stream);
@@ -72,7 +75,7 @@ impl<'a> Sinks<'a> {
         for sink in self.sinks.drain(..) {
             sink.finish().await?;
         }
-        self.finished.extend(self.step.take().map(|step| step.name));
+        self.finished.0.extend(self.step.take().map(|step| step.name));
         Ok(())
     }
 
@@ -94,6 +97,24 @@ impl<'a> Sinks<'a> {
             }),
             buffer: Vec::new(),
             part: 0,
+        }
+    }
+}
+
+/// Names of steps whose output is in the bucket. What a node says of them is its own: it makes no more objects than a
+/// document has steps.
+#[derive(Debug, Default)]
+struct Finished(BTreeSet<String>);
+
+impl Finished {
+    /// Whether a step of this name may come; why not.
+    fn admit(&self, name: &str) -> Result<(), String> {
+        if self.0.contains(name) {
+            return Err(format!("two steps have the name {name}"));
+        }
+        match self.0.len() < MAX_STEPS {
+            true => Ok(()),
+            false => Err(format!("the recording has more than {MAX_STEPS} steps")),
         }
     }
 }
@@ -213,4 +234,21 @@ fn refused(error: &Error) -> Failure {
         }
         _ => reason(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_makes_no_more_objects_than_a_document_has_steps() {
+        let mut finished = Finished::default();
+        for step in 0..MAX_STEPS {
+            let name = format!("step {step}");
+            assert_eq!(finished.admit(&name), Ok(()));
+            finished.0.insert(name);
+        }
+        assert!(finished.admit("step 7").unwrap_err().contains("two steps"));
+        assert!(finished.admit("one more").unwrap_err().contains("more than 1000"));
+    }
 }
