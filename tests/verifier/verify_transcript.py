@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 MAX_LINE = 8 * 1024 * 1024
 MAX_END = 512
 FAR_APART = 5 * 60 * 1000
+MOST_NESTED = 127
 ZEROS = "0" * 64
 
 TIME = r"(?:0|[1-9][0-9]{0,9})\.[0-9]{6}"
@@ -83,6 +84,40 @@ def no_constant(name):
     raise ValueError(f"JSON has no {name}")
 
 
+def finite(text):
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("this number is too large")
+    return number
+
+
+def whole(text):
+    """Minus zero is no whole number, and one that no double comes near is none at all."""
+    return finite(text) if text == "-0" or len(text) > 300 else int(text)
+
+
+def read_json(text):
+    """JSON as the page on the format has it: see "JSON" there."""
+
+    def check(value, depth):
+        if isinstance(value, (list, tuple)) and depth >= MOST_NESTED:
+            raise ValueError("this is nested too deep")
+        if isinstance(value, str):
+            value.encode("utf-8")  # fails where there is half a surrogate pair
+        elif isinstance(value, list):
+            for one in value:
+                check(one, depth + 1)
+        elif isinstance(value, tuple):
+            for name, one in value:
+                check(name, depth)
+                check(one, depth + 1)
+
+    options = {"parse_constant": no_constant, "parse_float": finite, "parse_int": whole}
+    # a member that stands twice is looked at twice
+    check(json.loads(text, object_pairs_hook=tuple, **options), 0)
+    return json.loads(text, **options)
+
+
 def read_header(line):
     """The identifying members of the first line."""
 
@@ -90,7 +125,7 @@ def read_header(line):
         return type(value) is int and 0 <= value < below
 
     try:
-        header = json.loads(line.decode("utf-8"), parse_constant=no_constant)
+        header = read_json(line.decode("utf-8"))
         ours = header["moorline"]
         is_one = (
             is_whole(header["version"], 3)
@@ -274,7 +309,7 @@ def goes_on(line):
     if len(line) > MAX_END:
         return False
     try:
-        event = json.loads(json.loads(line)[2])
+        event = read_json(json.loads(line)[2])
         return event["event"] == "end" and event["continues"] is True
     except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -165,3 +165,78 @@ async fn with_the_keys_of_others_nothing_is_intact() -> Result<()> {
     }
     Ok(())
 }
+
+/// What JSON leaves open, in a member that means nothing and in one that does.
+#[tokio::test]
+async fn whatever_stands_in_a_header_both_verifiers_read_the_same() -> Result<()> {
+    let mut cases = vec![
+        "1e308",
+        "1e309",
+        "-1e999",
+        "-0",
+        "1e400",
+        "0.1e-400",
+        "NaN",
+        "Infinity",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "tru",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83d\"",
+        "\"\\ude00\\ud83d\"",
+        "\"\\uD800x\"",
+        "\"\\u0000\"",
+        "\"\t\"",
+        "{\"\\udc00\":1}",
+        "{\"a\":1,\"a\":\"\\udc00\"}",
+        "{\"a\":\"\\udc00\",\"a\":1}",
+        "[1,]",
+        "{}",
+        "[]",
+        "'x'",
+        "\u{feff}1",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect::<Vec<_>>();
+    for depth in [125, 126, 127, 128, 900, 100_000] {
+        cases.push("[".repeat(depth) + &"]".repeat(depth));
+        cases.push("{\"a\":".repeat(depth) + "1" + &"}".repeat(depth));
+    }
+    for digits in [19, 20, 299, 301, 308, 309, 310, 5000] {
+        cases.push("9".repeat(digits));
+        cases.push(format!("-{}", "9".repeat(digits)));
+    }
+    let recording = Recording::new("alice-1", false);
+    let with = |header: String| [header.into_bytes(), recording.lines[1..].concat()].concat();
+    let header = String::from_utf8(recording.lines[0].clone())?;
+    let mut files = Vec::new();
+    for value in &cases {
+        files.push(with(header.replacen('{', &format!("{{\"x\":{value},"), 1)));
+        files.push(with(header.replacen(
+            "\"width\":80",
+            &format!("\"width\":{value}"),
+            1,
+        )));
+        files.push(with(header.replacen(
+            "\"width\":80",
+            &format!("\"width\":{value},\"width\":80"),
+            1,
+        )));
+    }
+    let others = pythons(&keys(), files.clone()).await?;
+    ensure!(others.len() == files.len());
+    let is_read = |one: &Judgement| one.verdict != "unreadable";
+    ensure!(others.iter().any(is_read) && !others.iter().all(is_read));
+    for (file, other) in files.iter().zip(others) {
+        let what = String::from_utf8_lossy(file)
+            .chars()
+            .take(100)
+            .collect::<String>();
+        let ours = ours(&keys(), file);
+        ensure!(ours == other, "{what}: we say {ours:?}, the other {other:?}");
+    }
+    Ok(())
+}
