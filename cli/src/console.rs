@@ -170,7 +170,11 @@ mod tests {
         let shown = "rm \u{fffd}tset\u{fffd} \u{fffd}x\u{fffd}\u{fffd}y";
         assert_eq!(harmless(reordered, true), shown);
         assert_eq!(one_line(reordered), shown);
-        assert_eq!(one_line("\u{5d0}\u{200f}"), "\u{5d0}\u{200f}", "a letter of Hebrew and its mark");
+        assert_eq!(
+            one_line("\u{5d0}\u{200f}"),
+            "\u{5d0}\u{200f}",
+            "a letter of Hebrew and its mark"
+        );
     }
 
     #[test]

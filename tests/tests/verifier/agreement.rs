@@ -131,6 +131,16 @@ async fn every_bit_that_is_turned_is_found_and_named_alike_by_both_verifiers() -
 }
 
 #[tokio::test]
+async fn of_a_command_s_recording_too_every_bit_and_every_byte_that_is_cut_off_is_found_and_named()
+-> Result<()> {
+    let command = Recording::of_command();
+    assert_eq!(ours(&keys(), &command.bytes()).verdict, "intact");
+    check(bits(&command, 0)).await?;
+    check(truncations(&command)).await?;
+    check(rearrangements(&command)).await
+}
+
+#[tokio::test]
 async fn every_truncation_is_found_and_named_alike_by_both_verifiers() -> Result<()> {
     for recording in recordings() {
         check(truncations(&recording)).await?;

@@ -76,6 +76,52 @@ impl Recording {
         Self::of(&export(&header(id), &records, is_cut.then_some(&last)))
     }
 
+    /// Of a command: steps, what they wrote to either output, bytes that are no text, a secret, a gap, how it ended.
+    pub(crate) fn of_command() -> Self {
+        let mut header = header("5e6f7a8b-0000-4000-8000-000000000001.mi-0123456789abcdef0");
+        header.origin.kind = RecordingKind::Command;
+        header.origin.document = Some("AWS-RunShellScript".to_owned());
+        let mut parameters = serde_json::Map::new();
+        parameters.insert("commands".to_owned(), serde_json::json!(["ls", "***"]));
+        header.origin.parameters = Some(parameters);
+        let event = |record: u64, code: Code, text: &str| {
+            event_line(Time::from_micros(record * 1_000_000), code, text)
+        };
+        let records = vec![
+            vec![
+                event(1, Code::Marker, "shell (aws:runShellScript)"),
+                event(
+                    1,
+                    Code::Ours,
+                    r#"{"event":"step","name":"shell","action":"aws:runShellScript"}"#,
+                ),
+            ],
+            vec![
+                event(2, Code::Ours, r#"{"event":"replaced","bytes":"ff"}"#),
+                event(2, Code::Output, "\u{fffd} a\r\n"),
+                event(2, Code::Ours, r#"{"event":"masked","bytes":7}"#),
+            ],
+            vec![
+                event(3, Code::Ours, r#"{"event":"stderr","data":"no\r\n"}"#),
+                event(
+                    3,
+                    Code::Ours,
+                    r#"{"event":"gap","bytes":5,"reason":"there was no room for it"}"#,
+                ),
+            ],
+            vec![
+                event(
+                    4,
+                    Code::Ours,
+                    r#"{"event":"step","name":"shell","status":"Failed","code":1}"#,
+                ),
+                event(4, Code::Exit, "1"),
+                event(4, Code::Ours, r#"{"event":"end","reason":"Failed"}"#),
+            ],
+        ];
+        Self::of(&export(&header, &records, None))
+    }
+
     fn of(export: &[u8]) -> Self {
         let lines: Vec<Vec<u8>> = export
             .split_inclusive(|byte| *byte == b'\n')

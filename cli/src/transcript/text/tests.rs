@@ -19,7 +19,10 @@ fn plain_lines_stay_as_they_are() {
 
 #[test]
 fn what_would_show_text_in_another_order_is_shown_itself() {
-    assert_eq!(shown("a\u{202e}b\u{2066}c\u{2028}d\r\n"), "a\u{fffd}b\u{fffd}c\u{fffd}d\n");
+    assert_eq!(
+        shown("a\u{202e}b\u{2066}c\u{2028}d\r\n"),
+        "a\u{fffd}b\u{fffd}c\u{fffd}d\n"
+    );
 }
 
 #[test]
