@@ -6,6 +6,7 @@ mod remote;
 mod row;
 mod search;
 mod seekable;
+mod space;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +24,10 @@ use moorline_protocol::{
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
 
-use self::chain::Chain;
 pub(crate) use self::chain::Sender;
+#[cfg(test)]
+use self::space::RESERVED_BYTES;
+use self::{chain::Chain, space::Space};
 pub(crate) use self::{
     remote::{RemoteStore, RemoteStoreError},
     row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
@@ -34,9 +37,6 @@ pub(crate) use self::{
 use super::StoreError;
 use crate::{auth::EndpointSigningKey, private_directory::make_private_directory};
 
-/// What recordings leave free on their file system, which the database shares: so much, or a twentieth of a small one.
-const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
-const RESERVED_PART: u64 = 20;
 /// Chains that are held in memory; more recordings than that at once are read again from the disk.
 const MAX_CHAINS: usize = 4096;
 /// Appends are serialised by session, over this many locks.
@@ -102,29 +102,6 @@ impl TranscriptState {
             Self::Complete => "complete",
             Self::Cut => "cut",
         }
-    }
-}
-
-/// Of a file system, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Space {
-    available: u64,
-    total: u64,
-}
-
-impl Space {
-    fn around(file: &File) -> io::Result<Self> {
-        let file_system = nix::sys::statvfs::fstatvfs(file)?;
-        let unit = file_system.fragment_size();
-        Ok(Self {
-            available: file_system.blocks_available().saturating_mul(unit),
-            total: file_system.blocks().saturating_mul(unit),
-        })
-    }
-
-    fn has_room_for(self, bytes: u64) -> bool {
-        let reserved = RESERVED_BYTES.min(self.total / RESERVED_PART);
-        self.available.saturating_sub(bytes) >= reserved
     }
 }
 
