@@ -42,4 +42,5 @@ mod stock_documents;
 mod stock_peers;
 mod transcript;
 mod transcript_at_rest;
+mod transcript_search;
 mod users;
