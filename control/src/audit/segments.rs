@@ -121,6 +121,10 @@ impl Segments {
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let length = self.length;
         let file = self.open_file()?;
+        // half a line of a write that failed, where taking it back failed as well
+        if file.metadata()?.len() > length {
+            file.set_len(length)?;
+        }
         if let Err(error) = file.write_all(lines) {
             file.set_len(length)?;
             return Err(error);

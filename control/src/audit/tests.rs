@@ -1,6 +1,6 @@
 //! What calls leave in the log, and what becomes of it when the process or the disk ends.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, io::Write as _, path::Path, sync::Arc};
 
 use moorline_protocol::{
     audit::{ActorKind, Body, Event, EventKind, Line, Outcome, Verifier},
@@ -311,6 +311,23 @@ async fn an_unfinished_line_is_removed_and_that_is_recorded() {
             "{refused}"
         );
     }
+    drop(kept);
+}
+
+/// The disk fails in the middle of a line, and once more when that is taken back.
+#[tokio::test]
+async fn half_a_line_that_could_not_be_taken_back_is_removed_before_the_next() {
+    let test = TestApp::new().await;
+    let log = &test.app.audit;
+    log.sync(mark()).await.unwrap();
+    let path = log.dir().join("00000001.jsonl");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"{\"index\":9,\"previous\":\"0").unwrap();
+    log.sync(mark()).await.unwrap();
+    let (key, dir) = (Arc::clone(&test.app.signing_key), log.dir().to_owned());
+    let kept = test.close();
+    let outcome = verify(&key, &bytes(&dir));
+    assert!(outcome.is_intact(), "{outcome:?}");
     drop(kept);
 }
 

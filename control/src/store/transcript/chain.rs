@@ -252,7 +252,8 @@ fn is_ours(first: &[u8]) -> bool {
     header.is_ok_and(|header| header.get("moorline").is_some())
 }
 
-/// The endpoint's last line, with its line feed. What a power cut left of a line behind it is removed.
+/// The endpoint's last line, with its line feed. What a power cut left of a line behind it is removed: half of one, or
+/// zeros in the place of its begin.
 fn last_line(path: &Path) -> io::Result<Option<String>> {
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
@@ -264,20 +265,25 @@ fn last_line(path: &Path) -> io::Result<Option<String>> {
     file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
     (&file).take(2 * LAST_LINE_BYTES).read_to_end(&mut tail)?;
-    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
-        file.set_len(from)?;
-        return Ok(None);
-    };
-    let whole = tail.get(..end).unwrap_or_default();
-    let begin = whole
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    if end + 1 < tail.len() {
-        file.set_len(from + end as u64 + 1)?;
+    let (mut at, mut last) = (0, None);
+    for line in tail.split_inclusive(|byte| *byte == b'\n') {
+        at += line.len() as u64;
+        let text = str::from_utf8(line).ok();
+        if let Some(text) = text.filter(|text| endpoint_line(text).is_some()) {
+            last = Some((text.to_owned(), from + at));
+        }
     }
-    let line = tail.get(begin..=end).unwrap_or_default();
-    Ok(String::from_utf8(line.to_vec()).ok())
+    if last.is_none() && from > 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "what the endpoint signed is damaged: put it back from a backup",
+        ));
+    }
+    let (line, end) = last.unzip();
+    if end.unwrap_or(0) < length {
+        file.set_len(end.unwrap_or(0))?;
+    }
+    Ok(line)
 }
 
 /// A line that a crash cut short is no line: see [`last_line`].

@@ -282,6 +282,32 @@ mod chained {
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
     }
 
+    /// Its begin lies in a block that was not written, its end in one that was.
+    #[test]
+    fn a_countersignature_that_a_power_cut_tore_is_written_anew() {
+        let key = Key::new(1);
+        let bytes = recording(&key, 3, false);
+        let seal = String::from_utf8_lossy(&bytes).into_owned();
+        let first: usize = seal.split_inclusive('\n').take(4).map(str::len).sum();
+        assert!(seal[..first].contains("\"seal 1 "));
+        for torn in [&b"\0\0\0\0aa55 0102\"]\n"[..], b"\0\0\0", b"[1.0000"] {
+            let mut endpoint = Endpoint::new(&[&key]);
+            endpoint.put(0, &bytes[..first], false);
+            endpoint.files.sync_one(&named(ID), 9).unwrap();
+            let path = endpoint.files.signatures_path(&named(ID));
+            let signed = std::fs::read(&path).unwrap();
+            std::fs::write(&path, [&signed, torn].concat()).unwrap();
+            endpoint.restart();
+            let stored = endpoint.put(first, &bytes[first..], true);
+            assert!(
+                matches!(stored, Appended::Stored(_, TranscriptState::Complete)),
+                "{stored:?}"
+            );
+            assert!(std::fs::read(&path).unwrap().starts_with(&signed));
+            assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+        }
+    }
+
     /// Bytes that never were on disk read as zeros, whatever was written before and behind them.
     #[test]
     fn what_a_power_cut_left_in_pieces_is_asked_for_again_and_nobody_is_blamed() {
