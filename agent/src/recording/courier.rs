@@ -310,7 +310,9 @@ fn outcome_of(status: u16, body: &[u8]) -> Outcome {
     let reason = format!("HTTP status {status}: {text}");
     match status {
         404 | 409 | 410 | 413 => Outcome::Refused(reason),
-        408 | 429 | 500.. => Outcome::Away(reason),
+        // the endpoint cannot read or write this one, perhaps, and the others wait for nothing
+        500 => Outcome::Later(reason),
+        408 | 429 | 501.. => Outcome::Away(reason),
         _ => Outcome::Later(reason),
     }
 }
@@ -473,10 +475,11 @@ mod tests {
             );
         }
         // credentials that ended, a clock that differs, a body that came too slowly
-        for status in [400, 401, 403] {
+        // or a file at the endpoint that is damaged: it holds up no other recording
+        for status in [400, 401, 403, 500] {
             assert!(matches!(outcome_of(status, b"x"), Outcome::Later(_)), "{status}");
         }
-        for status in [408, 429, 500, 503, 507] {
+        for status in [408, 429, 502, 503, 507] {
             assert!(matches!(outcome_of(status, b"x"), Outcome::Away(_)), "{status}");
         }
     }

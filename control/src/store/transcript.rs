@@ -39,6 +39,14 @@ use crate::{auth::EndpointSigningKey, private_directory::make_private_directory}
 
 /// Chains that are held in memory; more recordings than that at once are read again from the disk.
 const MAX_CHAINS: usize = 4096;
+/// Of a line that has not come whole one of them holds so much at most, and all together so much, but for what is little.
+const MOST_LINE_BYTES: usize = 256 * 1024;
+const MOST_HELD_BYTES: usize = if cfg!(test) {
+    1024 * 1024
+} else {
+    128 * 1024 * 1024
+};
+const LITTLE_BYTES: usize = 16 * 1024;
 /// Appends are serialised by session, over this many locks.
 const LOCKS: usize = 64;
 
@@ -405,8 +413,17 @@ impl TranscriptFiles {
     }
 
     fn keep(&self, recording: &TranscriptId, chain: Chain) {
-        let is_worth_it = matches!(&chain, Chain::Sealed(sealed) if sealed.is_light() && !sealed.is_closed());
+        let held = |chain: &Chain| match chain {
+            Chain::Sealed(sealed) => sealed.held_bytes(),
+            Chain::Undecided | Chain::Plain => 0,
+        };
+        let is_growing = matches!(&chain, Chain::Sealed(sealed) if !sealed.is_closed());
         let mut chains = self.chains();
+        // a line that grows for ever, or in many recordings at once, is read again from the disk instead
+        let is_worth_it = is_growing
+            && held(&chain) <= MOST_LINE_BYTES
+            && (held(&chain) <= LITTLE_BYTES
+                || chains.values().map(held).sum::<usize>() + held(&chain) <= MOST_HELD_BYTES);
         if is_worth_it {
             if chains.len() >= MAX_CHAINS {
                 // any: each is made anew from its files

@@ -79,6 +79,13 @@ impl Chain {
             length: line.length,
             node_key: header.origin.node_key,
         });
+        if place.is_some_and(|place| cast.metadata().is_ok_and(|cast| cast.len() < place.length)) {
+            // what the node sends now would be taken for its lie
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is shorter than what the endpoint signed of it: put it back from a backup",
+            ));
+        }
         let receiver = match &place {
             Some(place) => Receiver::resume(id.clone(), node, keys, place),
             None => Receiver::new(id.clone(), node, keys),
@@ -126,9 +133,9 @@ impl Sealed {
         self.ending.is_some()
     }
 
-    /// Whether it is worth its place in memory: a line that grows for ever is read again from the disk instead.
-    pub(super) fn is_light(&self) -> bool {
-        self.receiver.held_bytes() <= usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)
+    /// Bytes of memory that the line takes which has not come whole.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.receiver.held_bytes()
     }
 
     /// Signs what was verified. Call it only when the recording is on the disk for good: the signature says so.

@@ -282,6 +282,67 @@ mod chained {
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
     }
 
+    #[test]
+    fn lines_without_end_of_many_recordings_take_a_bounded_part_of_the_memory() {
+        let key = Key::new(1);
+        let endpoint = Endpoint::new(&[&key]);
+        for number in 0..20 {
+            let id = format!("admin-{number:017x}");
+            let mut bytes = sealed_recording(&key, (NODE, &id), 1, false);
+            bytes.extend_from_slice(format!("[9.000000,\"o\",\"{}", "x".repeat(200_000)).as_bytes());
+            let chunk = Chunk {
+                offset: 0,
+                bytes: bytes.into(),
+                is_last: false,
+                is_durable: false,
+            };
+            let stored = endpoint
+                .files
+                .append_now(&named(&id), &endpoint.sender(), &chunk, (false, 7));
+            assert!(matches!(stored.unwrap(), Appended::Stored(..)));
+        }
+        let chains = endpoint.files.chains();
+        let held = chains.values().map(|chain| match chain {
+            Chain::Sealed(sealed) => sealed.held_bytes(),
+            Chain::Undecided | Chain::Plain => 0,
+        });
+        let held: usize = held.sum();
+        assert!((200_000..=MOST_HELD_BYTES).contains(&held), "{held}");
+    }
+
+    /// A backup of the recordings was put back, and not of all of them.
+    #[test]
+    fn a_recording_that_is_shorter_than_what_was_signed_waits_to_be_put_back() {
+        let key = Key::new(1);
+        let bytes = recording(&key, 3, false);
+        let mut endpoint = Endpoint::new(&[&key]);
+        endpoint.put(0, &bytes, false);
+        endpoint.files.sync_one(&named(ID), 9).unwrap();
+        let path = endpoint.files.path(&named(ID));
+        std::fs::write(&path, &bytes[..300]).unwrap();
+        endpoint.restart();
+        let chunk = Chunk {
+            offset: 300,
+            bytes: Bytes::copy_from_slice(&bytes[300..]),
+            is_last: true,
+            is_durable: false,
+        };
+        let put = |endpoint: &Endpoint| {
+            endpoint
+                .files
+                .append_now(&named(ID), &endpoint.sender(), &chunk, (false, 7))
+        };
+        assert!(put(&endpoint).unwrap_err().to_string().contains("put it back"));
+        assert_eq!(std::fs::read(&path).unwrap(), &bytes[..300], "it stays as it is");
+        std::fs::write(&path, &bytes).unwrap();
+        let stored = endpoint.put(bytes.len(), b"", true);
+        assert!(
+            matches!(stored, Appended::Stored(_, TranscriptState::Complete)),
+            "{stored:?}"
+        );
+        assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
+    }
+
     /// Its begin lies in a block that was not written, its end in one that was.
     #[test]
     fn a_countersignature_that_a_power_cut_tore_is_written_anew() {
