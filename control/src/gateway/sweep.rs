@@ -95,10 +95,12 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
 /// Recordings whose node did not come back in time to say that they are whole.
 pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
     let cutoff = app.clock.unix_millis().saturating_sub(LATE_MILLIS);
+    let mut closed = Ok(());
     for (node, id) in app.store.transcripts_left_open(cutoff).await? {
-        rest::cut(app, &node, &id).await?;
+        // one whose file is damaged keeps no other waiting
+        closed = closed.and(rest::cut(app, &node, &id).await);
     }
-    Ok(())
+    closed
 }
 
 /// A bounded part at a time.

@@ -14,10 +14,10 @@ use crate::{
     gateway::{
         at_rest,
         command_delivery::fixture::{Fleet, ONE_STEP, request},
-        sweep::forget_sessions,
+        sweep::{close_transcripts, forget_sessions},
     },
     server::Metrics,
-    store::{Chunk, Place, Sender, TranscriptState as State},
+    store::{Chunk, NewSession, Place, Sender, SessionStatus, TranscriptState as State},
     test_support::TestApp,
 };
 
@@ -131,4 +131,43 @@ async fn nothing_that_age_deletes_is_gone_before_the_audit_log_has_it() {
     at_rest::look(&test.app).await;
     assert_eq!(files(test), 0);
     assert_eq!(deletions(test).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_recording_keeps_no_other_from_being_closed() {
+    let test = TestApp::new().await;
+    let node = test.register_node(1, &[]).await;
+    let (app, begun) = (&test.app, test.now());
+    let ids = ["admin-0000000000000000a", "admin-0000000000000000b"];
+    for id in ids {
+        let new = NewSession {
+            session_id: id.parse().unwrap(),
+            node: node.clone(),
+            owner: "arn:moorline:iam:::user/admin".to_owned(),
+            document_name: "SSM-SessionManagerRunShell".to_owned(),
+            session_type: moorline_protocol::document::SessionType::StandardStream,
+            reason: None,
+            start_content: "{}".to_owned(),
+            idle_timeout_millis: 60_000,
+            max_duration_millis: None,
+        };
+        app.store.insert_session(&new, begun).await.unwrap();
+        let recorded = app.store.recorded(&id.parse().unwrap()).await.unwrap().unwrap();
+        app.store.transcript_started(&recorded, begun).await.unwrap();
+        let session = id.parse().unwrap();
+        let ended = app.end_session(&session, SessionStatus::Terminated, "", None);
+        ended.await.unwrap();
+        test.advance_millis(1);
+    }
+    // what cannot be opened as a file
+    fs::create_dir_all(test.dir().join(format!("transcripts/{}.cast", ids[0]))).unwrap();
+    test.advance_millis(8 * DAY_MILLIS);
+    close_transcripts(app).await.unwrap_err();
+    let is_closed = async |id: &str| {
+        app.store
+            .transcript_is_closed(&id.parse().unwrap())
+            .await
+            .unwrap()
+    };
+    assert_eq!([is_closed(ids[0]).await, is_closed(ids[1]).await], [false, true]);
 }
