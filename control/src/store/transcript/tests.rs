@@ -348,9 +348,9 @@ mod chained {
     fn a_countersignature_that_a_power_cut_tore_is_written_anew() {
         let key = Key::new(1);
         let bytes = recording(&key, 3, false);
-        let seal = String::from_utf8_lossy(&bytes).into_owned();
-        let first: usize = seal.split_inclusive('\n').take(4).map(str::len).sum();
-        assert!(seal[..first].contains("\"seal 1 "));
+        // header, two events, the seal
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        let first: usize = lines.take(4).map(<[u8]>::len).sum();
         for torn in [&b"\0\0\0\0aa55 0102\"]\n"[..], b"\0\0\0", b"[1.0000"] {
             let mut endpoint = Endpoint::new(&[&key]);
             endpoint.put(0, &bytes[..first], false);
