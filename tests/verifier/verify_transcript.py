@@ -332,19 +332,20 @@ def judge_parts(verifiers):
         if one.header["kind"] != "Command":
             continue
         words = one.id.split(".", 2)
-        number = int(words[2]) if len(words) == 3 and words[2].isdecimal() else 1
-        if (words[:2], number) in parts.values():
+        is_part = len(words) == 3 and words[2].isdecimal() and int(words[2]) < 2**32
+        place = (".".join(words[:2]), int(words[2])) if is_part else (one.id, 1)
+        if place in parts.values():
             wrong.append(f"{one.id}: this part is there twice")
-        parts[one] = (words[:2], number)
-    known = {(tuple(words), number): one for one, (words, number) in parts.items()}
-    for (words, number), one in known.items():
-        before = known.get((words, number - 1))
+        parts[one] = place
+    known = {place: one for one, place in parts.items()}
+    for (invocation, number), one in known.items():
+        before = known.get((invocation, number - 1))
         follows = one.header.get("follows")
         if number > 1 and not before:
             wrong.append(f"{one.id}: part {number - 1} is not there")
         elif number > 1 and follows != before.hash and (follows or before.continues):
             wrong.append(f"{one.id}: it follows another recording than part {number - 1}")
-        if one.continues and (words, number + 1) not in known:
+        if one.continues and (invocation, number + 1) not in known:
             wrong.append(f"{one.id}: part {number + 1} is not there")
     return wrong
 

@@ -15,10 +15,16 @@ const ENDS: &str = r#"{"event":"end","reason":"Success"}"#;
 
 /// A part, and the hash of its last record.
 fn part(number: u32, follows: Option<Digest>, end: &str) -> (Vec<u8>, Digest) {
-    let mut header = match number {
-        1 => header(FIRST),
-        _ => header(&format!("{FIRST}.{number}")),
+    let id = match number {
+        1 => FIRST.to_owned(),
+        _ => format!("{FIRST}.{number}"),
     };
+    named(&id, follows, end)
+}
+
+/// The same under any name.
+fn named(id: &str, follows: Option<Digest>, end: &str) -> (Vec<u8>, Digest) {
+    let mut header = header(id);
     header.origin.kind = RecordingKind::Command;
     header.origin.follows = follows;
     let events = vec![event_line(Time::default(), Code::Ours, end)];
@@ -40,7 +46,10 @@ async fn a_part_that_is_missing_doubled_exchanged_or_of_another_run_is_found_by_
     let (loose, _) = part(2, None, ENDS);
     let (last, _) = part(2, Some(end_of_one), ENDS);
     let (skipping, _) = part(3, Some(end_of_one), ENDS);
-    let table: [(&[&[u8]], i32, &str); 11] = [
+    // names that are no part's
+    let strange = [".2.3", ".4294967296", "x.y"].map(|end| named(&format!("{FIRST}{end}"), None, ENDS).0);
+    let table: [(&[&[u8]], i32, &str); 12] = [
+        (&[&cut_short, &strange[0], &strange[1], &strange[2]], 0, ""),
         (&[&one, &two, &three], 0, ""),
         (&[&three, &two, &one], 0, ""),
         (&[&one, &last], 0, ""),
