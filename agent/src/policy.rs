@@ -121,6 +121,12 @@ pub(crate) enum Verdict {
     Undecided(By),
 }
 
+impl From<Refusal> for Verdict {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(By(refusal.0))
+    }
+}
+
 /// Who says it, as text for whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct By(String);

@@ -147,6 +147,8 @@ pub(crate) struct Question<'a> {
     /// Each a map in JSON or YAML, or `NAME=VALUE`.
     pub(crate) parameters: &'a [String],
     pub(crate) operator: Option<&'a str>,
+    /// The signer whose signature it would have.
+    pub(crate) signed_by: Option<&'a str>,
 }
 
 /// What the policy says about a command that nobody has sent.
@@ -166,7 +168,13 @@ pub(crate) fn explain_command(question: &Question<'_>, policy: &Policy) -> anyho
         steps: &parsed.plan(&given, PLATFORM)?,
         origin: Origin::File,
     };
-    Ok(policy.judge(&candidate.facts(), policy::unix_seconds()))
+    let signed = policy
+        .check_actions(candidate.actions())
+        .and_then(|()| policy.check_signer(Purpose::Command, question.signed_by, question.name));
+    Ok(match signed {
+        Ok(()) => policy.judge(&candidate.facts(), policy::unix_seconds()),
+        Err(refusal) => refusal.into(),
+    })
 }
 
 /// What would become of a command that nobody has sent, asked by the endpoint. A signature is not asked for, only told
@@ -199,10 +207,11 @@ fn judge(content: &str, node: &Node) -> Result<(Grant, bool), String> {
     let permit = || {
         let policy = policy::load_or_refuse(&node.policy_folder)?;
         policy.check_actions(candidate.actions())?;
+        let needs_signature = policy.can_be_signed(Purpose::Command, candidate.name)?;
         let grant = policy.permit(&candidate.facts(), policy::unix_seconds())?;
         let limits = StepLimits::of_agent(&node.limits.limits, node.groups.as_ref());
         limits.within(&grant, &node.state_dir)?;
-        Ok((grant, policy.requires_signature()))
+        Ok((grant, needs_signature))
     };
     permit().map_err(|refusal: Refusal| refusal.to_string())
 }

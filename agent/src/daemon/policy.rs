@@ -8,7 +8,10 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use moorline_protocol::document::{Digest, SessionType};
+use moorline_protocol::{
+    document::{Digest, SessionType},
+    signed_command::Purpose,
+};
 use serde_json::Value;
 
 use crate::{
@@ -59,6 +62,9 @@ struct CheckArguments {
     /// ARN of who would send it
     #[arg(long)]
     operator: Option<String>,
+    /// The signer of this policy who would have signed it [default: nobody]
+    #[arg(long, value_name = "SIGNER")]
+    signed_by: Option<String>,
     /// Ask about a session: Standard_Stream, InteractiveCommands, NonInteractiveCommands or Port
     #[arg(long, value_name = "TYPE", value_parser = session_type)]
     session_type: Option<SessionType>,
@@ -109,7 +115,11 @@ fn check(arguments: &CheckArguments, policy: &Policy) -> anyhow::Result<ExitCode
                 Some(path) => command::document(path)?,
                 None => Value::Null,
             };
-            policy.judge(&arguments.session(session_type, &content), unix_seconds())
+            let signer = arguments.signed_by.as_deref();
+            match policy.check_signer(Purpose::Session, signer, &arguments.name) {
+                Ok(()) => policy.judge(&arguments.session(session_type, &content), unix_seconds()),
+                Err(refusal) => refusal.into(),
+            }
         }
         (None, document) => {
             let question = command::Question {
@@ -117,6 +127,7 @@ fn check(arguments: &CheckArguments, policy: &Policy) -> anyhow::Result<ExitCode
                 name: &arguments.name,
                 parameters: &arguments.parameters,
                 operator: arguments.operator.as_deref(),
+                signed_by: arguments.signed_by.as_deref(),
             };
             command::explain_command(&question, policy)?
         }

@@ -1,5 +1,7 @@
 //! Whose signature a command or a session needs (docs/signed-commands.md).
 
+use std::path::Path;
+
 use moorline_protocol::{
     document::Digest,
     public_keys::PublicKey,
@@ -54,10 +56,33 @@ impl Signer {
         self.sessions
     }
 
-    fn may_sign(&self, document: &str) -> bool {
+    /// # Errors
+    /// Why what it signs is not accepted here.
+    fn check_right(&self, purpose: Purpose, document: &str) -> Result<(), String> {
+        let name = &self.name;
+        if purpose == Purpose::Session && !self.sessions {
+            return Err(format!("signer {name:?} may not sign sessions (sessions = true)"));
+        }
         let patterns = self.documents.as_ref();
-        patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(document)))
+        match patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(document))) {
+            true => Ok(()),
+            false => Err(format!("signer {name:?} may not sign {document}")),
+        }
     }
+}
+
+fn word(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Command => "command",
+        Purpose::Session => "session",
+    }
+}
+
+fn refused(path: &Path, reason: &str) -> Refusal {
+    Refusal(format!(
+        "{} has require_signature = true, and {reason}",
+        path.display()
+    ))
 }
 
 /// A signed command or session that may run, once: this is what it is remembered by.
@@ -70,11 +95,6 @@ pub(crate) struct Once {
 }
 
 impl Policy {
-    /// Whether commands have to be signed.
-    pub(crate) fn requires_signature(&self) -> bool {
-        self.signed_only.is_some()
-    }
-
     /// What a command or a session needs besides the rules: nothing, or the signature of one of the signers over exactly
     /// this.
     ///
@@ -89,16 +109,8 @@ impl Policy {
         let Some(path) = &self.signed_only else {
             return Ok(None);
         };
-        let what = match purpose {
-            Purpose::Command => "command",
-            Purpose::Session => "session",
-        };
-        let refused = |reason: String| {
-            Refusal(format!(
-                "{} has require_signature = true, and {reason}",
-                path.display()
-            ))
-        };
+        let what = word(purpose);
+        let refused = |reason: String| refused(path, &reason);
         if purpose == Purpose::Session && !self.signers.iter().any(Signer::may_sign_sessions) {
             return Err(refused(NO_SESSIONS.to_owned()));
         }
@@ -115,20 +127,77 @@ impl Policy {
             ..
         } = signed.statement();
         let name = &signer.name;
-        if purpose == Purpose::Session && !signer.may_sign_sessions() {
-            return Err(refused(format!(
-                "signer {name:?} may not sign sessions (sessions = true)"
-            )));
-        }
-        if !signer.may_sign(document_name) {
-            return Err(refused(format!("signer {name:?} may not sign {document_name}")));
-        }
+        signer.check_right(purpose, document_name).map_err(refused)?;
         let covered = signed.covers(sent);
         covered.map_err(|mismatch| refused(format!("{mismatch} (signer {name:?})")))?;
         Ok(Some(Once {
             nonce: nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
             expires: not_before.saturating_add(MAX_LIFE_SECONDS),
         }))
+    }
+
+    /// Whether a signature that nobody has made yet would be accepted: `Ok(true)` where one is needed.
+    ///
+    /// # Errors
+    /// There is no signer who may make it.
+    pub(crate) fn can_be_signed(&self, purpose: Purpose, document: &str) -> Result<bool, Refusal> {
+        let Some(path) = &self.signed_only else {
+            return Ok(false);
+        };
+        match self.signers_of(purpose, document).is_empty() {
+            false => Ok(true),
+            true => Err(refused(path, &self.no_signer(purpose, document))),
+        }
+    }
+
+    /// As [`Self::check_signature`], of what nobody has sent: signed by this signer and as it is to be, or not signed.
+    ///
+    /// # Errors
+    /// It would be refused.
+    pub(crate) fn check_signer(
+        &self,
+        purpose: Purpose,
+        signed_by: Option<&str>,
+        document: &str,
+    ) -> Result<(), Refusal> {
+        let Some(path) = &self.signed_only else {
+            return Ok(());
+        };
+        let refused = |reason: String| refused(path, &reason);
+        let Some(name) = signed_by else {
+            let able = self.signers_of(purpose, document);
+            return Err(refused(match able.as_slice() {
+                [] => self.no_signer(purpose, document),
+                able => format!(
+                    "the {} is not signed; who may sign it: {}",
+                    word(purpose),
+                    able.join(", ")
+                ),
+            }));
+        };
+        let signer = self.signers.iter().find(|signer| signer.name == name);
+        let signer = signer.ok_or_else(|| refused(format!("there is no signer {name:?}")))?;
+        signer.check_right(purpose, document).map_err(refused)
+    }
+
+    fn no_signer(&self, purpose: Purpose, document: &str) -> String {
+        match purpose {
+            Purpose::Session if !self.signers.iter().any(Signer::may_sign_sessions) => NO_SESSIONS.to_owned(),
+            Purpose::Session | Purpose::Command => {
+                format!(
+                    "no signer of this policy may sign a {} with {document:?}",
+                    word(purpose)
+                )
+            }
+        }
+    }
+
+    fn signers_of(&self, purpose: Purpose, document: &str) -> Vec<&str> {
+        let able = self
+            .signers
+            .iter()
+            .filter(|signer| signer.check_right(purpose, document).is_ok());
+        able.map(|signer| signer.name.as_str()).collect()
     }
 
     /// Whether a document may run that the endpoint hands out, which no signature covers: where signatures are required

@@ -310,3 +310,69 @@ async fn the_owner_can_ask_what_the_policy_would_say() -> Result<()> {
         .success()?;
     Ok(())
 }
+
+#[tokio::test]
+async fn the_owner_can_ask_what_would_be_refused_for_want_of_a_signature() -> Result<()> {
+    let signer = |name: &str, more: &str| {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+        format!("[[signer]]\nname = \"{name}\"\npublic_key = \"{key}\"\n{more}\n")
+    };
+    let rule =
+        "[[rule]]\nname = \"no ports\"\neffect = \"deny\"\nfor = \"session\"\nsession_types = [\"Port\"]\n";
+    let site = site(&format!(
+        "require_signature = true\n{}{}{rule}",
+        signer("patching", "documents = [\"Patch*\"]"),
+        signer("ops", "documents = [\"Mine\", \"Shell\"]\nsessions = true"),
+    ))
+    .await?;
+    let document = |name: &str, action: &str| {
+        let file = site.node.dir().join(name);
+        let inputs = json!({"runCommand": ["true"], "name": "p", "action": "Install"});
+        let text =
+            json!({"schemaVersion": "2.2", "mainSteps": [{"action": action, "name": "s", "inputs": inputs}]});
+        std::io::Write::write_all(&mut std::fs::File::create(&file)?, text.to_string().as_bytes())?;
+        Ok::<_, anyhow::Error>(file.to_str().context("a path")?.to_owned())
+    };
+    let script = document("script.json", "aws:runShellScript")?;
+    let package = document("package.json", "aws:configurePackage")?;
+    let (shell, port) = (
+        ["--session-type", "Standard_Stream", "--name", "Shell"],
+        ["--session-type", "Port", "--port", "22", "--name", "Shell"],
+    );
+    let mine = ["--document", &script, "--name", "Mine"];
+    let other = ["--document", &script, "--name", "Other"];
+    for (question, signed_by, code, expected) in [
+        (
+            &mine[..],
+            "",
+            1,
+            "the command is not signed; who may sign it: ops",
+        ),
+        (&mine, "ops", 0, "allowed: no rule holds"),
+        (&mine, "patching", 1, "signer \"patching\" may not sign Mine"),
+        (&mine, "nobody", 1, "there is no signer \"nobody\""),
+        (
+            &other,
+            "",
+            1,
+            "no signer of this policy may sign a command with \"Other\"",
+        ),
+        (
+            &["--document", &package, "--name", "Mine"],
+            "ops",
+            1,
+            "aws:configurePackage runs programs of the endpoint",
+        ),
+        (&shell, "", 1, "the session is not signed; who may sign it: ops"),
+        (&shell, "ops", 0, "allowed: no rule holds"),
+        (&shell, "patching", 1, "may not sign sessions"),
+        (&port, "ops", 1, "rule \"no ports\""),
+    ] {
+        let signed = ["--signed-by", signed_by];
+        let signed = if signed_by.is_empty() { &[][..] } else { &signed };
+        let words = [&["check"], question, signed].concat();
+        let said = site.node.agent("policy", &words).await?.with_code(code)?.stdout;
+        ensure!(said.contains(expected), "{words:?}: {said}");
+    }
+    Ok(())
+}

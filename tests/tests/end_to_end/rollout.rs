@@ -19,7 +19,7 @@ pub(crate) async fn fleet() -> Result<(Site, [Node; 2])> {
     Ok((site, others))
 }
 
-async fn commands(site: &Site) -> Result<Vec<Value>> {
+pub(crate) async fn commands(site: &Site) -> Result<Vec<Value>> {
     let listed = site.api().call("ListCommands", serde_json::json!({})).await?;
     Ok(listed["Commands"].as_array().cloned().unwrap_or_default())
 }
@@ -124,18 +124,24 @@ async fn a_plan_names_the_rule_by_which_a_nodes_owner_would_refuse() -> Result<(
         "a plan left something"
     );
 
-    second.set_policy("require_signature = true\n")?;
-    let shown = site
-        .cli()
-        .run(&[&words[..], &["--", "true"]].concat())
-        .await?
-        .success()?;
-    ensure!(shown.stdout.contains("run, if it is signed"), "{shown:?}");
+    let signer = "[[signer]]\nname = \"ops\"\npublic_key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs\"\n";
+    let plan = [&words[..], &["--", "true"]].concat();
+    for (signers, expected) in [
+        (signer.to_owned(), "run, if it is signed"),
+        (
+            format!("{signer}documents = [\"AWS-RunPatchBaseline\"]\n"),
+            "no signer of this policy may sign a command with \"AWS-RunShellScript\"",
+        ),
+    ] {
+        second.set_policy(&format!("require_signature = true\n{signers}"))?;
+        let shown = site.cli().run(&plan).await?.success()?;
+        ensure!(shown.stdout.contains(expected), "{expected}: {shown:?}");
+    }
     Ok(())
 }
 
 /// A roll-out to all three nodes, the canary first.
-fn waves<'a>(more: &[&'a str], script: &'a str) -> Vec<&'a str> {
+pub(crate) fn waves<'a>(more: &[&'a str], script: &'a str) -> Vec<&'a str> {
     let words = [
         "run",
         "--tag",
@@ -144,7 +150,11 @@ fn waves<'a>(more: &[&'a str], script: &'a str) -> Vec<&'a str> {
         "canary=tag:Ring=canary,then=all",
         "--yes",
     ];
-    [&words[..], more, &["--", script]].concat()
+    let grace: &[&str] = match more.contains(&"--heartbeat-grace") {
+        true => &[],
+        false => &["--heartbeat-grace", "1s"],
+    };
+    [&words[..], grace, more, &["--", script]].concat()
 }
 
 #[tokio::test]
@@ -233,7 +243,7 @@ async fn a_lost_heartbeat_halts_a_roll_out() -> Result<()> {
     let (mut site, _others) = fleet().await?;
     let started = site.node.dir().join("started");
     let script = format!("touch {}; sleep 1000", started.display());
-    let words = waves(&["--heartbeat-grace", "1s"], &script);
+    let words = waves(&[], &script);
     let roll_out = site.cli().start(&words)?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     site.node.kill_daemon().await?;

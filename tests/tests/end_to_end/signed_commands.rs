@@ -160,6 +160,8 @@ async fn each_wave_of_a_roll_out_and_its_probe_are_signed() -> Result<()> {
         "all=all",
         "--health-command",
         "true",
+        "--heartbeat-grace",
+        "1s",
         "--yes",
     ];
     let (unsigned, key) = (["--", "true"], ["--sign-with", fleet.key.as_str(), "--", "true"]);
