@@ -13,7 +13,6 @@ use moorline_ssm::{
         PlannedState, SendCommandRequest, SendCommandWave, SendCommandWaveRequest,
     },
 };
-use moorline_transport::CallError;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep},
@@ -39,6 +38,8 @@ const HEARTBEAT_PAUSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_SHARE: u32 = 10;
 /// How long the endpoint may be out of reach.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// As [`PATIENCE`], when all that is left to do is to cancel.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const PAGE: i32 = 50;
 /// What the API takes as a comment.
@@ -80,6 +81,26 @@ struct UnderWay {
     wave: usize,
     is_probe: bool,
     command_id: String,
+    /// It may be on nodes: it was sent, perhaps without an answer, and has not ended.
+    may_run: bool,
+}
+
+/// Why a call was not answered.
+#[derive(Debug)]
+enum Stop {
+    Interrupted,
+    Refused(CliError),
+    /// The endpoint was out of reach for too long.
+    Away(CliError),
+}
+
+impl From<Stop> for Event {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Interrupted => Self::Interrupted,
+            Stop::Refused(error) | Stop::Away(error) => Self::CallFailed(error::chain(&error)),
+        }
+    }
 }
 
 impl<'a> Driver<'a> {
@@ -113,19 +134,15 @@ impl<'a> Driver<'a> {
     }
 
     /// Until it is through or halted.
-    ///
-    /// # Errors
-    /// The endpoint refused something, or was out of reach for too long: nothing further is sent.
-    pub(super) async fn run(mut self) -> Result<Ended, CliError> {
+    pub(super) async fn run(mut self) -> Ended {
         loop {
-            let (wave, is_probe) = match self.next.clone() {
-                Action::Send(wave) => (wave, false),
-                Action::Probe(wave) => (wave, true),
-                Action::Finish => return Ok(self.ended(None)),
-                Action::Halt(halt) => return Ok(self.ended(Some(halt))),
+            self.next = match self.next.clone() {
+                Action::Send(wave) => self.carry_out(wave, false).await,
+                Action::Probe(wave) => self.carry_out(wave, true).await,
+                Action::Watch => self.watch().await,
+                Action::Finish => return self.ended(None),
+                Action::Halt(halt) => return self.ended(Some(halt)),
             };
-            let under_way = self.send(wave, is_probe).await?;
-            self.next = self.follow(&under_way).await?;
         }
     }
 
@@ -137,12 +154,37 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// The command of a wave, or its probe, from its begin to its end on every node.
+    async fn carry_out(&mut self, wave: usize, is_probe: bool) -> Action {
+        let mut under_way = UnderWay {
+            wave,
+            is_probe,
+            command_id: Uuid::new_v4().to_string(),
+            may_run: false,
+        };
+        let mut event = match self.send(&mut under_way).await {
+            Ok(()) => self.follow(&mut under_way).await.unwrap_or_else(Event::from),
+            Err(stop) => stop.into(),
+        };
+        loop {
+            if let Some(action) = self.machine.on(event) {
+                if under_way.may_run {
+                    self.cancel(&under_way.command_id).await;
+                }
+                return action;
+            }
+            event = self.follow(&mut under_way).await.unwrap_or_else(Event::from);
+        }
+    }
+
     /// Sends the command of a wave. Under the same id it is accepted once, however often it is sent.
-    async fn send(&mut self, wave: usize, is_probe: bool) -> Result<UnderWay, CliError> {
+    async fn send(&mut self, under_way: &mut UnderWay) -> Result<(), Stop> {
+        let UnderWay { wave, is_probe, .. } = *under_way;
         let waves = self.machine.waves();
         let of = waves.len();
         let Some(Wave { name, nodes }) = waves.get(wave).cloned() else {
-            return Err(CliError::Usage(format!("there is no wave {wave}")));
+            let error = CliError::Usage(format!("there is no wave {wave}"));
+            return Err(Stop::Refused(error));
         };
         let mut request = self.order.request.clone();
         if let (true, Some(probe)) = (is_probe, &self.order.probe) {
@@ -165,65 +207,102 @@ impl<'a> Driver<'a> {
             false => &self.order.signer,
         };
         let signed = signer.as_ref().map(|signer| signer.sign(&nodes));
-        request.moorline_signature = signed.transpose()?;
-        let command_id = Uuid::new_v4().to_string();
+        request.moorline_signature = signed.transpose().map_err(Stop::Refused)?;
         let input = SendCommandWaveRequest {
             command: Some(request),
-            command_id: Some(command_id.clone()),
+            command_id: Some(under_way.command_id.clone()),
             only_instance_ids: Some(nodes.clone()),
         };
-        if is_probe {
-            self.report.probing(wave, &command_id);
+        under_way.may_run = true;
+        let sent = self.call::<SendCommandWave>(&input, PATIENCE).await;
+        under_way.may_run = !matches!(sent, Err(Stop::Refused(_)));
+        if under_way.may_run {
+            self.report.sent(wave, is_probe, &under_way.command_id);
         }
-        let sent = self.call::<SendCommandWave>(&input).await?;
-        let targets = sent.command.and_then(|command| command.target_count).unwrap_or(0);
+        let targets = sent?
+            .command
+            .and_then(|command| command.target_count)
+            .unwrap_or(0);
         if !is_probe {
-            self.report
-                .sent(wave, &command_id, usize::try_from(targets).unwrap_or(0));
+            self.report.targets(wave, usize::try_from(targets).unwrap_or(0));
             self.touched.extend(nodes);
         }
-        Ok(UnderWay {
-            wave,
-            is_probe,
-            command_id,
-        })
+        Ok(())
     }
 
     /// Until the command has ended and every node is there, or something is wrong.
-    async fn follow(&mut self, under_way: &UnderWay) -> Result<Action, CliError> {
+    async fn follow(&mut self, under_way: &mut UnderWay) -> Result<Event, Stop> {
+        let mut ended = None;
         loop {
-            let is_over = self.is_over(&under_way.command_id).await?;
-            let lost = if is_over || Instant::now() >= self.heartbeats_due {
-                self.lost().await?
-            } else {
-                BTreeSet::new()
-            };
-            let event = if !lost.is_empty() {
-                Some(Event::HeartbeatsLost(lost))
-            } else if is_over && !self.heartbeats.waits() {
-                Some(self.result(under_way).await?)
-            } else {
-                tokio::select! {
-                    () = interrupted(&mut self.interrupts) => Some(Event::Interrupted),
-                    () = sleep(PAUSE) => None,
-                }
-            };
-            let Some(action) = event.and_then(|event| self.machine.on(event)) else {
-                continue;
-            };
-            if let (Action::Halt(_), false) = (&action, is_over) {
-                self.cancel(&under_way.command_id).await;
+            if ended.is_none() && self.is_over(&under_way.command_id).await? {
+                under_way.may_run = false;
+                ended = Some(self.result(under_way).await?);
+                self.heartbeats_due = Instant::now();
             }
-            return Ok(action);
+            if Instant::now() >= self.heartbeats_due {
+                let lost = self.lost().await?;
+                if !lost.is_empty() {
+                    return Ok(Event::HeartbeatsLost(lost));
+                }
+            }
+            match ended.take() {
+                Some(event) if !self.heartbeats.waits() => return Ok(event),
+                waiting => ended = waiting,
+            }
+            self.pause(PAUSE).await?;
         }
     }
 
-    async fn is_over(&mut self, command_id: &str) -> Result<bool, CliError> {
+    /// All waves are through: what they did to a node may cost it its connection a little later. A node that is away at
+    /// the end of that time has as long again to come back.
+    async fn watch(&mut self) -> Action {
+        let grace = self.order.heartbeat_grace;
+        self.report.watching(self.touched.len(), grace);
+        loop {
+            let event = self.heartbeats_kept(grace).await.unwrap_or_else(Event::from);
+            if let Some(action) = self.machine.on(event) {
+                return action;
+            }
+        }
+    }
+
+    async fn heartbeats_kept(&mut self, time: Duration) -> Result<Event, Stop> {
+        let until = Instant::now() + time;
+        loop {
+            // before the look: what it finds is of a time behind the end
+            let is_time_over = Instant::now() >= until;
+            let lost = self.lost().await?;
+            if !lost.is_empty() {
+                return Ok(Event::HeartbeatsLost(lost));
+            }
+            if is_time_over {
+                self.touched = self.heartbeats.missing();
+                if self.touched.is_empty() {
+                    return Ok(Event::Watched);
+                }
+            }
+            let next = match is_time_over {
+                true => self.heartbeats_due,
+                false => self.heartbeats_due.min(until),
+            };
+            self.pause(next.duration_since(Instant::now())).await?;
+        }
+    }
+
+    /// Lets time pass.
+    async fn pause(&mut self, time: Duration) -> Result<(), Stop> {
+        tokio::select! {
+            () = interrupted(&mut self.interrupts) => Err(Stop::Interrupted),
+            () = sleep(time) => Ok(()),
+        }
+    }
+
+    async fn is_over(&mut self, command_id: &str) -> Result<bool, Stop> {
         let request = ListCommandsRequest {
             command_id: Some(command_id.to_owned()),
             ..ListCommandsRequest::default()
         };
-        let page = self.call::<ListCommands>(&request).await?;
+        let page = self.call::<ListCommands>(&request, PATIENCE).await?;
         let status = page
             .commands
             .into_iter()
@@ -242,7 +321,7 @@ impl<'a> Driver<'a> {
     }
 
     /// How the command ended on each node.
-    async fn result(&mut self, under_way: &UnderWay) -> Result<Event, CliError> {
+    async fn result(&mut self, under_way: &UnderWay) -> Result<Event, Stop> {
         let mut failed = BTreeMap::new();
         let mut next_token = None;
         loop {
@@ -252,7 +331,7 @@ impl<'a> Driver<'a> {
                 next_token,
                 ..ListCommandInvocationsRequest::default()
             };
-            let page = self.call::<ListCommandInvocations>(&request).await?;
+            let page = self.call::<ListCommandInvocations>(&request, PATIENCE).await?;
             for listed in page.command_invocations.into_iter().flatten() {
                 if listed.status == Some(CommandInvocationStatus::Success) {
                     continue;
@@ -275,7 +354,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Nodes of the waves so far whose heartbeat is lost.
-    async fn lost(&mut self) -> Result<BTreeSet<String>, CliError> {
+    async fn lost(&mut self) -> Result<BTreeSet<String>, Stop> {
         let began = Instant::now();
         let mut away = BTreeSet::new();
         let mut next_token = None;
@@ -286,7 +365,7 @@ impl<'a> Driver<'a> {
                 max_results: None,
                 next_token,
             };
-            let page = self.call::<PlanCommand>(&request).await?;
+            let page = self.call::<PlanCommand>(&request, PATIENCE).await?;
             let nodes = page.nodes.into_iter().flatten();
             let waiting = nodes.filter(|node| node.state == Some(PlannedState::Waits));
             away.extend(
@@ -307,15 +386,17 @@ impl<'a> Driver<'a> {
 
     /// Halted: what is under way is not to reach further nodes.
     async fn cancel(&mut self, command_id: &str) {
+        tell("cancelling what is under way; press Ctrl-C to leave at once");
         let request = CancelCommandRequest {
             command_id: Some(command_id.to_owned()),
             instance_ids: None,
         };
-        match self.call::<CancelCommand>(&request).await {
+        match self.call::<CancelCommand>(&request, CANCEL_PATIENCE).await {
             Ok(_) => tell(&format!(
                 "command {command_id} is cancelled where it has not ended"
             )),
-            Err(error) => tell(&format!(
+            Err(Stop::Interrupted) => tell(&format!("command {command_id} may still run")),
+            Err(Stop::Refused(error) | Stop::Away(error)) => tell(&format!(
                 "command {command_id} was not cancelled: {}",
                 error::chain(&error)
             )),
@@ -323,10 +404,15 @@ impl<'a> Driver<'a> {
     }
 
     /// Every call of a roll-out may be repeated, so an endpoint that is away is waited for.
-    async fn call<O: Operation>(&mut self, input: &O::Input) -> Result<O::Output, CallError> {
+    async fn call<O: Operation>(&mut self, input: &O::Input, patience: Duration) -> Result<O::Output, Stop> {
+        let operator = self.operator;
         let mut away_since = None;
         loop {
-            match self.operator.call::<O>(input).await {
+            let answer = tokio::select! {
+                () = interrupted(&mut self.interrupts) => return Err(Stop::Interrupted),
+                answer = operator.call::<O>(input) => answer,
+            };
+            match answer {
                 Ok(output) => {
                     if away_since.is_some() {
                         tell("the endpoint answers again");
@@ -340,12 +426,12 @@ impl<'a> Driver<'a> {
                         tell(&format!("{}; still trying", error::chain(&error)));
                         now
                     });
-                    if now.duration_since(since) > PATIENCE {
-                        return Err(error);
+                    if now.duration_since(since) > patience {
+                        return Err(Stop::Away(error.into()));
                     }
-                    sleep(RETRY_PAUSE).await;
+                    self.pause(RETRY_PAUSE).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Stop::Refused(error.into())),
             }
         }
     }

@@ -43,6 +43,11 @@ impl Heartbeats {
     pub(super) fn waits(&self) -> bool {
         !self.missing_since.is_empty()
     }
+
+    /// The nodes of which that is so.
+    pub(super) fn missing(&self) -> BTreeSet<String> {
+        self.missing_since.keys().cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +68,7 @@ mod tests {
         let none = BTreeSet::new();
         assert_eq!(heartbeats.looked(seconds(0), &a), none);
         assert!(heartbeats.waits());
+        assert_eq!(heartbeats.missing(), a);
         assert_eq!(heartbeats.looked(seconds(5), &both), none);
         assert_eq!(heartbeats.looked(seconds(10), &both), a);
         assert_eq!(heartbeats.looked(seconds(11), &none), none, "it came back");

@@ -1,7 +1,8 @@
 //! What a roll-out does next, from what has happened alone: no call, no clock.
 //!
-//! Wave after wave is sent, and after each one its health is asked for, if that is wanted. Too many failures, a node
-//! whose heartbeat is lost, a failed probe or the user end it: nothing is sent after that.
+//! Wave after wave is sent, and after each one its health is asked for, if that is wanted. When the last is through its
+//! nodes are watched for a while longer. Too many failures, a node whose heartbeat is lost, a failed probe, a call that
+//! fails or the user end it: nothing is sent after that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,9 @@ pub(super) enum Action {
     Send(usize),
     /// Ask the nodes of this wave for their health.
     Probe(usize),
-    /// All waves are through.
+    /// All waves are through: see whether their nodes stay connected.
+    Watch,
+    /// All waves are through, and nothing is wrong.
     Finish,
     Halt(Halt),
 }
@@ -30,38 +33,44 @@ pub(super) enum Event {
     ProbeEnded {
         failed: BTreeMap<String, String>,
     },
+    /// The nodes were watched for as long as they are to be, and none is lost.
+    Watched,
     /// These nodes of a wave that was sent are gone.
     HeartbeatsLost(BTreeSet<String>),
+    /// The endpoint refused something, or was out of reach for too long.
+    CallFailed(String),
     Interrupted,
 }
 
-/// Why a roll-out ended before its last wave was through.
+/// Why a roll-out ended early, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Halt {
+pub(super) struct Halt {
+    /// `None`: after the last one.
+    pub(super) wave: Option<String>,
+    pub(super) cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
     /// More nodes failed, over all waves, than may.
     Errors {
-        wave: String,
         errors: usize,
         allowed: usize,
         failed: BTreeMap<String, String>,
     },
-    HeartbeatsLost {
-        wave: String,
-        nodes: BTreeSet<String>,
-    },
+    HeartbeatsLost(BTreeSet<String>),
     Probe {
-        wave: String,
         failed: BTreeMap<String, String>,
     },
-    Interrupted {
-        wave: String,
-    },
+    CallFailed(String),
+    Interrupted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running(usize),
     Probing(usize),
+    Watching,
     Over,
 }
 
@@ -101,11 +110,11 @@ impl Machine {
     /// Takes what has happened; `None`: go on with what is under way.
     pub(super) fn on(&mut self, event: Event) -> Option<Action> {
         match (self.phase, event) {
+            (Phase::Over, _) => None,
             (Phase::Running(wave), Event::WaveEnded { failed }) => {
                 self.errors += failed.len();
                 if self.errors > self.allowed_errors {
-                    return Some(self.halt(Halt::Errors {
-                        wave: self.name(wave),
+                    return Some(self.halt(Cause::Errors {
                         errors: self.errors,
                         allowed: self.allowed_errors,
                         failed,
@@ -120,93 +129,72 @@ impl Machine {
             (Phase::Probing(wave), Event::ProbeEnded { failed }) if failed.is_empty() => {
                 Some(self.enter(wave + 1))
             }
-            (Phase::Probing(wave), Event::ProbeEnded { failed }) => Some(self.halt(Halt::Probe {
-                wave: self.name(wave),
-                failed,
-            })),
-            (Phase::Running(wave) | Phase::Probing(wave), Event::HeartbeatsLost(nodes))
-                if !nodes.is_empty() =>
-            {
-                Some(self.halt(Halt::HeartbeatsLost {
-                    wave: self.name(wave),
-                    nodes,
-                }))
+            (Phase::Probing(_), Event::ProbeEnded { failed }) => Some(self.halt(Cause::Probe { failed })),
+            (Phase::Watching, Event::Watched) => {
+                self.phase = Phase::Over;
+                Some(Action::Finish)
             }
-            (Phase::Running(wave) | Phase::Probing(wave), Event::Interrupted) => {
-                Some(self.halt(Halt::Interrupted {
-                    wave: self.name(wave),
-                }))
+            (_, Event::HeartbeatsLost(nodes)) if !nodes.is_empty() => {
+                Some(self.halt(Cause::HeartbeatsLost(nodes)))
             }
+            (_, Event::CallFailed(why)) => Some(self.halt(Cause::CallFailed(why))),
+            (_, Event::Interrupted) => Some(self.halt(Cause::Interrupted)),
             // too late, or of something else
-            (Phase::Running(_), Event::ProbeEnded { .. } | Event::HeartbeatsLost(_))
-            | (Phase::Probing(_), Event::WaveEnded { .. } | Event::HeartbeatsLost(_))
-            | (Phase::Over, _) => None,
+            (Phase::Running(_), Event::ProbeEnded { .. } | Event::Watched)
+            | (Phase::Probing(_), Event::WaveEnded { .. } | Event::Watched)
+            | (Phase::Watching, Event::WaveEnded { .. } | Event::ProbeEnded { .. })
+            | (_, Event::HeartbeatsLost(_)) => None,
         }
     }
 
     fn enter(&mut self, from: usize) -> Action {
-        let next = (from..self.waves.len()).find(|wave| !self.waves[*wave].nodes.is_empty());
-        match next {
-            Some(wave) => {
-                self.phase = Phase::Running(wave);
-                Action::Send(wave)
-            }
-            None => {
-                self.phase = Phase::Over;
-                Action::Finish
-            }
-        }
+        let has_nodes = |wave: &usize| self.waves.get(*wave).is_some_and(|wave| !wave.nodes.is_empty());
+        let (phase, action) = match (from..self.waves.len()).find(has_nodes) {
+            Some(wave) => (Phase::Running(wave), Action::Send(wave)),
+            None if (0..from).any(|wave| has_nodes(&wave)) => (Phase::Watching, Action::Watch),
+            None => (Phase::Over, Action::Finish),
+        };
+        self.phase = phase;
+        action
     }
 
-    fn halt(&mut self, halt: Halt) -> Action {
+    fn halt(&mut self, cause: Cause) -> Action {
+        let wave = match self.phase {
+            Phase::Running(wave) | Phase::Probing(wave) => self.waves.get(wave).map(|wave| wave.name.clone()),
+            Phase::Watching | Phase::Over => None,
+        };
         self.phase = Phase::Over;
-        Action::Halt(halt)
-    }
-
-    fn name(&self, wave: usize) -> String {
-        self.waves
-            .get(wave)
-            .map(|wave| wave.name.clone())
-            .unwrap_or_default()
-    }
-}
-
-impl Halt {
-    /// The wave that it happened in.
-    pub(super) fn wave(&self) -> &str {
-        let (Self::Errors { wave, .. }
-        | Self::HeartbeatsLost { wave, .. }
-        | Self::Probe { wave, .. }
-        | Self::Interrupted { wave }) = self;
-        wave
+        Action::Halt(Halt { wave, cause })
     }
 }
 
 /// Why, for the user.
 impl std::fmt::Display for Halt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Errors {
-                wave,
+        match &self.wave {
+            Some(wave) => write!(f, "wave {wave}: ")?,
+            None => f.write_str("after the last wave: ")?,
+        }
+        match &self.cause {
+            Cause::Errors {
                 errors,
                 allowed,
                 failed,
             } => write!(
                 f,
-                "wave {wave}: the command failed on {errors} nodes, and {allowed} are allowed: {}",
+                "the command failed on {errors} nodes, and {allowed} are allowed: {}",
                 listed(failed)
             ),
-            Self::HeartbeatsLost { wave, nodes } => {
+            Cause::HeartbeatsLost(nodes) => {
                 let nodes: BTreeMap<_, _> = nodes
                     .iter()
                     .map(|node| (node.clone(), "not connected".to_owned()))
                     .collect();
-                write!(f, "wave {wave}: lost the heartbeat of {}", listed(&nodes))
+                write!(f, "lost the heartbeat of {}", listed(&nodes))
             }
-            Self::Probe { wave, failed } => {
-                write!(f, "wave {wave}: the health probe failed on {}", listed(failed))
-            }
-            Self::Interrupted { wave } => write!(f, "wave {wave}: interrupted by the user"),
+            Cause::Probe { failed } => write!(f, "the health probe failed on {}", listed(failed)),
+            Cause::CallFailed(why) => f.write_str(why),
+            Cause::Interrupted => f.write_str("interrupted by the user"),
         }
     }
 }
@@ -274,8 +262,14 @@ mod tests {
         );
         assert_eq!(
             machine.on(Event::ProbeEnded { failed: well() }),
-            Some(Action::Finish)
+            Some(Action::Watch)
         );
+        assert_eq!(
+            machine.on(Event::ProbeEnded { failed: well() }),
+            None,
+            "it is through"
+        );
+        assert_eq!(machine.on(Event::Watched), Some(Action::Finish));
         assert_eq!(machine.on(Event::Interrupted), None, "it is over");
     }
 
@@ -323,6 +317,27 @@ mod tests {
             halted(&mut begin(), Event::Interrupted),
             "wave one: interrupted by the user"
         );
+        assert_eq!(
+            halted(&mut begin(), Event::CallFailed("refused".to_owned())),
+            "wave one: refused"
+        );
+        let watching = || {
+            let mut machine = Machine::begin(vec![wave("one", &["a"])], false, 0).0;
+            let ended = machine.on(Event::WaveEnded { failed: failed(&[]) });
+            assert_eq!(ended, Some(Action::Watch));
+            machine
+        };
+        assert_eq!(
+            halted(
+                &mut watching(),
+                Event::HeartbeatsLost(BTreeSet::from(["a".to_owned()]))
+            ),
+            "after the last wave: lost the heartbeat of a (not connected)"
+        );
+        assert_eq!(
+            halted(&mut watching(), Event::Interrupted),
+            "after the last wave: interrupted by the user"
+        );
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -331,6 +346,8 @@ mod tests {
             4 => failures().prop_map(|failed| Event::WaveEnded { failed }),
             4 => failures().prop_map(|failed| Event::ProbeEnded { failed }),
             1 => proptest::collection::btree_set("[a-f]", 0..2).prop_map(Event::HeartbeatsLost),
+            2 => Just(Event::Watched),
+            1 => Just(Event::CallFailed("refused".to_owned())),
             1 => Just(Event::Interrupted),
         ]
     }
@@ -380,7 +397,9 @@ mod tests {
                     }
                     Action::Probe(wave) => prop_assert_eq!(&last, &Action::Send(*wave)),
                     Action::Halt(halt) => prop_assert!(!halt.to_string().is_empty()),
-                    Action::Finish => {
+                    Action::Finish => prop_assert_eq!((&last, &event), (&Action::Watch, &Event::Watched)),
+                    Action::Watch => {
+                        prop_assert!(errors <= allowed);
                         let wanted = sizes.iter().filter(|size| **size > 0).count();
                         prop_assert_eq!(sent.len(), wanted, "a wave was left out");
                     }

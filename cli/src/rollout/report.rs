@@ -1,12 +1,16 @@
 //! What the user sees of a roll-out: its plan on standard output, its course on standard error, or all of it as JSON at
 //! the end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use moorline_ssm::command::SendCommandRequest;
 use serde::Serialize;
 
-use super::{EXIT_HALTED, LeftOut, machine::Halt, wave::Wave};
+use super::{
+    EXIT_HALTED, LeftOut,
+    machine::{Cause, Halt},
+    wave::Wave,
+};
 use crate::{
     console::{self, one_line},
     error::CliError,
@@ -26,20 +30,35 @@ pub(super) struct Ended {
 
 impl Ended {
     pub(super) fn exit_code(&self) -> u8 {
-        match &self.halt {
-            Some(Halt::Interrupted { .. }) => EXIT_INTERRUPTED,
+        match self.halt.as_ref().map(|halt| &halt.cause) {
+            Some(Cause::Interrupted) => EXIT_INTERRUPTED,
             Some(_) => EXIT_HALTED,
             None => u8::from(self.errors > 0),
         }
     }
 
     fn status(&self) -> &'static str {
-        match &self.halt {
-            Some(Halt::Interrupted { .. }) => "Interrupted",
+        match self.halt.as_ref().map(|halt| &halt.cause) {
+            Some(Cause::Interrupted) => "Interrupted",
             Some(_) => "Halted",
             None => "Complete",
         }
     }
+}
+
+/// How far a wave came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+enum Progress {
+    #[default]
+    NotSent,
+    /// Its command may not have ended: `Failed` is not known.
+    Running,
+    /// Its command has ended on every node.
+    Ended,
+    /// Its probe may not have ended: `ProbeFailed` is not known.
+    Probing,
+    /// Its probe has ended on every node.
+    Probed,
 }
 
 /// A wave as scripts read it.
@@ -48,6 +67,7 @@ impl Ended {
 struct WaveReport {
     name: String,
     nodes: Vec<String>,
+    progress: Progress,
     /// `null`: it was not sent.
     command_id: Option<String>,
     failed: BTreeMap<String, String>,
@@ -132,13 +152,32 @@ impl Report {
         Ok(())
     }
 
-    pub(super) fn sent(&mut self, wave: usize, command_id: &str, targets: usize) {
-        let of = self.waves.len();
+    /// A command is on its way to a wave, or its probe; whether the endpoint took it may not be known.
+    pub(super) fn sent(&mut self, wave: usize, is_probe: bool, command_id: &str) {
         let Some(report) = self.waves.get_mut(wave) else {
             return;
         };
-        report.command_id = Some(command_id.to_owned());
+        let name = &report.name;
+        if is_probe {
+            report.progress = Progress::Probing;
+            report.probe_command_id = Some(command_id.to_owned());
+            tell(&format!(
+                "wave {name}: asking for its health, command {command_id}"
+            ));
+        } else {
+            report.progress = Progress::Running;
+            report.command_id = Some(command_id.to_owned());
+        }
+    }
+
+    /// The command of a wave was taken, for so many nodes.
+    pub(super) fn targets(&self, wave: usize, targets: usize) {
+        let of = self.waves.len();
+        let Some(report) = self.waves.get(wave) else {
+            return;
+        };
         let (name, planned) = (&report.name, report.nodes.len());
+        let command_id = report.command_id.as_deref().unwrap_or_default();
         tell(&format!(
             "wave {} of {of}, {name}: {targets} nodes, command {command_id}",
             wave + 1
@@ -151,14 +190,12 @@ impl Report {
         }
     }
 
-    pub(super) fn probing(&mut self, wave: usize, command_id: &str) {
-        let Some(report) = self.waves.get_mut(wave) else {
-            return;
-        };
-        report.probe_command_id = Some(command_id.to_owned());
-        let name = &report.name;
+    /// All waves are through, and their nodes are watched for so long.
+    pub(super) fn watching(&self, nodes: usize, time: Duration) {
         tell(&format!(
-            "wave {name}: asking for its health, command {command_id}"
+            "all {} waves are through; watching the heartbeats of {nodes} nodes for {} s (--heartbeat-grace)",
+            self.waves.len(),
+            time.as_secs()
         ));
     }
 
@@ -166,6 +203,7 @@ impl Report {
         let Some(report) = self.waves.get_mut(wave) else {
             return;
         };
+        report.progress = Progress::Ended;
         report.failed.clone_from(failed);
         let name = &report.name;
         let command = report.command_id.as_deref().unwrap_or_default();
@@ -183,6 +221,7 @@ impl Report {
         let Some(report) = self.waves.get_mut(wave) else {
             return;
         };
+        report.progress = Progress::Probed;
         report.probe_failed.clone_from(failed);
         if failed.is_empty() {
             tell(&format!("wave {}: every node is well", report.name));
@@ -197,14 +236,16 @@ impl Report {
         }
         match reason {
             Some(reason) => {
+                let halted_in = ended.halt.as_ref().and_then(|halt| halt.wave.as_ref());
                 let through = self
                     .waves
                     .iter()
-                    .take_while(|wave| ended.halt.as_ref().is_none_or(|halt| halt.wave() != wave.name));
+                    .take_while(|wave| halted_in != Some(&wave.name))
+                    .filter(|wave| wave.progress != Progress::NotSent);
                 let untouched: usize = self
                     .waves
                     .iter()
-                    .filter(|wave| wave.command_id.is_none())
+                    .filter(|wave| wave.progress == Progress::NotSent)
                     .map(|wave| wave.nodes.len())
                     .sum();
                 tell(&format!(

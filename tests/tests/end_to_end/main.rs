@@ -28,6 +28,7 @@ mod port_forwarding;
 mod port_forwarding_programs;
 mod recording;
 mod rollout;
+mod rollout_halts;
 mod run_command;
 mod s3_downloads;
 mod session_documents;

@@ -26,6 +26,8 @@ async fn a_roll_out_in_waves_goes_on_when_its_endpoint_was_killed_in_the_middle_
         "first=1,then=all",
         "--health-command",
         "true",
+        "--heartbeat-grace",
+        "1s",
         "--yes",
         "--json",
         "--",
