@@ -27,8 +27,17 @@ impl Forward {
     /// # Errors
     /// It does not serve.
     pub async fn start(cli: &Cli, node: &str, spec: &str) -> Result<Self> {
+        Self::start_with(cli, node, spec, &[]).await
+    }
+
+    /// As [`Self::start`], with further options.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub async fn start_with(cli: &Cli, node: &str, spec: &str, options: &[&str]) -> Result<Self> {
+        let words = [&["--json", "forward", node, spec], options].concat();
         let mut child = cli
-            .command(&["--json", "forward", node, spec])?
+            .command(&words)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -37,6 +37,7 @@ mod session_table;
 mod shell;
 mod shutdown;
 mod signed_commands;
+mod signed_ports;
 mod ssh_proxy;
 mod stock_agent;
 mod stock_documents;
