@@ -61,6 +61,8 @@ pub struct Node {
     launcher: Vec<OsString>,
     /// The program on this machine, if it is not the one that was built.
     installed: Option<PathBuf>,
+    /// Boots that it has seen since boots are the test's.
+    boots: u32,
     api: Api,
     dir: TempDir,
 }
@@ -146,6 +148,7 @@ impl Node {
             environment: node_environment(dir.path()),
             launcher: Vec::new(),
             installed: None,
+            boots: 0,
             api: endpoint.api().clone(),
             dir,
         })
@@ -173,6 +176,7 @@ impl Node {
             environment: node_environment(dir.path()),
             launcher: Vec::new(),
             installed: None,
+            boots: 0,
             api: original.api.clone(),
             dir,
         })
@@ -393,6 +397,12 @@ impl Node {
         self.process.as_ref().map(Process::log_text).unwrap_or_default()
     }
 
+    /// What the present daemon has logged.
+    pub fn log_of_this_start(&self) -> String {
+        let log = self.log();
+        log.get(self.log_start..).unwrap_or_default().to_owned()
+    }
+
     /// Adds to the daemon's environment from its next start.
     pub fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
@@ -443,6 +453,24 @@ impl Node {
             .chain([script.as_os_str().to_owned()])
             .collect();
         self.set_environment("SPECIAL", special);
+    }
+
+    /// The machine has booted: from its next start the daemon sees a boot id of the test's own, and another one for each
+    /// call. Takes root, and a daemon that does not run.
+    ///
+    /// # Errors
+    /// The file for it cannot be written.
+    pub fn next_boot(&mut self) -> Result<()> {
+        const SCRIPT: &str = "mount --bind \"$SPECIAL\" /proc/sys/kernel/random/boot_id && exec \"$@\"\n";
+        ensure!(self.process.is_none(), "the agent is running");
+        let (file, script) = (self.dir.path().join("boot_id"), self.dir.path().join("boot.sh"));
+        self.boots += 1;
+        std::fs::write(&file, format!("0b54f77e-0000-4000-8000-{:012}\n", self.boots))?;
+        if self.boots == 1 {
+            std::fs::write(&script, SCRIPT)?;
+            self.isolate(&script, &file.display().to_string());
+        }
+        Ok(())
     }
 
     fn mark(&self) -> String {

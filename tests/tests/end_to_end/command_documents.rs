@@ -1,7 +1,7 @@
 //! Command documents of operators, in both formats, with the AWS CLI; documents in documents, reboots, and documents
 //! without an endpoint.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Aws, Node, Site, is_root, wait_until};
@@ -174,16 +174,6 @@ async fn actions_that_this_agent_leaves_to_others_say_so() -> Result<()> {
     Ok(())
 }
 
-/// A script that gives the daemon the boot id in a file.
-pub(crate) fn boot_script(dir: &Path) -> Result<PathBuf> {
-    let script = dir.join("boot.sh");
-    write(
-        &script,
-        "mount --bind \"$SPECIAL\" /proc/sys/kernel/random/boot_id && exec \"$@\"\n",
-    )?;
-    Ok(script)
-}
-
 #[tokio::test]
 async fn a_command_goes_on_in_the_boot_after_the_one_that_it_asked_for() -> Result<()> {
     if !is_root() {
@@ -193,15 +183,13 @@ async fn a_command_goes_on_in_the_boot_after_the_one_that_it_asked_for() -> Resu
     let mut site = Site::start().await?;
     site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
-    let (boot, asked, runs) = (dir.join("boot_id"), dir.join("asked"), dir.join("runs"));
-    write(&boot, "0b54f77e-0000-4000-8000-000000000001\n")?;
+    let (asked, runs) = (dir.join("asked"), dir.join("runs"));
     let settings = format!(
         "[command]\nreboot_command = [\"touch\", {:?}]\n",
         asked.display().to_string()
     );
     site.node.configure(&settings)?;
-    let script = boot_script(&dir)?;
-    site.node.isolate(&script, &boot.display().to_string());
+    site.node.next_boot()?;
     site.node.start().await?;
     let line = format!(
         "echo run >> {0}; cat {0}; [ $(wc -l < {0}) -gt 1 ] || exit 194",
@@ -219,7 +207,7 @@ async fn a_command_goes_on_in_the_boot_after_the_one_that_it_asked_for() -> Resu
         "it went on in the same boot"
     );
     site.node.kill_daemon().await?;
-    write(&boot, "0b54f77e-0000-4000-8000-000000000002\n")?;
+    site.node.next_boot()?;
     site.node.start().await?;
     let invocation = site.finished(&command_id).await?;
     ensure!(

@@ -9,8 +9,6 @@ use moorline_tests::{
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::command_documents::boot_script;
-
 /// A program that needs nothing but files: its exit code and what it printed.
 async fn run(program: &mut Command) -> Result<(Option<i32>, String)> {
     let output = program.kill_on_drop(true).output().await?;
@@ -201,28 +199,24 @@ async fn a_node_that_sends_to_another_node_s_recording_is_refused_and_the_audit_
 async fn rebooted_twice(site: &mut Site) -> Result<String> {
     site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
-    let (boot, asked, runs) = (dir.join("boot_id"), dir.join("asked"), dir.join("runs"));
+    let (asked, runs) = (dir.join("asked"), dir.join("runs"));
     let settings = format!(
         "[command]\nreboot_command = [\"touch\", {:?}]\n",
         asked.display().to_string()
     );
     site.node.configure(&settings)?;
-    let script = boot_script(&dir)?;
-    site.node.isolate(&script, &boot.display().to_string());
-    let boot_number =
-        |number: u32| fs::write(&boot, format!("0b54f77e-0000-4000-8000-00000000000{number}\n"));
-    boot_number(1)?;
+    site.node.next_boot()?;
     site.node.start().await?;
     let line = format!(
         "echo run >> {0}; echo run-$(wc -l < {0}); [ $(wc -l < {0}) -gt 2 ] || exit 194",
         runs.display()
     );
     let id = site.send(&line).await?;
-    for number in [2, 3] {
+    for _ in 0..2 {
         wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
         fs::remove_file(&asked)?;
         site.node.kill_daemon().await?;
-        boot_number(number)?;
+        site.node.next_boot()?;
         site.node.start().await?;
     }
     let invocation = site.finished(&id).await?;

@@ -5,18 +5,12 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{Cable, Endpoint, Node, PATIENCE, Site, is_root, wait_until};
 
-use super::{
-    command_documents::boot_script,
-    document_table::{Case, check_remote, files, send},
-};
+use super::document_table::{Case, check_remote, files, send};
 
 /// A machine that can be disturbed.
 struct Bench {
     site: Site,
     cable: Cable,
-    /// What tells one boot from another, where it can be changed.
-    boot: Option<std::path::PathBuf>,
-    boots: u32,
     /// Is there when a reboot was asked for.
     asked: std::path::PathBuf,
 }
@@ -31,20 +25,13 @@ impl Bench {
             "[command]\nworkers = 1\nqueue = 10\nreboot_command = [\"touch\", {:?}]\n",
             asked.display().to_string()
         ))?;
-        let mut boot = None;
         if is_root() {
-            let file = node.dir().join("boot_id");
-            fs::write(&file, "0b54f77e-0000-4000-8000-000000000001\n")?;
-            let script = boot_script(node.dir())?;
-            node.isolate(&script, &file.display().to_string());
-            boot = Some(file);
+            node.next_boot()?;
         }
         node.start().await?;
         Ok(Self {
             site: Site { node, endpoint },
             cable,
-            boot,
-            boots: 1,
             asked,
         })
     }
@@ -63,10 +50,8 @@ impl Bench {
             "reboot" => {
                 let asked = &self.asked;
                 wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
-                self.boots += 1;
-                let boot = self.boot.as_ref().context("a boot can be changed")?;
                 self.site.node.kill_daemon().await?;
-                fs::write(boot, format!("0b54f77e-0000-4000-8000-{:012}\n", self.boots))?;
+                self.site.node.next_boot()?;
                 self.site.node.start().await
             }
             other => bail!("nothing is disturbed by {other}"),
@@ -126,7 +111,7 @@ async fn documents_run_as_often_as_the_table_says_whatever_is_killed_and_deliver
     let mut count = 0;
     for file in files("disturbed")? {
         for case in Case::read_all(&file, dir.path())? {
-            if bench.boot.is_none() && case.list("disturb").any(|how| how == "reboot") {
+            if !is_root() && case.list("disturb").any(|how| how == "reboot") {
                 println!(
                     "skipped: {}: another boot is made in a mount namespace, which takes root",
                     case.name()

@@ -14,8 +14,6 @@ use moorline_transport::{Download, Progress};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command_documents::boot_script;
-
 const NAME: &str = "Greeter";
 
 /// Folders of versions, and a place where their scripts write what they do.
@@ -212,15 +210,13 @@ async fn a_script_that_asks_for_a_reboot_goes_on_behind_it() -> Result<()> {
     let mut site = Site::start().await?;
     site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
-    let (boot, asked) = (dir.join("boot_id"), dir.join("asked"));
-    write(&boot, "0b54f77e-0000-4000-8000-000000000001\n")?;
+    let asked = dir.join("asked");
     let settings = format!(
         "[command]\nreboot_command = [\"touch\", {:?}]\n",
         asked.display().to_string()
     );
     site.node.configure(&settings)?;
-    site.node
-        .isolate(&boot_script(&dir)?, &boot.display().to_string());
+    site.node.next_boot()?;
     site.node.start().await?;
     let workshop = Workshop::new()?;
     let marker = workshop.dir.path().join("rebooted");
@@ -236,7 +232,7 @@ async fn a_script_that_asks_for_a_reboot_goes_on_behind_it() -> Result<()> {
     let command_id = send(&site, json!({"action": "Install"})).await?;
     wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
     site.node.kill_daemon().await?;
-    write(&boot, "0b54f77e-0000-4000-8000-000000000002\n")?;
+    site.node.next_boot()?;
     site.node.start().await?;
     check(
         &site.finished(&command_id).await?,

@@ -62,6 +62,8 @@ impl PowerSite {
         let state_dir = node_disk.path().join("agent");
         let url = endpoint.url();
         let mut node = Node::register_in(&endpoint, &url, &[], dir, state_dir).await?;
+        node.configure("[command]\nreboot_command = [\"true\"]\n")?;
+        node.next_boot()?;
         node.start().await?;
         Ok(Some(Self {
             node,
@@ -75,6 +77,7 @@ impl PowerSite {
     async fn cut_node(&mut self, dice: &mut Dice) -> Result<()> {
         self.node.lose_power(&self.node_disk).await?;
         self.node_disk.on_again(dice)?;
+        self.node.next_boot()?;
         self.node.launch()
     }
 

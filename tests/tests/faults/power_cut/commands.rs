@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use moorline_tests::{Api, Dice, PATIENCE, kill_process, soak, wait_for, wait_until};
+use moorline_tests::{Api, Dice, PATIENCE, kill_process, soak, wait_for};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -15,16 +15,61 @@ const COMMANDS_PER_ROUND: u64 = 20;
 /// Commands without an end that the next failure may find: a slow machine gets its time.
 const MOST_UNDER_WAY: usize = 40;
 const MOST_STEPS: u64 = 3;
+/// One of so many commands has a step that asks for a reboot.
+const COMMANDS_PER_REBOOT: u64 = 30;
+/// What that step writes in the boot after, behind its number.
+const AGAIN: &str = "again";
+/// What the daemon says of a command that goes on in the next boot.
+const AWAITS_REBOOT: &str = "a command waits for the reboot that it has asked for";
 
 /// A command as its sender knows it.
 struct Sent {
     /// What its steps write, with their numbers.
     mark: String,
-    steps: u64,
+    kind: Kind,
     /// `None`: the call was not answered, so nothing was promised.
     command_id: Option<String>,
     /// How it ended, as it was first told.
     end: Option<Value>,
+}
+
+/// What a command runs.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Steps(u64),
+    /// [`MOST_STEPS`], of which the second asks for a reboot and runs again behind it.
+    Reboots,
+}
+
+impl Kind {
+    fn random(dice: &mut Dice) -> Self {
+        match dice.below(COMMANDS_PER_REBOOT) {
+            0 => Self::Reboots,
+            _ => Self::Steps(1 + dice.below(MOST_STEPS)),
+        }
+    }
+
+    fn steps(self) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Reboots => MOST_STEPS,
+        }
+    }
+
+    fn document(self) -> String {
+        match self {
+            Self::Steps(steps) => format!("Steps{steps}"),
+            Self::Reboots => "Reboots".to_owned(),
+        }
+    }
+
+    /// The step that asks for a reboot.
+    fn reboots_in(self) -> Option<u64> {
+        match self {
+            Self::Steps(_) => None,
+            Self::Reboots => Some(2),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +106,10 @@ async fn each_command_has_one_end_and_no_step_runs_twice_whatever_loses_its_powe
     for round in 0..ROUNDS * soak() {
         let mut sending = JoinSet::new();
         for number in 0..COMMANDS_PER_ROUND {
-            let steps = 1 + dice.below(MOST_STEPS);
+            let kind = Kind::random(&mut dice);
             let pause = dice.below(300);
             let (api, node) = (site.endpoint.api().clone(), site.node.id().to_owned());
-            sending.spawn(send(api, node, format!("{round}-{number}"), steps, pause));
+            sending.spawn(send(api, node, format!("{round}-{number}"), kind, pause));
         }
         fail(&mut site, &mut dice)
             .await
@@ -72,64 +117,77 @@ async fn each_command_has_one_end_and_no_step_runs_twice_whatever_loses_its_powe
         while let Some(sent) = sending.join_next().await {
             all.push(sent?);
         }
-        settle(site.endpoint.api(), &mut all, MOST_UNDER_WAY).await?;
+        settle(&mut site, &mut dice, &mut all, MOST_UNDER_WAY).await?;
     }
     site.node.wait_online().await?;
-    settle(site.endpoint.api(), &mut all, 0).await?;
+    settle(&mut site, &mut dice, &mut all, 0).await?;
     check(&site, &all)?;
     // once more, with nothing under way: it stays so
     site.cut_node(&mut dice).await?;
     site.cut_endpoint(&mut dice).await?;
     site.node.wait_online().await?;
-    let last = send_one(site.endpoint.api(), site.node.id(), "last", 1).await?;
+    let last = Kind::Reboots;
+    let (api, node) = (site.endpoint.api().clone(), site.node.id().to_owned());
+    all.push(send(api, node, "last".to_owned(), last, 0).await);
+    settle(&mut site, &mut dice, &mut all, 0).await?;
     for sent in &mut all {
         look(site.endpoint.api(), sent).await?;
     }
-    wait_until("a command after it all", async || {
-        Ok(invocation(site.endpoint.api(), &last).await?["Status"] == "Success")
-    })
-    .await?;
+    let end = all.last().and_then(|sent| sent.end.as_ref());
+    ensure!(
+        end.is_some_and(|end| end["Status"] == "Success"),
+        "a reboot without failures: {end:?}"
+    );
     check(&site, &all)
 }
 
-/// A document for each number of steps. A step leaves a line behind, where no power cut takes it.
+/// A document of each kind. A step leaves a line behind, where no power cut takes it.
 async fn make_documents(site: &PowerSite) -> Result<()> {
-    let ran = site.node.dir().join("ran");
-    for steps in 1..=MOST_STEPS {
-        let step = |number: u64| {
-            let line = format!("echo {{{{Mark}}}}.{number} >> {}", ran.display());
-            json!({
-                "action": "aws:runShellScript", "name": format!("s{number}"),
-                "inputs": {"runCommand": [line, "sleep 0.0$(($$ % 5))"]},
-            })
-        };
+    for kind in (1..=MOST_STEPS).map(Kind::Steps).chain([Kind::Reboots]) {
         let content = json!({
             "schemaVersion": "2.2",
             "parameters": {"Mark": {"type": "String", "allowedPattern": "^[a-z0-9-]+$"}},
-            "mainSteps": (1..=steps).map(step).collect::<Vec<_>>(),
+            "mainSteps": (1..=kind.steps()).map(|number| step(site, kind, number)).collect::<Vec<_>>(),
         });
         let input = json!({
-            "Name": format!("Steps{steps}"), "DocumentType": "Command", "Content": content.to_string(),
+            "Name": kind.document(), "DocumentType": "Command", "Content": content.to_string(),
         });
         site.endpoint.api().call("CreateDocument", input).await?;
     }
     Ok(())
 }
 
-async fn send(api: Api, node: String, mark: String, steps: u64, pause_millis: u64) -> Sent {
+fn step(site: &PowerSite, kind: Kind, number: u64) -> Value {
+    let (ran, place) = (site.node.dir().join("ran"), site.node.dir().display());
+    let line = |more: &str| format!("echo {{{{Mark}}}}.{number}{more} >> {}", ran.display());
+    let pause = "sleep 0.0$(($$ % 5))".to_owned();
+    let lines = if kind.reboots_in() == Some(number) {
+        let asked = format!("{place}/{{{{Mark}}}}.asked");
+        let again = line(AGAIN);
+        let first = line("");
+        vec![format!(
+            "if [ -e {asked} ]; then {again}; {pause}; else touch {asked}; {first}; {pause}; exit 194; fi"
+        )]
+    } else {
+        vec![line(""), pause]
+    };
+    json!({"action": "aws:runShellScript", "name": format!("s{number}"), "inputs": {"runCommand": lines}})
+}
+
+async fn send(api: Api, node: String, mark: String, kind: Kind, pause_millis: u64) -> Sent {
     tokio::time::sleep(std::time::Duration::from_millis(pause_millis)).await;
-    let command_id = send_one(&api, &node, &mark, steps).await.ok();
+    let command_id = send_one(&api, &node, &mark, kind).await.ok();
     Sent {
         mark,
-        steps,
+        kind,
         command_id,
         end: None,
     }
 }
 
-async fn send_one(api: &Api, node: &str, mark: &str, steps: u64) -> Result<String> {
+async fn send_one(api: &Api, node: &str, mark: &str, kind: Kind) -> Result<String> {
     let input = json!({
-        "DocumentName": format!("Steps{steps}"), "InstanceIds": [node], "Parameters": {"Mark": [mark]},
+        "DocumentName": kind.document(), "InstanceIds": [node], "Parameters": {"Mark": [mark]},
     });
     let output = api.call("SendCommand", input).await?;
     let command_id = output["Command"]["CommandId"].as_str();
@@ -175,15 +233,19 @@ async fn fail(site: &mut PowerSite, dice: &mut Dice) -> Result<()> {
     }
 }
 
-/// Waits until no more than `most` of the commands that were answered have no end.
-async fn settle(api: &Api, all: &mut [Sent], most: usize) -> Result<()> {
+/// Waits until no more than `most` of the commands that were answered have no end. A node that waits for a reboot gets
+/// it, as hard as a power cut.
+async fn settle(site: &mut PowerSite, dice: &mut Dice, all: &mut [Sent], most: usize) -> Result<()> {
     let mut open: Vec<&mut Sent> = all
         .iter_mut()
         .filter(|sent| sent.command_id.is_some() && sent.end.is_none())
         .collect();
     wait_for("commands to end", PATIENCE * 5, async || {
+        if site.node.log_of_this_start().contains(AWAITS_REBOOT) {
+            site.cut_node(dice).await?;
+        }
         for sent in &mut open {
-            look(api, sent).await?;
+            look(site.endpoint.api(), sent).await?;
         }
         open.retain(|sent| sent.end.is_none());
         Ok((open.len() <= most).then_some(()))
@@ -239,9 +301,14 @@ fn check(site: &PowerSite, all: &[Sent]) -> Result<()> {
 
 fn check_end(sent: &Sent, end: &Value, ran: &BTreeMap<&str, usize>) -> Result<()> {
     let steps = end["CommandPlugins"].as_array().context("no steps are told")?;
-    ensure!(steps.len() as u64 == sent.steps, "not all steps are told");
+    ensure!(steps.len() as u64 == sent.kind.steps(), "not all steps are told");
     for (step, number) in steps.iter().zip(1..) {
-        let has_run = ran.contains_key(format!("{}.{number}", sent.mark).as_str());
+        let again = match sent.kind.reboots_in() {
+            Some(reboots) if reboots == number => AGAIN,
+            _ => "",
+        };
+        // of one that runs again behind a reboot it is its second time that ends it
+        let has_run = ran.contains_key(format!("{}.{number}{again}", sent.mark).as_str());
         let text = step["Output"].as_str().unwrap_or_default();
         match step["Status"].as_str() {
             Some("Success") => ensure!(has_run, "step {number} is told as run, and was not"),
