@@ -81,7 +81,7 @@ pub(crate) const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum NotAnswered {
     #[error("not connected")]
     Offline,
-    #[error("its agent does not tell")]
+    #[error("its agent cannot be asked: it knows no such question")]
     Unable,
     #[error("too many questions wait for its answer")]
     Busy,

@@ -248,6 +248,18 @@ impl<'a> StockAgent<'a> {
     /// # Errors
     /// The endpoint refuses.
     pub async fn open_control_channel(&self, captured_post: &CapturedRequest) -> Result<StockChannel> {
+        self.open_control_channel_saying(captured_post, None).await
+    }
+
+    /// As [`Self::open_control_channel`], of an agent that says whether it answers questions about its owner's policy.
+    ///
+    /// # Errors
+    /// The endpoint refuses.
+    pub async fn open_control_channel_saying(
+        &self,
+        captured_post: &CapturedRequest,
+        answers_policy: Option<bool>,
+    ) -> Result<StockChannel> {
         let path = format!("/v1/control-channel/{}", self.instance_id);
         let token_value = self.channel_token(captured_post, &path, None).await?;
         let open = OpenControlChannel {
@@ -258,7 +270,7 @@ impl<'a> StockAgent<'a> {
             agent_version: "3.3.0.0".to_owned(),
             platform_type: "linux".to_owned(),
             moorline_process_id: None,
-            moorline_answers_policy: None,
+            moorline_answers_policy: answers_policy,
         };
         let mut channel = self.dial(&format!("{path}?role=subscribe&stream=input")).await?;
         channel.send_text(&serde_json::to_string(&open)?).await?;
@@ -392,22 +404,35 @@ impl StockChannel {
     pub async fn receive(&mut self, message_type: &MessageType) -> Result<AgentMessage> {
         let wanted = async {
             loop {
-                match self.socket.next().await {
-                    Some(Ok(Message::Binary(frame))) => {
-                        let message = AgentMessage::decode(&frame)?;
-                        if message.message_type == *message_type {
-                            return Ok(message);
-                        }
-                    }
-                    Some(Ok(Message::Close(close))) => bail!("the endpoint closed the channel: {close:?}"),
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(error.into()),
-                    None => bail!("the endpoint is gone"),
+                let message = self.next().await?;
+                if message.message_type == *message_type {
+                    return Ok(message);
                 }
             }
         };
         let waited = timeout(PATIENCE, wanted).await;
         waited.with_context(|| format!("no {} came", message_type.as_str()))?
+    }
+
+    /// The next message, whatever it is.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn receive_any(&mut self) -> Result<AgentMessage> {
+        let waited = timeout(PATIENCE, self.next()).await;
+        waited.context("no message came")?
+    }
+
+    async fn next(&mut self) -> Result<AgentMessage> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Binary(frame))) => return Ok(AgentMessage::decode(&frame)?),
+                Some(Ok(Message::Close(close))) => bail!("the endpoint closed the channel: {close:?}"),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the endpoint is gone"),
+            }
+        }
     }
 
     /// Waits until the endpoint closes the channel; the close code and reason, when it gave them.

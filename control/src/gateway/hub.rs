@@ -73,7 +73,8 @@ impl ControlChannel {
         self.order(|orders| orders.ask = true);
         match tokio::time::timeout(QUESTION_PATIENCE, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(NotAnswered::Silent),
+            Ok(Err(_)) => Err(NotAnswered::Offline),
+            Err(_) => Err(NotAnswered::Silent),
         }
     }
 
@@ -145,6 +146,8 @@ impl Hub {
     pub(super) fn leave(&self, node: &InstanceId, channel: &Arc<ControlChannel>) {
         channel.ended.store(true, Ordering::Release);
         channel.probed.notify_waiters();
+        // nobody answers them any more
+        *channel.questions() = Questions::default();
         let mut channels = self.channels();
         if channels
             .get(node)

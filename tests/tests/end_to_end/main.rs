@@ -24,6 +24,7 @@ mod output_upload;
 mod packages;
 mod parameters;
 mod policy;
+mod policy_questions;
 mod port_forwarding;
 mod port_forwarding_programs;
 mod recording;

@@ -10,14 +10,17 @@ use moorline_tests::{CapturedRun, Cli, Endpoint, StockAgent, finished, send_scri
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const REGISTER: &str = "AmazonSSM.RegisterManagedInstance";
-const ROLE_TOKEN: &str = "AmazonSSM.RequestManagedInstanceRoleToken";
+pub(crate) const REGISTER: &str = "AmazonSSM.RegisterManagedInstance";
+pub(crate) const ROLE_TOKEN: &str = "AmazonSSM.RequestManagedInstanceRoleToken";
 /// The job of run a whose messages are replayed: `echo hello; echo err >&2; id -u`.
 const CAPTURED_JOB: &str = "3111a4e3-6ec3-40e8-91f5-edf409c6a1ae";
 const CAPTURED_NODE: &str = "mi-0123456789abcdef0";
 
 /// A POST for a channel token, as captured.
-fn channel_post<'a>(run: &'a CapturedRun, kind: &str) -> Result<&'a moorline_tests::CapturedRequest> {
+pub(crate) fn channel_post<'a>(
+    run: &'a CapturedRun,
+    kind: &str,
+) -> Result<&'a moorline_tests::CapturedRequest> {
     let wanted = format!("/v1/{kind}-channel/");
     let mut requests = run.requests.iter();
     requests
