@@ -7,13 +7,14 @@ mod watch;
 use std::collections::BTreeMap;
 
 use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
+use moorline_transport::{CallError, HttpError};
 
 use self::{report::Report, watch::Watch};
 use crate::{
     arguments::RunOptions,
     console,
     error::CliError,
-    operator::Operator,
+    operator::{Operator, is_passing},
     pick,
     plan::{self, Ask},
     quote, rollout, sign,
@@ -34,7 +35,15 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         return Ok(0);
     }
     let request = sign::sign(operator, request, &options.sign).await?;
-    let command = operator.call::<SendCommand>(&request).await?.command;
+    let sent = operator.call::<SendCommand>(&request).await;
+    let sent = sent.inspect_err(|error| {
+        if may_have_arrived(error) {
+            console::note(
+                "the command may run all the same: `aws ssm list-commands` shows whether it was sent",
+            );
+        }
+    });
+    let command = sent?.command;
     let command = command.unwrap_or_default();
     let id = command.command_id.ok_or(CliError::Incomplete {
         operation: "SendCommand",
@@ -53,12 +62,27 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         None => usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0),
     };
     let mut report = Report::new(&id, json, request.instance_ids.is_some() && expected == 1);
-    let outcome = Watch::new(operator, &id, expected).run(&mut report).await?;
+    let watched = Watch::new(operator, &id, expected).run(&mut report).await;
+    let outcome = watched.inspect_err(|_| {
+        report.note(&format!("command {id} goes on without this program"));
+    })?;
     report.finish(&outcome)?;
     if outcome.is_interrupted {
         return Ok(EXIT_INTERRUPTED);
     }
     Ok(u8::from(!report.is_success(&outcome)))
+}
+
+/// Whether a request whose answer did not come may be with the endpoint.
+fn may_have_arrived(error: &CallError) -> bool {
+    let is_unsent = matches!(
+        error,
+        CallError::Http {
+            source: HttpError::Dial(_),
+            ..
+        }
+    );
+    is_passing(error) && !is_unsent
 }
 
 /// The command as it is asked for.

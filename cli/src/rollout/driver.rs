@@ -81,6 +81,8 @@ struct UnderWay {
     wave: usize,
     is_probe: bool,
     command_id: String,
+    /// Nodes that it went to, once it was sent.
+    targets: usize,
     /// It may be on nodes: it was sent, perhaps without an answer, and has not ended.
     may_run: bool,
 }
@@ -160,6 +162,7 @@ impl<'a> Driver<'a> {
             wave,
             is_probe,
             command_id: Uuid::new_v4().to_string(),
+            targets: 0,
             may_run: false,
         };
         let mut event = match self.send(&mut under_way).await {
@@ -223,8 +226,9 @@ impl<'a> Driver<'a> {
             .command
             .and_then(|command| command.target_count)
             .unwrap_or(0);
+        under_way.targets = usize::try_from(targets).unwrap_or(0);
         if !is_probe {
-            self.report.targets(wave, usize::try_from(targets).unwrap_or(0));
+            self.report.targets(wave, under_way.targets);
             self.touched.extend(nodes);
         }
         Ok(())
@@ -322,7 +326,7 @@ impl<'a> Driver<'a> {
 
     /// How the command ended on each node.
     async fn result(&mut self, under_way: &UnderWay) -> Result<Event, Stop> {
-        let mut failed = BTreeMap::new();
+        let (mut failed, mut told) = (BTreeMap::new(), 0);
         let mut next_token = None;
         loop {
             let request = ListCommandInvocationsRequest {
@@ -333,6 +337,7 @@ impl<'a> Driver<'a> {
             };
             let page = self.call::<ListCommandInvocations>(&request, PATIENCE).await?;
             for listed in page.command_invocations.into_iter().flatten() {
+                told += 1;
                 if listed.status == Some(CommandInvocationStatus::Success) {
                     continue;
                 }
@@ -343,6 +348,13 @@ impl<'a> Driver<'a> {
             if next_token.is_none() {
                 break;
             }
+        }
+        // of whom nothing is told nothing good is assumed
+        if told < under_way.targets {
+            return Err(Stop::Refused(CliError::Incomplete {
+                operation: "ListCommandInvocations",
+                member: "CommandInvocations",
+            }));
         }
         if under_way.is_probe {
             self.report.probe_ended(under_way.wave, &failed);

@@ -180,11 +180,23 @@ impl std::fmt::Display for Halt {
                 errors,
                 allowed,
                 failed,
-            } => write!(
-                f,
-                "the command failed on {errors} nodes, and {allowed} are allowed: {}",
-                listed(failed)
-            ),
+            } => {
+                // those that failed are what is to be looked at, and not those that were spared for it
+                let (stopped, failed): (BTreeMap<_, _>, BTreeMap<_, _>) = failed
+                    .clone()
+                    .into_iter()
+                    .partition(|(_, status)| status == TERMINATED);
+                write!(
+                    f,
+                    "the command failed on {} nodes, and {allowed} are allowed: {}",
+                    errors.saturating_sub(stopped.len()),
+                    listed(&failed)
+                )?;
+                match stopped.len() {
+                    0 => Ok(()),
+                    spared => write!(f, "; on {spared} others it was not begun"),
+                }
+            }
             Cause::HeartbeatsLost(nodes) => {
                 let nodes: BTreeMap<_, _> = nodes
                     .iter()
@@ -199,6 +211,8 @@ impl std::fmt::Display for Halt {
     }
 }
 
+/// How an invocation ends that had not had its turn when there were too many errors.
+const TERMINATED: &str = "Terminated";
 /// Nodes that are named in a reason.
 const MOST_NAMED: usize = 10;
 
@@ -288,6 +302,13 @@ mod tests {
                 }
             ),
             "wave one: the command failed on 2 nodes, and 1 are allowed: a (Failed), b (Failed)"
+        );
+        let mut some = failed(&["b"]);
+        some.insert("a".to_owned(), TERMINATED.to_owned());
+        let mut none_may = Machine::begin(vec![wave("one", &["a", "b"])], true, 0).0;
+        assert_eq!(
+            halted(&mut none_may, Event::WaveEnded { failed: some }),
+            "wave one: the command failed on 1 nodes, and 0 are allowed: b (Failed); on 1 others it was not begun"
         );
         assert_eq!(
             halted(

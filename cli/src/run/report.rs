@@ -54,7 +54,7 @@ impl Invocation {
     }
 
     /// What the user wants to know of a node that failed.
-    fn failure(&self) -> String {
+    fn failure(&self, command_id: &str) -> String {
         let node = self.name.as_ref().map_or_else(
             || self.instance_id.clone(),
             |name| format!("{} ({})", self.instance_id, console::one_line(name)),
@@ -68,7 +68,10 @@ impl Invocation {
         } else {
             String::new()
         };
-        format!("{node}: {}{details}{code}", self.status)
+        format!(
+            "{node}: {}{details}{code}; `moorline explain {command_id} {}` says why",
+            self.status, self.instance_id
+        )
     }
 }
 
@@ -148,7 +151,7 @@ impl Report {
             self.show(&invocation)?;
         }
         if !self.json && !invocation.is_success() {
-            self.note(&invocation.failure());
+            self.note(&invocation.failure(&self.command_id));
         }
         self.invocations.push(invocation);
         Ok(())
@@ -294,12 +297,12 @@ mod tests {
     #[test]
     fn a_failure_says_how() {
         assert_eq!(
-            invocation(CommandInvocationStatus::TimedOut, -1).failure(),
-            "mi-1 (web): TimedOut (ExecutionTimedOut)"
+            invocation(CommandInvocationStatus::TimedOut, -1).failure("c"),
+            "mi-1 (web): TimedOut (ExecutionTimedOut); `moorline explain c mi-1` says why"
         );
         assert_eq!(
-            invocation(CommandInvocationStatus::Failed, 7).failure(),
-            "mi-1 (web): Failed (ExecutionTimedOut), exit code 7"
+            invocation(CommandInvocationStatus::Failed, 7).failure("c"),
+            "mi-1 (web): Failed (ExecutionTimedOut), exit code 7; `moorline explain c mi-1` says why"
         );
     }
 

@@ -116,7 +116,7 @@ impl<'a> Watch<'a> {
         loop {
             tokio::select! {
                 () = interrupted(&mut interrupts) => {
-                    if self.interrupt(report).await {
+                    if self.interrupt(report, &mut interrupts).await {
                         return Ok(self.outcome(CommandStatus::Cancelling));
                     }
                     pause = FIRST_PAUSE;
@@ -222,8 +222,9 @@ impl<'a> Watch<'a> {
     }
 
     /// Ctrl-C: the first cancels the command, which we then see end; the second leaves. Returns whether to leave.
-    async fn interrupt(&mut self, report: &Report) -> bool {
+    async fn interrupt(&mut self, report: &Report, interrupts: &mut Signal) -> bool {
         if self.is_interrupted {
+            report.note(&format!("command {} is left, and may still run", self.id));
             return true;
         }
         self.is_interrupted = true;
@@ -232,14 +233,18 @@ impl<'a> Watch<'a> {
             command_id: Some(self.id.to_owned()),
             instance_ids: None,
         };
-        if let Err(error) = self.operator.call::<CancelCommand>(&request).await {
-            report.note(&format!(
-                "the command was not cancelled: {}",
-                error::chain(&error)
-            ));
-            return true;
-        }
-        false
+        let why = tokio::select! {
+            () = interrupted(interrupts) => "interrupted".to_owned(),
+            cancelled = self.operator.call::<CancelCommand>(&request) => match cancelled {
+                Ok(_) => return false,
+                Err(error) => error::chain(&error),
+            },
+        };
+        report.note(&format!(
+            "command {} was not cancelled, and may still run: {why}",
+            self.id
+        ));
+        true
     }
 
     /// An endpoint out of reach is waited for.

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 const LEFT_WITHIN: Duration = Duration::from_secs(4);
 
 /// A process that stands still until this is dropped.
-struct Stopped(Pid);
+pub(crate) struct Stopped(Pid);
 
 impl Stopped {
-    fn new(pid: i32) -> Result<Self> {
+    pub(crate) fn new(pid: i32) -> Result<Self> {
         let pid = Pid::from_raw(pid);
         kill(pid, Signal::SIGSTOP)?;
         Ok(Self(pid))

@@ -31,6 +31,7 @@ mod recording;
 mod rollout;
 mod rollout_halts;
 mod run_command;
+mod run_interrupted;
 mod s3_downloads;
 mod session_documents;
 mod session_processes;

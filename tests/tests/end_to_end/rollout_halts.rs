@@ -1,59 +1,10 @@
 //! What ends a roll-out in waves while its program runs, and what it then says.
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Site, wait_until};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use moorline_tests::{Running, Site, wait_until};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
-    process::{Child, ChildStderr},
-};
 
 use crate::rollout::{commands, fleet, waves};
-
-/// A roll-out under way.
-struct RollOut {
-    process: Child,
-    told: Lines<BufReader<ChildStderr>>,
-}
-
-impl RollOut {
-    fn start(cli: &Cli, words: &[&str]) -> Result<Self> {
-        let mut process = cli.start(words)?;
-        let stderr = process.stderr.take().context("no standard error")?;
-        Ok(Self {
-            process,
-            told: BufReader::new(stderr).lines(),
-        })
-    }
-
-    async fn tells(&mut self, part: &str) -> Result<()> {
-        while let Some(line) = self.told.next_line().await? {
-            if line.contains(part) {
-                return Ok(());
-            }
-        }
-        anyhow::bail!("it ended without {part:?}")
-    }
-
-    /// As Ctrl-C does.
-    fn interrupt(&self) -> Result<()> {
-        let pid = self.process.id().context("it has ended")?;
-        Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?)
-    }
-
-    /// Its exit code, and what it reports as JSON.
-    async fn ends(mut self) -> Result<(Option<i32>, Value)> {
-        let mut report = Vec::new();
-        let mut stdout = self.process.stdout.take().context("no standard output")?;
-        stdout.read_to_end(&mut report).await?;
-        let code = self.process.wait().await?.code();
-        Ok((code, serde_json::from_slice(&report).context("no report")?))
-    }
-}
 
 fn reason(report: &Value) -> &str {
     report["Reason"].as_str().unwrap_or_default()
@@ -63,7 +14,7 @@ fn reason(report: &Value) -> &str {
 async fn a_node_that_goes_away_after_the_last_wave_halts_a_roll_out() -> Result<()> {
     let (site, [mut second, _third]) = fleet().await?;
     let words = waves(&["--json", "--heartbeat-grace", "3s"], "true");
-    let mut roll_out = RollOut::start(&site.cli(), &words)?;
+    let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out
         .tells("all 2 waves are through; watching the heartbeats of 3 nodes for 3 s")
         .await?;
@@ -83,7 +34,7 @@ async fn a_node_that_goes_away_after_the_last_wave_halts_a_roll_out() -> Result<
 async fn a_node_that_comes_back_after_the_last_wave_halts_nothing() -> Result<()> {
     let (site, [mut second, _third]) = fleet().await?;
     let words = waves(&["--json", "--heartbeat-grace", "20s"], "true");
-    let mut roll_out = RollOut::start(&site.cli(), &words)?;
+    let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out.tells("watching the heartbeats").await?;
     second.kill_daemon().await?;
     second.wait_offline().await?;
@@ -98,7 +49,7 @@ async fn ctrl_c_cancels_the_wave_under_way_and_sends_no_other() -> Result<()> {
     let (site, _others) = fleet().await?;
     let started = site.node.dir().join("started");
     let script = format!("touch {}; sleep 1000", started.display());
-    let roll_out = RollOut::start(&site.cli(), &waves(&["--json"], &script))?;
+    let roll_out = Running::start(&site.cli(), &waves(&["--json"], &script))?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     roll_out.interrupt()?;
     let (code, report) = roll_out.ends().await?;
@@ -123,7 +74,7 @@ async fn ctrl_c_cancels_the_wave_under_way_and_sends_no_other() -> Result<()> {
 async fn ctrl_c_after_the_last_wave_ends_the_watching() -> Result<()> {
     let (site, _others) = fleet().await?;
     let words = waves(&["--json", "--heartbeat-grace", "10m"], "true");
-    let mut roll_out = RollOut::start(&site.cli(), &words)?;
+    let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out.tells("watching the heartbeats").await?;
     roll_out.interrupt()?;
     let (code, report) = roll_out.ends().await?;
@@ -140,7 +91,7 @@ async fn ctrl_c_leaves_a_roll_out_whose_endpoint_is_away() -> Result<()> {
     let (mut site, _others) = fleet().await?;
     let started = site.node.dir().join("started");
     let script = format!("touch {}; sleep 1000", started.display());
-    let mut roll_out = RollOut::start(&site.cli(), &waves(&["--json"], &script))?;
+    let mut roll_out = Running::start(&site.cli(), &waves(&["--json"], &script))?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     site.endpoint.kill().await?;
     roll_out.tells("still trying").await?;
@@ -169,7 +120,7 @@ async fn a_wave_that_the_endpoint_refuses_halts_a_roll_out_and_what_was_done_is_
     site.api().call("CreateDocument", document).await?;
     let words = waves(&["--json", "--document", "ShortLived"], "");
     let words = &words[..words.len() - 2];
-    let roll_out = RollOut::start(&site.cli(), words)?;
+    let roll_out = Running::start(&site.cli(), words)?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     let name = json!({"Name": "ShortLived"});
     site.api().call("DeleteDocument", name).await?;
@@ -204,5 +155,63 @@ async fn waves_that_cannot_be_told_apart_or_asked_for_are_refused() -> Result<()
         "{refused:?}"
     );
     ensure!(commands(&site).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_roll_out_that_is_killed_sends_no_other_wave_and_what_was_sent_ends_by_itself() -> Result<()> {
+    let (site, _others) = fleet().await?;
+    let (started, go) = (site.node.dir().join("started"), site.node.dir().join("go"));
+    let script = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.05; done",
+        started.display(),
+        go.display()
+    );
+    let mut roll_out = Running::start(&site.cli(), &waves(&[], &script))?;
+    roll_out.tells("wave 1 of 2, canary: 1 nodes, command ").await?;
+    wait_until("the canary to run it", async || Ok(started.exists())).await?;
+    roll_out.kill().await?;
+    std::fs::File::create(&go)?;
+    let sent = commands(&site).await?;
+    let id = sent[0]["CommandId"].as_str().context("no command")?;
+    let invocation = site.finished(id).await?;
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    ensure!(commands(&site).await?.len() == 1, "another wave was sent");
+    Ok(())
+}
+
+#[tokio::test]
+async fn at_a_terminal_a_roll_out_shows_its_plan_and_goes_when_it_is_wanted() -> Result<()> {
+    let (site, _others) = fleet().await?;
+    let words = [
+        "run",
+        "--tag",
+        "Role=test",
+        "--wave",
+        "canary=tag:Ring=canary,then=all",
+        "--health-document",
+        "AWS-RunShellScript",
+        "--health-param",
+        "commands=true",
+        "--heartbeat-grace",
+        "1s",
+        "--",
+        "true",
+    ];
+    let mut terminal = site.cli().at_terminal(&words)?;
+    terminal
+        .expect("AWS-RunShellScript asks for the health of each wave")
+        .await?;
+    terminal.expect("begin? [y/N]").await?;
+    terminal.send("n\r")?;
+    ensure!(terminal.wait().await? == 3, "{}", terminal.text());
+    ensure!(commands(&site).await?.is_empty(), "it was not wanted");
+
+    let mut terminal = site.cli().at_terminal(&words)?;
+    terminal.expect("begin? [y/N]").await?;
+    terminal.send("y\r")?;
+    terminal.expect("all 2 waves are through, 0 nodes failed").await?;
+    ensure!(terminal.wait().await? == 0, "{}", terminal.text());
+    ensure!(commands(&site).await?.len() == 4, "two waves, two probes");
     Ok(())
 }

@@ -1,0 +1,81 @@
+//! `moorline`, while it runs.
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
+    process::{Child, ChildStderr},
+    time::timeout,
+};
+
+use crate::{Cli, wait::PATIENCE};
+
+/// A `moorline` with `--json`, without input; it ends with its handle.
+#[derive(Debug)]
+pub struct Running {
+    process: Child,
+    told: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(cli: &Cli, words: &[&str]) -> Result<Self> {
+        let mut process = cli.start(words)?;
+        let stderr = process.stderr.take().context("no standard error")?;
+        Ok(Self {
+            process,
+            told: BufReader::new(stderr).lines(),
+        })
+    }
+
+    /// Waits for a line on its standard error that tells of this.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn tells(&mut self, part: &str) -> Result<()> {
+        loop {
+            let line = timeout(PATIENCE, self.told.next_line()).await;
+            let line = line.with_context(|| format!("it does not tell {part:?}"))??;
+            if line
+                .with_context(|| format!("it ended without {part:?}"))?
+                .contains(part)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As Ctrl-C does.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn interrupt(&self) -> Result<()> {
+        let pid = self.process.id().context("it has ended")?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?)
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// Its exit code, and what it reports as JSON.
+    ///
+    /// # Errors
+    /// It does not end, or reports nothing.
+    pub async fn ends(mut self) -> Result<(Option<i32>, Value)> {
+        let mut report = Vec::new();
+        let mut stdout = self.process.stdout.take().context("no standard output")?;
+        timeout(PATIENCE, stdout.read_to_end(&mut report)).await??;
+        let code = timeout(PATIENCE, self.process.wait()).await??.code();
+        Ok((code, serde_json::from_slice(&report).context("no report")?))
+    }
+}
