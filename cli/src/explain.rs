@@ -12,6 +12,9 @@ use crate::{
     pick, run,
 };
 
+/// The policy of the node's owner refused it.
+const ACCESS_DENIED: &str = "AccessDenied";
+
 pub(crate) async fn execute(
     operator: &Operator,
     command: &str,
@@ -63,8 +66,9 @@ fn lines(node: &str, told: &ExplainCommandResponse) -> Vec<String> {
         }
     }
     let invocation = told.invocation.clone().unwrap_or_default();
+    let is_refused = invocation.status_details.as_deref() == Some(ACCESS_DENIED);
     for step in invocation.command_plugins.iter().flatten() {
-        lines.push(step_line(step));
+        lines.push(step_line(step, is_refused));
     }
     if let Some(status) = &invocation.status {
         let details = invocation
@@ -99,7 +103,7 @@ fn targets(command: &Command) -> String {
     format!("{count} nodes by {}", targets.join(" and "))
 }
 
-fn step_line(step: &CommandPlugin) -> String {
+fn step_line(step: &CommandPlugin, is_refused: bool) -> String {
     let name = step.name.as_deref().unwrap_or("-");
     let status = step.status.as_ref().map(ToString::to_string).unwrap_or_default();
     let details = step.status_details.as_deref().unwrap_or(&status);
@@ -109,7 +113,8 @@ fn step_line(step: &CommandPlugin) -> String {
     let why = step
         .output
         .as_deref()
-        .filter(|_| details == "Skipped")
+        .filter(|_| details == "Skipped" || is_refused)
+        .map(str::trim)
         .unwrap_or_default();
     let why = if why.is_empty() {
         String::new()

@@ -57,6 +57,16 @@ async fn a_refused_command_is_a_normal_result_that_names_the_rule() -> Result<()
         .with_code(1)?;
     let shown = format!("{}{}", ran.stdout, ran.stderr);
     ensure!(shown.contains("rule \"no shell scripts\""), "{ran:?}");
+    let words = ["explain", &command_id, site.node.id()];
+    let explained = site.cli().run(&words).await?.success()?.stdout;
+    for part in [
+        "rule \"no shell scripts\" of ",
+        "nothing ran there",
+        "ended Failed (AccessDenied)",
+    ] {
+        ensure!(explained.contains(part), "{part}: {explained}");
+    }
+    ensure!(!explained.contains('\u{fffd}'), "{explained}");
 
     wait_until("the audit log to have the refusal", async || {
         let filter = [
