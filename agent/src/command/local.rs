@@ -151,10 +151,11 @@ async fn run_steps(
     steps: &[Step],
     (document, secrets): ([u8; 32], Vec<String>),
 ) -> anyhow::Result<ResultStatus> {
+    step::end_orphans_by_hand(&step::run_directories(&run.state_dir));
     let registration = Registration::load(&run.state_dir).ok();
     let task = WorkerTask {
         state_dir: run.state_dir.clone(),
-        command_id: format!("local-{}", Uuid::new_v4()),
+        command_id: format!("{}{}", step::BY_HAND, Uuid::new_v4()),
         instance_id: registration
             .as_ref()
             .map_or_else(String::new, |node| node.instance_id.to_string()),

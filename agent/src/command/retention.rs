@@ -175,6 +175,7 @@ impl Keeper {
         remove_leftovers(&self.groups);
         let mut limits = self.limits.of_size();
         if is_full {
+            step::end_orphans_by_hand(&self.folder);
             self.sizes.clear();
             if self.clocks.have_leapt(Instant::now(), now_millis()) {
                 tracing::warn!("the clock was set forward; nothing is removed for its age this time");

@@ -50,6 +50,8 @@ pub(super) const HANDLED_ACTIONS: [&str; 11] = [
     "aws:updateSsmAgent",
 ];
 
+/// What the ids of documents begin with that are run by hand.
+pub(super) const BY_HAND: &str = "local-";
 /// Most bytes of a dead worker's stream that are reported.
 const PARTIAL_BYTES: u64 = 24_000;
 /// Most bytes of a step's name in that of its directory.
@@ -293,6 +295,15 @@ pub(super) fn partial_output(run_directory: &Path, name: &str, position: usize) 
 /// unknown, and nobody could cancel it any more.
 pub(super) fn end_orphan(run_directory: &Path) {
     process_record::end(&process_record::path(run_directory));
+}
+
+/// As [`end_orphan`], of documents that were run by hand and killed: no daemon waits for those.
+pub(super) fn end_orphans_by_hand(run_directories: &Path) {
+    let entries = std::fs::read_dir(run_directories).into_iter().flatten().flatten();
+    let is_by_hand = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(BY_HAND.as_bytes());
+    for entry in entries.filter(|entry| is_by_hand(&entry.file_name())) {
+        process_record::end_of_dead_worker(&process_record::path(&entry.path()));
+    }
 }
 
 /// A directory for its owner only, and those above it.

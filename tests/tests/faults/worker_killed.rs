@@ -118,6 +118,51 @@ async fn what_a_killed_command_worker_leaves_is_ended_wherever_it_went() -> Resu
 }
 
 #[tokio::test]
+async fn what_a_killed_run_document_leaves_is_ended_by_the_next_one() -> Result<()> {
+    if !Path::new("/sys/fs/cgroup").is_dir() || !moorline_tests::is_root() {
+        println!("skipped: what left its process group is found by control groups, which take root");
+        return Ok(());
+    }
+    let site = Site::start().await?;
+    let dir = site.node.dir();
+    let pids = dir.join("pids");
+    let document = |name: &str, line: &str| {
+        let file = dir.join(name);
+        let text = serde_json::json!({"schemaVersion": "2.2", "mainSteps": [{"action": "aws:runShellScript",
+            "name": "s", "inputs": {"runCommand": [line]}}]});
+        std::fs::write(&file, text.to_string())?;
+        Ok::<_, anyhow::Error>(file.display().to_string())
+    };
+    let script = format!(
+        "worker=$(cut -d' ' -f4 /proc/$PPID/stat); setsid sh -c \"trap '' TERM HUP; echo $worker \\$\\$ > {0}.new; mv {0}.new {0}; sleep 1000\" & wait",
+        pids.display()
+    );
+    let (long, short) = (document("long.json", &script)?, document("short.json", "true")?);
+    let long = [long.as_str()];
+    let running = site.node.agent("run-document", &long);
+    let killing = async {
+        wait_until("the script to run", async || Ok(pids.exists())).await?;
+        let text = std::fs::read_to_string(&pids)?;
+        let pids = text.split_whitespace().map(str::parse);
+        let pids = pids.collect::<Result<Vec<i32>, _>>()?;
+        let [worker, left] = pids[..] else {
+            anyhow::bail!("{text:?}")
+        };
+        let program = std::fs::read_link(format!("/proc/{worker}/exe"))?;
+        ensure!(program.ends_with("moorline-agent"), "{program:?}");
+        kill_process(worker);
+        Ok(left)
+    };
+    let (killed, left) = tokio::join!(running, killing);
+    let left = left?;
+    // its output is held open by what it left, or it is told as killed
+    drop(killed);
+    ensure!(Path::new(&format!("/proc/{left}")).exists(), "nothing was left");
+    site.node.agent("run-document", &[&short]).await?.success()?;
+    all_ended(&[left]).await
+}
+
+#[tokio::test]
 async fn a_killed_session_worker_ends_its_session_and_no_other() -> Result<()> {
     let site = Site::start().await?;
     let mut first = site.cli().shell(site.node.id()).await?;

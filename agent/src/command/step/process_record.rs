@@ -30,6 +30,9 @@ pub(super) fn path(run_directory: &Path) -> PathBuf {
 struct Note {
     /// Leader of the process group.
     script: ProcessRecord,
+    /// Who started it; not in a note of an older release.
+    #[serde(default)]
+    worker: Option<ProcessRecord>,
     /// The worker's session, which all of the group are in.
     session: i32,
     /// All that the script has started, where there is such a thing.
@@ -42,6 +45,7 @@ impl Note {
         let session = getsid(Some(Pid::from_raw(script.key.pid))).ok()?.as_raw();
         Some(Self {
             script,
+            worker: ProcessRecord::of_this_process(),
             session,
             control_group: control_group.cloned(),
         })
@@ -107,17 +111,25 @@ impl Drop for ScriptRecord<'_> {
     }
 }
 
+fn read(path: &Path) -> Option<Note> {
+    let mut text = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// As [`end`], if the worker is dead that started the script.
+pub(super) fn end_of_dead_worker(path: &Path) {
+    let worker = read(path).and_then(|note| note.worker);
+    if worker.is_some_and(|worker| !worker.is_alive()) {
+        end(path);
+    }
+}
+
 /// Kills what the noted script has started: its control group, and its process group if it still is the one that was
 /// noted.
 pub(super) fn end(path: &Path) {
-    let mut text = Vec::new();
-    let Ok(file) = File::open(path) else { return };
-    if file.take(MAX_BYTES).read_to_end(&mut text).is_err() {
-        return;
-    }
-    let Ok(note) = serde_json::from_slice::<Note>(&text) else {
-        return;
-    };
+    let Some(note) = read(path) else { return };
     if note.has_processes() {
         killpg(Pid::from_raw(note.script.key.pid), Signal::SIGKILL).ok();
     }
@@ -173,6 +185,25 @@ mod tests {
         assert!(bystander.try_wait().unwrap().is_none());
         bystander.kill().unwrap();
         bystander.wait().unwrap();
+    }
+
+    #[test]
+    fn a_script_whose_worker_lives_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path());
+        let mut script = Command::new("sleep").arg("300").process_group(0).spawn().unwrap();
+        std::mem::forget(ScriptRecord::write(&path, script.id(), None).unwrap());
+        end_of_dead_worker(&path);
+        assert!(path.exists() && script.try_wait().unwrap().is_none());
+        let mut note = read(&path).unwrap();
+        note.worker.as_mut().unwrap().key.start_ticks = 1;
+        std::fs::remove_file(&path).unwrap();
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&serde_json::to_vec(&note).unwrap()).unwrap();
+        end_of_dead_worker(&path);
+        let status = script.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        assert!(!path.exists());
     }
 
     #[test]
