@@ -64,7 +64,8 @@ pub(crate) async fn execute(
         return Err(CliError::Usage(reason.to_owned()));
     }
     let planned = plan::fetch(operator, &request, Ask::Nodes).await?;
-    let (able, mut left_out) = split(&planned);
+    let is_signed = sign.sign_with.is_some();
+    let (able, mut left_out) = split(&planned, is_signed);
     let tagged = tagged(operator, &request, &specs).await?;
     let waves = assign(&able, &specs, &tagged);
     let assigned: BTreeSet<&String> = waves.iter().flat_map(|wave| &wave.nodes).collect();
@@ -83,6 +84,12 @@ pub(crate) async fn execute(
         }
         report.plan(probe.as_ref(), allowed_errors)?;
     }
+    if is_signed && let Some(wave) = waves.iter().find(|wave| wave.nodes.len() > MAX_NODES) {
+        let (name, nodes) = (&wave.name, wave.nodes.len());
+        return Err(CliError::Usage(format!(
+            "wave {name} has {nodes} nodes, and a signature is for {MAX_NODES} at most: make smaller waves"
+        )));
+    }
     if options.dry_run {
         return Ok(0);
     }
@@ -92,14 +99,6 @@ pub(crate) async fn execute(
     if !options.yes && !confirmed().await? {
         console::note("nothing was sent");
         return Ok(EXIT_HALTED);
-    }
-    if sign.sign_with.is_some()
-        && let Some(wave) = waves.iter().find(|wave| wave.nodes.len() > MAX_NODES)
-    {
-        let (name, nodes) = (&wave.name, wave.nodes.len());
-        return Err(CliError::Usage(format!(
-            "wave {name} has {nodes} nodes, and a signature is for {MAX_NODES} at most: make smaller waves"
-        )));
     }
     let order = Order {
         signer: Signer::new(operator, &request, sign).await?,
@@ -120,20 +119,21 @@ fn named_twice(specs: &[WaveSpec]) -> Option<&str> {
     again.map(|spec| spec.name.as_str())
 }
 
-/// Nodes that can run it now, in the plan's order, and the others.
-fn split(plan: &PlanCommandResponse) -> (Vec<String>, LeftOut) {
+/// Nodes that can run it now, in the plan's order, and the others. What is not signed is refused where signatures are
+/// asked for.
+fn split(plan: &PlanCommandResponse, is_signed: bool) -> (Vec<String>, LeftOut) {
     let (mut able, mut left_out) = (Vec::new(), LeftOut::default());
     for node in plan.nodes.iter().flatten() {
         let Some(id) = node.instance_id.clone() else {
             continue;
         };
-        match (&node.state, &node.policy) {
+        let is_refused = node.policy == Some(PlannedVerdict::Refuses)
+            || (node.needs_signature == Some(true) && !is_signed);
+        match (&node.state, is_refused) {
             (Some(PlannedState::Waits), _) => left_out.away.push(id),
             (Some(PlannedState::WrongPlatform), _) => left_out.wrong_platform.push(id),
-            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, Some(PlannedVerdict::Refuses)) => {
-                left_out.refusing.push(id);
-            }
-            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, _) => able.push(id),
+            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, true) => left_out.refusing.push(id),
+            (Some(PlannedState::Runs | PlannedState::Unknown(_)) | None, false) => able.push(id),
         }
     }
     (able, left_out)
@@ -280,12 +280,20 @@ mod tests {
                     policy: Some(PlannedVerdict::NotKnown),
                     ..node("e", PlannedState::Runs)
                 },
+                PlannedNode {
+                    policy: Some(PlannedVerdict::Allows),
+                    needs_signature: Some(true),
+                    ..node("f", PlannedState::Runs)
+                },
             ]),
             ..PlanCommandResponse::default()
         };
-        let (able, left_out) = split(&plan);
-        assert_eq!(able, ["a", "e"]);
+        let (able, left_out) = split(&plan, true);
+        assert_eq!(able, ["a", "e", "f"]);
         assert_eq!(left_out.refusing, ["d"]);
+        let (able, unsigned) = split(&plan, false);
+        assert_eq!(able, ["a", "e"]);
+        assert_eq!(unsigned.refusing, ["d", "f"]);
         assert_eq!(
             (left_out.away, left_out.wrong_platform),
             (vec!["b".to_owned()], vec!["c".to_owned()])

@@ -138,7 +138,10 @@ impl Report {
         for (nodes, why) in [
             (&self.left_out.away, "not connected"),
             (&self.left_out.wrong_platform, "of another platform"),
-            (&self.left_out.refusing, "their owners refuse it"),
+            (
+                &self.left_out.refusing,
+                "their owners refuse it, or what is not signed",
+            ),
             (&self.left_out.unassigned, "in no wave"),
         ] {
             if !nodes.is_empty() {

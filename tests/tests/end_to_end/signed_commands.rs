@@ -176,8 +176,13 @@ async fn each_wave_of_a_roll_out_and_its_probe_are_signed() -> Result<()> {
         .cli()
         .run(&[&waves[..], &unsigned].concat())
         .await?
-        .with_code(3)?;
-    ensure!(ran.stderr.contains("the command failed on 1 nodes"), "{ran:?}");
+        .with_code(64)?;
+    ensure!(
+        ran.stdout
+            .contains("1 nodes are left out, their owners refuse it")
+            && ran.stderr.contains("no wave has a node: nothing is sent"),
+        "{ran:?}"
+    );
     Ok(())
 }
 
