@@ -66,6 +66,13 @@ pub(crate) async fn execute(
     let planned = plan::fetch(operator, &request, Ask::Nodes).await?;
     let is_signed = sign.sign_with.is_some();
     let (able, mut left_out) = split(&planned, is_signed);
+    let probe = probe(options);
+    let unprobed = match &probe {
+        Some(probe) => refuse_probe(operator, &request, probe, is_signed).await?,
+        None => BTreeSet::new(),
+    };
+    let (refusing, able): (Vec<_>, Vec<_>) = able.into_iter().partition(|id| unprobed.contains(id));
+    left_out.refusing.extend(refusing);
     let tagged = tagged(operator, &request, &specs).await?;
     let waves = assign(&able, &specs, &tagged);
     let assigned: BTreeSet<&String> = waves.iter().flat_map(|wave| &wave.nodes).collect();
@@ -76,7 +83,6 @@ pub(crate) async fn execute(
         .collect();
     let total = assigned.len();
     let allowed_errors = allowed_errors(&allowed, total)?;
-    let probe = probe(options);
     let mut report = Report::new(json, waves.clone(), left_out);
     if !json || options.dry_run {
         if !json {
@@ -137,6 +143,23 @@ fn split(plan: &PlanCommandResponse, is_signed: bool) -> (Vec<String>, LeftOut) 
         }
     }
     (able, left_out)
+}
+
+/// Nodes whose owners refuse the health probe. That there is such a document, for such parameters, is known then, too:
+/// before the first wave, and not after it.
+async fn refuse_probe(
+    operator: &Operator,
+    request: &SendCommandRequest,
+    probe: &SendCommandRequest,
+    is_signed: bool,
+) -> Result<BTreeSet<String>, CliError> {
+    let asked = SendCommandRequest {
+        targets: request.targets.clone(),
+        instance_ids: request.instance_ids.clone(),
+        ..probe.clone()
+    };
+    let planned = plan::fetch(operator, &asked, Ask::Nodes).await?;
+    Ok(split(&planned, is_signed).1.refusing.into_iter().collect())
 }
 
 /// The nodes that each wave's tag selects, by the endpoint's own word.

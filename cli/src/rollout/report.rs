@@ -140,7 +140,7 @@ impl Report {
             (&self.left_out.wrong_platform, "of another platform"),
             (
                 &self.left_out.refusing,
-                "their owners refuse it, or what is not signed",
+                "their owners refuse it, its health probe, or what is not signed",
             ),
             (&self.left_out.unassigned, "in no wave"),
         ] {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Node, Site, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An endpoint with a canary and two other nodes, all with the tag Role=test.
 pub(crate) async fn fleet() -> Result<(Site, [Node; 2])> {
@@ -20,7 +20,7 @@ pub(crate) async fn fleet() -> Result<(Site, [Node; 2])> {
 }
 
 pub(crate) async fn commands(site: &Site) -> Result<Vec<Value>> {
-    let listed = site.api().call("ListCommands", serde_json::json!({})).await?;
+    let listed = site.api().call("ListCommands", json!({})).await?;
     Ok(listed["Commands"].as_array().cloned().unwrap_or_default())
 }
 
@@ -137,6 +137,43 @@ async fn a_plan_names_the_rule_by_which_a_nodes_owner_would_refuse() -> Result<(
         let shown = site.cli().run(&plan).await?.success()?;
         ensure!(shown.stdout.contains(expected), "{expected}: {shown:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_health_probe_that_cannot_be_or_is_refused_is_known_before_the_first_wave() -> Result<()> {
+    let (site, [mut second, _third]) = fleet().await?;
+    let content = json!({"schemaVersion": "2.2", "mainSteps": [{"action": "aws:runShellScript", "name": "s",
+        "inputs": {"runCommand": ["true"]}}]});
+    let document = json!({"Name": "Probe", "DocumentType": "Command", "Content": content.to_string()});
+    site.api().call("CreateDocument", document).await?;
+    second.stop_daemon().await?;
+    let rule =
+        "[[rule]]\nname = \"no probes\"\neffect = \"deny\"\nfor = \"command\"\ndocuments = [\"Probe\"]\n";
+    second.set_policy(rule)?;
+    second.start().await?;
+    let ran = site
+        .cli()
+        .run(&waves(&["--health-document", "Probe", "--json"], "true"))
+        .await?
+        .success()?
+        .json()?;
+    ensure!(ran["Refusing"] == json!([second.id()]), "{ran}");
+    ensure!(
+        ran["Status"] == "Complete" && ran["Waves"][1]["Nodes"].as_array().is_some_and(|n| n.len() == 1),
+        "{ran}"
+    );
+    let before = commands(&site).await?.len();
+    let words = waves(&["--health-document", "Prope"], "true");
+    let refused = site.cli().run(&words).await?.with_code(1)?;
+    ensure!(
+        refused.stderr.contains("there is no document Prope"),
+        "{refused:?}"
+    );
+    ensure!(
+        commands(&site).await?.len() == before,
+        "a wave was sent without its probe"
+    );
     Ok(())
 }
 
