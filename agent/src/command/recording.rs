@@ -372,14 +372,11 @@ impl State {
             Err(missing) => return without(wish, missing),
         };
         recorder.begin(Duration::ZERO);
+        let name = (id.as_str(), path);
+        let limits = SpoolLimits::new(wish.config);
         Ok(Some(Self {
+            spool: Spool::new(wish.state_dir, name, Deliverer::Daemon, limits).sealed(recorder.seals()),
             recorder,
-            spool: Spool::new(
-                wish.state_dir,
-                (id.as_str(), path),
-                Deliverer::Daemon,
-                SpoolLimits::new(wish.config),
-            ),
             begun: Instant::now(),
             spooled: 0,
             spool_at: Some(Instant::now() + GATHER),

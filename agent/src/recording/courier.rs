@@ -362,8 +362,7 @@ async fn deliver_chunk(
         bytes: bytes.into(),
         is_last,
         is_durable,
-        // what is in a spool does not say whether it is
-        is_sealed: false,
+        is_sealed: spooled.is_sealed,
     };
     let response = match answer(place.send(&spooled.path, chunk).await) {
         Ok(response) => response,

@@ -583,12 +583,13 @@ fn escape(into: &mut Vec<u8>, text: &[u8]) {
 /// As a terminal shows it, for the recording: a newline alone would leave the next line where this one ended.
 pub(crate) fn as_on_terminal(output: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(output.len() + output.len() / 16);
-    for byte in output {
-        if *byte == b'\n' {
-            shown.push(b'\r');
-        }
-        shown.push(*byte);
+    let mut copied = 0;
+    for newline in memchr::memchr_iter(b'\n', output) {
+        shown.extend_from_slice(output.get(copied..newline).unwrap_or_default());
+        shown.push(b'\r');
+        copied = newline;
     }
+    shown.extend_from_slice(output.get(copied..).unwrap_or_default());
     shown
 }
 

@@ -82,6 +82,9 @@ pub(super) struct SpoolHeader {
     /// Absent in what an earlier release wrote.
     #[serde(default)]
     pub(super) deliverer: Deliverer,
+    /// The node's seals prove it. Absent in what an earlier release wrote.
+    #[serde(default)]
+    pub(super) is_sealed: bool,
 }
 
 /// Whether so much may be added, and enough is left for others.
@@ -108,6 +111,7 @@ pub(crate) struct Spool {
     name: String,
     path: String,
     deliverer: Deliverer,
+    is_sealed: bool,
     limits: SpoolLimits,
     file: Option<SpoolFile>,
 }
@@ -141,9 +145,17 @@ impl Spool {
             name: name.to_owned(),
             path,
             deliverer,
+            is_sealed: false,
             limits,
             file: None,
         }
+    }
+
+    /// Says of it that seals of this node prove it, so that whoever delivers it need not.
+    #[must_use]
+    pub(crate) fn sealed(mut self, is_sealed: bool) -> Self {
+        self.is_sealed = is_sealed;
+        self
     }
 
     /// Up to where the recording is on the disk, if anything is.
@@ -278,6 +290,7 @@ impl Spool {
             path: self.path.clone(),
             offset: from,
             deliverer: self.deliverer,
+            is_sealed: self.is_sealed,
         };
         let mut line = serde_json::to_vec(&header)?;
         line.push(b'\n');

@@ -27,6 +27,8 @@ pub(super) struct Spooled {
     name: PathBuf,
     /// Of the transcript, at the endpoint.
     pub(super) path: String,
+    /// Seals of this node prove it.
+    pub(super) is_sealed: bool,
     header: u64,
     start: u64,
     pub(super) end: u64,
@@ -124,6 +126,7 @@ impl Spooled {
             file,
             name,
             path: header.path,
+            is_sealed: header.is_sealed,
             header: header_bytes,
             start: header.offset,
             end: header.offset + length.saturating_sub(header_bytes),

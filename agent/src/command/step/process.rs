@@ -41,7 +41,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How often those are counted that have been asked to end and outlive the script.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 32 * 1024;
 
 /// Runs a program as the leader of a process group, and where there is one of a control group, of its own. With a stop
 /// everything ends that it has started.
