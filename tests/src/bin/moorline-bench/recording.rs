@@ -60,24 +60,66 @@ pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &No
     Ok(())
 }
 
-/// What recording costs a command whose step prints a gigabyte: time, and the processor of its worker.
+/// What recording costs a command whose step prints a gigabyte: time, and the processor of all who have to do with it.
 pub(crate) async fn cost_of_command(report: &mut Report, endpoint: &Endpoint, recorded: &Node) -> Result<()> {
     let throughput = "1 GB of a command's output with recording, as part of the speed without (median)";
     let worker = "processor time that recording 1 GB adds to a command's worker (median)";
-    if !(report.wants(throughput) || report.wants(worker)) {
+    let daemon = "the same of the node's daemon, which delivers it (median)";
+    let taker = "the same of the endpoint, which verifies it (median)";
+    if ![throughput, worker, daemon, taker]
+        .iter()
+        .any(|row| report.wants(row))
+    {
         return Ok(());
     }
     let unrecorded = unrecorded(endpoint).await?;
     let (mut parts, mut added) = (Vec::new(), Vec::new());
+    let (mut of_daemon, mut of_endpoint) = (Vec::new(), Vec::new());
     for _ in 0..COMMAND_ROUNDS {
         let without = Printed::on(endpoint, &unrecorded).await?;
+        let before = Others::of(endpoint, recorded)?;
         let with = Printed::on(endpoint, recorded).await?;
+        // what is still on its way would fall on the next one without
+        closed_recording(endpoint).await?;
+        let after = Others::of(endpoint, recorded)?;
         parts.push(100.0 * without.seconds / with.seconds);
         added.push(with.worker_cpu - without.worker_cpu);
+        of_daemon.push(after.daemon - before.daemon);
+        of_endpoint.push(after.endpoint - before.endpoint);
     }
     report.row(throughput, "%", Bound::AtLeast(90.0), 0.5, parts);
     report.row(worker, "s", Bound::AtMost(3.0), 0.5, added);
+    report.row(daemon, "s", Bound::AtMost(3.0), 0.5, of_daemon);
+    report.row(taker, "s", Bound::AtMost(6.0), 0.5, of_endpoint);
     Ok(())
+}
+
+/// Processor time of those who bring a command's recording to where it is kept, in seconds.
+struct Others {
+    daemon: f64,
+    endpoint: f64,
+}
+
+impl Others {
+    fn of(endpoint: &Endpoint, node: &Node) -> Result<Self> {
+        let daemon = node.daemon_pid().context("the daemon does not run")?;
+        let endpoint = endpoint.pid().context("the endpoint does not run")?;
+        Ok(Self {
+            daemon: processor_time(daemon)?,
+            endpoint: processor_time(endpoint)?,
+        })
+    }
+}
+
+/// The newest recording, when the endpoint has all of it.
+async fn closed_recording(endpoint: &Endpoint) -> Result<serde_json::Value> {
+    let cli = Cli::of(endpoint);
+    wait_for("the transcript to be closed", PATIENCE * 6, async || {
+        let listed = cli.run(&["transcript", "list", "--json"]).await?;
+        let listed = listed.success()?.json()?;
+        Ok((listed[0]["Complete"] == true).then(|| listed[0].clone()))
+    })
+    .await
 }
 
 /// A step has printed a gigabyte.
@@ -160,17 +202,12 @@ pub(crate) async fn long_output(report: &mut Report, endpoint: &Endpoint, node: 
     transfer.end().await?;
     fs::remove_file(&file)?;
     report.row(memory, "MB", Bound::AtMost(12.0), 1.0, vec![peak]);
-    let cli = Cli::of(endpoint);
-    let recording = wait_for("the transcript to be closed", PATIENCE * 6, async || {
-        let listed = cli.run(&["transcript", "list", "--json"]).await?;
-        let listed = listed.success()?.json()?;
-        Ok((listed[0]["Complete"] == true).then(|| listed[0].clone()))
-    })
-    .await?;
+    let recording = closed_recording(endpoint).await?;
     let session = recording["SessionId"].as_str().context("no session")?;
     let text = node.dir().join("recording.cast");
     let name = text.to_str().context("a path")?;
-    cli.run(&["transcript", "export", session, "--out", name])
+    Cli::of(endpoint)
+        .run(&["transcript", "export", session, "--out", name])
         .await?
         .success()?;
     #[expect(clippy::cast_precision_loss, reason = "a size below 2^52")]
