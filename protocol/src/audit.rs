@@ -6,6 +6,7 @@
 mod chain;
 mod event;
 mod line;
+mod spelling;
 mod verify;
 
 pub use self::{

@@ -7,10 +7,10 @@
 
 use std::fmt;
 
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 
-use super::event::Event;
+use super::{event::Event, spelling};
 use crate::{hex, public_keys::KeyId};
 
 /// Longest line, with its line feed, in bytes.
@@ -32,9 +32,11 @@ impl Digest {
     /// Of a line, with its line feed: what the next line has as `previous`.
     #[must_use]
     pub fn of_line(line: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(RECORD_DOMAIN);
+        context.update(line);
         let mut hash = Self::default();
-        hash.0
-            .copy_from_slice(digest(&SHA256, &[RECORD_DOMAIN, line].concat()).as_ref());
+        hash.0.copy_from_slice(context.finish().as_ref());
         hash
     }
 }
@@ -151,17 +153,10 @@ impl Line {
     /// # Errors
     /// Anything that [`Chain`](super::Chain) would not have written so.
     pub fn parse(line: &[u8]) -> Result<Self, FormError> {
-        if line.len() > MAX_LINE_BYTES {
-            return Err(FormError::TooLong);
-        }
-        let text = line.strip_suffix(b"\n").ok_or(FormError::Cut)?;
-        let (head, rest) = Head::parse(text).ok_or(FormError::Head)?;
+        let (head, text, rest) = parts(line)?;
         let body = match checkpoint(rest) {
             Some((key, signature)) => Body::Checkpoint { key, signature },
-            None => {
-                let event = as_written(&head, line).or_else(|| event(text));
-                Body::Event(Box::new(event.ok_or(FormError::Body)?))
-            }
+            None => Body::Event(Box::new(whole_event(&head, line, text).ok_or(FormError::Body)?)),
         };
         let Head {
             index,
@@ -175,6 +170,36 @@ impl Line {
             body,
         })
     }
+}
+
+/// What a line is whose event nobody wants to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    Event,
+    Checkpoint { key: KeyId, signature: [u8; 64] },
+}
+
+/// Reads a line as [`Line::parse`] does, with the same errors, and makes no event of it.
+pub(super) fn sort(line: &[u8]) -> Result<(Head, Sort), FormError> {
+    let (head, text, rest) = parts(line)?;
+    if let Some((key, signature)) = checkpoint(rest) {
+        return Ok((head, Sort::Checkpoint { key, signature }));
+    }
+    let is_event = std::str::from_utf8(rest).is_ok_and(spelling::is_event);
+    match is_event || whole_event(&head, line, text).is_some() {
+        true => Ok((head, Sort::Event)),
+        false => Err(FormError::Body),
+    }
+}
+
+/// Its head, the line without its line feed, and of that what stands behind the head.
+fn parts(line: &[u8]) -> Result<(Head, &[u8], &[u8]), FormError> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(FormError::TooLong);
+    }
+    let text = line.strip_suffix(b"\n").ok_or(FormError::Cut)?;
+    let (head, rest) = Head::parse(text).ok_or(FormError::Head)?;
+    Ok((head, text, rest))
 }
 
 /// What every line begins with.
@@ -249,6 +274,10 @@ fn checkpoint(rest: &[u8]) -> Option<(KeyId, [u8; 64])> {
         return None;
     }
     Some((KeyId::parse(key)?, hex::parse(signature)?))
+}
+
+fn whole_event(head: &Head, line: &[u8], text: &[u8]) -> Option<Event> {
+    as_written(head, line).or_else(|| event(text))
 }
 
 /// What nearly every line is: an event exactly as this release writes it, so that one look at the text is enough.

@@ -5,6 +5,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::json;
 
 use super::*;
+use super::{line::sort, spelling::is_event};
 use crate::public_keys::{Keys, PublicKey};
 
 /// 2026-11-22T00:00:00Z.
@@ -333,5 +334,78 @@ proptest! {
             panic!("{line}");
         };
         prop_assert_eq!(*read, event);
+    }
+
+    /// Whatever becomes of a line: the verifier's look at it and the reader's say the same, and what the first look takes
+    /// for an event is one that would be written so.
+    #[test]
+    fn an_event_that_is_not_read_is_judged_as_one_that_is(
+        text in "[a\u{7f}é\"\\\\\\x00-\\x1f]{0,12}",
+        count in any::<u64>(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), prop::sample::select(ALTERATIONS)), 0..3),
+    ) {
+        let mut line = Chain::new().append(START, &full(&text, count));
+        for (at, other) in changes {
+            let places: Vec<usize> = line.char_indices().map(|(place, _)| place).collect();
+            let place = places[at.index(places.len())];
+            let end = places.iter().find(|after| **after > place).copied().unwrap_or(line.len());
+            line.replace_range(place..end, other);
+        }
+        let read = Line::parse(line.as_bytes());
+        let sorted = sort(line.as_bytes());
+        prop_assert_eq!(read.as_ref().err(), sorted.as_ref().err());
+        let event = line.find("\"event\"").and_then(|at| line.get(at..)?.strip_suffix('\n'));
+        if event.is_some_and(is_event) && sorted.is_ok() {
+            let Ok(Line { body: Body::Event(event), time, .. }) = read else { panic!("{line}") };
+            let again = Chain::new().append(time.unix_millis(), &event);
+            let members = |line: &str| line.split_once("\"event\"").map(|(_, members)| members.to_owned());
+            prop_assert_eq!(members(&again), members(&line));
+        }
+    }
+}
+
+/// What a character of a line becomes.
+const ALTERATIONS: &[&str] = &[
+    "", "0", "1", ".", "e", "-", " ", "\"", "\\", "\\u0001", "\\n", ",", ":", "{", "}", "[]", "null", "true",
+    "é", "a", "\"a\":1,", ",\"z\":1",
+];
+
+/// Every member of an event.
+fn full(text: &str, count: u64) -> Event {
+    let mut event = call(text);
+    event.user_agent = Some(text.to_owned());
+    event.read_only = Some(false);
+    event.nodes = vec!["mi-1".to_owned(), text.to_owned()];
+    event.session = Some("s-1".to_owned());
+    event.command = Some(text.to_owned());
+    event.message = Some(text.to_owned());
+    event.request_id = Some("r-1".to_owned());
+    event.count = Some(count);
+    event.details = json!({text: [null, true, {"a": count, "b": {}}, []], "c": -1})
+        .as_object()
+        .cloned();
+    event
+}
+
+#[test]
+fn what_the_chain_writes_is_known_at_the_first_look() {
+    for event in [
+        Event::new(EventKind::LogStarted, Actor::endpoint()),
+        call("date; echo \"€\" \\ \t\n"),
+    ] {
+        let line = Chain::new().append(START, &event);
+        let (_, members) = line.trim_end().split_once("Z\",").unwrap();
+        assert!(is_event(members), "{line}");
+    }
+    for other in [
+        r#""event":"call","by":{"type":"node","name":""}}"#,
+        r#""event":"call","by":{"type":"node"},"nodes":[]}"#,
+        r#""event":"call","by":{"type":"node"},"count":1.0}"#,
+        r#""event":"call","by":{"type":"node"},"details":{"a":1,"a":1}}"#,
+        r#""event":"call","by":{"type":"node"},"details":{"a":01}}"#,
+        r#""event":"call","by":{"type":"node"},"message":"\u0061"}"#,
+        r#""event":"call","by":{"type":"node"},"message":"a"}}"#,
+    ] {
+        assert!(!is_event(other), "{other}");
     }
 }

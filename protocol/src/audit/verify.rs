@@ -1,6 +1,6 @@
 //! Reads a log from front to back and names every place where it is not what the endpoint wrote.
 
-use super::line::{Body, Digest, FormError, Line, MAX_LINE_BYTES, Time, signed_text};
+use super::line::{Digest, FormError, MAX_LINE_BYTES, Sort, Time, signed_text, sort};
 use crate::public_keys::{KeyId, Keys};
 
 /// Places that are kept; of the others it is known how many there are.
@@ -169,8 +169,8 @@ impl<'k> Verifier<'k> {
     fn take(&mut self, bytes: &[u8]) {
         self.line += 1;
         self.ends_signed = false;
-        let line = match Line::parse(bytes) {
-            Ok(line) => line,
+        let (line, sort) = match sort(bytes) {
+            Ok(read) => read,
             Err(error) => {
                 self.find(Fault::Form(error));
                 // What comes next tells whether anything else is wrong.
@@ -196,9 +196,9 @@ impl<'k> Verifier<'k> {
         self.previous = Some(hash);
         self.time = Some(line.time);
         self.outcome.last = Some((line.index, hash));
-        match line.body {
-            Body::Event(_) => self.outcome.events += 1,
-            Body::Checkpoint { key, signature } => {
+        match sort {
+            Sort::Event => self.outcome.events += 1,
+            Sort::Checkpoint { key, signature } => {
                 self.outcome.checkpoints += 1;
                 self.check(bytes, line.index, key, &signature);
             }
