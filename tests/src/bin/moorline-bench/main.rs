@@ -26,6 +26,7 @@ async fn main() -> Result<ExitCode> {
     let mut report = Report::new(only);
     footprint::binary_size(&mut report)?;
     verify::verify(&mut report).await?;
+    verify::verify_audit(&mut report).await?;
     document::planning(&mut report)?;
     {
         let mut endpoint = Endpoint::start().await?;

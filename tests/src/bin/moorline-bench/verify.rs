@@ -1,9 +1,15 @@
-//! How fast a transcript is verified: the program on a file of full records, each countersigned.
+//! How fast what is signed is verified: the program on a transcript of full records, each countersigned, and on the log
+//! of an endpoint with much to do.
 
-use std::{fs, io::Write, time::Instant};
+use std::{
+    fs,
+    io::{BufWriter, Write},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use moorline_protocol::{
+    audit::{self, Actor, ActorKind, Checkpoint, EventKind},
     public_keys::{Keys, NodeKey, PublicKey},
     transcript::{
         Code, Countersigner, Ending, Header, Origin, Receiver, RecordingId, RecordingKind, Sealer, Time,
@@ -19,6 +25,9 @@ const RUNS: usize = 5;
 const RECORDS: u64 = 1600;
 /// As the node closes a record, in bytes.
 const RECORD_BYTES: usize = 256 * 1024;
+/// A log with so many events to each checkpoint, of which a busy endpoint makes about one a second.
+const AUDIT_SECONDS: u64 = 8000;
+const AUDIT_CALLS: u64 = 50;
 const NODE: &str = "mi-0123456789abcdef0";
 
 /// In megabytes of the file for each second that the program runs, its start included.
@@ -44,26 +53,103 @@ pub(crate) async fn verify(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The same of an audit log.
+pub(crate) async fn verify_audit(report: &mut Report) -> Result<()> {
+    let what = "verifying an audit log";
+    if !report.wants(what) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let (file, keys) = (folder.path().join("audit.jsonl"), folder.path().join("keys"));
+    let endpoint = Ed25519KeyPair::from_seed_unchecked(&[2; 32])?;
+    fs::write(&keys, keys_of(&endpoint, None)?.to_file())?;
+    let megabytes = write_audit(&mut BufWriter::new(fs::File::create(&file)?), &endpoint)?;
+    let (file, keys) = (file.to_str().context("a path")?, keys.to_str().context("a path")?);
+    let mut rates = Vec::new();
+    for _ in 0..RUNS {
+        let began = Instant::now();
+        Cli::without_endpoint()
+            .run(&["audit", "verify", file, "--keys", keys])
+            .await?
+            .success()?;
+        rates.push(megabytes / began.elapsed().as_secs_f64());
+    }
+    report.row(what, "MB/s", Bound::AtLeast(200.0), 0.5, rates);
+    Ok(())
+}
+
+/// Writes an audit log; returns its megabytes.
+fn write_audit(file: &mut impl Write, endpoint: &Ed25519KeyPair) -> Result<f64> {
+    let mut call = audit::Event::new(
+        EventKind::Call,
+        Actor {
+            kind: ActorKind::Operator,
+            name: "alice".to_owned(),
+            access_key: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
+        },
+    );
+    call.peer = Some("192.0.2.7".to_owned());
+    call.user_agent = Some("Boto3/1.40.0 md/Botocore#1.40.0 lang/python#3.13".to_owned());
+    call.operation = Some("ssm:SendCommand".to_owned());
+    call.read_only = Some(false);
+    let parameters = serde_json::json!({
+        "DocumentName": "AWS-RunShellScript",
+        "InstanceIds": [NODE],
+        "Parameters": {"commands": ["systemctl restart \"app\"\n"]},
+        "TimeoutSeconds": 600,
+    });
+    call.parameters = parameters.as_object().cloned();
+    call.nodes = vec![NODE.to_owned()];
+    call.result = Some("ok".to_owned());
+    call.request_id = Some("7c1b2f0e-4f0a-4b5e-9a43-3d2a0c7d9e11".to_owned());
+    let key = public(endpoint)?.id();
+    let (mut chain, mut length) = (audit::Chain::new(), 0);
+    for second in 0..AUDIT_SECONDS {
+        let millis = 1_795_305_600_000 + second * 1000;
+        for at in 0..AUDIT_CALLS {
+            let line = chain.append(millis + at, &call);
+            length += line.len();
+            file.write_all(line.as_bytes())?;
+        }
+        let sign = |text: &[u8]| sign(endpoint, text);
+        let line = chain.checkpoint(millis + 999, Checkpoint { key, sign });
+        length += line.len();
+        file.write_all(line.as_bytes())?;
+    }
+    file.flush()?;
+    Ok(length as f64 / 1e6)
+}
+
+fn public(key: &Ed25519KeyPair) -> Result<PublicKey> {
+    Ok(PublicKey(key.public_key().as_ref().try_into()?))
+}
+
+fn sign(key: &Ed25519KeyPair, text: &[u8]) -> [u8; 64] {
+    let signature = key.sign(text);
+    signature
+        .as_ref()
+        .try_into()
+        .expect("an Ed25519 signature has 64 bytes")
+}
+
+fn keys_of(endpoint: &Ed25519KeyPair, node: Option<&Ed25519KeyPair>) -> Result<Keys> {
+    let node = node.map(|key| {
+        anyhow::Ok(NodeKey {
+            node: NODE.parse()?,
+            key: public(key)?,
+        })
+    });
+    Ok(Keys {
+        endpoint: vec![public(endpoint)?],
+        nodes: node.transpose()?.into_iter().collect(),
+    })
+}
+
 /// Writes a transcript; returns its megabytes.
 fn write(file: &mut fs::File, keys_path: &std::path::Path) -> Result<f64> {
     let node = Ed25519KeyPair::from_seed_unchecked(&[1; 32])?;
     let endpoint = Ed25519KeyPair::from_seed_unchecked(&[2; 32])?;
-    let public = |key: &Ed25519KeyPair| anyhow::Ok(PublicKey(key.public_key().as_ref().try_into()?));
-    let sign = |key: &Ed25519KeyPair, text: &[u8]| {
-        let signature = key.sign(text);
-        signature
-            .as_ref()
-            .try_into()
-            .expect("an Ed25519 signature has 64 bytes")
-    };
-    let keys = Keys {
-        endpoint: vec![public(&endpoint)?],
-        nodes: vec![NodeKey {
-            node: NODE.parse()?,
-            key: public(&node)?,
-        }],
-    };
-    fs::write(keys_path, keys.to_file())?;
+    fs::write(keys_path, keys_of(&endpoint, Some(&node))?.to_file())?;
     let header = header(public(&node)?)?;
     let id = header.origin.id.clone();
     let mut sealer = Sealer::new(id.clone());
