@@ -336,8 +336,8 @@ proptest! {
         prop_assert_eq!(*read, event);
     }
 
-    /// Whatever becomes of a line: the verifier's look at it and the reader's say the same, and what the first look takes
-    /// for an event is one that would be written so.
+    /// Whatever becomes of a line: the verifier's look at it and the reader's say the same, and what the first look
+    /// takes for an event is one that would be written so.
     #[test]
     fn an_event_that_is_not_read_is_judged_as_one_that_is(
         text in "[a\u{7f}é\"\\\\\\x00-\\x1f]{0,12}",
