@@ -246,6 +246,8 @@ pub(super) async fn run(
             recording: &recording,
         };
         let flow = Flow::resume(&plan.steps, &results, reboots);
+        // what the start needed of the program is not what steps need: both together would be its most memory
+        shrink();
         run.steps((flow, reboots), stop, &mut recorder).await;
     };
     let guard = async {
