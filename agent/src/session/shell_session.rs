@@ -55,6 +55,9 @@ const READ_BYTES: usize = 32 * 1024;
 const LEAST_READ_BYTES: usize = 1024;
 /// After this long without anything happening the session is idle, and gives memory back.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// After so much output a session moves bulk, and what its start needed of the program is given back: both together
+/// would be its most memory.
+const BULK_BYTES: u64 = 1024 * 1024;
 
 /// The signals a worker lives with. Made before the shell, so that its end cannot be missed.
 #[derive(Debug)]
@@ -144,6 +147,8 @@ pub(super) struct ShellSession {
     exit_code_told: bool,
     /// When the session is idle, unless something happens; `None` while it is.
     rest_at: Option<Instant>,
+    /// Bytes of output so far.
+    shown: u64,
     ending: Ending,
 }
 
@@ -169,6 +174,7 @@ impl ShellSession {
             output_ended: false,
             exit_code_told: false,
             rest_at: None,
+            shown: 0,
             ending: Ending::new(),
         }
     }
@@ -306,6 +312,11 @@ impl ShellSession {
                 self.end_output();
             }
             return;
+        }
+        let before = self.shown;
+        self.shown += length as u64;
+        if (before..self.shown).contains(&BULK_BYTES) {
+            shrink();
         }
         let buffer = std::mem::take(&mut self.buffer);
         let read = buffer.get(..length).unwrap_or_default();
