@@ -307,6 +307,23 @@ mod tests {
     }
 
     #[test]
+    fn a_spool_says_whether_seals_prove_it_and_one_of_an_earlier_release_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for (is_sealed, deliverer) in [(true, Deliverer::Daemon), (false, Deliverer::Worker)] {
+            let mut one = spool_of(dir.path(), deliverer).sealed(is_sealed);
+            one.append(0, &[b"abc"]).unwrap();
+            drop(one);
+            let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+            assert_eq!(left.is_sealed, is_sealed);
+            left.remove();
+        }
+        let earlier = b"{\"path\":\"/v1/transcript/me-0abc\",\"offset\":0}\nabc";
+        fs::write(folder(dir.path()).join("me-0abc.open"), earlier).unwrap();
+        let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
+        assert!(!left.is_sealed && left.read(0, 9).unwrap() == b"abc");
+    }
+
+    #[test]
     fn a_spool_whose_renaming_a_power_cut_took_back_is_delivered() {
         let dir = tempfile::tempdir().unwrap();
         let mut one = spool(dir.path());
