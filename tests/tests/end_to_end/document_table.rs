@@ -92,7 +92,11 @@ impl Case {
         };
         let stock = stock.as_object_mut().context("stock is a map")?;
         let why = stock.remove("why");
-        ensure!(why.is_some_and(|why| why.is_string()), "{}: no reason why", self.name);
+        ensure!(
+            why.is_some_and(|why| why.is_string()),
+            "{}: no reason why",
+            self.name
+        );
         if stock.remove("runs") == Some(json!(false)) {
             return Ok(None);
         }

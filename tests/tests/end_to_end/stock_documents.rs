@@ -29,6 +29,11 @@ async fn documents_come_to_the_same_on_the_stock_agent() -> Result<()> {
         };
         wrong.extend(ran.err().map(|error| format!("{}: {error:#}", case.name())));
     }
-    ensure!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
     Ok(())
 }
