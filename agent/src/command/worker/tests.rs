@@ -344,7 +344,7 @@ fn schema_1_runs_every_set_of_properties_in_one_result() {
     let step = told.steps.get("aws:runShellScript").unwrap();
     assert_eq!(
         (step.status, step.code, step.standard_output.as_str()),
-        (ResultStatus::Failed, 4, "1\n2\n")
+        (ResultStatus::Failed, 4, "1\n\n2\n")
     );
 }
 
