@@ -244,6 +244,15 @@ pub(crate) struct RunOptions {
     /// A note, kept with the command
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
+    /// Have the endpoint bring each step's output to this S3 bucket as well
+    #[arg(long, value_name = "BUCKET")]
+    pub(crate) output_bucket: Option<String>,
+    /// What the names of the objects in the bucket begin with
+    #[arg(long, value_name = "PREFIX", requires = "output_bucket")]
+    pub(crate) output_prefix: Option<String>,
+    /// The bucket's region, if it is not the one of the endpoint's store
+    #[arg(long, value_name = "REGION", requires = "output_bucket")]
+    pub(crate) output_region: Option<String>,
     /// Print the command's id and do not wait for it
     #[arg(long)]
     pub(crate) detach: bool,

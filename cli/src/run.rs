@@ -94,6 +94,9 @@ async fn request(operator: &Operator, options: &RunOptions) -> Result<SendComman
         max_concurrency: Some(options.max_concurrency.clone()),
         max_errors: Some(options.max_errors.clone()),
         comment: options.comment.clone(),
+        output_s3_bucket_name: options.output_bucket.clone(),
+        output_s3_key_prefix: options.output_prefix.clone(),
+        output_s3_region: options.output_region.clone(),
         ..Default::default()
     };
     let mut targets = targets(&options.tags);

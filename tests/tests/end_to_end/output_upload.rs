@@ -77,6 +77,31 @@ async fn uploaded(site: &Site, id: &str) -> Result<String> {
 }
 
 #[tokio::test]
+async fn moorline_run_names_a_bucket_as_well() -> Result<()> {
+    let store = S3Server::start("output").await?;
+    let site = site(&store, "").await?;
+    let place = ["--output-bucket", "output", "--output-prefix", "by/run"];
+    let mut words = vec!["run", "--node", site.node.id(), "--detach"];
+    words.extend(place);
+    words.extend(["--", "echo brought"]);
+    let sent = site.cli().run(&words).await?.success()?;
+    let url = uploaded(&site, sent.stdout.trim()).await?;
+    let key = url.strip_prefix(&format!("{}/output/", store.url()));
+    let key = key.with_context(|| url.clone())?;
+    ensure!(key.starts_with("by/run/"), "{url}");
+    ensure!(store.read(key).await? == b"brought\n");
+    let refused = site
+        .cli()
+        .run(&["run", "--node", "a", "--output-prefix", "p", "--", "true"])
+        .await?;
+    ensure!(
+        refused.code == 64 && refused.stderr.contains("--output-bucket"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn output_is_in_the_bucket_under_the_names_of_the_original_byte_for_byte() -> Result<()> {
     let store = S3Server::start("output").await?;
     let site = site(&store, "").await?;
