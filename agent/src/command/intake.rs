@@ -14,6 +14,10 @@ const MAX_ID_BYTES: usize = 200;
 /// Longest job id. It is kept in the journal, and stands in every reply beside a text that fills the message.
 const MAX_JOB_ID_BYTES: usize = 512;
 
+/// What the names of documents begin with that are files of this node. None of an endpoint has such a name: the owner's
+/// policy would take it for one of the node's own.
+pub(super) const NAME_OF_FILE: &str = "file:";
+
 /// What a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Intake {
@@ -105,7 +109,15 @@ fn unusable(job_id: String, reason: impl Into<String>) -> Intake {
 pub(super) fn read_content(text: &str) -> Result<SendCommandContent, String> {
     let mut members: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     members.retain(|_, value| !value.is_null());
-    serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
+    let content: SendCommandContent =
+        serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())?;
+    match content.document_name.starts_with(NAME_OF_FILE) {
+        false => Ok(content),
+        true => Err(format!(
+            "the document is called {:?}, and only files of this node have names that begin with {NAME_OF_FILE}",
+            content.document_name
+        )),
+    }
 }
 
 /// Action and name of every step; none when the content cannot be read.
@@ -252,6 +264,16 @@ mod tests {
                 job("c", "aws.ssm.other", &content()),
                 "c",
                 JobAckCode::UnexpectedDocumentType,
+            ),
+            (
+                // the policy would take it for a file of the node
+                job(
+                    "c",
+                    TOPIC_SEND_COMMAND,
+                    &content().replace("AWS-RunShellScript", "file:/opt/approved/a.json"),
+                ),
+                "c",
+                JobAckCode::AgentJobMessageParseError,
             ),
             (
                 job("a/b", TOPIC_SEND_COMMAND, &content()),

@@ -17,14 +17,19 @@ use moorline_protocol::{
     },
     message::ResultStatus,
 };
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Outputs, StepContext, document_hash, document_source, document_source::FetchedDocument};
-use crate::command::{
-    owner_policy::{Candidate, Origin},
-    step_limits::StepLimits,
-    worker::PLATFORM,
+use crate::{
+    command::{
+        intake,
+        owner_policy::{Candidate, Origin},
+        step_limits::StepLimits,
+        worker::PLATFORM,
+    },
+    runtime::make_private_directory,
 };
 
 /// Documents in each other below the command's own, as the stock agent counts them (tried with 3.3: the fourth below is
@@ -48,7 +53,10 @@ pub(super) async fn run(
         Err(reason) => return outputs.fail(reason),
     };
     context.hide(plan.secrets);
-    let mut progress = Progress::load(directory, plan.hash);
+    let mut progress = match Progress::load(directory, plan.hash) {
+        Ok(progress) => progress,
+        Err(reason) => return outputs.fail(format_args!("the document cannot go on: {reason}")),
+    };
     let steps_directory = std::mem::replace(&mut context.steps_directory, directory.join("steps"));
     let limits = std::mem::replace(&mut context.limits, plan.limits);
     context.documents.push(plan.hash);
@@ -81,8 +89,15 @@ async fn run_steps(
                     AfterRun::Outcome(outcome) => (position, outcome),
                     AfterRun::Reboot => {
                         progress.reboots += 1;
-                        progress.store(directory);
-                        return Ending::Exited(194);
+                        return match progress.store(directory) {
+                            Ok(()) => Ending::Exited(194),
+                            // else what has run would run again in the next boot
+                            Err(error) => outputs.fail(format_args!(
+                                "the step {} asks for a reboot, and how far the document has come cannot be kept: \
+                                 {error}; the node is not rebooted",
+                                step.name
+                            )),
+                        };
                     }
                 }
             }
@@ -91,7 +106,10 @@ async fn run_steps(
             status: outcome.status,
             code: outcome.code,
         });
-        progress.store(directory);
+        // it is kept anew before a reboot, where it counts
+        if let Err(error) = progress.store(directory) {
+            tracing::warn!(%error, "the progress of a document was not kept");
+        }
         if let Some(step) = steps.get(position) {
             context.recording.step_ended(step, &outcome);
             tell(step, outcome, steps.len() > 1, outputs);
@@ -165,10 +183,10 @@ async fn plan(inputs: &Map<String, Value>, context: &StepContext<'_>) -> Result<
     }
     let (FetchedDocument { name, content }, origin) = match document_type {
         "LocalPath" => {
+            let file = LocalFile::find(path, &context.run_directory.join("downloads"))?;
             let document = FetchedDocument {
-                // So that no file has the name of a document of the endpoint.
-                name: format!("file:{path}"),
-                content: read_file(&local_path(path, context))?,
+                content: file.read()?,
+                name: file.name,
             };
             (document, Origin::File)
         }
@@ -229,37 +247,63 @@ fn parameters(inputs: &Map<String, Value>) -> Result<Map<String, Value>, String>
     }
 }
 
-/// A relative path is one of what was downloaded; a directory that holds one file means that file.
-fn local_path(path: &str, context: &StepContext<'_>) -> PathBuf {
-    let path = context.run_directory.join("downloads").join(path);
-    let files: Vec<PathBuf> = fs::read_dir(&path)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .take(2)
-        .collect();
-    match files.as_slice() {
-        [only] => only.clone(),
-        _ => path,
+/// A document in a file.
+struct LocalFile {
+    /// Without links and `..`.
+    path: PathBuf,
+    /// As the owner's policy knows it: by where it is, whatever the step calls it.
+    name: String,
+}
+
+impl LocalFile {
+    /// A relative path is one of what was downloaded; a directory that holds one file means that file.
+    fn find(path: &str, downloads: &Path) -> Result<Self, String> {
+        let named = downloads.join(path);
+        let files: Vec<PathBuf> = fs::read_dir(&named)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .take(2)
+            .collect();
+        let named = match files.as_slice() {
+            [only] => only.clone(),
+            _ => named,
+        };
+        let real = |path: &Path| path.canonicalize().map_err(|error| unreadable(path, &error));
+        let path = real(&named)?;
+        // what was not downloaded has no other name than others have for it
+        let downloaded = real(downloads)
+            .ok()
+            .and_then(|downloads| Some(path.strip_prefix(downloads).ok()?.to_owned()));
+        let known = downloaded.as_deref().unwrap_or(&path);
+        let name = format!("{}{}", intake::NAME_OF_FILE, known.display());
+        Ok(Self { path, name })
+    }
+
+    fn read(&self) -> Result<String, String> {
+        let failed = |error: &dyn std::fmt::Display| unreadable(&self.path, error);
+        // Opening must not wait for the other end of a pipe, nor lead elsewhere than what was looked at.
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(&self.path)
+            .map_err(|error| failed(&error))?;
+        if !file.metadata().map_err(|error| failed(&error))?.is_file() {
+            return Err(failed(&"it is no file"));
+        }
+        let mut text = String::new();
+        let limit = MAX_TEXT_BYTES as u64 + 1;
+        file.take(limit)
+            .read_to_string(&mut text)
+            .map_err(|error| failed(&error))?;
+        Ok(text)
     }
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let failed =
-        |reason: &dyn std::fmt::Display| format!("failed to read the document {}: {reason}", path.display());
-    // Opening must not wait for the other end of a pipe.
-    let is_file = fs::metadata(path).map_err(|error| failed(&error))?.is_file();
-    if !is_file {
-        return Err(failed(&"it is no file"));
-    }
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    let mut text = String::new();
-    let limit = MAX_TEXT_BYTES as u64 + 1;
-    file.take(limit)
-        .read_to_string(&mut text)
-        .map_err(|error| failed(&error))?;
-    Ok(text)
+fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> String {
+    format!("failed to read the document {}: {reason}", path.display())
 }
 
 /// How far an inner document has come.
@@ -287,40 +331,47 @@ impl SavedResult {
 }
 
 impl Progress {
-    /// What was kept for this document; a file that is missing or not readable is a beginning.
-    fn load(directory: &Path, hash: [u8; 32]) -> Self {
+    /// What was kept for this document before a reboot, if there was one.
+    ///
+    /// # Errors
+    /// What was kept cannot be read, or is of another document: which steps have run is not known.
+    fn load(directory: &Path, hash: [u8; 32]) -> Result<Self, String> {
         let document: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let kept = File::open(directory.join(PROGRESS_FILE)).ok().and_then(|file| {
-            let mut text = Vec::new();
-            file.take(MAX_TEXT_BYTES as u64).read_to_end(&mut text).ok()?;
-            serde_json::from_slice::<Self>(&text).ok()
-        });
-        match kept {
-            Some(kept) if kept.document == document => kept,
-            _ => Self {
-                document,
-                ..Self::default()
-            },
+        let path = directory.join(PROGRESS_FILE);
+        let mut text = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(MAX_TEXT_BYTES as u64).read_to_end(&mut text));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    document,
+                    ..Self::default()
+                });
+            }
+            Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
+        }
+        let kept: Self = serde_json::from_slice(&text)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        match kept.document == document {
+            true => Ok(kept),
+            false => Err("it is another than it was before the reboot, when steps of it had run".to_owned()),
         }
     }
 
-    /// Keeps it. Where that fails, a reboot lets the inner document begin anew, as on the stock agent.
-    fn store(&self, directory: &Path) {
+    /// Keeps it, on disk when this returns.
+    fn store(&self, directory: &Path) -> std::io::Result<()> {
         let path = directory.join(PROGRESS_FILE);
         let temporary = directory.join("document.json.new");
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_data()?;
-            fs::rename(&temporary, &path)
-        };
-        if let Err(error) = write() {
-            tracing::warn!(%error, "the progress of a document was not kept");
-        }
+        make_private_directory(directory)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(directory)?.sync_all()
     }
 }

@@ -128,3 +128,46 @@ fn a_document_in_a_document_is_asked_about_by_its_own_name_and_actions() {
         assert_eq!(told.status, ResultStatus::Success, "{told:?}");
     }
 }
+
+#[test]
+fn a_file_is_known_to_the_policy_by_where_it_is_and_not_by_what_a_step_calls_it() {
+    let node = Node::new();
+    let dir = node.dir.path().canonicalize().unwrap();
+    let inner = document(&[script("inner", json!({"runCommand": ["echo ran"]}))]).to_string();
+    let other = dir.join("other/a.json");
+    let approved = dir.join("approved/a.json");
+    for path in [&other, &approved] {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        node.write(path, &inner);
+    }
+    std::os::unix::fs::symlink(&other, dir.join("approved/link.json")).unwrap();
+    std::os::unix::fs::symlink(dir.join("other"), dir.join("approved/folder")).unwrap();
+    put_policy(
+        &node,
+        &format!(
+            "default.command = \"deny\"\n[[rule]]\nname = \"a\"\neffect = \"allow\"\nfor = \"command\"\n\
+             actions = [\"aws:runDocument\"]\n[[rule]]\nname = \"b\"\neffect = \"allow\"\nfor = \"command\"\n\
+             documents = [\"file:{}/*\"]\n",
+            dir.join("approved").display()
+        ),
+    );
+    let relative = format!("../../..{}", other.display());
+    let cases = [
+        (approved.display().to_string(), true),
+        (dir.join("other/../approved/a.json").display().to_string(), true),
+        (dir.join("approved/../other/a.json").display().to_string(), false),
+        (dir.join("approved/link.json").display().to_string(), false),
+        (dir.join("approved/folder/a.json").display().to_string(), false),
+        (relative, false),
+    ];
+    for (path, expected) in cases {
+        let step = json!({"action": "aws:runDocument", "name": "outer",
+            "inputs": {"documentType": "LocalPath", "documentPath": path}});
+        let told = block_on(node.run(&document(&[step])));
+        let is_run = told.status == ResultStatus::Success;
+        assert_eq!(is_run, expected, "{path}: {told:?}");
+        node.in_journal("DELETE FROM command");
+        node.in_journal("DELETE FROM reply");
+        std::fs::remove_dir_all(dir.join("commands")).unwrap();
+    }
+}

@@ -158,3 +158,51 @@ fn a_nested_document_goes_on_inside_after_a_reboot() {
     let outer = &told.steps.get("outer").unwrap().standard_output;
     assert!(outer.contains("--- second ---\nrun 1\nrun 2\n"), "{outer}");
 }
+
+#[test]
+fn a_nested_document_that_changed_over_the_reboot_runs_no_step_again() {
+    let node = Node::new();
+    let marker = node.dir.path().join("first");
+    let first = script(
+        "first",
+        json!({"runCommand": [format!("echo once >> {}", marker.display())]}),
+    );
+    let reboots = script("reboots", json!({"runCommand": ["exit 194"]}));
+    let path = node.dir.path().join("inner.json");
+    node.write(&path, &document(&[first.clone(), reboots.clone()]).to_string());
+    node.accept(&document(&[nested("outer", &path, json!({}))]), &json!({}));
+    block_on(node.work());
+    let another = script("more", json!({"runCommand": ["true"]}));
+    node.write(&path, &document(&[first, reboots, another]).to_string());
+    node.settle_in_next_boot();
+    block_on(node.work());
+    let told = node.told();
+    assert_eq!((told.status, told.ends), (ResultStatus::Failed, 1));
+    let outer = told.steps.get("outer").unwrap();
+    assert!(outer.standard_error.contains("another than it was"), "{outer:?}");
+    assert_eq!(std::fs::read_to_string(marker).unwrap(), "once\n");
+}
+
+#[test]
+fn without_a_note_of_what_has_run_inside_there_is_no_reboot() {
+    let node = Node::new();
+    // in the way of the note
+    let directory = node.dir.path().join("commands/c1/0-outer");
+    std::fs::create_dir_all(directory.join("document.json.new")).unwrap();
+    let path = node.dir.path().join("inner.json");
+    let inner = document(&[
+        script("first", json!({"runCommand": ["echo first"]})),
+        script("reboots", json!({"runCommand": ["exit 194"]})),
+    ]);
+    node.write(&path, &inner.to_string());
+    let told = block_on(node.run(&document(&[nested("outer", &path, json!({}))])));
+    assert_eq!((told.status, told.ends), (ResultStatus::Failed, 1));
+    let outer = told.steps.get("outer").unwrap();
+    assert!(
+        outer
+            .standard_error
+            .contains("the step reboots asks for a reboot"),
+        "{outer:?}"
+    );
+    assert!(outer.standard_error.contains("not rebooted"), "{outer:?}");
+}
