@@ -1,5 +1,7 @@
 //! What ends a roll-out in waves while its program runs, and what it then says.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Running, Site, wait_until};
 use serde_json::{Value, json};
@@ -105,15 +107,21 @@ async fn ctrl_c_leaves_a_roll_out_whose_endpoint_is_away() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_wave_that_the_endpoint_refuses_halts_a_roll_out_and_what_was_done_is_reported() -> Result<()> {
-    let (site, _others) = fleet().await?;
+/// A script that makes the first file, and ends when the second is there.
+fn held(site: &Site) -> (PathBuf, PathBuf, String) {
     let (started, go) = (site.node.dir().join("started"), site.node.dir().join("go"));
     let script = format!(
         "touch {}; until [ -e {} ]; do sleep 0.05; done",
         started.display(),
         go.display()
     );
+    (started, go, script)
+}
+
+#[tokio::test]
+async fn a_wave_that_the_endpoint_refuses_halts_a_roll_out_and_what_was_done_is_reported() -> Result<()> {
+    let (site, _others) = fleet().await?;
+    let (started, go, script) = held(&site);
     let content = json!({"schemaVersion": "2.2", "mainSteps": [{"action": "aws:runShellScript", "name": "s",
         "inputs": {"runCommand": [script]}}]});
     let document = json!({"Name": "ShortLived", "DocumentType": "Command", "Content": content.to_string()});
@@ -161,12 +169,7 @@ async fn waves_that_cannot_be_told_apart_or_asked_for_are_refused() -> Result<()
 #[tokio::test]
 async fn a_roll_out_that_is_killed_sends_no_other_wave_and_what_was_sent_ends_by_itself() -> Result<()> {
     let (site, _others) = fleet().await?;
-    let (started, go) = (site.node.dir().join("started"), site.node.dir().join("go"));
-    let script = format!(
-        "touch {}; until [ -e {} ]; do sleep 0.05; done",
-        started.display(),
-        go.display()
-    );
+    let (started, go, script) = held(&site);
     let mut roll_out = Running::start(&site.cli(), &waves(&[], &script))?;
     roll_out.tells("wave 1 of 2, canary: 1 nodes, command ").await?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
