@@ -11,7 +11,7 @@ mod routing;
 mod session;
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use moorline_protocol::time::Now;
 use tokio::{
     sync::mpsc,
@@ -78,12 +79,13 @@ impl RelayHandle {
     }
 }
 
-/// Makes a relay; the future is its task, which ends with the session.
+/// Makes a relay; the future is its task, which ends with the session. It is boxed: each task that waits for a future has
+/// room for it twice, and this one is there for as long as its session.
 pub(super) fn new(
     clock: Clock,
     session: RelaySession,
     state: SessionState,
-) -> (RelayHandle, impl Future<Output = ()> + Send) {
+) -> (RelayHandle, BoxFuture<'static, ()>) {
     let (sender, orders) = mpsc::channel(ORDERS);
     let last_activity = Arc::new(AtomicU64::new(clock.steady_millis()));
     let handle = RelayHandle {
@@ -107,7 +109,7 @@ pub(super) fn new(
         last_used: Duration::ZERO,
         state,
     };
-    (handle, driver.run())
+    (handle, Box::new(driver).run().boxed())
 }
 
 struct Driver {
@@ -132,7 +134,7 @@ enum Wake {
 }
 
 impl Driver {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 Wake::Event(RelayEvent::Ended(ending)) => {
@@ -337,7 +339,7 @@ impl Driver {
         }
     }
 
-    async fn finish(mut self, ending: Ending) {
+    async fn finish(mut self: Box<Self>, ending: Ending) {
         self.orders.close();
         if let Some(client) = self.client.take() {
             tokio::spawn(socket::linger_then_close(client.socket));

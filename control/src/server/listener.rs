@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -202,7 +203,9 @@ async fn serve_connection(
         has_come.notify_one();
         request.extensions_mut().insert(newcomer.clone());
         let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request, peer.ip()).await) }
+        // boxed: hyper keeps the room for it while the connection waits for its next request
+        let answer = async move { Ok::<_, Infallible>(service.answer(request, peer.ip()).await) };
+        answer.boxed()
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
