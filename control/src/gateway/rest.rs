@@ -73,11 +73,19 @@ pub(super) async fn answer(
             Ok(answer::token("CreateDataChannelOutput", &token))
         }
         Route::Transcript(id) => {
+            let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+            if query.ending.is_none() {
+                let chunk = query.clone().chunk(body.bytes.clone());
+                let now = app.clock.unix_millis();
+                // of what grows in memory the database is asked nothing: at full speed that is much of what a chunk costs
+                if let Some(appended) = app.transcripts.append_to_known(&id, node, chunk, now).await? {
+                    return answer_to(app, (&id, node), (appended, now)).await;
+                }
+            }
             let recorded = app.store.recorded(&id).await?;
             let recorded = recorded.ok_or_else(|| Refusal::nothing_to_record(&id))?;
             let resource = Resource::Node(recorded.node.to_string());
             authorize(&principal, "moorline:PutTranscript", &resource)?;
-            let query = Query::parse(parts.uri.query().unwrap_or_default())?;
             match query.ending {
                 Some(Ending::Cut) => end_early(app, &recorded, query.offset).await,
                 _ => store_chunk(app, &recorded, query.chunk(body.bytes.clone())).await,
@@ -149,31 +157,40 @@ async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Ans
         node: node.to_string(),
         keys: app.store.transcript_keys(node).await?,
     };
-    match app
+    let appended = app
         .transcripts
         .append(id, sender, chunk, (is_closed, now))
-        .await?
-    {
-        Appended::Stored(length, state) => {
-            if is_last {
-                app.store.transcript_closed(id, state, now).await?;
-                app.transcripts.has_come_to_rest();
-            }
+        .await?;
+    match appended {
+        Appended::Stored(length, state) if is_last => {
+            app.store.transcript_closed(id, state, now).await?;
+            app.transcripts.has_come_to_rest();
             app.transcripts.has_changed();
-            let durable = match is_last {
-                true => length,
-                false => app.transcripts.durable(id).min(length),
-            };
-            Ok(answer::stored(length, durable))
+            Ok(answer::stored(length, length))
+        }
+        // a node whose answer was lost says once more that it is whole
+        Appended::Closed(_) if is_last && is_empty && app.transcripts.length(id).await? == Some(offset) => {
+            Ok(answer::stored(offset, offset))
+        }
+        appended => answer_to(app, (id, node), (appended, now)).await,
+    }
+}
+
+/// What became of a chunk that more may follow.
+async fn answer_to(
+    app: &App,
+    (id, node): (&TranscriptId, &InstanceId),
+    (appended, now): (Appended, u64),
+) -> Result<Answer, Refusal> {
+    match appended {
+        Appended::Stored(length, _) => {
+            app.transcripts.has_changed();
+            Ok(answer::stored(length, app.transcripts.durable(id).min(length)))
         }
         Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
             "the transcript {id} has {length} bytes; more are not kept"
         ))),
-        // a node whose answer was lost says once more that it is whole
-        Appended::Closed(_) if is_last && is_empty && app.transcripts.length(id).await? == Some(offset) => {
-            Ok(answer::stored(offset, offset))
-        }
         Appended::Closed(length) => Err(Refusal::new(
             StatusCode::GONE,
             "ValidationException",
@@ -204,7 +221,7 @@ async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Ans
 }
 
 /// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Query {
     offset: u64,
     /// Nothing follows.

@@ -2,6 +2,7 @@
 
 mod at_rest;
 mod chain;
+mod durable;
 mod remote;
 mod row;
 mod search;
@@ -20,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use moorline_protocol::{
     transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
-    types::TranscriptId,
+    types::{InstanceId, TranscriptId},
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
 
@@ -111,6 +112,14 @@ impl TranscriptState {
             Self::Cut => "cut",
         }
     }
+}
+
+/// Where the chain of a recording is had from.
+enum Source<'a> {
+    /// It was in memory: that of a recording that is growing.
+    Known(Chain),
+    /// It is in memory, or made from the files; of this node.
+    Sender(&'a Sender),
 }
 
 /// The directory of transcripts.
@@ -217,11 +226,52 @@ impl TranscriptFiles {
         chunk: &Chunk,
         (is_closed, now): (bool, u64),
     ) -> io::Result<Appended> {
+        let _one_at_a_time = self.locked(recording);
+        self.append_locked(recording, Source::Sender(sender), chunk, (is_closed, now))
+    }
+
+    /// The same of a recording that is growing, without a question to the database: its chain is in memory and says
+    /// whose it is. `None`: it is not there, or another node's; nothing was done.
+    pub(crate) async fn append_to_known(
+        &self,
+        recording: &TranscriptId,
+        node: &InstanceId,
+        chunk: Chunk,
+        now: u64,
+    ) -> Result<Option<Appended>, StoreError> {
+        let files = self.clone();
+        let (recording, node) = (recording.clone(), node.clone());
+        blocking(move || {
+            let _one_at_a_time = files.locked(&recording);
+            let Some(chain) = files.take_chain_of(&recording, &node) else {
+                return Ok(None);
+            };
+            let path = files.path(&recording);
+            files
+                .append_locked(&recording, Source::Known(chain), &chunk, (false, now))
+                .map(Some)
+                .map_err(file_error("append to the transcript", &path))
+        })
+        .await
+    }
+
+    /// Out of the map, if it is growing and this node's.
+    fn take_chain_of(&self, recording: &TranscriptId, node: &InstanceId) -> Option<Chain> {
+        let mut chains = self.chains();
+        match chains.get(recording) {
+            Some(Chain::Sealed(sealed)) if sealed.node() == node.as_str() => chains.remove(recording),
+            _ => None,
+        }
+    }
+
+    fn append_locked(
+        &self,
+        recording: &TranscriptId,
+        source: Source<'_>,
+        chunk: &Chunk,
+        (is_closed, now): (bool, u64),
+    ) -> io::Result<Appended> {
         let path = self.path(recording);
-        let _one_at_a_time = self
-            .lock(recording)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         if !path.try_exists()? {
             // what is packed or was deleted does not begin again
             if is_closed
@@ -243,9 +293,13 @@ impl TranscriptFiles {
         }
         // what is in memory stays there only if all goes well: the files can always tell
         let known = self.chains().remove(recording);
-        let (mut chain, mut taken) = match known {
-            Some(chain) => (chain, Ok(())),
-            None => {
+        let sender = match &source {
+            Source::Known(_) => None,
+            Source::Sender(sender) => Some(*sender),
+        };
+        let (mut chain, mut taken) = match (source, known) {
+            (Source::Known(chain), _) | (Source::Sender(_), Some(chain)) => (chain, Ok(())),
+            (Source::Sender(sender), None) => {
                 if let Some(length) = self.repair(recording, &file)? {
                     return Ok(Appended::WrongOffset(length));
                 }
@@ -268,7 +322,7 @@ impl TranscriptFiles {
                 file.set_len(length)?;
                 return Err(error);
             }
-            if matches!(chain, Chain::Undecided) {
+            if let (Chain::Undecided, Some(sender)) = (&chain, sender) {
                 (chain, taken) = self.load(recording, sender, &file)?;
             }
         }
@@ -359,10 +413,7 @@ impl TranscriptFiles {
         sender: &Sender,
         now: u64,
     ) -> io::Result<TranscriptState> {
-        let _one_at_a_time = self
-            .lock(recording)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.locked(recording);
         let file = match OpenOptions::new()
             .read(true)
             .write(true)
@@ -433,24 +484,6 @@ impl TranscriptFiles {
         }
     }
 
-    /// Up to where the recording survives a power cut, as far as is known here.
-    pub(crate) fn durable(&self, recording: &TranscriptId) -> u64 {
-        self.durable_lengths().get(recording).copied().unwrap_or(0)
-    }
-
-    fn is_durable_to(&self, recording: &TranscriptId, length: u64) {
-        let mut durable = self.durable_lengths();
-        if !durable.contains_key(recording) && durable.len() >= MAX_CHAINS {
-            // any: its node keeps more for a second
-            durable.pop_first();
-        }
-        durable.insert(recording.clone(), length);
-    }
-
-    fn durable_lengths(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, u64>> {
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn chains(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, Chain>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -470,47 +503,6 @@ impl TranscriptFiles {
             }
             other => other,
         }
-    }
-
-    /// Makes what was written last survive a power cut, and countersigns it; called every second, so that a power cut
-    /// costs no more than that. What cannot be synced now is tried again at the next call.
-    pub(crate) async fn sync(&self, now: u64) -> Result<(), StoreError> {
-        let unsynced = std::mem::take(&mut *self.unsynced());
-        if unsynced.is_empty() {
-            return Ok(());
-        }
-        let files = self.clone();
-        blocking(move || {
-            let mut result = sync_path(&files.dir).map(|_| ());
-            for recording in unsynced {
-                if let Err(error) = files.sync_one(&recording, now) {
-                    files.unsynced().insert(recording);
-                    result = Err(error);
-                }
-            }
-            result
-        })
-        .await
-    }
-
-    fn sync_one(&self, recording: &TranscriptId, now: u64) -> Result<(), StoreError> {
-        let _one_at_a_time = self
-            .lock(recording)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let length = sync_path(&self.path(recording))?;
-        let path = self.signatures_path(recording);
-        // out of the map, so that nobody waits for the disk behind the lock of all
-        let chain = self.chains().remove(recording);
-        if let Some(length) = length {
-            self.is_durable_to(recording, length);
-        }
-        let Some(Chain::Sealed(mut sealed)) = chain else {
-            return Ok(());
-        };
-        let signed = sealed.countersign(&path, &self.signer, now);
-        self.keep(recording, Chain::Sealed(sealed));
-        signed.map_err(file_error("countersign the transcript", &path))
     }
 
     /// The endpoint's lines from this one on (the first is 0), at most `limit`.
@@ -535,10 +527,6 @@ impl TranscriptFiles {
         .await
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<TranscriptId>> {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A session id is a file name: its grammar has no separators and no leading dot.
     fn path(&self, recording: &TranscriptId) -> PathBuf {
         self.dir.join(format!("{recording}.cast"))
@@ -552,25 +540,15 @@ impl TranscriptFiles {
         self.dir.join(format!("{recording}.signatures"))
     }
 
-    fn lock(&self, recording: &TranscriptId) -> &Mutex<()> {
+    /// Held by whoever works on the recording's files.
+    fn locked(&self, recording: &TranscriptId) -> MutexGuard<'_, ()> {
         let sum = recording
             .as_str()
             .bytes()
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
         let [first, ..] = &*self.locks;
-        self.locks.get(sum % LOCKS).unwrap_or(first)
-    }
-}
-
-/// Its length then. Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
-fn sync_path(path: &Path) -> Result<Option<u64>, StoreError> {
-    let sync = |file: File| {
-        file.sync_all()?;
-        Ok(Some(file.metadata()?.len()))
-    };
-    match File::open(path).and_then(sync) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        synced => synced.map_err(file_error("sync the transcript", path)),
+        let lock = self.locks.get(sum % LOCKS).unwrap_or(first);
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -125,6 +125,12 @@ impl Receiver {
         Ok(())
     }
 
+    /// Whose recording it takes.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Bytes of memory that it takes for a line that is not whole yet.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -155,10 +155,7 @@ impl TranscriptFiles {
             ));
         }
         // not between the two looks of an append: it would begin a new file
-        let _no_append = self
-            .lock(recording)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _no_append = self.locked(recording);
         fs::remove_file(&path)?;
         Ok(Some(content))
     }

@@ -133,12 +133,23 @@ impl Sealed {
         self.ending.is_some()
     }
 
+    /// Whose recording it is.
+    pub(super) fn node(&self) -> &str {
+        self.receiver.node()
+    }
+
     /// Bytes of memory that the line takes which has not come whole.
     pub(super) fn held_bytes(&self) -> usize {
         self.receiver.held_bytes()
     }
 
-    /// Signs what was verified. Call it only when the recording is on the disk for good: the signature says so.
+    /// What was verified and is not countersigned: it is when it is on the disk for good.
+    pub(super) fn signable(&self) -> Option<Position> {
+        self.fresh
+    }
+
+    /// Signs what was verified up to a place. Call it only when that is on the disk for good: the signature says so. What
+    /// was closed meanwhile has all its signatures.
     ///
     /// # Errors
     /// The file cannot be written; the line is written another time then.
@@ -146,16 +157,17 @@ impl Sealed {
         &mut self,
         path: &Path,
         signer: &EndpointSigningKey,
-        now: u64,
+        (position, now): (&Position, u64),
     ) -> io::Result<()> {
-        let Some(position) = self.fresh else {
+        if self.is_closed() {
             return Ok(());
-        };
+        }
         let mut next = self.countersigner.clone();
-        let line = next.countersign(&position, now, |text| signer.sign(text));
+        let line = next.countersign(position, now, |text| signer.sign(text));
         append_line(path, &line)?;
         self.countersigner = next;
-        self.fresh = None;
+        // what came meanwhile is signed with the next
+        self.fresh = self.fresh.take_if(|fresh| fresh.record > position.record);
         Ok(())
     }
 
@@ -173,7 +185,9 @@ impl Sealed {
         if let Some(ending) = self.ending {
             return Ok(ending);
         }
-        self.countersign(path, signer, now)?;
+        if let Some(position) = self.fresh {
+            self.countersign(path, signer, (&position, now))?;
+        }
         if let Some(end) = self.receiver.end() {
             let line = self
                 .countersigner
