@@ -27,27 +27,30 @@ const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9a
 
 pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &Node) -> Result<()> {
     let throughput = "output with recording, as part of what there is without (median)";
+    let worker = "processor time that recording 200 MB of it adds to the session's worker (median)";
+    let taker = "the same of the session's endpoint, which verifies it (median)";
     let echo = "what recording adds to an echo (median)";
-    if !(report.wants(throughput) || report.wants(echo)) {
+    let transfers = [throughput, worker, taker].iter().any(|row| report.wants(row));
+    if !(transfers || report.wants(echo)) {
         return Ok(());
     }
     let unrecorded = unrecorded(endpoint).await?;
-    if report.wants(throughput) {
+    if transfers {
         let file = recorded.dir().join("output");
         fs::write(&file, vec![b'x'; TRANSFER_BYTES])?;
-        let mut parts = Vec::new();
+        let (mut parts, mut of_worker, mut of_endpoint) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let without = Transfer::of(endpoint, &unrecorded, &file, TRANSFER_BYTES)
-                .await?
-                .end()
-                .await?;
-            let with = Transfer::of(endpoint, recorded, &file, TRANSFER_BYTES)
-                .await?
-                .end()
-                .await?;
-            parts.push(100.0 * with / without);
+            let without = Shown::on(endpoint, &unrecorded, &file).await?;
+            let with = Shown::on(endpoint, recorded, &file).await?;
+            // what is still on its way would fall on the next one without
+            closed_recording(endpoint).await?;
+            parts.push(100.0 * with.rate / without.rate);
+            of_worker.push(with.worker_cpu - without.worker_cpu);
+            of_endpoint.push(with.endpoint_cpu - without.endpoint_cpu);
         }
         report.row(throughput, "%", Bound::AtLeast(90.0), 0.5, parts);
+        report.row(worker, "s", Bound::AtMost(0.6), 0.5, of_worker);
+        report.row(taker, "s", Bound::AtMost(1.2), 0.5, of_endpoint);
     }
     if report.wants(echo) {
         let mut added = Vec::new();
@@ -120,6 +123,31 @@ async fn closed_recording(endpoint: &Endpoint) -> Result<serde_json::Value> {
         Ok((listed[0]["Complete"] == true).then(|| listed[0].clone()))
     })
     .await
+}
+
+/// A session has shown a file.
+struct Shown {
+    /// MB/s.
+    rate: f64,
+    /// Until all of it was here; in seconds.
+    worker_cpu: f64,
+    endpoint_cpu: f64,
+}
+
+impl Shown {
+    async fn on(endpoint: &Endpoint, node: &Node, file: &Path) -> Result<Self> {
+        let pid = endpoint.pid().context("the endpoint does not run")?;
+        let before = processor_time(pid)?;
+        let transfer = Transfer::of(endpoint, node, file, TRANSFER_BYTES).await?;
+        let endpoint_cpu = processor_time(pid)? - before;
+        let worker = *node.workers(WorkerKind::Session).first().context("no worker")?;
+        let worker_cpu = processor_time(worker)?;
+        Ok(Self {
+            rate: transfer.end().await?,
+            worker_cpu,
+            endpoint_cpu,
+        })
+    }
 }
 
 /// A step has printed a gigabyte.
