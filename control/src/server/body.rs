@@ -109,6 +109,9 @@ impl Bodies {
             }
             if length > SMALL_BODY_BYTES && place.is_none() {
                 place = Some(self.place(peer).await);
+                // at once, and not by doubling: a body of a transcript would be copied once more
+                let rest = usize::try_from(body.size_hint().lower()).unwrap_or(most);
+                collected.reserve(data.len().saturating_add(rest).min(most));
             }
             collected.extend_from_slice(&data);
         }
