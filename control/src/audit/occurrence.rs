@@ -75,6 +75,14 @@ impl AuditLog {
         self.sync(event).await
     }
 
+    /// The same of a command, because of its age.
+    pub(crate) async fn command_deleted(&self, command: &str, why: &str) -> Result<(), NotRecorded> {
+        let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
+        event.command = Some(command.to_owned());
+        event.message = Some(why.to_owned());
+        self.sync(event).await
+    }
+
     /// A node has said how a command ended there: also that it refused it.
     pub(crate) fn command_ended(&self, command: &CommandId, node: &InstanceId, details: &str) {
         let by = Actor {
@@ -86,14 +94,6 @@ impl AuditLog {
         event.command = Some(command.to_string());
         event.nodes = vec![node.to_string()];
         event.result = Some(details.to_owned());
-        self.record(event);
-    }
-
-    /// The endpoint deleted a command that was over because its time was over.
-    pub(crate) fn command_deleted(&self, command: &str, why: &str) {
-        let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
-        event.command = Some(command.to_owned());
-        event.message = Some(why.to_owned());
         self.record(event);
     }
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     app::App,
     engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
-    store::{DUE_JOBS, DueJob, DueJobKind, Forgotten, StoreError},
+    store::{DUE_JOBS, DueJob, DueJobKind, OldCommand, StoreError},
 };
 
 /// Commands are kept this long after they were requested, in milliseconds: 30 days.
@@ -157,7 +157,7 @@ async fn release(app: &App, command: &CommandId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Called each second by one task: time-outs, turns, jobs to be sent again, commands to be forgotten.
+/// Called each second by one task: time-outs, turns, jobs to be sent again.
 pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
     let ended = app.store.expire_invocations(now).await?;
@@ -177,15 +177,26 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     {
         app.routing.nudge(&node);
     }
-    let forgotten = app
-        .store
-        .forget_command(now.saturating_sub(RETENTION_MILLIS))
-        .await?;
-    if let Forgotten::Whole(command) = forgotten {
-        app.audit
-            .command_deleted(&command, "it was sent more than 30 days ago");
-    }
     Ok(())
+}
+
+/// Deletes what is old, one command or a part of it at a time. It is in the audit log before anything of it goes; a crash
+/// behind that records it twice.
+pub(crate) async fn forget_command(app: &App) -> Result<(), StoreError> {
+    let cutoff = app.clock.unix_millis().saturating_sub(RETENTION_MILLIS);
+    let Some(OldCommand { id, is_whole }) = app.store.old_command(cutoff).await? else {
+        return Ok(());
+    };
+    if is_whole {
+        let recorded = app
+            .audit
+            .command_deleted(&id, "it was sent more than 30 days ago");
+        // the log of the process says why it is not
+        if recorded.await.is_err() {
+            return Ok(());
+        }
+    }
+    app.store.forget_command(&id).await.map(drop)
 }
 
 fn outgoing(app: &App, node: &InstanceId, job: DueJob) -> OutgoingJob {

@@ -61,6 +61,13 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
             continue;
         }
         report("look after commands", command_delivery::sweep(&app).await);
+        let is_clock_trusted = undisturbed_since.elapsed() >= UNDISTURBED;
+        if is_clock_trusted {
+            report(
+                "delete old commands",
+                command_delivery::forget_command(&app).await,
+            );
+        }
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after parameters", notify_of_parameters(&app).await);
             report("look after sessions", look_after_sessions(&app, &gateway).await);
@@ -68,7 +75,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
                 "close transcripts that were left open",
                 close_transcripts(&app).await,
             );
-            if undisturbed_since.elapsed() >= UNDISTURBED {
+            if is_clock_trusted {
                 report("delete old sessions", forget_sessions(&app).await);
                 report("delete expired parameters", delete_expired_parameters(&app).await);
                 report("delete old transcripts", at_rest::expire(&app).await);

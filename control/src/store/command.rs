@@ -12,7 +12,7 @@ mod step;
 mod tests;
 
 pub(super) use change::end_invocations_of_node;
-pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, Forgotten};
+pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, OldCommand};
 pub(super) use group_commit::GroupCommit;
 pub(crate) use list::{CommandQuery, InvocationCursor, InvocationQuery, ListFilters};
 pub(crate) use row::{CommandHead, CommandRow, InvocationRow, StepRow};

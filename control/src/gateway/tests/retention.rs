@@ -13,7 +13,10 @@ use crate::{
     audit::AuditLog,
     gateway::{
         at_rest,
-        command_delivery::fixture::{Fleet, ONE_STEP, request},
+        command_delivery::{
+            fixture::{Fleet, ONE_STEP, request},
+            forget_command,
+        },
         sweep::{close_transcripts, forget_sessions},
     },
     server::Metrics,
@@ -30,6 +33,9 @@ async fn with_recording() -> (Fleet, TranscriptId) {
     let command = fleet.send_as(request(ONE_STEP, &[&node])).await;
     let job = fleet.due_job(&node).await;
     fleet.ack(&node, &job, "200").await;
+    fleet
+        .reply(&node, &job, "Success", &[("shell", "Success", 0, "done")])
+        .await;
     let app = Arc::clone(&fleet.endpoint.app);
     let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
     let recorded = app.store.recorded(&id).await.unwrap().unwrap();
@@ -124,13 +130,20 @@ async fn nothing_that_age_deletes_is_gone_before_the_audit_log_has_it() {
     at_rest::expire(&test.app).await.unwrap();
     at_rest::look(&test.app).await;
     forget_sessions(&test.app).await.unwrap();
+    forget_command(&test.app).await.unwrap();
     assert!(files(test) > 0, "it could not be recorded");
+    let (command, _) = id.command().unwrap();
+    let is_command_there = async || test.app.store.command(&command).await.unwrap().is_some();
+    assert!(is_command_there().await, "nor could this");
     let row = test.app.store.transcript(&id).await.unwrap().unwrap();
     assert_eq!(row.place, Place::Packed);
     fs::remove_file(&obstacle).unwrap();
     at_rest::look(&test.app).await;
     assert_eq!(files(test), 0);
     assert_eq!(deletions(test).await.len(), 1);
+    forget_command(&test.app).await.unwrap();
+    assert!(!is_command_there().await);
+    assert_eq!(deletions(test).await.len(), 2);
 }
 
 #[tokio::test]

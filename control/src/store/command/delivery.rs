@@ -174,26 +174,36 @@ impl Store {
         tx.commit().await.map_err(failed_to(DOING))
     }
 
-    /// Deletes the oldest command that was requested before `cutoff` and has ended, a bounded part at a time.
-    pub(crate) async fn forget_command(&self, cutoff: u64) -> Result<Forgotten, StoreError> {
-        const DOING: &str = "delete old commands";
-        const OLD: &str = "SELECT command_id FROM command WHERE requested_at < $1 \
-             AND status IN ('Success', 'Cancelled', 'Failed', 'TimedOut') ORDER BY requested_at LIMIT 1";
-        let oldest = sqlx::query(OLD)
-            .bind(column_millis(cutoff))
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failed_to(DOING))?;
-        let Some(oldest) = oldest else {
-            return Ok(Forgotten::Nothing);
-        };
-        let id: String = column(&oldest, "command_id")?;
+    /// The oldest command that was requested before `cutoff` and has ended.
+    pub(crate) async fn old_command(&self, cutoff: u64) -> Result<Option<OldCommand>, StoreError> {
+        const DOING: &str = "look for old commands";
+        let row = sqlx::query(
+            "SELECT command_id, targets, (SELECT COUNT(*) FROM invocation \
+             WHERE invocation.command_id = command.command_id) AS left_of_them FROM command \
+             WHERE requested_at < $1 AND status IN ('Success', 'Cancelled', 'Failed', 'TimedOut') \
+             ORDER BY requested_at LIMIT 1",
+        )
+        .bind(column_millis(cutoff))
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(failed_to(DOING))?;
+        let Some(row) = row else { return Ok(None) };
+        let (targets, left): (i64, i64) = (column(&row, "targets")?, column(&row, "left_of_them")?);
+        Ok(Some(OldCommand {
+            id: column(&row, "command_id")?,
+            is_whole: left >= targets,
+        }))
+    }
+
+    /// Deletes a command, a bounded part at a time. `false`: there is more of it.
+    pub(crate) async fn forget_command(&self, id: &str) -> Result<bool, StoreError> {
+        const DOING: &str = "delete an old command";
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         let invocations = sqlx::query(
             "DELETE FROM invocation WHERE command_id = $1 AND instance_id IN \
              (SELECT instance_id FROM invocation WHERE command_id = $1 LIMIT $2)",
         )
-        .bind(&id)
+        .bind(id)
         .bind(FORGET_ROWS)
         .execute(&mut *tx)
         .await
@@ -201,28 +211,22 @@ impl Store {
         let is_last_part = invocations.rows_affected() < FORGET_ROWS.unsigned_abs();
         if is_last_part {
             sqlx::query("DELETE FROM command WHERE command_id = $1")
-                .bind(&id)
+                .bind(id)
                 .execute(&mut *tx)
                 .await
                 .map_err(failed_to(DOING))?;
         }
         tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(if is_last_part {
-            Forgotten::Whole(id)
-        } else {
-            Forgotten::Part
-        })
+        Ok(is_last_part)
     }
 }
 
-/// What one look for old commands deleted.
+/// A command that is to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Forgotten {
-    Nothing,
-    /// Some invocations of a command that has many.
-    Part,
-    /// The last of this command.
-    Whole(String),
+pub(crate) struct OldCommand {
+    pub(crate) id: String,
+    /// Nothing of it is deleted yet.
+    pub(crate) is_whole: bool,
 }
 
 struct TakeDueJobs<F> {

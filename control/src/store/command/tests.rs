@@ -12,7 +12,7 @@ use crate::{
         rate_control::Limit,
         reply::Reply,
     },
-    store::{Forgotten, Store},
+    store::{OldCommand, Store},
 };
 
 const START: u64 = 1_795_305_600_000;
@@ -319,13 +319,18 @@ async fn a_large_old_command_is_forgotten_in_parts() {
         store.command(&id).await.unwrap().unwrap().status().details,
         "DeliveryTimedOut"
     );
-    let forgotten = store.forget_command(START + 1).await.unwrap();
-    assert_eq!(forgotten, Forgotten::Part);
+    let old = async || store.old_command(START + 1).await.unwrap();
+    let named = |is_whole| OldCommand {
+        id: id.to_string(),
+        is_whole,
+    };
+    assert_eq!(store.old_command(START).await.unwrap(), None);
+    assert_eq!(old().await, Some(named(true)));
+    assert!(!store.forget_command(id.as_str()).await.unwrap());
     assert_eq!(store.nodes_of_command(&id).await.unwrap().len(), 100);
-    let forgotten = store.forget_command(START + 1).await.unwrap();
-    assert_eq!(forgotten, Forgotten::Whole(id.to_string()));
-    let forgotten = store.forget_command(START + 1).await.unwrap();
-    assert_eq!(forgotten, Forgotten::Nothing);
+    assert_eq!(old().await, Some(named(false)));
+    assert!(store.forget_command(id.as_str()).await.unwrap());
+    assert_eq!(old().await, None);
     let query = CommandQuery {
         limit: 10,
         ..CommandQuery::default()
