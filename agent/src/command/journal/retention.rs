@@ -19,33 +19,21 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written.
     pub(in crate::command) fn forget(&mut self, now: u64) -> Result<bool, JournalError> {
-        let before = before(now, MEMORY);
-        let (replies, commands) = self.write_relaxed("remove old commands from", |transaction| {
-            let replies = transaction.execute(
-                "DELETE FROM reply WHERE reply_id IN
-                     (SELECT reply_id FROM reply WHERE created_at < iif(is_final, ?1, ?2) LIMIT ?3)",
-                (self::before(now, FINAL_MEMORY), before, BATCH),
-            )?;
-            let commands = transaction.execute(
-                "DELETE FROM command WHERE command_id IN
-                     (SELECT command_id FROM command WHERE state = 'finished' AND finished_at < ?1
-                          AND command_id NOT IN (SELECT command_id FROM reply) LIMIT ?2)",
-                (before, BATCH),
-            )?;
-            transaction.execute(
-                "DELETE FROM spent_signature WHERE nonce IN
-                     (SELECT nonce FROM spent_signature WHERE expires_at < ?1 LIMIT ?2)",
-                (millis(now / 1000), BATCH),
-            )?;
-            Ok((replies, commands))
+        let removed = self.write_relaxed("remove old commands from", |transaction| {
+            let mut removed = [0; 4];
+            for (removed, (statement, before)) in removed.iter_mut().zip(batches(now)) {
+                *removed = transaction.execute(statement, (before, BATCH))?;
+            }
+            Ok(removed)
         })?;
-        if replies > 0 {
+        let [steps, ends, ..] = removed;
+        if steps + ends > 0 {
             tracing::warn!(
-                replies,
+                replies = steps + ends,
                 "the endpoint has not acknowledged replies for too long; they are dropped"
             );
         }
-        Ok(replies.max(commands) >= BATCH as usize)
+        Ok(removed.iter().any(|removed| *removed >= BATCH as usize))
     }
 
     /// Commands whose files are in use.
@@ -65,7 +53,128 @@ impl Journal {
     }
 }
 
+/// What removes one batch each, and of what is older than when: replies about steps, final ones, commands, signatures.
+/// Each finds its rows by an index that has no others, so a round costs what it removes, whatever waits.
+fn batches(now: u64) -> [(&'static str, i64); 4] {
+    [
+        (
+            "DELETE FROM reply WHERE reply_id IN
+                 (SELECT reply_id FROM reply WHERE is_final = 0 AND created_at < ?1 LIMIT ?2)",
+            before(now, MEMORY),
+        ),
+        (
+            "DELETE FROM reply WHERE reply_id IN
+                 (SELECT reply_id FROM reply WHERE is_final = 1 AND created_at < ?1 LIMIT ?2)",
+            before(now, FINAL_MEMORY),
+        ),
+        (
+            "DELETE FROM command WHERE command_id IN
+                 (SELECT command_id FROM command
+                  WHERE state = 'finished' AND waiting_replies = 0 AND finished_at < ?1 LIMIT ?2)",
+            before(now, MEMORY),
+        ),
+        (
+            "DELETE FROM spent_signature WHERE nonce IN
+                 (SELECT nonce FROM spent_signature WHERE expires_at < ?1 LIMIT ?2)",
+            millis(now / 1000),
+        ),
+    ]
+}
+
 /// What was made earlier than this is older than `memory`.
 fn before(now: u64, memory: Duration) -> i64 {
     millis(now.saturating_sub(u64::try_from(memory.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, StatementStatus};
+
+    use super::{
+        super::{Conclusion, FILE_NAME, MIGRATIONS, NewReply, Opener},
+        *,
+    };
+
+    const NOW: u64 = 1_795_333_005_107;
+    const DAY: u64 = 24 * 3600 * 1000;
+
+    /// Ended three days ago, with replies that nobody has acknowledged.
+    fn end(journal: &mut Journal, id: &str) {
+        let then = NOW - 3 * DAY;
+        let reply = |is_final| NewReply {
+            message_id: uuid::Uuid::new_v4(),
+            is_final,
+            payload: "{}".to_owned(),
+        };
+        journal.accept(id, id, "{}", then).unwrap();
+        let ended = journal.cancel(id, false, then, |_| Conclusion {
+            status: moorline_protocol::message::ResultStatus::Cancelled,
+            replies: vec![reply(false), reply(true)],
+        });
+        ended.unwrap();
+    }
+
+    /// What SQLite does for one batch of each, beside so many commands that wait for their acknowledgement.
+    fn cost(waiting: usize) -> i32 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), Opener::Daemon).unwrap();
+        journal
+            .connection
+            .pragma_update(None, "synchronous", "OFF")
+            .unwrap();
+        for number in 0..waiting {
+            end(&mut journal, &format!("w{number}"));
+            let once = crate::policy::Once {
+                nonce: number.to_string(),
+                expires: NOW / 1000,
+            };
+            journal.spend(&once, "w").unwrap();
+        }
+        journal
+            .connection
+            .execute("DELETE FROM reply WHERE is_final = 0", [])
+            .unwrap();
+        for number in 0..3 {
+            end(&mut journal, &format!("t{number}"));
+        }
+        journal
+            .connection
+            .execute("DELETE FROM reply WHERE is_final AND command_id GLOB 't*'", [])
+            .unwrap();
+        let mut steps = 0;
+        for ((statement, before), expected) in batches(NOW).into_iter().zip([3, 0, 3, 0]) {
+            let mut statement = journal.connection.prepare(statement).unwrap();
+            assert_eq!(statement.execute((before, BATCH)).unwrap(), expected);
+            steps += statement.get_status(StatementStatus::VmStep);
+        }
+        steps
+    }
+
+    #[test]
+    fn forgetting_costs_what_is_forgotten_whatever_waits() {
+        let (few, many) = (cost(10), cost(1_000));
+        assert!(many < few + few / 2, "{few} steps beside 10, {many} beside 1000");
+    }
+
+    #[test]
+    fn what_the_last_release_left_is_forgotten_when_it_has_been_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        MIGRATIONS.to_version(&mut old, 4).unwrap();
+        old.execute_batch(
+            "INSERT INTO command (command_id, job_id, state, accepted_at, finished_at)
+                 VALUES ('told', 'j', 'finished', 1, 1), ('waits', 'j', 'finished', 1, 1);
+             INSERT INTO reply (message_id, command_id, is_final, payload, created_at)
+                 VALUES ('00000000-0000-0000-0000-000000000001', 'waits', 1, '{}', 1795333005107)",
+        )
+        .unwrap();
+        let mut journal = Journal::open(dir.path(), Opener::Daemon).unwrap();
+        journal.forget(NOW).unwrap();
+        assert!(!journal.is_known("told").unwrap());
+        assert!(journal.is_known("waits").unwrap());
+        // As a worker of that release does it, which knows nothing of the count.
+        old.execute("DELETE FROM reply", []).unwrap();
+        journal.forget(NOW).unwrap();
+        assert!(!journal.is_known("waits").unwrap());
+    }
 }
