@@ -49,9 +49,9 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The daemon accepts nothing more when the file has this many pages of 4 KiB. Workers have no such bound, so
-/// a result always finds room.
-const MAX_PAGES: u32 = 64 * 1024;
+/// The daemon accepts nothing more that would make more bytes in use. Nothing else is bound by it, so the end of what
+/// was accepted always finds room, whoever writes it.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Why the journal did not take or give something.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,8 @@ pub(super) enum JournalError {
     },
     #[error("the journal holds {what} that cannot be read")]
     Content { what: &'static str },
+    #[error("the journal is full: {used} bytes are in use of {most}, until the endpoint has taken results")]
+    Full { used: u64, most: u64 },
     #[error("the journal's thread has ended")]
     Closed,
 }
@@ -88,7 +90,7 @@ fn doing(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opener {
-    /// Makes the file, brings its schema up to date, bounds its size.
+    /// Makes the file, and brings its schema up to date.
     Daemon,
     /// Takes the file as it is.
     Worker,
@@ -164,6 +166,7 @@ pub(super) struct StepRecord {
 #[derive(Debug)]
 pub(super) struct Journal {
     connection: Connection,
+    most_bytes: u64,
 }
 
 impl Journal {
@@ -197,15 +200,17 @@ impl Journal {
         if opener == Opener::Daemon {
             let set_up = |connection: &Connection| {
                 connection.pragma_update(None, "journal_mode", "WAL")?;
-                connection.pragma_update(None, "journal_size_limit", 4 * 1024 * 1024)?;
-                connection.query_row(&format!("PRAGMA max_page_count = {MAX_PAGES}"), [], |_| Ok(()))
+                connection.pragma_update(None, "journal_size_limit", 4 * 1024 * 1024)
             };
             set_up(&connection).map_err(doing("set up"))?;
             MIGRATIONS
                 .to_latest(&mut connection)
                 .map_err(|source| JournalError::SetUp { path, source })?;
         }
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            most_bytes: MAX_BYTES,
+        })
     }
 
     /// A transaction that writes; everything in it is on the disk, or nothing.

@@ -380,6 +380,10 @@ impl Service {
             Ok(Some(true)) => JobAckCode::Successful,
             Ok(Some(false)) => JobAckCode::DuplicateCommand,
             Ok(None) => JobAckCode::ProcessorBufferFull,
+            Err(error @ JournalError::Full { .. }) => {
+                warn(&error, "a command is refused for now");
+                JobAckCode::ProcessorBufferFull
+            }
             Err(error) => {
                 warn(&error, "a command is refused for now; is the disk full?");
                 JobAckCode::ProcessorBufferFull

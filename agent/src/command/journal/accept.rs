@@ -1,6 +1,6 @@
 //! The daemon's moves: accept, cancel, and settle what a worker left behind.
 
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::runtime::ProcessKey;
 
@@ -56,7 +56,7 @@ impl Journal {
     /// Takes a command in. False: it was taken before, and nothing changes.
     ///
     /// # Errors
-    /// The journal cannot be written; the command counts as not taken.
+    /// The journal is full or cannot be written; the command counts as not taken.
     pub(in crate::command) fn accept(
         &mut self,
         command_id: &str,
@@ -64,14 +64,22 @@ impl Journal {
         content: &str,
         now: u64,
     ) -> Result<bool, JournalError> {
+        let most = self.most_bytes;
         self.write("accept a command into", |transaction| {
-            let inserted = transaction.execute(
+            if is_known(transaction, command_id)? {
+                return Ok(Ok(false));
+            }
+            let used = used_bytes(transaction)?;
+            if used.saturating_add(content.len() as u64) > most {
+                return Ok(Err(JournalError::Full { used, most }));
+            }
+            transaction.execute(
                 "INSERT INTO command (command_id, job_id, content, state, accepted_at)
-                 VALUES (?1, ?2, ?3, 'accepted', ?4) ON CONFLICT (command_id) DO NOTHING",
+                 VALUES (?1, ?2, ?3, 'accepted', ?4)",
                 (command_id, job_id, content, millis(now)),
             )?;
-            Ok(inserted == 1)
-        })
+            Ok(Ok(true))
+        })?
     }
 
     /// Whether the command was taken in before. A look only, so it needs no room on the disk.
@@ -79,15 +87,7 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub(in crate::command) fn is_known(&self, command_id: &str) -> Result<bool, JournalError> {
-        self.connection
-            .query_row(
-                "SELECT 1 FROM command WHERE command_id = ?1",
-                [command_id],
-                |_| Ok(()),
-            )
-            .optional()
-            .map(|found| found.is_some())
-            .map_err(doing("look into"))
+        is_known(&self.connection, command_id).map_err(doing("look into"))
     }
 
     /// Everything without an end, oldest first.
@@ -245,6 +245,24 @@ impl Journal {
             }
         })
     }
+}
+
+fn is_known(connection: &Connection, command_id: &str) -> rusqlite::Result<bool> {
+    let found = connection
+        .query_row(
+            "SELECT 1 FROM command WHERE command_id = ?1",
+            [command_id],
+            |_| Ok(()),
+        )
+        .optional()?;
+    Ok(found.is_some())
+}
+
+/// Bytes of the file's pages, without those that are free to be written anew.
+fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    Ok(pages.saturating_mul(number("page_size")?).cast_unsigned())
 }
 
 type CommandRow = (Assignment, String, Option<ProcessRecord>);

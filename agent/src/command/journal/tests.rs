@@ -241,51 +241,61 @@ fn a_full_disk_is_an_error_and_leaves_the_journal_usable() {
     assert!(journal.accept(ID, "j1", &large, NOW).unwrap());
 }
 
+/// The bound of the journals that these tests fill, in pages.
+const MOST_PAGES: u64 = 200;
+
+fn pages(journal: &Journal) -> u64 {
+    let count: u32 = journal
+        .connection
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    count.into()
+}
+
+fn large_end() -> Conclusion {
+    let mut end = conclusion(ResultStatus::Success);
+    for reply in &mut end.replies {
+        reply.payload = "x".repeat(20_000);
+    }
+    end
+}
+
+/// Takes commands, and ends them, until no more is taken.
+fn fill(journal: &mut Journal, of_worker: &mut Journal) -> usize {
+    for taken in 0.. {
+        let id = format!("f{taken}");
+        match journal.accept(&id, "j1", &"x".repeat(2_000), NOW) {
+            Ok(is_new) => assert!(is_new),
+            Err(JournalError::Full { .. }) => return taken,
+            Err(error) => panic!("{error}"),
+        }
+        journal.begin(&id, &worker(1), &names()).unwrap();
+        let told = of_worker.record(&id, &worker(1), None, Some(&large_end()), NOW);
+        assert!(told.unwrap());
+    }
+    unreachable!("there is a bound")
+}
+
 #[test]
 fn results_that_nobody_acknowledges_fill_no_disk_and_what_runs_can_still_tell_its_end() {
-    const MOST_PAGES: u32 = 1000;
-    // what is accepted may fit into the rest of a page: results of so many commands may come beyond the bound
-    const COMMANDS_OF_A_PAGE: u32 = 40;
-    const PAGES_OF_A_RESULT: u32 = 12;
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
-    let number = |journal: &Journal, pragma: &str| -> u32 {
-        let pragma = format!("PRAGMA {pragma}");
-        journal
-            .connection
-            .query_row(&pragma, [], |row| row.get(0))
-            .unwrap()
-    };
-    assert_eq!(
-        number(&journal, "max_page_count"),
-        MAX_PAGES,
-        "the daemon's bound"
-    );
-    number(&journal, &format!("max_page_count = {MOST_PAGES}"));
+    journal.most_bytes = MOST_PAGES * 4096;
     let mut of_worker = Journal::open(dir.path(), Opener::Worker).unwrap();
-    let mut end = |id: &str| {
-        let mut end = conclusion(ResultStatus::Success);
-        for reply in &mut end.replies {
-            reply.payload = "x".repeat(20_000);
-        }
-        assert!(of_worker.record(id, &worker(1), None, Some(&end), NOW).unwrap());
-    };
     journal.accept(ID, "j1", "{}", NOW).unwrap();
     journal.begin(ID, &worker(1), &names()).unwrap();
-    let mut taken = 1;
-    while journal
-        .accept(&taken.to_string(), "j1", &"x".repeat(2_000), NOW)
-        .is_ok()
-    {
-        journal.begin(&taken.to_string(), &worker(1), &names()).unwrap();
-        end(&taken.to_string());
-        taken += 1;
-    }
-    end(ID);
-    let pages = number(&journal, "page_count");
+    let taken = 1 + fill(&mut journal, &mut of_worker);
+    let told = of_worker.record(ID, &worker(1), None, Some(&large_end()), NOW);
+    assert!(told.unwrap());
+    let pages = pages(&journal);
+    assert!(pages < MOST_PAGES + 20, "{pages}");
     assert!(
-        pages < MOST_PAGES + COMMANDS_OF_A_PAGE * PAGES_OF_A_RESULT,
-        "{pages}"
+        journal.accept("a little one", "j1", "{}", NOW).is_err(),
+        "not into the rest of a page either"
+    );
+    assert!(
+        !journal.accept(ID, "j1", "{}", NOW).unwrap(),
+        "a known one is known"
     );
     let pending = journal.replies_after(0, 10_000).unwrap();
     assert_eq!(pending.len(), taken, "none is dropped to make room");
@@ -296,6 +306,40 @@ fn results_that_nobody_acknowledges_fill_no_disk_and_what_runs_can_still_tell_it
         journal.accept("one more", "j1", "{}", NOW).unwrap(),
         "there is room when they are acknowledged"
     );
+}
+
+#[test]
+fn what_the_daemon_ends_itself_has_room_beyond_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.most_bytes = MOST_PAGES * 4096;
+    let mut of_worker = Journal::open(dir.path(), Opener::Worker).unwrap();
+    for id in ["lost", "cancelled", "large"] {
+        journal.accept(id, "j1", "{}", NOW).unwrap();
+    }
+    for id in ["lost", "large"] {
+        journal.begin(id, &worker(1), &names()).unwrap();
+    }
+    fill(&mut journal, &mut of_worker);
+    // and far beyond it, by a command that was taken before
+    let mut end = conclusion(ResultStatus::Success);
+    for reply in &mut end.replies {
+        reply.payload = "x".repeat(1_000_000);
+    }
+    assert!(
+        of_worker
+            .record("large", &worker(1), None, Some(&end), NOW)
+            .unwrap()
+    );
+    assert!(journal.accept("a little one", "j1", "{}", NOW).is_err());
+    let endings = Endings {
+        cancelled: |_: &Assignment| panic!("nobody cancelled"),
+        lost: |_: &str, _: &[StepRecord]| large_end(),
+    };
+    let settled = journal.settle("lost", NOW, |_| false, endings).unwrap();
+    assert_eq!(settled, Settled::Lost);
+    let cancelled = journal.cancel("cancelled", false, NOW, |_| large_end()).unwrap();
+    assert_eq!(cancelled, CancelOutcome::Ended);
 }
 
 #[test]

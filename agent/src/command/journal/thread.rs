@@ -66,7 +66,8 @@ impl JournalThread {
         Self { work }
     }
 
-    /// Does something with the journal. After an error the connection is given up, and the next call opens it anew.
+    /// Does something with the journal. After an error, but that it is full, the connection is given up, and the next
+    /// call opens it anew.
     ///
     /// # Errors
     /// The journal cannot be opened, or what `work` returns.
@@ -117,7 +118,8 @@ fn on_journal<T>(
 ) -> impl FnOnce(&mut Keeper) -> Result<T, JournalError> {
     move |keeper| {
         let outcome = keeper.journal().and_then(work);
-        if outcome.is_err() {
+        let is_broken = |error: &JournalError| !matches!(error, JournalError::Full { .. });
+        if outcome.as_ref().is_err_and(is_broken) {
             keeper.journal = None;
         }
         outcome
