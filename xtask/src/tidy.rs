@@ -1,5 +1,7 @@
 //! Rules of the tree that no compiler knows. A broken rule says which file and why the rule is there.
 
+mod promises;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -49,6 +51,7 @@ pub(crate) fn run() -> Result<()> {
         source(&path, &text, &mut breaches);
     }
     manifests(&mut breaches)?;
+    promises::check(&mut breaches)?;
     if !breaches.is_empty() {
         bail!(
             "tidy found {} breaches:\n  {}",
