@@ -219,8 +219,8 @@ async fn document(
     request: &SendCommandRequest,
     options: &SignOptions,
 ) -> Result<(String, Value), CliError> {
-    let wanted = request.document_name.as_deref().unwrap_or_default();
-    let (name, content) = fetched(operator, wanted, request.document_version.clone()).await?;
+    let name = plain_name(request.document_name.as_deref().unwrap_or_default());
+    let content = fetched(operator, name, request.document_version.clone()).await?;
     let read_document = |text: &str, whose: &dyn std::fmt::Display| {
         read_text(text).map_err(|error| CliError::Usage(format!("{whose}: {error}")))
     };
@@ -235,15 +235,18 @@ async fn document(
             return Err(CliError::Usage(text));
         }
     }
-    Ok((name, content))
+    Ok((name.to_owned(), content))
 }
 
-/// A document of the endpoint, by its own word.
-async fn fetched(
-    operator: &Operator,
-    name: &str,
-    version: Option<String>,
-) -> Result<(String, Value), CliError> {
+/// The name of a document out of its ARN (`arn:aws:ssm:REGION:ACCOUNT:document/NAME`), or the name as it is. This is
+/// what nodes get, and so what is signed.
+fn plain_name(name_or_arn: &str) -> &str {
+    name_or_arn.rsplit_once('/').map_or(name_or_arn, |(_, name)| name)
+}
+
+/// The content that the endpoint has for a document. The name is the operator's: owners' rules go by it, and the
+/// endpoint does not choose which document somebody signs.
+async fn fetched(operator: &Operator, name: &str, version: Option<String>) -> Result<Value, CliError> {
     let input = GetDocumentRequest {
         name: Some(name.to_owned()),
         document_version: version,
@@ -254,10 +257,14 @@ async fn fetched(
         operation: "GetDocument",
         member,
     };
-    let name = got.name.ok_or_else(|| missing("Name"))?;
+    let given = got.name.ok_or_else(|| missing("Name"))?;
+    if given != name {
+        return Err(CliError::Usage(format!(
+            "the endpoint was asked for the document {name} and gave {given}: nothing is signed"
+        )));
+    }
     let content = got.content.ok_or_else(|| missing("Content"))?;
-    let content = read_text(&content).map_err(|error| CliError::Usage(format!("{name}: {error}")))?;
-    Ok((name, content))
+    read_text(&content).map_err(|error| CliError::Usage(format!("{name}: {error}")))
 }
 
 /// The parameters as nodes will get them: typed, with the document's defaults.

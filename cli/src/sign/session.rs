@@ -12,7 +12,7 @@ use moorline_ssm::session::StartSessionRequest;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{fetched, read_key};
+use super::{fetched, plain_name, read_key};
 use crate::{console, error::CliError, operator::Operator};
 
 /// How long a node takes to begin the session, at most; how long it lasts does not depend on it.
@@ -71,18 +71,18 @@ async fn as_sent(
     operator: &Operator,
     request: &StartSessionRequest,
 ) -> Result<(String, Value, Map<String, Value>), CliError> {
-    let name = request.document_name.as_deref().unwrap_or(PREFERENCES_DOCUMENT);
+    let name = plain_name(request.document_name.as_deref().unwrap_or(PREFERENCES_DOCUMENT));
     let refused = |error: &dyn std::fmt::Display| CliError::Usage(format!("document {name}: {error}"));
     let version = (name == PREFERENCES_DOCUMENT).then(|| LATEST.to_owned());
-    let (name_there, content) = fetched(operator, name, version).await?;
+    let content = fetched(operator, name, version).await?;
     let document = SessionDocument::parse(&content).map_err(|error| refused(&error))?;
     let given = request.parameters.clone().unwrap_or_default();
     let parameters = document.parameters.resolve_lists(&given);
     let parameters = parameters.map_err(|error| refused(&error))?.as_map().clone();
     if name == PREFERENCES_DOCUMENT {
-        return Ok((name_there, content, parameters));
+        return Ok((name.to_owned(), content, parameters));
     }
-    let (_, preferences) = fetched(operator, PREFERENCES_DOCUMENT, Some(LATEST.to_owned())).await?;
+    let preferences = fetched(operator, PREFERENCES_DOCUMENT, Some(LATEST.to_owned())).await?;
     let preferences = SessionDocument::parse(&preferences)
         .and_then(|preferences| preferences.plan(&Map::new()))
         .map_err(|error| refused(&error))?;
@@ -90,5 +90,5 @@ async fn as_sent(
         .resolved_inputs(&parameters)
         .map_err(|error| refused(&error))?;
     let content = complete_session(content, &own, document.session_type, &preferences);
-    Ok((name_there, content, parameters))
+    Ok((name.to_owned(), content, parameters))
 }

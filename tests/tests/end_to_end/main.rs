@@ -19,6 +19,7 @@ mod documents;
 mod drop_folder;
 mod encryption;
 mod leave;
+mod lying_endpoint;
 mod other_clients;
 mod output_upload;
 mod packages;
