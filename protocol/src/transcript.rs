@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod chain;
+mod compression;
 mod countersign;
 mod encryption;
 mod header;
@@ -24,6 +25,7 @@ mod word;
 
 pub use self::{
     chain::Fault,
+    compression::{MAX_COMPRESSED_FROM, NotCompressed, compressed, decompressed},
     countersign::{Countersigner, Ending},
     encryption::{DataKey, Decryptor, Encryptor, NotDecrypted},
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},

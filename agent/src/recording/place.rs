@@ -1,9 +1,14 @@
 //! Where a recording goes: a path at the endpoint that takes its bytes in order (docs/deviations.md).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
+use moorline_protocol::transcript::compressed;
 use moorline_transport::{HttpClient, HttpError, Response, Service};
+use serde::Deserialize;
 
 use crate::identity::{CredentialSupply, Registration, RoleCredentialsError};
 
@@ -38,6 +43,15 @@ pub(crate) struct TranscriptPlace {
     client: HttpClient,
     registration: Arc<Registration>,
     credentials: Arc<CredentialSupply>,
+    /// It said so. One of an earlier release would take what is compressed for the recording itself.
+    takes_compressed: AtomicBool,
+}
+
+/// What an answer says beside.
+#[derive(Deserialize)]
+struct Abilities {
+    #[serde(rename = "Lz4", default)]
+    lz4: bool,
 }
 
 impl TranscriptPlace {
@@ -47,6 +61,7 @@ impl TranscriptPlace {
             client: HttpClient::new(endpoint, registration.trust.clone()),
             registration,
             credentials,
+            takes_compressed: AtomicBool::new(false),
         }
     }
 
@@ -55,10 +70,13 @@ impl TranscriptPlace {
     /// # Errors
     /// There is no answer; it may have been taken all the same.
     pub(crate) async fn send(&self, path: &str, chunk: Chunk) -> Result<Response, SendError> {
-        let complete = if chunk.is_last { "&complete=true" } else { "" };
-        let durable = if chunk.is_durable { "&durable=true" } else { "" };
-        let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
-        self.post(&uri, CONTENT_TYPE, chunk.bytes, chunk.is_sealed).await
+        let is_sealed = chunk.is_sealed;
+        let (uri, body) = request(path, chunk, self.takes_compressed.load(Ordering::Relaxed));
+        let response = self.post(&uri, CONTENT_TYPE, body, is_sealed).await?;
+        if let Ok(Abilities { lz4 }) = serde_json::from_slice(&response.body) {
+            self.takes_compressed.store(lz4, Ordering::Relaxed);
+        }
+        Ok(response)
     }
 
     /// Says that the recording of this path ends at this length, and that its end was not recorded.
@@ -110,5 +128,43 @@ impl TranscriptPlace {
             self.credentials.reject(&credentials).await;
         }
         Ok(response)
+    }
+}
+
+/// Where a chunk goes, and what.
+fn request(path: &str, chunk: Chunk, takes_compressed: bool) -> (String, Bytes) {
+    let complete = if chunk.is_last { "&complete=true" } else { "" };
+    let durable = if chunk.is_durable { "&durable=true" } else { "" };
+    let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
+    match takes_compressed.then(|| compressed(&chunk.bytes)).flatten() {
+        Some(block) => (format!("{uri}&lz4={}", chunk.bytes.len()), block.into()),
+        None => (uri, chunk.bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::transcript::decompressed;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_compressed_for_an_endpoint_that_said_that_it_takes_that() {
+        let chunk = |length: usize| Chunk {
+            offset: 7,
+            bytes: vec![b'x'; length].into(),
+            is_last: false,
+            is_durable: true,
+            is_sealed: true,
+        };
+        let large = chunk(9000);
+        let (uri, body) = request("/p", large.clone(), false);
+        assert_eq!((&*uri, body), ("/p?offset=7&durable=true", large.bytes.clone()));
+        let (uri, body) = request("/p", large.clone(), true);
+        assert_eq!(uri, "/p?offset=7&durable=true&lz4=9000");
+        assert!(body.len() < 100);
+        assert_eq!(decompressed(&body, 9000).unwrap(), large.bytes);
+        let (uri, body) = request("/p", chunk(10), true);
+        assert_eq!((&*uri, &*body), ("/p?offset=7&durable=true", &b"xxxxxxxxxx"[..]));
     }
 }

@@ -187,6 +187,9 @@ async fn answer_to(
             app.transcripts.has_changed();
             Ok(answer::stored(length, app.transcripts.durable(id).min(length)))
         }
+        Appended::Garbled(what) => Err(Refusal::bad_request(format!(
+            "the bytes for {id} are damaged: {what}"
+        ))),
         Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
             "the transcript {id} has {length} bytes; more are not kept"
@@ -220,24 +223,30 @@ async fn answer_to(
     }
 }
 
-/// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true]`.
+/// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true][&lz4=M]`.
 #[derive(Debug, Clone)]
 struct Query {
     offset: u64,
     /// Nothing follows.
     ending: Option<Ending>,
     is_durable: bool,
+    /// They are compressed, and were so many.
+    compressed_from: Option<usize>,
 }
 
 impl Query {
     fn parse(query: &str) -> Result<Self, Refusal> {
-        let (mut offset, mut ending, mut is_durable) = (None, None, false);
+        let (mut offset, mut ending, mut is_durable, mut compressed_from) = (None, None, false, None);
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("offset", value)) => offset = value.parse().ok(),
                 Some(("complete", "true")) => ending = Some(Ending::Complete),
                 Some(("cut", "true")) => ending = Some(Ending::Cut),
                 Some(("durable", value)) => is_durable = value == "true",
+                Some(("lz4", value)) => {
+                    let length = value.parse();
+                    compressed_from = Some(length.map_err(|_| Refusal::bad_request("lz4 is not a number"))?);
+                }
                 _ => {}
             }
         }
@@ -246,6 +255,7 @@ impl Query {
             offset,
             ending,
             is_durable,
+            compressed_from,
         })
     }
 
@@ -253,6 +263,7 @@ impl Query {
         Chunk {
             offset: self.offset,
             bytes,
+            compressed_from: self.compressed_from,
             is_last: self.ending.is_some(),
             is_durable: self.is_durable,
         }

@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
-    transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
+    transcript::{Ending, MAX_RECORDING_BYTES, NotCompressed, RecordingId, Refusal, decompressed},
     types::{InstanceId, TranscriptId},
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
@@ -56,10 +56,22 @@ const LOCKS: usize = 64;
 pub(crate) struct Chunk {
     pub(crate) offset: u64,
     pub(crate) bytes: Bytes,
+    /// They are an LZ4 block, of so many.
+    pub(crate) compressed_from: Option<usize>,
     /// Nothing follows.
     pub(crate) is_last: bool,
     /// It is answered when it is on the disk for good.
     pub(crate) is_durable: bool,
+}
+
+impl Chunk {
+    /// With the bytes of the recording.
+    fn plain(mut self) -> Result<Self, NotCompressed> {
+        if let Some(length) = self.compressed_from.take() {
+            self.bytes = decompressed(&self.bytes, length)?.into();
+        }
+        Ok(self)
+    }
 }
 
 /// What became of a chunk.
@@ -77,6 +89,8 @@ pub(crate) enum Appended {
     Broken(String),
     /// The file system is nearly full.
     NoRoom,
+    /// What it is compressed to cannot be read.
+    Garbled(NotCompressed),
 }
 
 /// How far a recording is vouched for.
@@ -212,6 +226,11 @@ impl TranscriptFiles {
         let recording = recording.clone();
         blocking(move || {
             let path = files.path(&recording);
+            // here, where few are at work at a time: it is more than what came
+            let chunk = match chunk.plain() {
+                Ok(chunk) => chunk,
+                Err(garbled) => return Ok(Appended::Garbled(garbled)),
+            };
             files
                 .append_now(&recording, &sender, &chunk, (is_closed, now))
                 .map_err(file_error("append to the transcript", &path))
@@ -245,6 +264,13 @@ impl TranscriptFiles {
             let _one_at_a_time = files.locked(&recording);
             let Some(chain) = files.take_chain_of(&recording, &node) else {
                 return Ok(None);
+            };
+            let chunk = match chunk.plain() {
+                Ok(chunk) => chunk,
+                Err(garbled) => {
+                    files.keep(&recording, chain);
+                    return Ok(Some(Appended::Garbled(garbled)));
+                }
             };
             let path = files.path(&recording);
             files

@@ -1,7 +1,7 @@
 //! What the node records, of every type of session, and what its owner may say about it.
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Endpoint, Node, PATIENCE, Recording, Site, wait_until};
+use moorline_tests::{Cable, Endpoint, Node, PATIENCE, Recording, Site, wait_until};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -64,6 +64,34 @@ async fn a_command_is_recorded_with_both_of_its_outputs_and_its_exit_code() -> R
         "{errors:?}"
     );
     ensure!(recording.texts("x") == "3", "{}", recording.text);
+    Ok(())
+}
+
+/// Output and recording leave the node over one link.
+#[tokio::test]
+async fn a_recording_takes_a_small_part_of_what_its_output_takes_of_the_link() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let cable = Cable::to(endpoint.address()).await?;
+    let mut node = Node::register_through(&endpoint, &cable.url(), &[]).await?;
+    node.configure("[session]\ncreate_user = false\n")?;
+    node.start().await?;
+    let site = Site { node, endpoint };
+    let lines =
+        "seq -f '2026-11-27T05:12:08Z INFO request answered path=/index.html status=200 id=%g' 1 30000";
+    let before = cable.bytes();
+    let (cli, typed) = (site.cli(), format!("{lines}; exit\n"));
+    let words = ["shell", site.node.id()];
+    let ran = timeout(PATIENCE * 2, cli.run_with_input(&words, typed.as_bytes())).await??;
+    let shown = ran.success()?.stdout.len() as u64;
+    ensure!(shown > 2_000_000, "{shown}");
+    let recording = Recording::newest(&site.cli(), site.node.dir()).await?;
+    ensure!(recording.texts("o").contains("id=30000"), "not all of it");
+    let carried = cable.bytes() - before;
+    // frames and acknowledgements are in it, too
+    ensure!(
+        carried < shown + shown / 2,
+        "{carried} bytes for {shown} of output and their recording"
+    );
     Ok(())
 }
 

@@ -73,6 +73,7 @@ impl Bench {
         let chunk = Chunk {
             offset: 0,
             bytes: Bytes::from_static(RECORDING.as_bytes()),
+            compressed_from: None,
             is_last: true,
             is_durable: true,
         };

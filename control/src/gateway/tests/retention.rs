@@ -48,6 +48,7 @@ async fn with_recording() -> (Fleet, TranscriptId) {
     let chunk = Chunk {
         offset: 0,
         bytes: Bytes::from_static(b"{\"version\":2,\"width\":80,\"height\":24}\n"),
+        compressed_from: None,
         is_last: true,
         is_durable: true,
     };

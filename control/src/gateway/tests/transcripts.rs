@@ -1,5 +1,6 @@
 //! Recordings, chunk by chunk.
 
+use moorline_protocol::transcript::compressed;
 use moorline_ssm::transcript::{
     DeleteTranscript, DeleteTranscriptRequest, GetTranscript, GetTranscriptRequest, ListTranscripts,
     ListTranscriptsRequest, PutTranscriptLegalHold, PutTranscriptLegalHoldRequest, Transcript,
@@ -62,11 +63,38 @@ async fn get(endpoint: &Endpoint, offset: i64, max_bytes: Option<i32>) -> (Strin
 }
 
 #[tokio::test]
+async fn a_compressed_chunk_is_stored_as_it_was_and_a_damaged_one_is_not() {
+    let endpoint = with_session().await;
+    let piece = format!("{{}}\n[0,\"o\",\"{}\"]\n", "x".repeat(5000));
+    let block = compressed(piece.as_bytes()).unwrap();
+    for (query, block) in [
+        (format!("offset=0&lz4={}", piece.len() - 1), &*block),
+        (format!("offset=0&lz4={}", piece.len()), &block[1..]),
+        ("offset=0&lz4=x".to_owned(), &*block),
+        ("offset=0&lz4=99999999999".to_owned(), &*block),
+    ] {
+        assert_eq!(put(&endpoint, &query, block).await.0, 400, "{query}");
+    }
+    let (status, text) = put(&endpoint, &format!("offset=0&lz4={}", piece.len()), &block).await;
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(
+        put(&endpoint, &format!("offset={}&complete=true", piece.len()), b"")
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        get(&endpoint, 0, None).await,
+        (piece.clone(), piece.len() as i64, true)
+    );
+}
+
+#[tokio::test]
 async fn a_repeated_chunk_is_stored_once() {
     let endpoint = with_session().await;
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
-        (200, r#"{"Length":6,"Durable":0}"#.to_owned())
+        (200, r#"{"Length":6,"Durable":0,"Lz4":true}"#.to_owned())
     );
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
@@ -83,7 +111,7 @@ async fn a_repeated_chunk_is_stored_once() {
     );
     assert_eq!(
         put(&endpoint, "offset=6&durable=true", "\"é\"]\n".as_bytes()).await,
-        (200, r#"{"Length":12,"Durable":12}"#.to_owned())
+        (200, r#"{"Length":12,"Durable":12,"Lz4":true}"#.to_owned())
     );
     assert_eq!(
         get(&endpoint, 3, None).await,
@@ -92,7 +120,7 @@ async fn a_repeated_chunk_is_stored_once() {
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, false));
     assert_eq!(
         put(&endpoint, "offset=12&complete=true", b"").await,
-        (200, r#"{"Length":12,"Durable":12}"#.to_owned())
+        (200, r#"{"Length":12,"Durable":12,"Lz4":true}"#.to_owned())
     );
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, true));
     assert_eq!(get(&endpoint, 0, Some(4)).await, ("{}\n".to_owned(), 3, false));

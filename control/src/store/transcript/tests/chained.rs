@@ -54,6 +54,7 @@ impl Endpoint {
         let chunk = Chunk {
             offset: offset as u64,
             bytes: Bytes::copy_from_slice(bytes),
+            compressed_from: None,
             is_last,
             is_durable: false,
         };
@@ -132,6 +133,7 @@ async fn only_its_own_node_adds_to_a_recording_without_being_looked_up_and_only_
         let chunk = Chunk {
             offset: first as u64,
             bytes: Bytes::copy_from_slice(&bytes[first..]),
+            compressed_from: None,
             is_last: false,
             is_durable,
         };
@@ -241,6 +243,7 @@ fn lines_without_end_of_many_recordings_take_a_bounded_part_of_the_memory() {
         let chunk = Chunk {
             offset: 0,
             bytes: bytes.into(),
+            compressed_from: None,
             is_last: false,
             is_durable: false,
         };
@@ -272,6 +275,7 @@ fn a_recording_that_is_shorter_than_what_was_signed_waits_to_be_put_back() {
     let chunk = Chunk {
         offset: 300,
         bytes: Bytes::copy_from_slice(&bytes[300..]),
+        compressed_from: None,
         is_last: true,
         is_durable: false,
     };
