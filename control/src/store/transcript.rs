@@ -2,6 +2,7 @@
 
 mod at_rest;
 mod chain;
+mod chunk;
 mod durable;
 mod remote;
 mod row;
@@ -18,9 +19,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use moorline_protocol::{
-    transcript::{Ending, MAX_RECORDING_BYTES, NotCompressed, RecordingId, Refusal, decompressed},
+    transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
     types::{InstanceId, TranscriptId},
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
@@ -30,6 +30,7 @@ pub(crate) use self::chain::Sender;
 use self::space::RESERVED_BYTES;
 use self::{chain::Chain, space::Space};
 pub(crate) use self::{
+    chunk::{Appended, Chunk},
     remote::{RemoteStore, RemoteStoreError},
     row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
     search::Searched,
@@ -50,48 +51,6 @@ const MOST_HELD_BYTES: usize = if cfg!(test) {
 const LITTLE_BYTES: usize = 16 * 1024;
 /// Appends are serialised by session, over this many locks.
 const LOCKS: usize = 64;
-
-/// A piece of a recording, and where it belongs.
-#[derive(Debug, Clone)]
-pub(crate) struct Chunk {
-    pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
-    /// They are an LZ4 block, of so many.
-    pub(crate) compressed_from: Option<usize>,
-    /// Nothing follows.
-    pub(crate) is_last: bool,
-    /// It is answered when it is on the disk for good.
-    pub(crate) is_durable: bool,
-}
-
-impl Chunk {
-    /// With the bytes of the recording.
-    fn plain(mut self) -> Result<Self, NotCompressed> {
-        if let Some(length) = self.compressed_from.take() {
-            self.bytes = decompressed(&self.bytes, length)?.into();
-        }
-        Ok(self)
-    }
-}
-
-/// What became of a chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Appended {
-    /// It is stored; this many bytes are now.
-    Stored(u64, TranscriptState),
-    /// It does not begin where the recording ends.
-    WrongOffset(u64),
-    /// The recording would pass [`MAX_RECORDING_BYTES`].
-    TooLong(u64),
-    /// It would add to a recording that is closed.
-    Closed(u64),
-    /// Its chain is broken, and why. What was good is kept, and the recording is closed.
-    Broken(String),
-    /// The file system is nearly full.
-    NoRoom,
-    /// What it is compressed to cannot be read.
-    Garbled(NotCompressed),
-}
 
 /// How far a recording is vouched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

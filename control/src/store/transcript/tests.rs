@@ -1,4 +1,5 @@
 use super::*;
+use bytes::Bytes;
 
 fn named(id: &str) -> TranscriptId {
     id.parse().unwrap()

@@ -6,6 +6,7 @@ use moorline_protocol::{
 };
 use std::io::Write as _;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
