@@ -167,17 +167,25 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
             .counter("moorline_invocations_ended_total", &[("by", "deadline")])
             .add(ended as u64);
     }
-    for command in app.store.commands_with_held().await? {
-        release(app, &command).await?;
+    // all of them, a part at a time: those that nothing happens on hold no other up
+    let mut behind = Some(String::new());
+    while let Some(last) = behind {
+        let (commands, next) = app.store.commands_with_turn(&last).await?;
+        for command in commands {
+            release(app, &command).await?;
+        }
+        behind = next;
     }
-    for node in app
-        .store
-        .nodes_to_resend(now.saturating_sub(NUDGE_WINDOW_MILLIS), now)
-        .await?
-    {
-        app.routing.nudge(&node);
+    let window = (now.saturating_sub(NUDGE_WINDOW_MILLIS), now);
+    let mut behind = String::new();
+    loop {
+        let nodes = app.store.nodes_to_resend(window, &behind).await?;
+        let Some(last) = nodes.last() else { return Ok(()) };
+        behind = last.to_string();
+        for node in &nodes {
+            app.routing.nudge(node);
+        }
     }
-    Ok(())
 }
 
 /// Deletes what is old, one command or a part of it at a time. It is in the audit log before anything of it goes; a crash

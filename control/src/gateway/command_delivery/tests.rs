@@ -1,11 +1,11 @@
 use moorline_protocol::message::{CancelCommandContent, SendCommandContent};
 use moorline_ssm::command::{
     CancelCommand, CancelCommandRequest, ListCommandInvocations, ListCommandInvocationsRequest, ListCommands,
-    ListCommandsRequest,
+    ListCommandsRequest, SendCommandRequest,
 };
 
 use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
-use crate::gateway::clock_watch::ClockWatch;
+use crate::{engine::invocation::REDELIVERY_MILLIS, gateway::clock_watch::ClockWatch};
 
 const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
 
@@ -364,4 +364,53 @@ async fn a_clock_that_is_set_leaves_commands_the_time_they_had() {
         assert_eq!(fleet.status(&command, &taken).await, "TimedOut");
         assert_eq!(fleet.status(&command, &silent).await, "TimedOut");
     }
+}
+
+#[tokio::test]
+async fn commands_that_wait_for_nodes_that_are_away_hold_no_other_up() {
+    let fleet = Fleet::new().await;
+    let (first, second) = (fleet.node(1).await, fleet.node(2).await);
+    let mut commands = Vec::new();
+    for _ in 0..12 {
+        let request = SendCommandRequest {
+            max_concurrency: Some("1".to_owned()),
+            ..request(ONE_STEP, &[&first, &second])
+        };
+        commands.push(fleet.send_as(request).await);
+    }
+    commands.sort_by(|one, other| one.command_id.cmp(&other.command_id));
+    let last = commands.pop().unwrap();
+    assert_eq!(fleet.due(&second).await.len(), 0);
+    fleet
+        .endpoint
+        .call::<CancelCommand>(CancelCommandRequest {
+            command_id: last.command_id.clone(),
+            instance_ids: Some(vec![first.to_string()]),
+        })
+        .await
+        .unwrap();
+    fleet.sweep().await;
+    let job = fleet.due_job(&second).await;
+    assert!(
+        job.job_id.contains(last.command_id.as_deref().unwrap()),
+        "{job:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_node_that_did_not_answer_is_asked_again_however_many_there_are() {
+    let fleet = Fleet::new().await;
+    let mut nodes = Vec::new();
+    for index in 0..23 {
+        nodes.push(fleet.node(index).await);
+    }
+    fleet.send(ONE_STEP, &nodes.iter().collect::<Vec<_>>()).await;
+    for node in &nodes {
+        fleet.due_job(node).await;
+    }
+    fleet.endpoint.advance_millis(REDELIVERY_MILLIS);
+    fleet.routing_calls();
+    fleet.sweep().await;
+    let nudges: Vec<String> = nodes.iter().map(|node| format!("nudge {node}")).collect();
+    assert_eq!(fleet.routing_calls(), nudges);
 }

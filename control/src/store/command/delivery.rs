@@ -12,6 +12,8 @@ use super::{
 
 /// Jobs that one look hands out: bounds the memory of a node's backlog.
 pub(crate) const DUE_JOBS: usize = 16;
+/// Nodes that one look for jobs to be sent again names.
+const RESEND_NODES: i64 = if cfg!(test) { 10 } else { 1000 };
 /// Invocations that one retention pass deletes.
 const FORGET_ROWS: i64 = 500;
 
@@ -123,16 +125,23 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Nodes with jobs that were sent before and are to be sent again since `after`.
-    pub(crate) async fn nodes_to_resend(&self, after: u64, now: u64) -> Result<Vec<InstanceId>, StoreError> {
+    /// Nodes with jobs that were sent before and are to be sent again since `after`: a bounded number of them, in the
+    /// order of their ids, behind `behind`.
+    pub(crate) async fn nodes_to_resend(
+        &self,
+        (after, now): (u64, u64),
+        behind: &str,
+    ) -> Result<Vec<InstanceId>, StoreError> {
         let rows = sqlx::query(
             "SELECT instance_id FROM invocation WHERE next_send_at > $1 AND next_send_at <= $2 \
-             AND delivery <> 'Unsent' \
+             AND delivery <> 'Unsent' AND instance_id > $3 \
              UNION SELECT instance_id FROM invocation WHERE cancel_next_send_at > $1 \
-             AND cancel_next_send_at <= $2 LIMIT 1000",
+             AND cancel_next_send_at <= $2 AND instance_id > $3 ORDER BY instance_id LIMIT $4",
         )
         .bind(column_millis(after))
         .bind(column_millis(now))
+        .bind(behind)
+        .bind(RESEND_NODES)
         .fetch_all(&self.readers)
         .await
         .map_err(failed_to("look for jobs to send again"))?;

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::{
     super::{Store, StoreError, column, failed_to},
     heads::Heads,
-    row::{INVOCATION_COLUMNS, invocation},
+    row::{HEAD_COLUMNS, INVOCATION_COLUMNS, command_head, invocation},
 };
 use crate::engine::command::{Turn, turn};
 
@@ -14,24 +14,39 @@ const DOING: &str = "release held invocations";
 /// Invocations that one transaction changes: other writers wait meanwhile.
 const RELEASE_ROWS: u64 = 500;
 /// Commands that one look goes through.
-const COMMANDS: i64 = 100;
+const COMMANDS: i64 = if cfg!(test) { 10 } else { 100 };
 
 impl Store {
-    /// Commands with invocations that wait for their turn.
-    pub(crate) async fn commands_with_held(&self) -> Result<Vec<CommandId>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT command_id FROM invocation WHERE delivery = 'Held' AND stage <> 'Ended' LIMIT $1",
-        )
-        .bind(COMMANDS)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failed_to("look for held invocations"))?;
-        let mut commands = Vec::with_capacity(rows.len());
+    /// Commands with invocations that have their turn, or never will, of a bounded part of all that hold some; and
+    /// behind which the next part begins, if there is one.
+    pub(crate) async fn commands_with_turn(
+        &self,
+        behind: &str,
+    ) -> Result<(Vec<CommandId>, Option<String>), StoreError> {
+        const DOING: &str = "look for held invocations";
+        let sql = format!(
+            "SELECT {HEAD_COLUMNS}, held FROM (SELECT command_id AS holder, COUNT(*) AS held FROM invocation \
+             WHERE delivery = 'Held' AND stage <> 'Ended' AND command_id > $1 \
+             GROUP BY command_id ORDER BY command_id LIMIT $2) JOIN command ON command.command_id = holder \
+             ORDER BY holder"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(behind)
+            .bind(COMMANDS)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed_to(DOING))?;
+        let is_last = rows.len() < COMMANDS.unsigned_abs() as usize;
+        let (mut commands, mut last) = (Vec::new(), None);
         for row in &rows {
-            let id: String = column(row, "command_id")?;
-            commands.extend(id.parse::<CommandId>());
+            let head = command_head(row)?;
+            let held: i64 = column(row, "held")?;
+            last = Some(head.command_id.to_string());
+            if turn(&head.progress, held.unsigned_abs()) != Turn::Wait {
+                commands.push(head.command_id);
+            }
         }
-        Ok(commands)
+        Ok((commands, last.filter(|_| !is_last)))
     }
 
     /// Lets as many held invocations of a command go as may be on their way, or ends them all when there were too
