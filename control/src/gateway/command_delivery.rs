@@ -18,13 +18,15 @@ use moorline_protocol::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::rest::LATE_MILLIS;
 use crate::{
     app::App,
     engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
     store::{DUE_JOBS, DueJob, DueJobKind, OldCommand, StoreError},
 };
 
-/// Commands are kept this long after they were requested, in milliseconds: 30 days.
+/// Commands are kept this long after they were requested, in milliseconds: 30 days; and as long as their recordings may
+/// still arrive.
 const RETENTION_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// A job that is due again is nudged this long; after that its node is not connected, and connecting finds it.
 const NUDGE_WINDOW_MILLIS: u64 = 2 * REDELIVERY_MILLIS;
@@ -191,8 +193,12 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
 /// Deletes what is old, one command or a part of it at a time. It is in the audit log before anything of it goes; a crash
 /// behind that records it twice.
 pub(crate) async fn forget_command(app: &App) -> Result<(), StoreError> {
-    let cutoff = app.clock.unix_millis().saturating_sub(RETENTION_MILLIS);
-    let Some(OldCommand { id, is_whole }) = app.store.old_command(cutoff).await? else {
+    let now = app.clock.unix_millis();
+    let (cutoff, ended) = (
+        now.saturating_sub(RETENTION_MILLIS),
+        now.saturating_sub(LATE_MILLIS),
+    );
+    let Some(OldCommand { id, is_whole }) = app.store.old_command(cutoff, ended).await? else {
         return Ok(());
     };
     if is_whole {

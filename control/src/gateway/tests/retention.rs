@@ -185,3 +185,39 @@ async fn a_damaged_recording_keeps_no_other_from_being_closed() {
     };
     assert_eq!([is_closed(ids[0]).await, is_closed(ids[1]).await], [false, true]);
 }
+
+#[tokio::test]
+async fn a_command_is_kept_while_its_recording_may_still_arrive() {
+    let fleet = Fleet::new().await;
+    let (test, node) = (&fleet.endpoint, fleet.node(1).await);
+    let mut long = request(ONE_STEP, &[&node]);
+    long.timeout_seconds = Some(2_592_000);
+    let command = fleet.send_as(long).await;
+    test.advance_millis(29 * DAY_MILLIS);
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
+    let (command, _) = id.command().unwrap();
+    let recorded = test.app.store.recorded(&id).await.unwrap().unwrap();
+    test.app
+        .store
+        .transcript_started(&recorded, test.now())
+        .await
+        .unwrap();
+    fleet
+        .reply(&node, &job, "Success", &[("shell", "Success", 0, "done")])
+        .await;
+    let is_there = async || {
+        forget_command(&test.app).await.unwrap();
+        close_transcripts(&test.app).await.unwrap();
+        test.app.store.command(&command).await.unwrap().is_some()
+    };
+    test.advance_millis(2 * DAY_MILLIS);
+    assert!(is_there().await, "its node may be away");
+    let row = async || test.app.store.transcript(&id).await.unwrap().unwrap();
+    assert_eq!(row().await.completed_at, None);
+    test.advance_millis(6 * DAY_MILLIS);
+    assert!(is_there().await, "its recording was open");
+    assert!(row().await.completed_at.is_some(), "and is closed now");
+    assert!(!is_there().await);
+}

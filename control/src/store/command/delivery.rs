@@ -183,16 +183,24 @@ impl Store {
         tx.commit().await.map_err(failed_to(DOING))
     }
 
-    /// The oldest command that was requested before `cutoff` and has ended.
-    pub(crate) async fn old_command(&self, cutoff: u64) -> Result<Option<OldCommand>, StoreError> {
+    /// The oldest command that was requested before `cutoff` and of which nothing is waited for any more: it has ended on
+    /// every node before `ended`, and its recordings are closed.
+    pub(crate) async fn old_command(
+        &self,
+        cutoff: u64,
+        ended: u64,
+    ) -> Result<Option<OldCommand>, StoreError> {
         const DOING: &str = "look for old commands";
         let row = sqlx::query(
             "SELECT command_id, targets, (SELECT COUNT(*) FROM invocation \
              WHERE invocation.command_id = command.command_id) AS left_of_them FROM command \
              WHERE requested_at < $1 AND status IN ('Success', 'Cancelled', 'Failed', 'TimedOut') \
-             ORDER BY requested_at LIMIT 1",
+             AND NOT EXISTS (SELECT 1 FROM invocation i WHERE i.command_id = command.command_id AND i.ended_at >= $2) \
+             AND NOT EXISTS (SELECT 1 FROM transcript t WHERE t.command_id = command.command_id \
+             AND t.completed_at IS NULL) ORDER BY requested_at LIMIT 1",
         )
         .bind(column_millis(cutoff))
+        .bind(column_millis(ended))
         .fetch_optional(&self.readers)
         .await
         .map_err(failed_to(DOING))?;

@@ -317,12 +317,14 @@ async fn a_large_old_command_is_forgotten_in_parts() {
         store.command(&id).await.unwrap().unwrap().status().details,
         "DeliveryTimedOut"
     );
-    let old = async || store.old_command(START + 1).await.unwrap();
+    let old = async || store.old_command(START + 1, START + 60_001).await.unwrap();
     let named = |is_whole| OldCommand {
         id: id.to_string(),
         is_whole,
     };
-    assert_eq!(store.old_command(START).await.unwrap(), None);
+    for (cutoff, ended) in [(START, START + 60_001), (START + 1, START + 60_000)] {
+        assert_eq!(store.old_command(cutoff, ended).await.unwrap(), None);
+    }
     assert_eq!(old().await, Some(named(true)));
     assert!(!store.forget_command(id.as_str()).await.unwrap());
     assert_eq!(store.nodes_of_command(&id).await.unwrap().len(), 100);
