@@ -55,22 +55,23 @@ impl Reports {
     }
 }
 
-/// Ends with the channel, and drops what is under way then: the node tells it again.
+/// Ends with the channel, when what is under way is done: the node tells it again, but that it ended a command is told to
+/// the audit log by whoever stored it first.
 async fn store(mut reports: mpsc::Receiver<Report>, answers: mpsc::Sender<Stored>) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             report = reports.recv() => match report {
                 Some(report) => under_way.push(report),
-                None => return,
+                None => break,
             },
             Some(stored) = under_way.next() => {
-                if answers.try_send(stored).is_err() {
-                    return;
-                }
+                // the channel may have gone
+                let _gone = answers.try_send(stored);
             }
         }
     }
+    while under_way.next().await.is_some() {}
 }
 
 #[cfg(test)]
@@ -101,6 +102,25 @@ mod tests {
         drop(writer.lock().await);
         assert!(matches!(reports.next().await, Some(Ok(None))));
         assert!(reports.has_room());
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_is_done_when_its_channel_goes() {
+        let mut reports = Reports::start();
+        let (begun, has_begun) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        reports.push(Box::pin(async move {
+            begun.send(()).ok();
+            may_go.await.ok();
+            done.send(()).ok();
+            Ok(None)
+        }));
+        has_begun.await.unwrap();
+        drop(reports);
+        tokio::task::yield_now().await;
+        go.send(()).ok();
+        assert_eq!(is_done.await, Ok(()));
     }
 
     #[tokio::test]
