@@ -16,6 +16,8 @@ use super::{
 
 /// Changes of one transaction: others wait for the writer meanwhile.
 const MOST_CHANGES: usize = 128;
+/// Of them so many are for what is to be sent, if it waits: nodes that report without end stop nothing.
+const DELIVERIES: usize = 16;
 /// Changes that wait. Who brings more waits too.
 const WAITING: usize = 1024;
 
@@ -91,9 +93,12 @@ async fn write_groups(
         // both queues have the same owners: nobody is left
         let Some(first) = first else { return };
         group.push(first);
-        while group.len() < MOST_CHANGES
-            && let Ok(next) = reports.try_recv().or_else(|_| deliveries.try_recv())
-        {
+        while group.len() < MOST_CHANGES {
+            let next = match group.len() < MOST_CHANGES - DELIVERIES {
+                true => reports.try_recv().or_else(|_| deliveries.try_recv()),
+                false => deliveries.try_recv().or_else(|_| reports.try_recv()),
+            };
+            let Ok(next) = next else { break };
             group.push(next);
         }
         write_group(&writer, &mut group).await;
@@ -229,5 +234,40 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(noted, 297);
+    }
+
+    #[tokio::test]
+    async fn reports_without_end_hold_nothing_up_that_is_to_be_sent() {
+        let store = Store::temporary().await;
+        sqlx::query("CREATE TABLE noted (number BIGINT NOT NULL)")
+            .execute(&store.writer)
+            .await
+            .unwrap();
+        let taken = store.writer.acquire().await.unwrap();
+        let reports = i64::try_from(3 * MOST_CHANGES).unwrap();
+        let fails = false;
+        let changes = (0..=reports).map(|number| {
+            let turn = match number == reports {
+                true => Turn::Delivery,
+                false => Turn::Report,
+            };
+            store.changes.change(turn, Note { number, fails })
+        });
+        // all at once, whatever the runtime's budget
+        let all = tokio::task::unconstrained(futures_util::future::join_all(changes));
+        tokio::pin!(all);
+        assert!(futures_util::poll!(&mut all).is_pending());
+        drop(taken);
+        all.await;
+        let place: i64 = sqlx::query_scalar("SELECT rowid FROM noted WHERE number = $1")
+            .bind(reports)
+            .fetch_one(&store.readers)
+            .await
+            .unwrap();
+        let first = i64::try_from(MOST_CHANGES).unwrap();
+        assert!(
+            place <= first,
+            "it was in place {place}, behind the first {first}"
+        );
     }
 }
