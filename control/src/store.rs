@@ -175,6 +175,13 @@ pub(crate) enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it would have gone with more room on the disk of a file.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
+    }
+}
+
 /// Names what was being done when the database failed: `.map_err(failed_to("insert the node"))`.
 pub(crate) fn failed_to(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Database { doing, source }

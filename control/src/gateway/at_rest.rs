@@ -138,7 +138,7 @@ pub(super) async fn expire(app: &App) -> Result<(), StoreError> {
         reason: None,
     };
     for recording in app.store.expired_transcripts(now.saturating_sub(kept)).await? {
-        if app.store.delete_transcript(&recording, &tombstone).await? {
+        if app.store.delete_transcript(&recording, &tombstone, None).await? {
             tracing::info!(%recording, "a transcript is older than they are kept, and was deleted");
             app.transcripts.has_come_to_rest();
         }

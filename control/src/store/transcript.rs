@@ -154,7 +154,7 @@ impl TranscriptFiles {
         Self {
             space: |_| {
                 Ok(Space {
-                    available: RESERVED_BYTES,
+                    available: RESERVED_BYTES / 2,
                     total: u64::MAX,
                 })
             },

@@ -22,18 +22,28 @@ pub(super) async fn delete_transcript(
             "the transcript {id} is not complete; end the session or command, and wait for its node to send the rest"
         )));
     }
-    // a tombstone has the hash, and packing is what makes it
-    if row.place == Place::File
-        && let Some(content) = cx.app.transcripts.pack(&id).await?
-    {
-        cx.app.store.transcript_packed(&id, &content).await?;
+    // a tombstone has the hash, which packing makes as well
+    let mut content = None;
+    if row.place == Place::File {
+        match cx.app.transcripts.pack(&id).await {
+            Ok(None) => {}
+            Ok(Some(content)) => cx.app.store.transcript_packed(&id, &content).await?,
+            // whoever deletes on a full disk may want the room
+            Err(error) if error.is_for_want_of_room() => content = cx.app.transcripts.content(&id).await?,
+            Err(error) => return Err(error.into()),
+        }
     }
     let tombstone = Tombstone {
         by: cx.principal.arn(),
         at: cx.now,
         reason: input.reason,
     };
-    if !cx.app.store.delete_transcript(&id, &tombstone).await? {
+    if !cx
+        .app
+        .store
+        .delete_transcript(&id, &tombstone, content.as_ref())
+        .await?
+    {
         let now = cx.app.store.transcript(&id).await?;
         let hold = now.and_then(|row| row.hold).ok_or_else(|| missing(id.as_str()))?;
         return Err(ApiError::validation(format!(

@@ -439,6 +439,34 @@ async fn a_deleted_transcript_leaves_who_when_why_length_and_hash() {
 }
 
 #[tokio::test]
+async fn a_transcript_can_be_deleted_from_a_disk_that_is_nearly_full_unless_somebody_holds_it() {
+    let mut endpoint = with_session().await;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    endpoint.without_room().await;
+    let app = &endpoint.test.app;
+    at_rest::look(app).await;
+    let test = &endpoint.test;
+    test.call::<PutTranscriptLegalHold>(hold(true)).await.unwrap();
+    let refused = test.refuse::<DeleteTranscript>(delete()).await;
+    assert!(refused.message.contains("is held by"), "{}", refused.message);
+    at_rest::look(app).await;
+    assert_eq!(get(&endpoint, 0, None).await.0, "{}\n");
+    test.call::<PutTranscriptLegalHold>(hold(false)).await.unwrap();
+    test.call::<DeleteTranscript>(delete()).await.unwrap();
+    at_rest::look(app).await;
+    assert_eq!(files(&endpoint), [""; 0]);
+    let [tombstone] = of_state(&endpoint, TranscriptState::Deleted)
+        .await
+        .try_into()
+        .unwrap();
+    let hash = "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356";
+    assert_eq!(
+        (tombstone.sha256.as_deref(), tombstone.length_bytes),
+        (Some(hash), Some(3))
+    );
+}
+
+#[tokio::test]
 async fn age_deletes_a_transcript_and_a_legal_hold_keeps_it_from_everybody() {
     let endpoint = with_session().await;
     let app = &endpoint.test.app;

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::PoisonError,
 };
 
@@ -19,6 +19,9 @@ use super::{
     seekable::{self, MOST_TABLE_BYTES, SeekTable, Sum},
 };
 use crate::store::StoreError;
+
+/// Read at a time.
+const PIECE_BYTES: u64 = 1024 * 1024;
 
 /// A recording on the disk.
 enum Local {
@@ -135,7 +138,7 @@ impl TranscriptFiles {
         if !self.has_room_for(&plain)? {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let partial = packed.with_extension("zst.part");
+        let partial = partial(&packed);
         let mut options = OpenOptions::new();
         let mut out = options
             .create(true)
@@ -143,8 +146,14 @@ impl TranscriptFiles {
             .truncate(true)
             .mode(0o600)
             .open(&partial)?;
-        let content = seekable::pack(&mut plain, &mut out)?;
-        out.sync_all()?;
+        let written = seekable::pack(&mut plain, &mut out).and_then(|content| {
+            out.sync_all()?;
+            Ok(content)
+        });
+        let content = written.inspect_err(|_| {
+            // it may be the disk that is full; what is left is written over another time
+            let _left = fs::remove_file(&partial);
+        })?;
         fs::rename(&partial, &packed)?;
         File::open(&self.dir)?.sync_all()?;
         // before the only copy goes
@@ -162,7 +171,20 @@ impl TranscriptFiles {
 
     fn has_room_for(&self, plain: &File) -> io::Result<bool> {
         let space: Space = (self.space)(plain)?;
-        Ok(space.has_room_for(plain.metadata()?.len()))
+        Ok(space.has_room_to_pack(plain.metadata()?.len()))
+    }
+
+    /// What a recording on this disk is, for which no room is needed. `None`: there is none.
+    pub(crate) async fn content(&self, recording: &TranscriptId) -> Result<Option<Content>, StoreError> {
+        let (path, packed) = (self.path(recording), self.packed_path(recording));
+        blocking(move || {
+            let look = || match open_if_there(&path)? {
+                Some(plain) => content_of(&plain).map(Some),
+                None => content_if_there(&packed),
+            };
+            look().map_err(file_error("read the transcript", &path))
+        })
+        .await
     }
 
     /// Brings a recording that is packed, and what the endpoint signed of it, to the object store, and removes the
@@ -193,9 +215,11 @@ impl TranscriptFiles {
     pub(crate) async fn remove(&self, recording: &TranscriptId) -> Result<(), StoreError> {
         self.chains().remove(recording);
         self.durable_lengths().remove(recording);
+        let packed = self.packed_path(recording);
         let paths = [
             self.path(recording),
-            self.packed_path(recording),
+            partial(&packed),
+            packed,
             self.signatures_path(recording),
         ];
         blocking(move || {
@@ -215,6 +239,11 @@ impl TranscriptFiles {
             None => Ok(()),
         }
     }
+}
+
+/// What is being compressed.
+fn partial(packed: &Path) -> PathBuf {
+    packed.with_extension("zst.part")
 }
 
 /// `packed` is looked for second: it is whole before the other goes.
@@ -254,6 +283,18 @@ fn content_if_there(packed: &Path) -> io::Result<Option<Content>> {
         sum.push(&frame.open(&stored)?);
     }
     Ok(Some(sum.finish()))
+}
+
+fn content_of(plain: &File) -> io::Result<Content> {
+    let (mut sum, mut offset) = (Sum::new(), 0);
+    loop {
+        let piece = read_at(plain, offset, PIECE_BYTES)?;
+        if piece.is_empty() {
+            return Ok(sum.finish());
+        }
+        offset += piece.len() as u64;
+        sum.push(&piece);
+    }
 }
 
 /// Whether what was compressed reads back as what it was made of, byte by byte.

@@ -377,20 +377,27 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Leaves a tombstone of a recording that is packed and that nobody holds. `false`: it is not so.
+    /// Leaves a tombstone of a recording that is packed, or is closed and is `content`, and that nobody holds. `false`: it
+    /// is not so.
     pub(crate) async fn delete_transcript(
         &self,
         recording: &TranscriptId,
         tombstone: &Tombstone,
+        content: Option<&Content>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "UPDATE transcript SET deleted_at = $2, deleted_by = $3, delete_reason = $4 WHERE session_id = $1 \
-             AND deleted_at IS NULL AND held_at IS NULL AND place IN ('packed', 'store')",
+            "UPDATE transcript SET deleted_at = $2, deleted_by = $3, delete_reason = $4, \
+             length = COALESCE(length, $5), sha256 = COALESCE(sha256, $6), \
+             place = CASE place WHEN 'file' THEN 'packed' ELSE place END WHERE session_id = $1 \
+             AND deleted_at IS NULL AND held_at IS NULL AND (place IN ('packed', 'store') \
+             OR (place = 'file' AND completed_at IS NOT NULL AND $6 IS NOT NULL))",
         )
         .bind(recording.as_str())
         .bind(column_millis(tombstone.at))
         .bind(&tombstone.by)
         .bind(&tombstone.reason)
+        .bind(content.map(|content| column_millis(content.length)))
+        .bind(content.map(|content| content.hash.to_string()))
         .execute(&self.writer)
         .await
         .map_err(failed_to("delete a transcript"))?;

@@ -24,7 +24,16 @@ impl Space {
     }
 
     pub(super) fn has_room_for(self, bytes: u64) -> bool {
-        let reserved = RESERVED_BYTES.min(self.total / RESERVED_PART);
-        self.available.saturating_sub(bytes) >= reserved
+        self.available.saturating_sub(bytes) >= self.reserved()
+    }
+
+    /// Compressing may take half of what recordings leave free: it gives back more than it takes, and a disk that
+    /// recordings have filled would stay full without it.
+    pub(super) fn has_room_to_pack(self, bytes: u64) -> bool {
+        self.available.saturating_sub(bytes) >= self.reserved() / 2
+    }
+
+    fn reserved(self) -> u64 {
+        RESERVED_BYTES.min(self.total / RESERVED_PART)
     }
 }

@@ -105,6 +105,15 @@ fn a_recording_leaves_room_for_the_database() {
             "{available} of {total}"
         );
     }
+    let full = Space {
+        available: RESERVED_BYTES,
+        total: 100 * GIB,
+    };
+    assert!(
+        full.has_room_to_pack(RESERVED_BYTES / 2),
+        "recordings left it to give room back"
+    );
+    assert!(!full.has_room_to_pack(RESERVED_BYTES / 2 + 1));
 }
 
 #[tokio::test]
