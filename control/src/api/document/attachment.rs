@@ -169,9 +169,14 @@ async fn of_another_version(
     let found = attachments
         .into_iter()
         .find(|attachment| attachment.file_name == file);
+    let found = found.ok_or_else(absent)?;
+    // that version may go before the new one is stored, which may take as long as its other files
+    if cx.app.attachments.claim(&found.sha256, cx.now).await?.is_none() {
+        return Err(absent());
+    }
     Ok(AttachmentRow {
         file_name: checked_name(name.unwrap_or(file))?,
-        ..found.ok_or_else(absent)?
+        ..found
     })
 }
 

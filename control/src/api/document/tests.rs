@@ -1,10 +1,10 @@
 //! Versions of documents, through all operations that know them.
 
 use moorline_ssm::document::{
-    CreateDocument, CreateDocumentRequest, DeleteDocument, DeleteDocumentRequest, DescribeDocument,
-    DescribeDocumentRequest, DocumentDescription, GetDocument, GetDocumentRequest, ListDocumentVersions,
-    ListDocumentVersionsRequest, UpdateDocument, UpdateDocumentDefaultVersion,
-    UpdateDocumentDefaultVersionRequest, UpdateDocumentRequest,
+    AttachmentsSource, AttachmentsSourceKey, CreateDocument, CreateDocumentRequest, DeleteDocument,
+    DeleteDocumentRequest, DescribeDocument, DescribeDocumentRequest, DocumentDescription, GetDocument,
+    GetDocumentRequest, ListDocumentVersions, ListDocumentVersionsRequest, UpdateDocument,
+    UpdateDocumentDefaultVersion, UpdateDocumentDefaultVersionRequest, UpdateDocumentRequest,
 };
 
 use super::*;
@@ -237,4 +237,28 @@ async fn of_the_built_in_documents_only_the_preferences_are_changed_and_no_start
         .document
         .unwrap();
     assert_eq!((kept.hash, kept.owner), (made.hash, made.owner));
+}
+
+#[tokio::test]
+async fn a_file_of_another_version_is_kept_for_the_new_one_when_that_version_goes_meanwhile() {
+    const SUM: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+    let test = endpoint().await;
+    let attachments = &test.app.attachments;
+    attachments.put(SUM, 3, 0, "abc".into()).await.unwrap();
+    let with = |minutes, reference: &str| UpdateDocumentRequest {
+        attachments: Some(vec![AttachmentsSource {
+            key: Some(AttachmentsSourceKey::AttachmentReference),
+            values: Some(vec![reference.to_owned()]),
+            name: Some("1.0.zip".to_owned()),
+        }]),
+        ..update(minutes, Some("$LATEST"))
+    };
+    updated(&test, with(2, &format!("sha256:{SUM}"))).await;
+    test.advance_millis(2 * DAY_MILLIS);
+    updated(&test, with(3, "mine/2/1.0.zip")).await;
+    // as a look finds it that came between the two: no version has it, and the new one is not stored yet
+    let used = std::collections::BTreeSet::new();
+    attachments.remove_unused(used, test.now()).await.unwrap();
+    assert!(attachments.path_of(SUM).is_file());
 }
