@@ -50,6 +50,7 @@ pub(crate) struct NewCommand {
 /// What a command takes from the Parameter Store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TakenParameter {
+    /// Of what the node reads with the version or label that the command names: it may read no other.
     pub(crate) name: String,
     /// That was put in. `None`: a SecureString, which the node reads.
     pub(crate) version: Option<i64>,

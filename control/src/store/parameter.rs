@@ -153,17 +153,18 @@ impl Store {
         Ok(names)
     }
 
-    /// Whether a command that has not ended on this node leaves it to the node to read the parameter.
+    /// Whether a command that has not ended on this node leaves it to the node to read the parameter, in this version.
     pub(crate) async fn is_parameter_of_open_command(
         &self,
         node: &InstanceId,
-        name: &str,
+        selected: &Selected,
     ) -> Result<bool, StoreError> {
+        let selector = selected.selector.text().unwrap_or_default();
         let row = sqlx::query(
             "SELECT 1 FROM command_parameter c JOIN invocation i ON i.command_id = c.command_id \
              WHERE c.name = $1 AND c.version = 0 AND i.instance_id = $2 AND i.ended_at IS NULL LIMIT 1",
         )
-        .bind(name)
+        .bind(format!("{}{selector}", selected.name))
         .bind(node.as_str())
         .fetch_optional(&self.readers)
         .await

@@ -57,15 +57,16 @@ pub(super) async fn resolve(
     }
     let content = content.to_string();
     let secret = names(given.values().flatten().chain([&content]), "ssm-secure")?;
-    for row in rows(cx, secret).await? {
+    for (text, row) in secret.clone().into_iter().zip(rows(cx, secret).await?) {
         if row.parameter_type != ParameterType::SecureString {
             return Err(invalid(format!(
                 "secure prefix ssm-secure: is used for a non-secure type {}: parameter {}",
                 row.parameter_type, row.name
             )));
         }
+        let selector = Selected::parse(text).and_then(|selected| selected.selector.text());
         taken.push(TakenParameter {
-            name: row.name,
+            name: row.name + &selector.unwrap_or_default(),
             version: None,
         });
     }

@@ -89,12 +89,7 @@ async fn may_read(cx: &RequestContext, action: &str, selected: &Selected) -> Api
     let Principal::Node(node) = &cx.principal else {
         return Ok(());
     };
-    if cx
-        .app
-        .store
-        .is_parameter_of_open_command(node, &selected.name)
-        .await?
-    {
+    if cx.app.store.is_parameter_of_open_command(node, selected).await? {
         return Ok(());
     }
     Err(ApiError::from(Denied {

@@ -724,3 +724,34 @@ async fn a_node_reads_what_an_open_command_of_its_own_names_and_nothing_else() {
         denied
     );
 }
+
+#[tokio::test]
+async fn a_node_reads_a_secret_in_the_version_that_its_command_names_and_in_no_other() {
+    let (test, node) = with_node().await;
+    for (value, overwrite) in [("old", false), (SECRET, true)] {
+        let input = PutParameterRequest {
+            overwrite: Some(overwrite),
+            ..put("/db/password", ParameterType::SecureString, value)
+        };
+        test.call::<PutParameter>(input).await.unwrap();
+    }
+    let read = async |name: &str| {
+        let read = test.call_as::<GetParameter>(Principal::Node(node.clone()), get(name));
+        read.await
+            .map(|got| got.parameter.unwrap().value.unwrap())
+            .map_err(|error| error.code)
+    };
+    let denied = Err(ErrorCode::AccessDeniedException);
+    let latest = "{{ssm-secure:/db/password}}";
+    test.call::<SendCommand>(send(node.as_str(), latest))
+        .await
+        .unwrap();
+    assert_eq!(read("/db/password").await.as_deref(), Ok(SECRET));
+    assert_eq!(read("/db/password:1").await, denied);
+    let first = "{{ssm-secure:/db/password:1}}";
+    test.call::<SendCommand>(send(node.as_str(), first))
+        .await
+        .unwrap();
+    assert_eq!(read("/db/password:1").await.as_deref(), Ok("old"));
+    assert_eq!(read("/db/password:2").await, denied);
+}
