@@ -12,6 +12,10 @@ use moorline_ssm::{
         ListCommandInvocationsRequest, ListCommands, ListCommandsRequest, PlanCommand, PlanCommandRequest,
         PlannedState, SendCommandRequest, SendCommandWave, SendCommandWaveRequest,
     },
+    node::{
+        DescribeInstanceInformation, DescribeInstanceInformationRequest, InstanceInformationStringFilter,
+        PingStatus,
+    },
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -42,6 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const CANCEL_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const PAGE: i32 = 50;
+/// Nodes that one question names, whose answer is one page.
+const MOST_VALUES: usize = 50;
 /// What the API takes as a comment.
 const COMMENT_CHARACTERS: usize = 100;
 
@@ -227,9 +233,21 @@ impl<'a> Driver<'a> {
             .and_then(|command| command.target_count)
             .unwrap_or(0);
         under_way.targets = usize::try_from(targets).unwrap_or(0);
+        if under_way.targets == 0 {
+            // a wave that nobody got proves nothing, and the next one stands on it
+            under_way.may_run = false;
+            let error = CliError::Usage(format!("none of its {} nodes is a target any more", nodes.len()));
+            return Err(Stop::Refused(error));
+        }
         if !is_probe {
-            self.report.targets(wave, under_way.targets);
-            self.touched.extend(nodes);
+            let mut got = nodes;
+            let mut no_targets = Vec::new();
+            if under_way.targets < got.len() {
+                let invocations = self.invocations(&under_way.command_id).await?;
+                (got, no_targets) = got.into_iter().partition(|id| invocations.contains_key(id));
+            }
+            self.report.targets(wave, under_way.targets, no_targets);
+            self.touched.extend(got);
         }
         Ok(())
     }
@@ -326,36 +344,18 @@ impl<'a> Driver<'a> {
 
     /// How the command ended on each node.
     async fn result(&mut self, under_way: &UnderWay) -> Result<Event, Stop> {
-        let (mut failed, mut told) = (BTreeMap::new(), 0);
-        let mut next_token = None;
-        loop {
-            let request = ListCommandInvocationsRequest {
-                command_id: Some(under_way.command_id.clone()),
-                max_results: Some(PAGE),
-                next_token,
-                ..ListCommandInvocationsRequest::default()
-            };
-            let page = self.call::<ListCommandInvocations>(&request, PATIENCE).await?;
-            for listed in page.command_invocations.into_iter().flatten() {
-                told += 1;
-                if listed.status == Some(CommandInvocationStatus::Success) {
-                    continue;
-                }
-                let status = listed.status_details.unwrap_or_default();
-                failed.insert(listed.instance_id.unwrap_or_default(), status);
-            }
-            next_token = page.next_token.filter(|token| !token.is_empty());
-            if next_token.is_none() {
-                break;
-            }
-        }
+        let invocations = self.invocations(&under_way.command_id).await?;
         // of whom nothing is told nothing good is assumed
-        if told < under_way.targets {
+        if invocations.len() < under_way.targets {
             return Err(Stop::Refused(CliError::Incomplete {
                 operation: "ListCommandInvocations",
                 member: "CommandInvocations",
             }));
         }
+        let failed: BTreeMap<_, _> = invocations
+            .into_iter()
+            .filter_map(|(id, failure)| Some((id, failure?)))
+            .collect();
         if under_way.is_probe {
             self.report.probe_ended(under_way.wave, &failed);
             return Ok(Event::ProbeEnded { failed });
@@ -365,10 +365,35 @@ impl<'a> Driver<'a> {
         Ok(Event::WaveEnded { failed })
     }
 
+    /// The nodes that a command is for, with the status of those where it is no success.
+    async fn invocations(&mut self, command_id: &str) -> Result<BTreeMap<String, Option<String>>, Stop> {
+        let mut invocations = BTreeMap::new();
+        let mut next_token = None;
+        loop {
+            let request = ListCommandInvocationsRequest {
+                command_id: Some(command_id.to_owned()),
+                max_results: Some(PAGE),
+                next_token,
+                ..ListCommandInvocationsRequest::default()
+            };
+            let page = self.call::<ListCommandInvocations>(&request, PATIENCE).await?;
+            for listed in page.command_invocations.into_iter().flatten() {
+                let is_success = listed.status == Some(CommandInvocationStatus::Success);
+                let failure = (!is_success).then(|| listed.status_details.unwrap_or_default());
+                invocations.insert(listed.instance_id.unwrap_or_default(), failure);
+            }
+            next_token = page.next_token.filter(|token| !token.is_empty());
+            if next_token.is_none() {
+                return Ok(invocations);
+            }
+        }
+    }
+
     /// Nodes of the waves so far whose heartbeat is lost.
     async fn lost(&mut self) -> Result<BTreeSet<String>, Stop> {
         let began = Instant::now();
         let mut away = BTreeSet::new();
+        let mut no_targets = self.touched.clone();
         let mut next_token = None;
         loop {
             let request = PlanCommandRequest {
@@ -378,22 +403,49 @@ impl<'a> Driver<'a> {
                 next_token,
             };
             let page = self.call::<PlanCommand>(&request, PATIENCE).await?;
-            let nodes = page.nodes.into_iter().flatten();
-            let waiting = nodes.filter(|node| node.state == Some(PlannedState::Waits));
-            away.extend(
-                waiting
-                    .filter_map(|node| node.instance_id)
-                    .filter(|id| self.touched.contains(id)),
-            );
+            for node in page.nodes.into_iter().flatten() {
+                let Some(id) = node.instance_id.filter(|id| no_targets.remove(id)) else {
+                    continue;
+                };
+                if node.state == Some(PlannedState::Waits) {
+                    away.insert(id);
+                }
+            }
             next_token = page.next_token.filter(|token| !token.is_empty());
             if next_token.is_none() {
                 break;
             }
         }
+        away.extend(self.not_connected(no_targets).await?);
         let now = Instant::now();
         let pause = (now.duration_since(began) * HEARTBEAT_SHARE).max(HEARTBEAT_PAUSE);
         self.heartbeats_due = now + pause;
         Ok(self.heartbeats.looked(now.duration_since(self.origin), &away))
+    }
+
+    /// Of nodes that the plan does not have any more: those that are gone, and not only tagged otherwise.
+    async fn not_connected(&mut self, mut nodes: BTreeSet<String>) -> Result<BTreeSet<String>, Stop> {
+        let ids: Vec<String> = nodes.iter().cloned().collect();
+        for some in ids.chunks(MOST_VALUES) {
+            let filter = InstanceInformationStringFilter {
+                key: Some("InstanceIds".to_owned()),
+                values: Some(some.to_vec()),
+            };
+            let request = DescribeInstanceInformationRequest {
+                filters: Some(vec![filter]),
+                max_results: Some(PAGE),
+                ..DescribeInstanceInformationRequest::default()
+            };
+            let page = self
+                .call::<DescribeInstanceInformation>(&request, PATIENCE)
+                .await?;
+            for node in page.instance_information_list.into_iter().flatten() {
+                if node.ping_status == Some(PingStatus::Online) {
+                    nodes.remove(&node.instance_id.unwrap_or_default());
+                }
+            }
+        }
+        Ok(nodes)
     }
 
     /// Halted: what is under way is not to reach further nodes.

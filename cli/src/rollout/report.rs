@@ -70,6 +70,8 @@ struct WaveReport {
     progress: Progress,
     /// `null`: it was not sent.
     command_id: Option<String>,
+    /// Those that were targets no longer when it was sent: they did not get it.
+    no_longer_targets: Vec<String>,
     failed: BTreeMap<String, String>,
     /// `null`: it was not probed.
     probe_command_id: Option<String>,
@@ -173,22 +175,24 @@ impl Report {
         }
     }
 
-    /// The command of a wave was taken, for so many nodes.
-    pub(super) fn targets(&self, wave: usize, targets: usize) {
+    /// The command of a wave was taken, for so many nodes; others of the wave are targets no longer.
+    pub(super) fn targets(&mut self, wave: usize, targets: usize, no_longer: Vec<String>) {
         let of = self.waves.len();
-        let Some(report) = self.waves.get(wave) else {
+        let Some(report) = self.waves.get_mut(wave) else {
             return;
         };
-        let (name, planned) = (&report.name, report.nodes.len());
+        report.no_longer_targets = no_longer;
+        let (name, no_longer) = (&report.name, &report.no_longer_targets);
         let command_id = report.command_id.as_deref().unwrap_or_default();
         tell(&format!(
             "wave {} of {of}, {name}: {targets} nodes, command {command_id}",
             wave + 1
         ));
-        if targets < planned {
+        if !no_longer.is_empty() {
             tell(&format!(
-                "wave {name}: {} nodes are no longer targets and do not get it",
-                planned - targets
+                "wave {name}: {} nodes are no longer targets and do not get it: {}",
+                no_longer.len(),
+                some(no_longer)
             ));
         }
     }
@@ -211,7 +215,8 @@ impl Report {
         let name = &report.name;
         let command = report.command_id.as_deref().unwrap_or_default();
         if failed.is_empty() {
-            tell(&format!("wave {name}: succeeded on every node"));
+            let got = report.nodes.len() - report.no_longer_targets.len();
+            tell(&format!("wave {name}: succeeded on all {got} nodes that got it"));
         }
         for (node, status) in failed {
             tell(&format!(

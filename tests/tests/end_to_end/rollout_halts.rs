@@ -218,3 +218,64 @@ async fn at_a_terminal_a_roll_out_shows_its_plan_and_goes_when_it_is_wanted() ->
     ensure!(commands(&site).await?.len() == 4, "two waves, two probes");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_wave_whose_nodes_are_all_gone_halts_a_roll_out() -> Result<()> {
+    let (site, others) = fleet().await?;
+    let (started, go, script) = held(&site);
+    let roll_out = Running::start(&site.cli(), &waves(&["--json"], &script))?;
+    wait_until("the canary to run it", async || Ok(started.exists())).await?;
+    for other in &others {
+        untag(&site, other.id()).await?;
+    }
+    std::fs::File::create(&go)?;
+    let (code, report) = roll_out.ends().await?;
+    ensure!(code == Some(3) && report["Status"] == "Halted", "{report}");
+    ensure!(
+        reason(&report) == "wave then: none of its 2 nodes is a target any more",
+        "{report}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_is_no_target_any_more_is_named_and_not_waited_for() -> Result<()> {
+    let (site, others) = fleet().await?;
+    let (started, go, script) = held(&site);
+    let roll_out = Running::start(&site.cli(), &waves(&["--json"], &script))?;
+    wait_until("the canary to run it", async || Ok(started.exists())).await?;
+    let id = others[0].id();
+    site.api()
+        .call("DeregisterManagedInstance", json!({"InstanceId": id}))
+        .await?;
+    std::fs::File::create(&go)?;
+    let (code, report) = roll_out.ends().await?;
+    ensure!(code == Some(0), "{report}");
+    ensure!(report["Waves"][1]["NoLongerTargets"] == json!([id]), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_is_deregistered_after_its_wave_halts_a_roll_out_and_one_that_is_untagged_does_not()
+-> Result<()> {
+    let (site, [second, third]) = fleet().await?;
+    let words = waves(&["--json", "--heartbeat-grace", "3s"], "true");
+    let mut roll_out = Running::start(&site.cli(), &words)?;
+    roll_out.tells("watching the heartbeats").await?;
+    untag(&site, third.id()).await?;
+    let id = second.id();
+    site.api()
+        .call("DeregisterManagedInstance", json!({"InstanceId": id}))
+        .await?;
+    let (code, report) = roll_out.ends().await?;
+    ensure!(code == Some(3) && report["Status"] == "Halted", "{report}");
+    let expected = format!("after the last wave: lost the heartbeat of {id} (not connected)");
+    ensure!(reason(&report) == expected, "{report}");
+    Ok(())
+}
+
+async fn untag(site: &Site, node: &str) -> Result<()> {
+    let tags = json!({"ResourceType": "ManagedInstance", "ResourceId": node, "TagKeys": ["Role"]});
+    site.api().call("RemoveTagsFromResource", tags).await?;
+    Ok(())
+}
