@@ -55,8 +55,20 @@ impl Running {
     /// # Errors
     /// It has ended.
     pub fn interrupt(&self) -> Result<()> {
+        self.signal(Signal::SIGINT)
+    }
+
+    /// As a supervisor does that wants it to end.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.process.id().context("it has ended")?;
-        Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?)
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// `kill -9`.

@@ -76,7 +76,7 @@ pub(super) struct Driver<'a> {
     /// Nodes of all waves that were sent.
     touched: BTreeSet<String>,
     errors: usize,
-    interrupts: Signal,
+    interrupts: Interrupts,
     origin: Instant,
     heartbeats_due: Instant,
 }
@@ -134,8 +134,7 @@ impl<'a> Driver<'a> {
             next,
             touched: BTreeSet::new(),
             errors: 0,
-            interrupts: signal(SignalKind::interrupt())
-                .map_err(|source| CliError::io("watch for Ctrl-C", source))?,
+            interrupts: Interrupts::watch().map_err(|source| CliError::io("watch for Ctrl-C", source))?,
             origin: now,
             heartbeats_due: now,
         })
@@ -314,7 +313,7 @@ impl<'a> Driver<'a> {
     /// Lets time pass.
     async fn pause(&mut self, time: Duration) -> Result<(), Stop> {
         tokio::select! {
-            () = interrupted(&mut self.interrupts) => Err(Stop::Interrupted),
+            () = self.interrupts.next() => Err(Stop::Interrupted),
             () = sleep(time) => Ok(()),
         }
     }
@@ -473,7 +472,7 @@ impl<'a> Driver<'a> {
         let mut away_since = None;
         loop {
             let answer = tokio::select! {
-                () = interrupted(&mut self.interrupts) => return Err(Stop::Interrupted),
+                () = self.interrupts.next() => return Err(Stop::Interrupted),
                 answer = operator.call::<O>(input) => answer,
             };
             match answer {
@@ -507,10 +506,30 @@ fn comment(place: &str, own: Option<&str>) -> String {
     format!("{place}{own}").chars().take(COMMENT_CHARACTERS).collect()
 }
 
-/// A signal's next time; never, when it cannot be watched any more.
-async fn interrupted(interrupts: &mut Signal) {
-    if interrupts.recv().await.is_none() {
-        std::future::pending::<()>().await;
+/// Ctrl-C, and the signal by which services and jobs are asked to end.
+#[derive(Debug)]
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next one; never, when they cannot be watched any more.
+    async fn next(&mut self) {
+        let next = tokio::select! {
+            next = self.interrupt.recv() => next,
+            next = self.terminate.recv() => next,
+        };
+        if next.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -73,6 +73,21 @@ async fn ctrl_c_cancels_the_wave_under_way_and_sends_no_other() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_roll_out_that_is_asked_to_end_cancels_as_with_ctrl_c_and_reports() -> Result<()> {
+    let (site, _others) = fleet().await?;
+    let (started, _go, script) = held(&site);
+    let roll_out = Running::start(&site.cli(), &waves(&["--json"], &script))?;
+    wait_until("the canary to run it", async || Ok(started.exists())).await?;
+    roll_out.terminate()?;
+    let (code, report) = roll_out.ends().await?;
+    ensure!(code == Some(130) && report["Status"] == "Interrupted", "{report}");
+    let id = report["Waves"][0]["CommandId"].as_str().context("no command")?;
+    let invocation = site.finished(id).await?;
+    ensure!(invocation["Status"] == "Cancelled", "{invocation}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn ctrl_c_after_the_last_wave_ends_the_watching() -> Result<()> {
     let (site, _others) = fleet().await?;
     let words = waves(&["--json", "--heartbeat-grace", "10m"], "true");
