@@ -467,6 +467,24 @@ async fn a_transcript_can_be_deleted_from_a_disk_that_is_nearly_full_unless_some
 }
 
 #[tokio::test]
+async fn a_transcript_whose_disk_was_away_can_be_deleted_when_it_is_back() {
+    let endpoint = with_session().await;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    let (there, away) = (
+        endpoint.test.dir().join("transcripts"),
+        endpoint.test.dir().join("away"),
+    );
+    std::fs::rename(&there, &away).unwrap();
+    at_rest::look(&endpoint.test.app).await;
+    std::fs::rename(&away, &there).unwrap();
+    assert_eq!(get(&endpoint, 0, None).await.0, "{}\n");
+    endpoint.test.call::<DeleteTranscript>(delete()).await.unwrap();
+    at_rest::look(&endpoint.test.app).await;
+    assert_eq!(files(&endpoint), [""; 0]);
+    assert_eq!(of_state(&endpoint, TranscriptState::Deleted).await.len(), 1);
+}
+
+#[tokio::test]
 async fn age_deletes_a_transcript_and_a_legal_hold_keeps_it_from_everybody() {
     let endpoint = with_session().await;
     let app = &endpoint.test.app;

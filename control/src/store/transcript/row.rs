@@ -378,7 +378,7 @@ impl Store {
     }
 
     /// Leaves a tombstone of a recording that is packed, or is closed and is `content`, and that nobody holds. `false`: it
-    /// is not so.
+    /// is not so. What was lost is looked for once more: its disk may have been away.
     pub(crate) async fn delete_transcript(
         &self,
         recording: &TranscriptId,
@@ -388,8 +388,8 @@ impl Store {
         let done = sqlx::query(
             "UPDATE transcript SET deleted_at = $2, deleted_by = $3, delete_reason = $4, \
              length = COALESCE(length, $5), sha256 = COALESCE(sha256, $6), \
-             place = CASE place WHEN 'file' THEN 'packed' ELSE place END WHERE session_id = $1 \
-             AND deleted_at IS NULL AND held_at IS NULL AND (place IN ('packed', 'store') \
+             place = CASE WHEN place IN ('file', 'gone') THEN 'packed' ELSE place END WHERE session_id = $1 \
+             AND deleted_at IS NULL AND held_at IS NULL AND (place IN ('packed', 'store', 'gone') \
              OR (place = 'file' AND completed_at IS NOT NULL AND $6 IS NOT NULL))",
         )
         .bind(recording.as_str())
@@ -404,11 +404,11 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Those that were closed before `cutoff`, are packed and that nobody holds; a bounded number.
+    /// Those that were closed before `cutoff`, are packed or lost, and that nobody holds; a bounded number.
     pub(crate) async fn expired_transcripts(&self, cutoff: u64) -> Result<Vec<TranscriptId>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id FROM transcript WHERE completed_at < $1 AND deleted_at IS NULL AND held_at IS NULL \
-             AND place IN ('packed', 'store') ORDER BY completed_at LIMIT $2",
+             AND place IN ('packed', 'store', 'gone') ORDER BY completed_at LIMIT $2",
         )
         .bind(column_millis(cutoff))
         .bind(EXPIRE_ROWS)
