@@ -25,8 +25,9 @@ pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationR
 pub(crate) use attachment_files::{AttachmentFiles, Put};
 pub(crate) use attachment_source::{S3Source, S3SourceError};
 pub(crate) use command::{
-    CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, InvocationCursor, InvocationQuery,
-    InvocationRow, ListFilters, NewCommand, NewInvocation, OldCommand, StepRow, TakenParameter,
+    CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Expired, InvocationCursor,
+    InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, OldCommand, StepRow,
+    TakenParameter,
 };
 pub(crate) use document::{
     AttachmentRow, BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal,

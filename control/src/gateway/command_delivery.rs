@@ -22,7 +22,7 @@ use super::rest::LATE_MILLIS;
 use crate::{
     app::App,
     engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
-    store::{DUE_JOBS, DueJob, DueJobKind, OldCommand, StoreError},
+    store::{DUE_JOBS, DueJob, DueJobKind, Expired, OldCommand, StoreError},
 };
 
 /// Commands are kept this long after they were requested, in milliseconds: 30 days; and as long as their recordings may
@@ -69,12 +69,17 @@ pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Re
         info!(%node, job_id = shown(&ack.job_id), code = shown(&ack.status_code), "the node refused a job");
     }
     let message_id = ack.acknowledged_message_id.parse().ok();
-    if app
+    let answered = app
         .store
         .acknowledge_job(&id, node, (code, message_id), now)
-        .await?
-    {
-        return Ok(());
+        .await?;
+    if let Some(recorded) = answered {
+        return match recorded.ended {
+            // refused for now, and cancelled meanwhile: the node never had it
+            Some(_) if code.is_retryable() => Ok(()),
+            Some(details) => ended(app, (&id, node), details, recorded.may_hold).await,
+            None => Ok(()),
+        };
     }
     match app.store.command_of_cancel(id.as_str(), node).await? {
         Some(command) => app
@@ -131,16 +136,7 @@ pub(crate) async fn replied(
                 return Ok(());
             };
             info!(%node, command_id = %id, status, "command ended on node");
-            app.audit.command_ended(&id, node, details);
-            if let Some(store) = &app.output_store {
-                store.has_work();
-            }
-            app.metrics
-                .counter("moorline_invocations_ended_total", &[("by", "node")])
-                .increment();
-            if recorded.may_hold {
-                release(app, &id).await?;
-            }
+            ended(app, (&id, node), details, recorded.may_hold).await?;
             let has_refused = app.store.has_refused_jobs(node).await?;
             if has_refused && app.store.resend_refused(node, now).await? {
                 app.routing.nudge(node);
@@ -148,6 +144,26 @@ pub(crate) async fn replied(
         }
     }
     Ok(())
+}
+
+/// The node has said how a command ended there, and that is stored.
+async fn ended(
+    app: &App,
+    (command, node): (&CommandId, &InstanceId),
+    details: &'static str,
+    may_hold: bool,
+) -> Result<(), StoreError> {
+    app.audit.command_ended(command, node, details);
+    if let Some(store) = &app.output_store {
+        store.has_work();
+    }
+    app.metrics
+        .counter("moorline_invocations_ended_total", &[("by", "node")])
+        .increment();
+    match may_hold {
+        true => release(app, command).await,
+        false => Ok(()),
+    }
 }
 
 /// Lets those invocations of a command go that have their turn.
@@ -162,12 +178,17 @@ async fn release(app: &App, command: &CommandId) -> Result<(), StoreError> {
 /// Called each second by one task: time-outs, turns, jobs to be sent again.
 pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
-    let ended = app.store.expire_invocations(now).await?;
-    if ended > 0 {
-        info!(ended, "invocations ran out of time");
+    let Expired { changed, told } = app.store.expire_invocations(now).await?;
+    for (command, node, details) in &told {
+        // the turns of others are looked for below
+        ended(app, (command, node), details, false).await?;
+    }
+    let silent = changed - told.len();
+    if silent > 0 {
+        info!(ended = silent, "invocations ran out of time");
         app.metrics
             .counter("moorline_invocations_ended_total", &[("by", "deadline")])
-            .add(ended as u64);
+            .add(silent as u64);
     }
     // all of them, a part at a time: those that nothing happens on hold no other up
     let mut behind = Some(String::new());

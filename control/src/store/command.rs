@@ -11,6 +11,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use change::Expired;
 pub(super) use change::end_invocations_of_node;
 pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, OldCommand};
 pub(super) use group_commit::GroupCommit;

@@ -1,11 +1,15 @@
 use moorline_protocol::message::{CancelCommandContent, SendCommandContent};
+use moorline_ssm::audit::{ListAuditRecords, ListAuditRecordsRequest};
 use moorline_ssm::command::{
     CancelCommand, CancelCommandRequest, ListCommandInvocations, ListCommandInvocationsRequest, ListCommands,
     ListCommandsRequest, SendCommandRequest,
 };
 
 use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
-use crate::{engine::invocation::REDELIVERY_MILLIS, gateway::clock_watch::ClockWatch};
+use crate::{
+    engine::invocation::{REDELIVERY_MILLIS, SETTLING_MILLIS},
+    gateway::clock_watch::ClockWatch,
+};
 
 const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
 
@@ -363,6 +367,49 @@ async fn a_clock_that_is_set_leaves_commands_the_time_they_had() {
         super::sweep(app).await.unwrap();
         assert_eq!(fleet.status(&command, &taken).await, "TimedOut");
         assert_eq!(fleet.status(&command, &silent).await, "TimedOut");
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_node_says_of_the_end_of_a_command_is_in_the_audit_log() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let mut ends = Vec::new();
+    // in one reply
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.reply(&node, &job, "Success", &[SUCCESS]).await;
+    ends.push((command, "Success"));
+    // it keeps the result of a step to itself
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.reply(&node, &job, "Success", &[]).await;
+    fleet.endpoint.advance_millis(SETTLING_MILLIS);
+    fleet.sweep().await;
+    ends.push((command, "Success"));
+    // it refuses the job for good
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "51406").await;
+    ends.push((command, "Failed"));
+    // of this it says nothing
+    fleet.send(ONE_STEP, &[&node]).await;
+    fleet.endpoint.advance_millis(3_600_000);
+    fleet.sweep().await;
+    let page = fleet
+        .endpoint
+        .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
+        .await
+        .unwrap();
+    let records = page.records.unwrap();
+    let told: Vec<&String> = records
+        .iter()
+        .filter(|line| line.contains("\"event\":\"command-ended\""))
+        .collect();
+    assert_eq!(told.len(), ends.len(), "{told:?}");
+    for (line, (command, details)) in told.into_iter().zip(ends) {
+        assert!(line.contains(command.command_id.as_deref().unwrap()), "{line}");
+        assert!(line.contains(&format!("\"result\":\"{details}\"")), "{line}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::engine::{
     command::may_hold,
-    invocation::{Invocation, StepRank},
+    invocation::{Invocation, Stage, StepRank},
     reply::Reply,
 };
 
@@ -29,40 +29,40 @@ use crate::engine::{
 const SWEEP_ROWS: i64 = 200;
 
 impl Store {
-    /// The node answered a delivery of the job. `false`: there is no such invocation.
+    /// The node answered a delivery of the job. `None`: there is no such invocation.
     pub(crate) async fn acknowledge_job(
         &self,
         id: &CommandId,
         node: &InstanceId,
         (code, message_id): (JobAckCode, Option<Uuid>),
         now: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Recorded>, StoreError> {
         self.change(id, node, move |invocation, head| {
             invocation.job_acknowledged(code, message_id, head.deadlines, now);
         })
         .await
     }
 
-    /// The node answered a delivery of the cancel job. `false`: there is no such invocation.
+    /// The node answered a delivery of the cancel job. `None`: there is no such invocation.
     pub(crate) async fn acknowledge_cancel(
         &self,
         id: &CommandId,
         node: &InstanceId,
         code: JobAckCode,
         now: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Recorded>, StoreError> {
         self.change(id, node, move |invocation, _| {
             invocation.cancel_acknowledged(code, now);
         })
         .await
     }
 
-    /// The node reported something that cannot be read. `false`: there is no such invocation.
+    /// The node reported something that cannot be read. `None`: there is no such invocation.
     pub(crate) async fn note_unreadable_reply(
         &self,
         id: &CommandId,
         node: &InstanceId,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Recorded>, StoreError> {
         self.change(id, node, |invocation, _| invocation.unreadable_reply())
             .await
     }
@@ -148,8 +148,8 @@ impl Store {
         Ok(to_tell)
     }
 
-    /// Decides what ran out of time. Returns how many invocations changed: as many as fit one transaction.
-    pub(crate) async fn expire_invocations(&self, now: u64) -> Result<usize, StoreError> {
+    /// Decides what ran out of time, as many invocations as fit one transaction.
+    pub(crate) async fn expire_invocations(&self, now: u64) -> Result<Expired, StoreError> {
         const DOING: &str = "end invocations that ran out of time";
         const DUE: &str = "SELECT command_id, instance_id FROM invocation WHERE deadline_at <= $1 LIMIT $2";
         let due = sqlx::query(DUE)
@@ -158,12 +158,12 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(failed_to(DOING))?;
+        let mut expired = Expired::default();
         if due.is_empty() {
-            return Ok(0);
+            return Ok(expired);
         }
         let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
         let mut heads = Heads::default();
-        let mut changed = 0;
         for row in &due {
             let (Ok(id), Ok(node)) = (
                 column::<String>(row, "command_id")?.parse(),
@@ -177,12 +177,15 @@ impl Store {
             let before = row.invocation.clone();
             if row.invocation.time_passed(now) {
                 heads.save(&mut tx, &before, &row).await?;
-                changed += 1;
+                expired.changed += 1;
+                if let (Stage::Settling(_), Some(outcome)) = (before.stage, row.invocation.outcome()) {
+                    expired.told.push((id, node, outcome.details()));
+                }
             }
         }
         heads.write(&mut tx).await?;
         tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(changed)
+        Ok(expired)
     }
 
     async fn change(
@@ -190,7 +193,7 @@ impl Store {
         id: &CommandId,
         node: &InstanceId,
         decide: impl FnMut(&mut Invocation, &CommandHead) + Send + 'static,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Recorded>, StoreError> {
         let change = Decide {
             id: id.clone(),
             node: node.clone(),
@@ -207,6 +210,25 @@ pub(crate) struct Recorded {
     pub(crate) ended: Option<&'static str>,
     /// Other invocations of the command may wait for their turn.
     pub(crate) may_hold: bool,
+}
+
+impl Recorded {
+    fn new(before: &Invocation, after: &Invocation, may_hold: bool) -> Self {
+        let ended = match (before.outcome(), after.outcome()) {
+            (None, Some(outcome)) => Some(outcome.details()),
+            _ => None,
+        };
+        Self { ended, may_hold }
+    }
+}
+
+/// What ran out of time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Expired {
+    /// How many invocations changed.
+    pub(crate) changed: usize,
+    /// Those of them whose node had said how they end, with the details of their status.
+    pub(crate) told: Vec<(CommandId, InstanceId, &'static str)>,
 }
 
 struct RecordReply {
@@ -243,17 +265,11 @@ impl Change for RecordReply {
             upsert_step(tx, &row, (name, rank), step).await?;
         }
         heads.save(tx, &before, &row).await?;
-        Ok(Some(Recorded {
-            ended: match (before.outcome(), row.invocation.outcome()) {
-                (None, Some(outcome)) => Some(outcome.details()),
-                _ => None,
-            },
-            may_hold,
-        }))
+        Ok(Some(Recorded::new(&before, &row.invocation, may_hold)))
     }
 }
 
-/// A change that needs nothing but the invocation and its command. `false`: there is no such invocation.
+/// A change that needs nothing but the invocation and its command. `None`: there is no such invocation.
 struct Decide<F> {
     id: CommandId,
     node: InstanceId,
@@ -261,20 +277,21 @@ struct Decide<F> {
 }
 
 impl<F: FnMut(&mut Invocation, &CommandHead) + Send + 'static> Change for Decide<F> {
-    type Answer = bool;
+    type Answer = Option<Recorded>;
 
-    async fn apply(&mut self, group: &mut Group) -> Result<bool, StoreError> {
+    async fn apply(&mut self, group: &mut Group) -> Result<Self::Answer, StoreError> {
         let Group { tx, heads } = group;
         let Some(mut row) = load(tx, &self.id, &self.node).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let Some(head) = heads.get(tx, &self.id).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let before = row.invocation.clone();
         (self.decide)(&mut row.invocation, head);
+        let may_hold = may_hold(&head.progress);
         heads.save(tx, &before, &row).await?;
-        Ok(true)
+        Ok(Some(Recorded::new(&before, &row.invocation, may_hold)))
     }
 }
 

@@ -225,9 +225,9 @@ async fn the_time_of_a_held_invocation_begins_with_its_turn() {
     let id = accept_held(&store, 2, START, 1, "0").await;
     let late = START + 3_600_000;
     // the first was never delivered, which is no error of the command
-    assert_eq!(store.expire_invocations(late).await.unwrap(), 1);
+    assert_eq!(store.expire_invocations(late).await.unwrap().changed, 1);
     assert_eq!(store.release_held(&id, late).await.unwrap(), [node(1)]);
-    assert_eq!(store.expire_invocations(late + 59_000).await.unwrap(), 0);
+    assert_eq!(store.expire_invocations(late + 59_000).await.unwrap().changed, 0);
     let jobs = store
         .take_due_jobs(&node(1), late + 59_000, uuid::Uuid::new_v4)
         .await
@@ -312,7 +312,7 @@ async fn pages_of_invocations_neither_skip_nor_repeat() {
 async fn a_large_old_command_is_forgotten_in_parts() {
     let store = Store::temporary().await;
     let id = accept(&store, 600, START).await;
-    while store.expire_invocations(START + 60_000).await.unwrap() > 0 {}
+    while store.expire_invocations(START + 60_000).await.unwrap().changed > 0 {}
     assert_eq!(
         store.command(&id).await.unwrap().unwrap().status().details,
         "DeliveryTimedOut"
