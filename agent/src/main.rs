@@ -4,6 +4,9 @@
 mod command;
 mod config;
 mod daemon;
+#[cfg(test)]
+#[path = "../../tests/documentation/command_lines.rs"]
+mod documentation;
 mod identity;
 mod policy;
 mod recording;

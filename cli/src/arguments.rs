@@ -402,6 +402,12 @@ mod tests {
     }
 
     #[test]
+    fn every_command_line_of_the_documentation_is_one() {
+        let refused = crate::documentation::refused(&Arguments::command());
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    }
+
+    #[test]
     fn everything_after_the_first_word_of_a_command_belongs_to_it() {
         let run = |words: &[&str]| {
             let words = ["moorline", "run", "--node", "mi-1"].iter().chain(words);
@@ -438,6 +444,18 @@ mod tests {
         );
         assert_eq!(shell(&["ls"]), None);
         assert_eq!(shell(&["--document", "D", "--", "ls"]), None);
+    }
+
+    #[test]
+    fn what_a_list_shows_can_be_typed_as_a_filter() {
+        for words in [
+            ["transcript", "list", "--kind", "Session"],
+            ["transcript", "list", "--state", "Complete"],
+            ["document", "lint", "--type=Package", "FILE"],
+        ] {
+            let parsed = Arguments::try_parse_from(["moorline"].iter().chain(&words));
+            assert!(parsed.is_ok(), "{words:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ mod attach;
 mod audit;
 mod command_output;
 mod console;
+#[cfg(test)]
+#[path = "../../tests/documentation/command_lines.rs"]
+mod documentation;
 mod documents;
 mod error;
 mod explain;

@@ -7,6 +7,9 @@ mod api;
 mod app;
 mod audit;
 mod auth;
+#[cfg(test)]
+#[path = "../../tests/documentation/command_lines.rs"]
+mod documentation;
 mod engine;
 mod gateway;
 mod log_lines;

@@ -250,3 +250,16 @@ fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     run::run(config, state_dir)?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_line_of_the_documentation_is_one() {
+        let refused = crate::documentation::refused(&Cli::command());
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    }
+}

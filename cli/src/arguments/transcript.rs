@@ -120,13 +120,13 @@ pub(crate) struct TranscriptFilter {
     #[arg(long, value_name = "TEXT")]
     pub(crate) contains: Option<String>,
     /// Only those of sessions, or of commands
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", ignore_case = true)]
     pub(crate) kind: Option<TranscriptKind>,
     /// Only those of this command
     #[arg(long, value_name = "COMMAND-ID")]
     pub(crate) command: Option<String>,
     /// Only those in this state; without it all but the deleted ones
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", ignore_case = true)]
     pub(crate) state: Option<TranscriptState>,
     /// Only those that are held
     #[arg(long)]

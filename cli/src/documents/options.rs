@@ -12,7 +12,7 @@ pub(crate) enum DocumentCommand {
         #[command(flatten)]
         content: ContentOptions,
         /// What the document is for; by default what its content looks like
-        #[arg(long = "type", value_enum)]
+        #[arg(long = "type", value_enum, ignore_case = true)]
         kind: Option<Kind>,
     },
     /// Add a version to a document
@@ -51,7 +51,7 @@ pub(crate) enum DocumentCommand {
     Lint {
         file: PathBuf,
         /// What the document is for; by default what its content looks like
-        #[arg(long = "type", value_enum)]
+        #[arg(long = "type", value_enum, ignore_case = true)]
         kind: Option<Kind>,
     },
 }

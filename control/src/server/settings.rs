@@ -168,11 +168,19 @@ fn certificate_name(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Settings, clap::Error> {
         let start = ["moorline-control", "serve"];
         Settings::parse(start.iter().chain(arguments).map(|text| (*text).into()))
+    }
+
+    #[test]
+    fn every_command_line_of_the_documentation_is_one() {
+        let refused = crate::documentation::refused(&CommandLine::command());
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
     }
 
     #[test]
