@@ -54,11 +54,7 @@ pub(crate) async fn execute(
 ) -> Result<u8, CliError> {
     let allowed = request.max_errors.clone().unwrap_or_default();
     let specs: Vec<WaveSpec> = options.waves.iter().flat_map(|waves| waves.0.clone()).collect();
-    if let Some(name) = named_twice(&specs) {
-        let reason =
-            format!("two waves have the name {name}: what is told of one must not be taken for the other");
-        return Err(CliError::Usage(reason));
-    }
+    wave::refuse_one_name_twice(&specs).map_err(CliError::Usage)?;
     if json && !options.dry_run && !options.yes {
         let reason = "with --json no plan is shown that could be asked for: --yes begins without asking";
         return Err(CliError::Usage(reason.to_owned()));
@@ -117,12 +113,6 @@ pub(crate) async fn execute(
     let ended = Driver::begin(operator, order, waves, &mut report)?.run().await;
     report.finish(&ended)?;
     Ok(ended.exit_code())
-}
-
-fn named_twice(specs: &[WaveSpec]) -> Option<&str> {
-    let mut names = BTreeSet::new();
-    let again = specs.iter().find(|spec| !names.insert(&spec.name));
-    again.map(|spec| spec.name.as_str())
 }
 
 /// Nodes that can run it now, in the plan's order, and the others. What is not signed is refused where signatures are
@@ -273,14 +263,6 @@ mod tests {
         for text in ["", "%", "x", "-1", "101%"] {
             assert!(allowed_errors(text, 10).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_name_of_two_waves_is_found() {
-        let specs = wave::parse_waves("a=1,b=1,c=all").unwrap();
-        assert_eq!(named_twice(&specs), None);
-        let specs = wave::parse_waves("a=1,b=1,a=all").unwrap();
-        assert_eq!(named_twice(&specs), Some("a"));
     }
 
     #[test]

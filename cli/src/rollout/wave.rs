@@ -32,7 +32,21 @@ pub(super) struct Wave {
 
 /// The value of one `--wave`: one wave, or several with commas between them.
 pub(crate) fn parse_waves(text: &str) -> Result<Vec<WaveSpec>, String> {
-    text.split(',').map(parse_wave).collect()
+    let waves: Vec<WaveSpec> = text.split(',').map(parse_wave).collect::<Result<_, _>>()?;
+    refuse_one_name_twice(&waves)?;
+    Ok(waves)
+}
+
+/// What is told of one wave must not be taken for another.
+pub(crate) fn refuse_one_name_twice(waves: &[WaveSpec]) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    match waves.iter().find(|wave| !names.insert(&wave.name)) {
+        Some(again) => Err(format!(
+            "two waves have the name {}: give each one of its own",
+            again.name
+        )),
+        None => Ok(()),
+    }
 }
 
 fn parse_wave(text: &str) -> Result<WaveSpec, String> {
@@ -158,6 +172,7 @@ mod tests {
             "a b=all",
             "a=all,",
             "a=99999999999999999999",
+            "a=1,b=1,a=all",
         ] {
             assert!(parse_waves(text).is_err(), "{text}");
         }
