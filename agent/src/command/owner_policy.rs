@@ -221,7 +221,8 @@ fn judge(content: &str, node: &Node) -> Result<(Grant, bool), String> {
 /// # Errors
 /// It cannot be read.
 pub(crate) fn document(path: &Path) -> anyhow::Result<Value> {
-    Ok(read_text(&local::read(path)?)?)
+    let text = local::read(path)?;
+    read_text(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }
 
 /// What the daemon can say about a job before a worker is started. What it cannot read is the worker's to tell.

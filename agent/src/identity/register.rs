@@ -8,13 +8,13 @@ use std::{
 use anyhow::{Context, bail};
 use moorline_protocol::types::{ActivationId, InstanceId};
 use moorline_ssm::node::{RegisterManagedInstance, RegisterManagedInstanceRequest};
-use moorline_transport::{ApiClient, HttpClient, Service};
+use moorline_transport::{ApiClient, CallError, DialError, HttpClient, HttpError, Service};
 use nix::fcntl::Flock;
 
 use super::{
     NodeKey, TranscriptKey,
     fingerprint::fingerprint,
-    registration::{Home, REGISTRATION_FORMAT, RegistrationFile, registration_path},
+    registration::{Home, REGISTRATION_FORMAT, RegistrationError, RegistrationFile, registration_path},
 };
 use crate::runtime::{AGENT_VERSION, lock_state_dir, make_private_directory};
 
@@ -58,10 +58,15 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
         .region
         .clone()
         .unwrap_or_else(|| MOORLINE_REGION.to_owned());
-    let (services, trust) = home.resolve(
-        &region,
-        registrar.ca.as_deref().unwrap_or_else(|| Path::new("--endpoint")),
-    )?;
+    let (services, trust) = home
+        .resolve(
+            &region,
+            registrar.ca.as_deref().unwrap_or_else(|| Path::new("--ca")),
+        )
+        .map_err(|error| match error {
+            RegistrationError::Endpoint { source, .. } => anyhow::Error::new(source),
+            other => other.into(),
+        })?;
     let _lock = prepare(&registrar.state_dir)?;
     let key = NodeKey::generate()?;
     let salt = uuid::Uuid::new_v4().to_string();
@@ -79,7 +84,10 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
     let output = client
         .call::<RegisterManagedInstance>(None, &input)
         .await
-        .context("the node was not registered")?;
+        .map_err(|error| {
+            let what = not_registered(&error);
+            anyhow::Error::new(error).context(what)
+        })?;
     let instance_id: InstanceId = output
         .instance_id
         .context("the endpoint's answer lacks InstanceId")?
@@ -99,6 +107,20 @@ pub(crate) async fn register(registrar: &Registrar) -> anyhow::Result<InstanceId
     file.store(&registrar.state_dir)
         .with_context(|| format!("the endpoint registered {instance_id}, deregister it there"))?;
     Ok(instance_id)
+}
+
+/// With what helps, where we know it.
+fn not_registered(error: &CallError) -> &'static str {
+    match error {
+        CallError::Http {
+            source: HttpError::Dial(DialError::Tls { source, .. }),
+            ..
+        } if source.to_string().contains("certificate") => {
+            "the node was not registered (give the endpoint's ca.pem with --ca, and with --endpoint a host name that \
+             the endpoint was started with)"
+        }
+        _ => "the node was not registered",
+    }
 }
 
 fn read_ca(path: &Path) -> anyhow::Result<String> {
@@ -163,21 +185,49 @@ mod tests {
         }
     }
 
+    fn registrar(state_dir: &Path, endpoint: &str) -> Registrar {
+        Registrar {
+            state_dir: state_dir.to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+            ca: None,
+            region: None,
+            activation_id: "12345678-1234-1234-1234-123456789012".parse().unwrap(),
+            activation_code: "code".to_owned(),
+            force: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_none_is_named_and_no_file_is_blamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = register(&registrar(dir.path(), "http://127.0.0.1:1")).await;
+        let text = format!("{:#}", refused.unwrap_err());
+        assert!(
+            text.starts_with("endpoint \"http://127.0.0.1:1\" must have the form"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn where_the_certificate_is_not_trusted_it_is_said_how_to_give_it() {
+        let failed = |why: &str| CallError::Http {
+            operation: "RegisterManagedInstance",
+            source: HttpError::Dial(DialError::Tls {
+                endpoint: "https://h".to_owned(),
+                source: std::io::Error::other(why.to_owned()),
+            }),
+        };
+        assert!(not_registered(&failed("invalid peer certificate: UnknownIssuer")).contains("--ca"));
+        assert!(!not_registered(&failed("unexpected end of file")).contains("--ca"));
+    }
+
     #[tokio::test]
     async fn a_registered_node_is_told_what_force_would_mean_and_keeps_what_it_has() {
         let dir = tempfile::tempdir().unwrap();
         let path = registration_path(dir.path());
         let mut file = fs::File::create(&path).unwrap();
         std::io::Write::write_all(&mut file, b"the registration").unwrap();
-        let registrar = Registrar {
-            state_dir: dir.path().to_owned(),
-            endpoint: Some("https://127.0.0.1:1".to_owned()),
-            ca: None,
-            region: None,
-            activation_id: "12345678-1234-1234-1234-123456789012".parse().unwrap(),
-            activation_code: "code".to_owned(),
-            force: false,
-        };
+        let registrar = registrar(dir.path(), "https://127.0.0.1:1");
         let text = register(&registrar).await.unwrap_err().to_string();
         for part in [path.to_str().unwrap(), "--force", "another id", "deregistered"] {
             assert!(text.contains(part), "{text}");

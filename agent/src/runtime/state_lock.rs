@@ -23,7 +23,13 @@ pub(crate) fn lock_state_dir(state_dir: &Path) -> anyhow::Result<Flock<fs::File>
         Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => fs::File::open(&path),
         other => other,
     };
-    let file = file.with_context(|| format!("failed to open {}; is the node registered?", path.display()))?;
+    if matches!(&file, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+        bail!(
+            "this node is not registered: {} does not exist; run `moorline-agent register` first",
+            state_dir.display()
+        );
+    }
+    let file = file.with_context(|| format!("failed to open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
@@ -36,6 +42,16 @@ pub(crate) fn lock_state_dir(state_dir: &Path) -> anyhow::Result<Flock<fs::File>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_state_directory_it_is_said_what_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = lock_state_dir(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("run `moorline-agent register` first"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_state_directory_has_one_holder_at_a_time() {
