@@ -112,6 +112,8 @@ pub(crate) fn call_hint(error: &CallError) -> Option<String> {
             "InvalidInstanceId" => {
                 "`moorline nodes` lists the nodes; a node that is offline cannot be reached"
             }
+            "ParameterAlreadyExists" => "`moorline parameter put --overwrite` makes a new version of it",
+            "DocumentAlreadyExists" => "`moorline document update` makes a new version of it",
             "InvalidDocument" => "is the document's name spelt right, and made for this use?",
             _ => return None,
         },
@@ -187,6 +189,11 @@ mod tests {
             hint(&refused("InvalidSignatureException"))
                 .unwrap()
                 .contains("clock")
+        );
+        assert!(
+            hint(&refused("ParameterAlreadyExists"))
+                .unwrap()
+                .contains("--overwrite")
         );
         assert_eq!(hint(&refused("InternalServerError")), None);
     }

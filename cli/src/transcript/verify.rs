@@ -19,6 +19,8 @@ use crate::{
 
 /// What is read at once, in bytes.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Where a tar archive says that it is one.
+const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 const ALTERED: u8 = 1;
 const UNREADABLE: u8 = 2;
 
@@ -79,12 +81,22 @@ fn verify(path: &Path, keys: Keys) -> Result<Outcome, CliError> {
     let mut file = File::open(path).map_err(failed)?;
     let mut verifier = Verifier::new(keys);
     let mut piece = vec![0; PIECE_BYTES];
+    let mut is_first = true;
     loop {
         let length = file.read(&mut piece).map_err(failed)?;
         if length == 0 {
             return Ok(verifier.finish());
         }
-        verifier.push(piece.get(..length).unwrap_or_default());
+        let piece = piece.get(..length).unwrap_or_default();
+        if is_first && piece.get(TAR_MAGIC) == Some(b"ustar") {
+            let reason = format!(
+                "{}: it is a bundle: unpack it with `tar xf`, and verify transcript/session.cast; its README.md says how",
+                path.display()
+            );
+            return Err(CliError::Transcript(reason));
+        }
+        is_first = false;
+        verifier.push(piece);
     }
 }
 
@@ -155,4 +167,20 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "Found": outcome.found,
         "Remarks": outcome.remarks.iter().map(|one| place(one.line, one.record, one.what.to_string())).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_bundle_it_is_said_what_to_verify() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("session.tar");
+        let mut archive = vec![0; 512];
+        archive[TAR_MAGIC].copy_from_slice(b"ustar");
+        std::fs::write(&path, archive).unwrap();
+        let refused = verify(&path, Keys::default()).unwrap_err().to_string();
+        assert!(refused.contains("transcript/session.cast"), "{refused}");
+    }
 }
