@@ -27,7 +27,7 @@ pub use definition::*;
 pub use digest::{Digest, InvalidDigest, one_form};
 pub use flow::*;
 pub use parameter::*;
-pub use pattern::{AllowedPattern, compile as compile_pattern};
+pub use pattern::AllowedPattern;
 pub use preferences::{PREFERENCES_DOCUMENT, complete_session};
 pub use secret::is_secret_name;
 pub use session::*;

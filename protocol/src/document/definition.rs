@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::content::{description, malformed, present};
-use super::{AllowedPattern, DocumentError, ParameterError};
+use super::{AllowedPattern, DocumentError, ParameterError, pattern::Budget};
 
 /// Most parameters that a document may define.
 pub const MAX_PARAMETERS: usize = 200;
@@ -107,7 +107,8 @@ impl Definitions {
     /// agent does: its `{{ }}` stays as it is written.
     ///
     /// # Errors
-    /// More than [`MAX_PARAMETERS`], a definition of another shape or an unknown type, an unusable pattern.
+    /// More than [`MAX_PARAMETERS`], a definition of another shape or an unknown type, an unusable pattern, or patterns
+    /// that take too much memory.
     pub(super) fn parse(parameters: Option<&Value>) -> Result<Self, DocumentError> {
         let members = match parameters {
             None | Some(Value::Null) => return Ok(Self::default()),
@@ -117,10 +118,11 @@ impl Definitions {
         if members.len() > MAX_PARAMETERS {
             return Err(malformed(format!("more than {MAX_PARAMETERS} parameters")));
         }
+        let mut patterns = Budget::default();
         let by_name = members
             .iter()
             .filter(|(name, _)| is_name(name))
-            .map(|(name, value)| Ok((name.clone(), Definition::parse(name, value)?)))
+            .map(|(name, value)| Ok((name.clone(), Definition::parse(name, value, &mut patterns)?)))
             .collect::<Result<_, DocumentError>>()?;
         Ok(Self {
             by_name,
@@ -130,7 +132,7 @@ impl Definitions {
 }
 
 impl Definition {
-    fn parse(name: &str, value: &Value) -> Result<Self, DocumentError> {
+    fn parse(name: &str, value: &Value, patterns: &mut Budget) -> Result<Self, DocumentError> {
         let members = value
             .as_object()
             .ok_or_else(|| malformed(format!("parameter {name} must be an object")))?;
@@ -144,7 +146,7 @@ impl Definition {
             None => None,
             Some(Value::String(text)) if text.is_empty() => None,
             Some(Value::String(text)) => Some(
-                AllowedPattern::new(text)
+                AllowedPattern::within(text, patterns)
                     .map_err(|reason| ParameterError::unusable_pattern(name, text, &reason))?,
             ),
             Some(_) => {

@@ -3,10 +3,21 @@
 //! The `regex` crate reads nearly the same language. A pattern is rewritten where the two differ, so that a
 //! published pattern means here what it means on other nodes.
 
-use regex::{Regex, RegexBuilder};
+use regex_automata::{
+    Input,
+    meta::{self, BuildError, Regex},
+    nfa::thompson::WhichCaptures,
+    util::syntax,
+};
 
-/// Memory a compiled pattern may take.
-const SIZE_LIMIT: usize = 4 * 1024 * 1024;
+/// Bytes of a pattern as it is written.
+const MAX_WRITTEN_BYTES: usize = 8 * 1024;
+/// Memory of each of the automata that a pattern is compiled to.
+const MAX_AUTOMATON_BYTES: usize = 4 * 1024 * 1024;
+/// Memory of all patterns of a document, compiled. It bounds the time as well that they take to compile.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Memory that looking for a match may take besides, while it lasts.
+const MAX_SEARCH_BYTES: usize = 1024 * 1024;
 /// Nesting of groups and classes.
 const NEST_LIMIT: u32 = 64;
 
@@ -18,13 +29,38 @@ pub struct AllowedPattern {
     regex: Regex,
 }
 
+/// Memory that is left for the patterns of a document, in bytes.
+#[derive(Debug)]
+pub(super) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MAX_BYTES)
+    }
+}
+
 impl AllowedPattern {
+    /// A pattern that stands by itself, as that of a stored parameter.
+    ///
     /// # Errors
-    /// As [`compile`].
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// The reason as one line: look-around, back-references, bad syntax, or a pattern that is too large.
+    pub fn new(text: &str) -> Result<Self, String> {
+        Self::within(text, &mut Budget::default())
+    }
+
+    /// One of those of a document.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; or it is too large for what the patterns before it have left.
+    pub(super) fn within(text: &str, budget: &mut Budget) -> Result<Self, String> {
+        if text.len() > MAX_WRITTEN_BYTES {
+            return Err(format!("it has more than {MAX_WRITTEN_BYTES} bytes"));
+        }
+        let regex = compile(text, budget.0.min(MAX_AUTOMATON_BYTES))?;
+        budget.0 = budget.0.checked_sub(regex.memory_usage()).ok_or_else(too_large)?;
         Ok(Self {
             text: text.to_owned(),
-            regex: compile(text)?,
+            regex,
         })
     }
 
@@ -33,9 +69,12 @@ impl AllowedPattern {
         &self.text
     }
 
-    /// Whether the text holds a match.
+    /// Whether the text holds a match. What was needed to look for one goes at once, where the crate would keep it for
+    /// the next time.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        let mut cache = self.regex.create_cache();
+        let input = Input::new(text).earliest(true);
+        self.regex.search_half_with(&mut cache, &input).is_some()
     }
 }
 
@@ -47,21 +86,37 @@ impl PartialEq for AllowedPattern {
 
 impl Eq for AllowedPattern {}
 
-/// Compiles a pattern.
-///
-/// # Errors
-/// The reason as one line: look-around, back-references, bad syntax, or a pattern that is too large.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&translate(pattern))
-        .size_limit(SIZE_LIMIT)
-        .nest_limit(NEST_LIMIT)
-        .build()
-        .map_err(|error| {
-            // The last line of a syntax error says what is wrong, the others draw the place.
-            let text = error.to_string();
+fn compile(pattern: &str, limit: usize) -> Result<Regex, String> {
+    let config = meta::Config::new()
+        .nfa_size_limit(Some(limit))
+        .hybrid_cache_capacity(MAX_SEARCH_BYTES)
+        // where a match is, and what its groups hold, nobody asks
+        .which_captures(WhichCaptures::Implicit);
+    meta::Builder::new()
+        .configure(config)
+        .syntax(syntax::Config::new().nest_limit(NEST_LIMIT))
+        .build(&translate(pattern))
+        .map_err(|error| reason(&error))
+}
+
+fn reason(error: &BuildError) -> String {
+    match error.syntax_error() {
+        // The last line of a syntax error says what is wrong, the others draw the place.
+        Some(syntax) => {
+            let text = syntax.to_string();
             let reason = text.lines().last().unwrap_or_default();
             reason.trim_start_matches("error: ").to_owned()
-        })
+        }
+        None => too_large(),
+    }
+}
+
+/// Nothing else keeps a pattern with a syntax from being compiled.
+fn too_large() -> String {
+    format!(
+        "compiled, it takes too much memory: all patterns of a document together may take {} MiB",
+        MAX_BYTES / 1024 / 1024
+    )
 }
 
 /// RE2 syntax to the crate's: escapes of ordinary punctuation, `\Q…\E`, ASCII classes, literal braces, and the

@@ -160,6 +160,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn patterns_that_would_take_much_memory_are_refused() {
+        let parameters: Vec<String> = (0..200)
+            .map(|number| format!(r#""p{number}":{{"type":"String","allowedPattern":"^\\p{{L}}{{1,80}}$"}}"#))
+            .collect();
+        let content = format!(
+            r#"{{"schemaVersion":"2.2","parameters":{{{}}},"mainSteps":[{{"action":"aws:runShellScript","name":"s",
+            "inputs":{{"runCommand":["true"]}}}}]}}"#,
+            parameters.join(",")
+        );
+        let input = CreateDocumentRequest {
+            content: Some(content),
+            ..request()
+        };
+        let error = TestApp::new().await.refuse::<CreateDocument>(input).await;
+        assert_eq!(error.code, ErrorCode::InvalidDocumentContent);
+        assert!(
+            error
+                .message
+                .contains("cannot be used: compiled, it takes too much memory"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
     async fn content_that_no_agent_runs_is_refused_with_its_reason() {
         let with = |content: &str| CreateDocumentRequest {
             content: Some(content.to_owned()),

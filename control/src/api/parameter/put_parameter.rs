@@ -3,7 +3,7 @@
 //! AWS: API_PutParameter. What a new version leaves out (description, pattern, tier, key, policies) stays as it is.
 //! Deviations: data type `text` only; tiers differ in limits, and cost nothing.
 
-use moorline_protocol::document::compile_pattern;
+use moorline_protocol::document::AllowedPattern;
 use moorline_ssm::{
     ErrorCode,
     parameter::{ParameterTier, ParameterType, PutParameterRequest, PutParameterResult},
@@ -24,26 +24,59 @@ const MOST_STANDARD: i64 = 10_000;
 const MOST_ADVANCED: i64 = 100_000;
 /// Characters of a pattern.
 const MOST_PATTERN_CHARACTERS: usize = 1024;
+/// Looks at what is there, each of which but the first finds another pattern than the one before.
+const LOOKS: usize = 4;
 
 pub(super) async fn put_parameter(
     cx: RequestContext,
     input: PutParameterRequest,
 ) -> ApiResult<PutParameterResult> {
     let request = Request::read(input)?;
-    let name = request.name.clone();
-    let put = cx
-        .app
-        .store
-        .put_parameter(&name, cx.now, |present| decide(&cx, request, present))
-        .await?;
-    let (version, tier) = put?;
-    Ok(PutParameterResult {
-        version: Some(version),
-        tier: Some(tier),
-    })
+    let (name, value) = (request.name.clone(), request.value.clone());
+    // Compiling a pattern takes a while, for which no other write is to wait: it is done between two looks.
+    let mut matched = None;
+    for _ in 0..LOOKS {
+        let (request, matching) = (request.clone(), matched.as_deref());
+        let put = cx
+            .app
+            .store
+            .put_parameter(&name, cx.now, |present| decide(&cx, request, present, matching))
+            .await?;
+        match put {
+            Ok((version, tier)) => {
+                return Ok(PutParameterResult {
+                    version: Some(version),
+                    tier: Some(tier),
+                });
+            }
+            Err(Undecided::Refused(error)) => return Err(error),
+            Err(Undecided::Pattern(pattern)) => {
+                check_pattern(&pattern, &value)?;
+                matched = Some(pattern);
+            }
+        }
+    }
+    Err(ApiError::new(
+        ErrorCode::TooManyUpdates,
+        format!("The allowed pattern of {name} is being changed by others; try again."),
+    ))
+}
+
+/// Why nothing is written yet.
+enum Undecided {
+    Refused(ApiError),
+    /// The value is to match this, and nobody has looked whether it does.
+    Pattern(String),
+}
+
+impl From<ApiError> for Undecided {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// A request without what is wrong with it by itself.
+#[derive(Clone)]
 struct Request {
     name: String,
     value: String,
@@ -106,12 +139,13 @@ impl Request {
     }
 }
 
-/// What is written over what is there.
+/// What is written over what is there, if the value is known to match the pattern.
 fn decide(
     cx: &RequestContext,
     request: Request,
     present: PresentParameter,
-) -> ApiResult<NewParameterVersion> {
+    matched: Option<&str>,
+) -> Result<NewParameterVersion, Undecided> {
     let parameter_type = parameter_type(&request, &present)?;
     let policies = match request.policies {
         Some(policies) => policies,
@@ -121,7 +155,7 @@ fn decide(
     let earlier = present.latest;
     let version = earlier.as_ref().map_or(1, |earlier| earlier.version + 1);
     if let Some(held) = present.held_version {
-        return Err(ApiError::new(
+        let error = ApiError::new(
             ErrorCode::ParameterMaxVersionLimitExceeded,
             format!(
                 "You attempted to create a new version of {} by calling the PutParameter API with the overwrite flag. \
@@ -129,14 +163,18 @@ fn decide(
                  the label to another version of the parameter, and try again.",
                 request.name
             ),
-        ));
+        );
+        return Err(error.into());
     }
     let (old_key, old_description, old_pattern) = earlier.map_or((None, None, None), |earlier| {
         (earlier.key_id, earlier.description, earlier.allowed_pattern)
     });
     let allowed_pattern = request.allowed_pattern.or(old_pattern);
-    if let Some(pattern) = &allowed_pattern {
-        check_pattern(pattern, &request.value)?;
+    if let Some(pattern) = allowed_pattern
+        .as_deref()
+        .filter(|pattern| matched != Some(pattern))
+    {
+        return Err(Undecided::Pattern(pattern.to_owned()));
     }
     let (value, key_id) = match parameter_type {
         ParameterType::SecureString => {
@@ -145,9 +183,8 @@ fn decide(
             (sealed, Some(key_id))
         }
         _ if request.key_id.is_some() => {
-            return Err(ApiError::validation(
-                "KeyId is required for SecureString type parameter only.",
-            ));
+            let error = ApiError::validation("KeyId is required for SecureString type parameter only.");
+            return Err(error.into());
         }
         _ => (request.value, None),
     };
@@ -256,8 +293,8 @@ fn check_pattern(pattern: &str, value: &str) -> ApiResult<()> {
     if pattern.chars().count() > MOST_PATTERN_CHARACTERS {
         return Err(invalid("it has more than 1024 characters"));
     }
-    let regex = compile_pattern(pattern).map_err(|reason| invalid(&reason))?;
-    if regex.is_match(value) {
+    let compiled = AllowedPattern::new(pattern).map_err(|reason| invalid(&reason))?;
+    if compiled.is_match(value) {
         return Ok(());
     }
     // the value may be a secret
@@ -276,4 +313,38 @@ fn invalid_policy(error: &PolicyError) -> ApiError {
         PolicyError::TooMany => ErrorCode::PoliciesLimitExceededException,
     };
     ApiError::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{auth::Principal, test_support::TestApp};
+
+    #[tokio::test]
+    async fn no_pattern_is_compiled_while_other_writes_wait() {
+        // nobody can compile this
+        const PATTERN: &str = "(";
+        let test = TestApp::new().await;
+        let cx = test.context(Principal::Anonymous);
+        let input = PutParameterRequest {
+            name: Some("a".to_owned()),
+            r#type: Some(ParameterType::String),
+            value: Some("x".to_owned()),
+            allowed_pattern: Some(PATTERN.to_owned()),
+            ..PutParameterRequest::default()
+        };
+        let present = || PresentParameter {
+            latest: None,
+            policies: Vec::new(),
+            held_version: None,
+            standard_count: 0,
+            advanced_count: 0,
+        };
+        let request = Request::read(input).unwrap();
+        let decided = decide(&cx, request.clone(), present(), None);
+        assert!(matches!(decided, Err(Undecided::Pattern(pattern)) if pattern == PATTERN));
+        let decided = decide(&cx, request.clone(), present(), Some("another"));
+        assert!(matches!(decided, Err(Undecided::Pattern(_))));
+        assert!(decide(&cx, request, present(), Some(PATTERN)).is_ok());
+    }
 }

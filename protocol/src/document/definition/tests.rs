@@ -109,6 +109,15 @@ fn a_definition_that_cannot_be_used_is_named() {
         "{text}"
     );
 
+    let letters = json!({"type": "String", "allowedPattern": r"^\p{L}{1,80}$"});
+    let many: Map<String, Value> = (0..MAX_PARAMETERS)
+        .map(|index| (format!("p{index}"), letters.clone()))
+        .collect();
+    let text = error(&many.into());
+    assert!(
+        text.ends_with("cannot be used: compiled, it takes too much memory: all patterns of a document together may take 16 MiB"),
+        "{text}"
+    );
     let many: Map<String, Value> = (0..=MAX_PARAMETERS)
         .map(|index| (format!("p{index}"), json!({})))
         .collect();

@@ -54,7 +54,7 @@ fn a_pattern_matches_what_it_matches_in_re2() {
         ("", &["", "a"], &[]),
     ];
     for (pattern, matching, other) in cases {
-        let regex = compile(pattern).unwrap_or_else(|reason| panic!("{pattern}: {reason}"));
+        let regex = AllowedPattern::new(pattern).unwrap_or_else(|reason| panic!("{pattern}: {reason}"));
         for text in *matching {
             assert!(regex.is_match(text), "{pattern} should match {text:?}");
         }
@@ -77,27 +77,56 @@ fn a_pattern_that_re2_has_not_is_refused_with_a_reason_of_one_line() {
         r"\y",
         "(?:a{1000}){1000}",
     ] {
-        let reason = compile(pattern).unwrap_err();
+        let reason = AllowedPattern::new(pattern).unwrap_err();
         assert!(
             !reason.is_empty() && !reason.contains('\n'),
             "{pattern}: {reason:?}"
         );
     }
     let deep = format!("{}{}", "(".repeat(1000), ")".repeat(1000));
-    assert!(compile(&deep).is_err());
+    assert!(AllowedPattern::new(&deep).is_err());
+}
+
+/// A letter of any script takes much, and this is short.
+const LETTERS: &str = r"^[\p{L}\p{N} ._-]{1,80}$";
+
+#[test]
+fn patterns_of_a_document_have_one_bound_together() {
+    let mut budget = Budget::default();
+    for pattern in [HOST, PORT, SEPARATOR, TIMEOUT, r"^[\s\S]{1,4096}$", LETTERS] {
+        AllowedPattern::within(pattern, &mut budget).unwrap();
+    }
+    let more = (0..200).find_map(|_| AllowedPattern::within(LETTERS, &mut budget).err());
+    assert_eq!(
+        more.unwrap(),
+        "compiled, it takes too much memory: all patterns of a document together may take 16 MiB"
+    );
+    assert!(
+        AllowedPattern::within(LETTERS, &mut budget).is_err(),
+        "nothing is given back"
+    );
+    AllowedPattern::within(PORT, &mut budget).unwrap();
+}
+
+#[test]
+fn what_is_too_large_to_be_read_is_refused_before_it_is() {
+    let written = "a".repeat(MAX_WRITTEN_BYTES);
+    AllowedPattern::new(&written).unwrap();
+    let reason = AllowedPattern::new(&format!("{written}a")).unwrap_err();
+    assert_eq!(reason, "it has more than 8192 bytes");
 }
 
 proptest::proptest! {
     #[test]
     fn no_pattern_makes_the_translation_panic(pattern in r"[\[\]{}()\\^$.|?*+a-c0-9,:QE\-&~<>]{0,24}") {
-        if let Ok(regex) = compile(&pattern) {
+        if let Ok(regex) = AllowedPattern::new(&pattern) {
             let _is_match = regex.is_match("abc");
         }
     }
 
     #[test]
     fn a_literal_between_q_and_e_matches_itself(literal in r"[ -\[\]-~é]{0,12}") {
-        let regex = compile(&format!(r"^\Q{literal}\E$")).unwrap();
+        let regex = AllowedPattern::new(&format!(r"^\Q{literal}\E$")).unwrap();
         proptest::prop_assert!(regex.is_match(&literal));
     }
 
@@ -106,7 +135,7 @@ proptest::proptest! {
         let (character, other) = (char::from(byte), char::from(other));
         proptest::prop_assume!(!character.is_ascii_alphanumeric());
         for pattern in [format!(r"^\{character}$"), format!(r"^[\{character}]$")] {
-            let regex = compile(&pattern).unwrap();
+            let regex = AllowedPattern::new(&pattern).unwrap();
             proptest::prop_assert!(regex.is_match(&character.to_string()));
             proptest::prop_assert_eq!(regex.is_match(&other.to_string()), other == character);
         }
