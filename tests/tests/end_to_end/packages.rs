@@ -320,6 +320,9 @@ async fn a_tampered_attachment_and_an_absent_endpoint_change_nothing() -> Result
         "another SHA-256 than the manifest says; nothing of it is run",
     )?;
     ensure!(workshop.diary().is_empty(), "{}", workshop.diary());
+    let package = site.node.state_dir().join("packages").join(NAME);
+    let left = fs::read_dir(&package)?.count();
+    ensure!(left == 3, "a version, its record and a lock are there: {left}");
     bytes[40] ^= 1;
     {
         use std::io::Write as _;

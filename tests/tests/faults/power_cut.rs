@@ -2,6 +2,7 @@
 //! stands, and nothing happens twice.
 
 mod commands;
+mod packages;
 mod promises;
 
 use anyhow::{Context, Result};

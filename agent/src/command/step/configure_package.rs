@@ -84,17 +84,23 @@ pub(super) async fn run(
         Ok(state) => state,
         Err(error) => return outputs.fail(failed(error.into())),
     };
-    let begun = tokio::select! {
-        begun = begin(&inputs, &state, directory, context) => begun,
-        reason = stopped(context.stop.clone()) => return Ending::Stopped(reason),
+    let installer = match begin(&inputs, &state, directory, context).await {
+        Ok(installer) => installer,
+        Err(error) => {
+            // What was got and is refused goes again.
+            if let Ok(record) = state.record() {
+                state.keep_only(&record.needed());
+            }
+            return match *context.stop.borrow() {
+                Some(reason) => Ending::Stopped(reason),
+                None => outputs.fail(failed(error)),
+            };
+        }
     };
     let mut job = Job {
         name: &name,
         action: inputs.action,
-        installer: match begun {
-            Ok(installer) => installer,
-            Err(error) => return outputs.fail(failed(error)),
-        },
+        installer,
         state: &state,
         arguments,
         timeout: inputs.timeout,
@@ -103,14 +109,6 @@ pub(super) async fn run(
     match job.run(step, context, outputs).await {
         Ok(ending) => ending,
         Err(error) => outputs.fail(failed(error)),
-    }
-}
-
-async fn stopped(mut stop: tokio::sync::watch::Receiver<Option<super::StopReason>>) -> super::StopReason {
-    match stop.wait_for(Option::is_some).await {
-        Ok(reason) => reason.unwrap_or(super::StopReason::Cancelled),
-        // Nobody can stop it any more.
-        Err(_) => std::future::pending().await,
     }
 }
 
@@ -185,7 +183,7 @@ impl Job<'_> {
             self.state.store(&self.installer.record)?;
             match self.installer.next().clone() {
                 Next::Over(outcome) => {
-                    self.state.keep_only(&self.installer.needed());
+                    self.state.keep_only(&self.installer.record.needed());
                     return Ok(self.tell(outcome, outputs));
                 }
                 Next::Run(version, script) => {

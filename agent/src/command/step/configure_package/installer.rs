@@ -129,6 +129,20 @@ pub(super) enum Outcome {
     RollBackFailed,
 }
 
+impl Record {
+    /// The versions whose directories are needed.
+    pub(super) fn needed(&self) -> Vec<&Version> {
+        let of_step = self
+            .underway
+            .iter()
+            .flat_map(|underway| [&underway.left, &underway.from, &underway.to]);
+        of_step
+            .chain([&self.installed])
+            .filter_map(Option::as_ref)
+            .collect()
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub(super) struct Installer {
@@ -162,18 +176,6 @@ impl Installer {
 
     pub(super) fn next(&self) -> &Next {
         &self.next
-    }
-
-    /// The versions whose directories are needed.
-    pub(super) fn needed(&self) -> Vec<&Version> {
-        let underway = self.record.underway.as_ref();
-        let of_step = underway
-            .into_iter()
-            .flat_map(|underway| [&underway.left, &underway.from, &underway.to]);
-        of_step
-            .chain([&self.record.installed])
-            .filter_map(Option::as_ref)
-            .collect()
     }
 
     fn first(&mut self, wish: Wish, step: &str) -> Next {

@@ -1,7 +1,6 @@
 //! A version of a package, from the endpoint's document onto this node's disk.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 
 use anyhow::Context as _;
 use moorline_protocol::{
@@ -32,8 +31,10 @@ pub(super) async fn get(
     state: &PackageState,
     context: &StepContext<'_>,
 ) -> anyhow::Result<Version> {
-    let package = document_source::fetch_package(&context.task.state_dir, reference, version).await;
-    let package = package.map_err(anyhow::Error::msg)?;
+    let package = document_source::fetch_package(&context.task.state_dir, reference, version);
+    let package = unless_stopped(context, package)
+        .await?
+        .map_err(anyhow::Error::msg)?;
     // The document may be kept in YAML; the manifest is the same.
     let manifest = Manifest::parse(&read_text(&package.content)?.to_string())?;
     let (file_name, file) = manifest.select(target)?;
@@ -54,16 +55,7 @@ pub(super) async fn get(
     let url = attachment
         .url
         .with_context(|| format!("the endpoint gives no URL of {file_name}"))?;
-    let path = state.archive();
-    // What another attempt has left may be anything.
-    drop(fs::remove_file(&path));
-    let mut archive = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("failed to make {}", path.display()))?;
+    let mut archive = state.archive()?;
     let trust = match package.trust {
         Some(trust) => trust,
         None => Trust::system()?,
@@ -73,26 +65,38 @@ pub(super) async fn get(
         allow_insecure: false,
         max_bytes: file.size.unwrap_or(MAX_FILE_BYTES),
     };
-    resumable::download(&source, &trust, Vec::new, &mut archive)
-        .await
+    let downloaded = resumable::download(&source, &trust, Vec::new, &mut archive);
+    unless_stopped(context, downloaded)
+        .await?
         .with_context(|| format!("failed to download {file_name}"))?;
     let expected = file.sha256;
+    let lock = state.hold()?;
+    let stop = context.stop.clone();
+    // A thread ends only by itself: it is told of the stop, and awaited, and nobody else works on the package before.
     let unpacking = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
         let found = sha256_of(&mut archive).context("failed to read what was downloaded")?;
         anyhow::ensure!(
             found == expected,
             "the attachment has another SHA-256 than the manifest says; nothing of it is run"
         );
-        unpack(&mut archive, &directory)?;
+        unpack(&mut archive, &directory, &|| stop.borrow().is_some())?;
+        drop(lock);
         Ok(())
     });
     unpacking
         .await
         .context("unpacking panicked")?
         .with_context(|| format!("{file_name} of version {} is refused", version.name))?;
-    // Only the unpacked files are needed; it goes with the next clean-up otherwise.
-    drop(fs::remove_file(&path));
     Ok(version)
+}
+
+/// Work that can be left in the middle.
+async fn unless_stopped<T>(context: &StepContext<'_>, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let mut stop = context.stop.clone();
+    tokio::select! {
+        done = work => Ok(done),
+        Ok(_) = stop.wait_for(Option::is_some) => anyhow::bail!("the command was stopped"),
+    }
 }
 
 fn sha256_of(file: &mut fs::File) -> std::io::Result<[u8; 32]> {

@@ -10,10 +10,8 @@ use std::{
 
 use ring::digest;
 
-use super::{
-    super::make_private_directory,
-    installer::{Record, Version},
-};
+use super::installer::{Record, Version};
+use crate::runtime::make_private_directory;
 
 const RECORD: &str = "state.json";
 const LOCK: &str = "lock";
@@ -41,7 +39,7 @@ pub(super) enum StateError {
 #[derive(Debug)]
 pub(super) struct PackageState {
     directory: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl PackageState {
@@ -57,13 +55,17 @@ impl PackageState {
             .open(&path)
             .map_err(failed("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                directory,
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { directory, lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::Busy),
             Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
         }
+    }
+
+    /// The package stays taken while this or `self` lives: for work that goes on when nobody awaits it any more.
+    pub(super) fn hold(&self) -> Result<File, StateError> {
+        self.lock
+            .try_clone()
+            .map_err(failed("hold the lock of", &self.directory))
     }
 
     /// What is known of it; nothing, when it was never here.
@@ -105,9 +107,20 @@ impl PackageState {
         self.directory.join(sha256)
     }
 
-    /// Where its archive is until it is unpacked.
-    pub(super) fn archive(&self) -> PathBuf {
-        self.directory.join("package.zip")
+    /// A file for its archive, which goes with the process at the latest: it has no name.
+    pub(super) fn archive(&self) -> Result<File, StateError> {
+        let path = self.directory.join("package.zip");
+        // Whoever was killed before it lost its name has left it.
+        drop(fs::remove_file(&path));
+        let archive = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("make", &path))?;
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        Ok(archive)
     }
 
     /// Removes the versions that are not among these, and whatever else was left.
@@ -154,6 +167,8 @@ fn directory_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -165,7 +180,13 @@ mod tests {
             Err(StateError::Busy)
         ));
         PackageState::take(dir.path(), "Other").unwrap();
+        let held = first.hold().unwrap();
         drop(first);
+        assert!(matches!(
+            PackageState::take(dir.path(), "Mine"),
+            Err(StateError::Busy)
+        ));
+        drop(held);
         PackageState::take(dir.path(), "Mine").unwrap();
         for name in ["..", "a/../../b", "", "_x", ".x", &"x".repeat(200)] {
             let directory = directory_name(name);
@@ -190,7 +211,9 @@ mod tests {
         for name in ["aa", "bb", "cc.new"] {
             fs::create_dir(state.directory.join(name)).unwrap();
         }
-        File::create(state.archive()).unwrap();
+        File::create(state.directory.join("package.zip")).unwrap();
+        let archive = state.archive().unwrap();
+        assert_eq!(archive.metadata().unwrap().nlink(), 0);
         state.keep_only(&[&version]);
         let mut left: Vec<_> = fs::read_dir(&state.directory)
             .unwrap()

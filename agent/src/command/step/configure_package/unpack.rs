@@ -1,6 +1,7 @@
 //! The archive of a package into a directory of its own, within the bounds of `moorline_protocol::package`.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
@@ -29,39 +30,80 @@ pub(super) enum UnpackError {
         #[source]
         source: io::Error,
     },
+    #[error("it was stopped")]
+    Stopped,
 }
 
-/// Unpacks into a directory, which appears under its name only when it is whole.
+/// Unpacks into a directory, which appears under its name only when it is whole, and on disk: whoever finds it there
+/// after a power cut need not look into it. `is_stopped` is asked again and again.
 ///
 /// # Errors
-/// The archive is refused before anything is written, or is not what its directory says.
-pub(super) fn unpack(archive: &mut File, directory: &Path) -> Result<(), UnpackError> {
+/// The archive is refused before anything is written, or is not what its directory says. Nothing of it stays.
+pub(super) fn unpack(
+    archive: &mut File,
+    directory: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), UnpackError> {
     let entries = entries(archive)?;
     let mut unfinished = directory.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| UnpackError::Write { path, source }
-    };
     match fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&unfinished)(error)),
         _ => {}
     }
-    make_private_directory(&unfinished).map_err(failed(&unfinished))?;
-    for entry in &entries {
-        let path = unfinished.join(&entry.name);
-        match entry.kind {
-            EntryKind::Directory => make_private_directory(&path).map_err(failed(&path))?,
-            EntryKind::File => {
-                if let Some(above) = path.parent() {
-                    make_private_directory(above).map_err(failed(above))?;
-                }
-                write_file(archive, entry, &path)?;
-            }
+    let unpacked = write_all(archive, &entries, &unfinished, is_stopped).and_then(|()| {
+        fs::rename(&unfinished, directory).map_err(failed(directory))?;
+        directory.parent().map_or(Ok(()), sync_directory)
+    });
+    if unpacked.is_err() {
+        // What cannot be removed goes with the package's next clean-up.
+        drop(fs::remove_dir_all(&unfinished));
+    }
+    unpacked
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
+    let path = path.to_owned();
+    |source| UnpackError::Write { path, source }
+}
+
+/// Everything, on disk when this returns, but for the name of `directory` itself.
+fn write_all(
+    archive: &mut File,
+    entries: &[Entry],
+    directory: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), UnpackError> {
+    make_private_directory(directory).map_err(failed(directory))?;
+    let mut directories = BTreeSet::from([directory.to_owned()]);
+    for entry in entries {
+        if is_stopped() {
+            return Err(UnpackError::Stopped);
+        }
+        let path = directory.join(&entry.name);
+        let deepest = match entry.kind {
+            EntryKind::Directory => Some(path.as_path()),
+            EntryKind::File => path.parent(),
+        };
+        if let Some(deepest) = deepest {
+            make_private_directory(deepest).map_err(failed(deepest))?;
+            let made = deepest.ancestors().take_while(|made| *made != directory);
+            directories.extend(made.map(Path::to_owned));
+        }
+        if entry.kind == EntryKind::File {
+            write_file(archive, entry, &path, is_stopped)?;
         }
     }
-    fs::rename(&unfinished, directory).map_err(failed(directory))
+    directories
+        .iter()
+        .try_for_each(|directory| sync_directory(directory))
+}
+
+fn sync_directory(path: &Path) -> Result<(), UnpackError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed(path))
 }
 
 fn entries(archive: &mut File) -> Result<Vec<Entry>, UnpackError> {
@@ -84,7 +126,12 @@ fn entries(archive: &mut File) -> Result<Vec<Entry>, UnpackError> {
     Ok(directory.read(&bytes)?)
 }
 
-fn write_file(archive: &mut File, entry: &Entry, path: &Path) -> Result<(), UnpackError> {
+fn write_file(
+    archive: &mut File,
+    entry: &Entry,
+    path: &Path,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(), UnpackError> {
     let mut header = [0; LOCAL_HEADER_BYTES];
     let data = archive
         .seek(SeekFrom::Start(entry.header_offset))
@@ -92,30 +139,30 @@ fn write_file(archive: &mut File, entry: &Entry, path: &Path) -> Result<(), Unpa
         .map_err(UnpackError::Read)
         .and_then(|()| Ok(entry.data_offset(&header)?))?;
     archive.seek(SeekFrom::Start(data)).map_err(UnpackError::Read)?;
-    let write_failed = |source| UnpackError::Write {
-        path: path.to_owned(),
-        source,
-    };
     let mode = if entry.is_executable { 0o700 } else { 0o600 };
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)
-        .map_err(write_failed)?;
+        .map_err(failed(path))?;
     let packed = archive.take(entry.packed);
+    let mut write = |piece: &[u8]| match is_stopped() {
+        true => Err(UnpackError::Stopped),
+        false => file.write_all(piece).map_err(failed(path)),
+    };
     match entry.method {
-        Method::Stored => copy(packed, file, entry, write_failed),
-        Method::Deflated => copy(DeflateDecoder::new(packed), file, entry, write_failed),
+        Method::Stored => copy(packed, entry, &mut write)?,
+        Method::Deflated => copy(DeflateDecoder::new(packed), entry, &mut write)?,
     }
+    file.sync_all().map_err(failed(path))
 }
 
 /// Exactly the bytes that were announced: an archive that unfolds to more is one made to fill the disk.
 fn copy(
     from: impl Read,
-    mut to: File,
     entry: &Entry,
-    write_failed: impl FnOnce(io::Error) -> UnpackError,
+    write: &mut dyn FnMut(&[u8]) -> Result<(), UnpackError>,
 ) -> Result<(), UnpackError> {
     let damaged = |reason| UnpackError::Entry {
         name: entry.name.clone(),
@@ -135,9 +182,7 @@ fn copy(
         if bytes > entry.unpacked {
             return Err(damaged("it is larger than the archive says"));
         }
-        if let Err(error) = to.write_all(piece) {
-            return Err(write_failed(error));
-        }
+        write(piece)?;
     }
     match (bytes == entry.unpacked, from.crc().sum() == entry.crc32) {
         (true, true) => Ok(()),
@@ -205,11 +250,28 @@ mod tests {
             member("install.sh", "true"),
             member("lib/deep/data", long.clone()),
         ]);
-        unpack(&mut file, &to).unwrap();
+        unpack(&mut file, &to, &|| false).unwrap();
         assert_eq!(fs::read(to.join("install.sh")).unwrap(), b"true");
         assert_eq!(fs::read(to.join("lib/deep/data")).unwrap(), long);
         let mode = |name| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("install.sh"), mode("lib/deep/data")), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_is_stopped_in_the_middle_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("package");
+        let members = [member("a/b.txt", "1"), member("c.txt", vec![b'x'; 10_000_000])];
+        let asked = std::cell::Cell::new(0);
+        let stopped = unpack(&mut archive(&members), &to, &|| {
+            asked.replace(asked.get() + 1) > 3
+        });
+        assert!(matches!(stopped, Err(UnpackError::Stopped)), "{stopped:?}");
+        assert!(asked.get() > 3 && is_empty(dir.path()));
+    }
+
+    fn is_empty(directory: &Path) -> bool {
+        fs::read_dir(directory).unwrap().next().is_none()
     }
 
     #[test]
@@ -229,19 +291,25 @@ mod tests {
             ..member("a.txt", "other")
         };
         for (member, expected) in [(bomb, "larger"), (short, "smaller"), (other, "checksum")] {
-            let error = unpack(&mut archive(&[member]), &to).unwrap_err().to_string();
+            let error = unpack(&mut archive(&[member]), &to, &|| false)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
-            assert!(!to.exists());
+            assert!(is_empty(dir.path()), "{expected}");
         }
         let twice = [member("a.txt", "1"), member("a.txt/b", "2")];
         assert!(matches!(
-            unpack(&mut archive(&twice), &to),
+            unpack(&mut archive(&twice), &to, &|| false),
             Err(UnpackError::Write { .. })
         ));
+        assert!(is_empty(dir.path()));
         let mut cut = archive(&[member("a.txt", "1")]);
         let length = cut.metadata().unwrap().len();
         cut.set_len(length - 1).unwrap();
-        assert!(matches!(unpack(&mut cut, &to), Err(UnpackError::Archive(_))));
-        unpack(&mut archive(&[member("a.txt", "1")]), &to).unwrap();
+        assert!(matches!(
+            unpack(&mut cut, &to, &|| false),
+            Err(UnpackError::Archive(_))
+        ));
+        unpack(&mut archive(&[member("a.txt", "1")]), &to, &|| false).unwrap();
     }
 }

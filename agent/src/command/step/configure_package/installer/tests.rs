@@ -215,7 +215,7 @@ fn the_step_that_waited_for_a_reboot_goes_on_and_another_cleans_up_first() {
     let stored: Record = serde_json::from_str(&text).unwrap();
     let same = Installer::resume(&stored, "step").unwrap();
     assert_eq!(same.next(), &Next::Run(version("2"), Script::Install));
-    assert_eq!(same.needed().len(), 2);
+    assert_eq!(same.record.needed().len(), 2);
 
     assert!(Installer::resume(&stored, "another").is_none());
     let mut other = Installer::begin(stored.clone(), install("3"), "another");
@@ -305,7 +305,7 @@ proptest! {
                         break;
                     }
                 };
-                prop_assert!(installer.needed().contains(&&version));
+                prop_assert!(installer.record.needed().contains(&&version));
                 scripts += 1;
                 prop_assert!(scripts <= 8, "it comes to an end");
                 match events.next().unwrap_or(Event::Ends(ScriptEnd::Succeeded)) {
