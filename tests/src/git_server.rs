@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -24,7 +24,7 @@ const GIT: &str = "/usr/bin/git";
 pub struct GitServer {
     _process: Process,
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl GitServer {
@@ -47,13 +47,12 @@ impl GitServer {
             fs::create_dir_all(path.parent().context("a file has a folder")?)?;
             fs::write(path, text)?;
         }
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
         for arguments in [
             &["init", "--quiet", "--initial-branch", "main"][..],
             &["add", "."],
             &["commit", "--quiet", "--message", "first"],
         ] {
-            git(&work, &[&identity[..], arguments].concat(), &environment).await?;
+            git(&work, arguments, &environment).await?;
         }
         // Free until now, and ours if nobody takes it in between.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -68,10 +67,23 @@ impl GitServer {
         let server = Self {
             _process: process,
             address,
-            _dir: dir,
+            dir,
         };
         wait_until("git to serve", async || Ok(TcpStream::connect(address).is_ok())).await?;
         Ok(Some(server))
+    }
+
+    /// Where the repository is, with its work tree.
+    pub fn work_tree(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    /// Does something in the repository, and returns what git said.
+    ///
+    /// # Errors
+    /// git fails.
+    pub async fn git(&self, arguments: &[&str]) -> Result<String> {
+        git(&self.work_tree(), arguments, &bare_environment(self.dir.path())).await
     }
 
     /// Of the repository.
@@ -80,9 +92,10 @@ impl GitServer {
     }
 }
 
-async fn git(work: &Path, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<()> {
+async fn git(work: &Path, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<String> {
     let folder = work.display().to_string();
-    let all = [&["-C", &folder][..], arguments].concat();
-    run(GIT, &all, environment, None, PATIENCE).await?.success()?;
-    Ok(())
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    let all = [&["-C", &folder][..], &identity, arguments].concat();
+    let done = run(GIT, &all, environment, None, PATIENCE).await?.success()?;
+    Ok(done.stdout.trim().to_owned())
 }

@@ -18,6 +18,7 @@ mod document_table;
 mod documents;
 mod drop_folder;
 mod encryption;
+mod git_downloads;
 mod leave;
 mod lying_endpoint;
 mod other_clients;

@@ -2,6 +2,8 @@
 //!
 //! Secrets reach git through its environment and a file of ours, never through its command line.
 
+mod commit;
+
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -216,16 +218,18 @@ async fn clone_repository(
         Checkout::Branch(name) => {
             command.args(["--depth", "1", "--branch", name]);
         }
-        Checkout::Commit(_) => {}
+        Checkout::Commit(_) => {
+            command.arg("--no-checkout");
+        }
     }
     command.arg("--").arg(&repository.url).arg(clone);
     git(command, environment, context, outputs).await?;
     if let Checkout::Commit(id) = repository.checkout {
+        let id = commit::find(id, clone, environment, context).await?;
         let mut command = Command::new("git");
-        command
-            .arg("-C")
-            .arg(clone)
-            .args(["checkout", "--quiet", "--detach", id]);
+        command.arg("-C").arg(clone);
+        // A branch may even be called like a whole id, and would come first; none is called so with what follows it.
+        command.args(["checkout", "--quiet", "--detach", &format!("{id}^0"), "--"]);
         git(command, environment, context, outputs).await?;
     }
     Ok(())

@@ -1,0 +1,81 @@
+//! `aws:downloadContent` from real Git repositories, of owners who mean no good as well.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use moorline_tests::{Endpoint, Finished, GitServer, Node};
+use serde_json::{Value, json};
+
+/// Downloads with the agent alone, as it would for a command: each of these sources to its destination.
+async fn run(node: &Node, downloads: &[(&Value, &str)]) -> Result<Finished> {
+    let step = |(number, (info, destination)): (usize, &(&Value, &str))| {
+        json!({"action": "aws:downloadContent", "name": format!("get{number}"), "inputs": {
+            "sourceType": "Git", "sourceInfo": info, "destinationPath": destination}})
+    };
+    let steps: Vec<Value> = downloads.iter().enumerate().map(step).collect();
+    let document = json!({"schemaVersion": "2.2", "mainSteps": steps});
+    let path = node.dir().join("document.json");
+    fs::write(&path, document.to_string())?;
+    node.agent("run-document", &[&path.display().to_string()]).await
+}
+
+async fn download(node: &Node, info: Value, destination: &Path) -> Result<Finished> {
+    run(node, &[(&info, &format!("{}/", destination.display()))]).await
+}
+
+/// What was downloaded of the one file that there is.
+fn text(destination: &Path) -> Result<String> {
+    fs::read_to_string(destination.join("file")).context("no file was downloaded")
+}
+
+#[tokio::test]
+async fn a_commit_is_the_one_with_that_id_whatever_else_is_called_so() -> Result<()> {
+    let Some(git) = GitServer::start(&[("file", "meant")]).await? else {
+        return Ok(());
+    };
+    let meant = git.git(&["rev-parse", "HEAD"]).await?;
+    let tree = git.git(&["rev-parse", "HEAD^{tree}"]).await?;
+    fs::write(git.work_tree().join("file"), "other")?;
+    git.git(&["commit", "--quiet", "--all", "--message", "second"])
+        .await?;
+    let short = meant.get(..8).context("an id is longer")?;
+    // A tag and a branch that are called like the begin, and the branch that everybody gets like the whole.
+    for name in [
+        format!("refs/tags/{short}"),
+        format!("refs/heads/{short}"),
+        format!("refs/heads/{meant}"),
+    ] {
+        git.git(&["update-ref", &name, "HEAD"]).await?;
+    }
+    git.git(&["symbolic-ref", "HEAD", &format!("refs/heads/{meant}")])
+        .await?;
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    for format in ["files", "reftable"] {
+        // What git does not know it does not heed.
+        node.set_environment("GIT_DEFAULT_REF_FORMAT", format);
+        for (number, id) in [short, &meant, &meant.to_uppercase()].into_iter().enumerate() {
+            let destination = node.dir().join(format!("{format}-{number}"));
+            let info = json!({"repository": git.url(), "getOptions": format!("commitID:{id}")});
+            download(&node, info, &destination).await?.success()?;
+            ensure!(
+                text(&destination)? == "meant",
+                "{format} {id}: {}",
+                text(&destination)?
+            );
+        }
+        for (id, reason) in [
+            (&tree[..], "no commit whose id is or begins with"),
+            ("0123456789abcdef", "no commit whose id is or begins with"),
+        ] {
+            let destination = node.dir().join("refused");
+            let info = json!({"repository": git.url(), "getOptions": format!("commitID:{id}")});
+            let refused = download(&node, info, &destination).await?.with_code(1)?;
+            ensure!(
+                format!("{refused:?}").contains(reason) && !destination.exists(),
+                "{id}: {refused:?}"
+            );
+        }
+    }
+    Ok(())
+}
