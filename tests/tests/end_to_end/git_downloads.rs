@@ -1,6 +1,6 @@
 //! `aws:downloadContent` from real Git repositories, of owners who mean no good as well.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Endpoint, Finished, GitServer, Node};
@@ -77,5 +77,37 @@ async fn a_commit_is_the_one_with_that_id_whatever_else_is_called_so() -> Result
             );
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_download_goes_through_a_link_that_another_one_has_brought() -> Result<()> {
+    let Some(git) = GitServer::start(&[("file", "text")]).await? else {
+        return Ok(());
+    };
+    let endpoint = Endpoint::start().await?;
+    let node = Node::register(&endpoint, &[]).await?;
+    let outside = node.dir().join("outside");
+    fs::create_dir(&outside)?;
+    symlink(&outside, git.work_tree().join("x"))?;
+    git.git(&["add", "."]).await?;
+    git.git(&["commit", "--quiet", "--message", "a link"]).await?;
+    let info = json!({"repository": git.url()});
+    for second in ["x/", "x/deeper/"] {
+        let refused = run(&node, &[(&info, ""), (&info, second)]).await?.with_code(1)?;
+        ensure!(
+            format!("{refused:?}").contains("x is a link or a file and not a folder"),
+            "{refused:?}"
+        );
+        ensure!(
+            fs::read_dir(&outside)?.next().is_none(),
+            "{second}: it went through"
+        );
+    }
+    // What the owner of a machine has linked is meant so.
+    let own = node.dir().join("own");
+    symlink(&outside, &own)?;
+    download(&node, info, &own).await?.success()?;
+    ensure!(text(&outside)? == "text");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Downloads out of a real S3 server: one object, folders, signed and unsigned, and a script of AWS-RunRemoteScript.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Endpoint, Node, S3Server, Site};
@@ -111,6 +111,40 @@ async fn a_folder_of_more_objects_than_a_page_has_comes_whole_and_no_key_leaves_
         "{refused}"
     );
     ensure!(!dir.path().join("escaped").exists(), "it left its folder");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_that_lies_in_the_way_leads_no_object_elsewhere() -> Result<()> {
+    let s3 = S3Server::start("things").await?;
+    let site = site(&s3, true).await?;
+    let dir = tempfile::tempdir()?;
+    put(&s3, dir.path(), "folder/x/file", b"new").await?;
+    let [to, outside, own] = ["to", "outside", "own"].map(|name| dir.path().join(name));
+    fs::create_dir(&to)?;
+    fs::create_dir(&outside)?;
+    symlink(&outside, to.join("x"))?;
+    let refused = download(&site, "s3://things/folder", &to).await?;
+    let error = refused["StandardErrorContent"].as_str().unwrap_or_default();
+    ensure!(
+        refused["Status"] == "Failed" && error.contains("links are not followed"),
+        "{refused}"
+    );
+    ensure!(fs::read_dir(&outside)?.next().is_none(), "it went through");
+    // Planted by somebody who knows what a file is called on its way.
+    let victim = outside.join("victim");
+    fs::write(&victim, "old")?;
+    for name in ["file.part", "file"] {
+        symlink(&victim, to.join(name))?;
+    }
+    let got = download(&site, "s3://things/folder/x/file", &to).await?;
+    ensure!(got["Status"] == "Success", "{got}");
+    ensure!(fs::read(to.join("file"))? == b"new" && fs::read(&victim)? == b"old");
+    // What the owner of a machine has linked is meant so.
+    symlink(&outside, &own)?;
+    let got = download(&site, "s3://things/folder/x", &own).await?;
+    ensure!(got["Status"] == "Success", "{got}");
+    ensure!(fs::read(outside.join("file"))? == b"new");
     Ok(())
 }
 

@@ -1,19 +1,20 @@
 //! `aws:downloadContent` (documents.md §2.3): files from a Git repository, an HTTP server, S3 or the endpoint.
 
+mod destination;
+mod folder;
 mod git;
 mod http;
 mod s3;
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
 use moorline_protocol::document::{Ending, member, read_text};
 use serde_json::{Map, Value};
 
+use self::destination::Destination;
 use super::{
     Outputs, StepContext, document_source, make_private_directory, script::Language, secure_parameters,
 };
@@ -61,11 +62,7 @@ pub(super) async fn run(
     let wanted = member(inputs, "destinationPath")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let destination = Destination {
-        path: context.run_directory.join("downloads").join(wanted),
-        // A name with a slash behind it is that of a directory, as is no name.
-        is_directory: wanted.is_empty() || wanted.ends_with('/'),
-    };
+    let destination = Destination::new(&context.run_directory.join("downloads"), wanted);
     let downloaded = match source {
         Source::Git(repository) => {
             match git::download(&repository, &destination, directory, context, outputs).await {
@@ -197,23 +194,6 @@ fn switch(info: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// Where content goes to.
-#[derive(Debug)]
-struct Destination {
-    path: PathBuf,
-    is_directory: bool,
-}
-
-impl Destination {
-    /// The path of a single file with this name of its own.
-    fn file(&self, name: &str) -> PathBuf {
-        match self.is_directory || self.path.is_dir() {
-            true => self.path.join(name),
-            false => self.path.clone(),
-        }
-    }
-}
-
 async fn download_document(
     name: &str,
     destination: &Destination,
@@ -222,50 +202,16 @@ async fn download_document(
     let document = document_source::fetch(&context.task.state_dir, name).await?;
     let permitted = owner_policy::permit_download(&context.task.policy_folder, &document.content);
     permitted.map_err(|refusal| refusal.to_string())?;
-    let directory = &destination.path;
-    let path = directory.join(format!("{}.json", document.name));
+    let name = format!("{}.json", document.name);
+    let path = destination.path.join(&name);
     let write = || -> std::io::Result<()> {
-        make_private_directory(directory)?;
-        NewFile::create(&path)?.finish_with(document.content.as_bytes())
+        let folder = destination.folder()?;
+        folder
+            .create(OsStr::new(&name))?
+            .finish_with(document.content.as_bytes())
     };
     write().map_err(|error| format!("failed to write {}: {error}", path.display()))?;
     Ok(path)
-}
-
-/// A file that appears under its name only when it is whole.
-struct NewFile {
-    file: fs::File,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl NewFile {
-    fn create(path: &Path) -> std::io::Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let temporary = path.with_file_name(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(MODE)
-            .open(&temporary)?;
-        Ok(Self {
-            file,
-            temporary,
-            path: path.to_owned(),
-        })
-    }
-
-    fn finish_with(mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.finish()
-    }
-
-    fn finish(self) -> std::io::Result<()> {
-        self.file.set_permissions(Permissions::from_mode(MODE))?;
-        fs::rename(&self.temporary, &self.path)
-    }
 }
 
 #[cfg(test)]

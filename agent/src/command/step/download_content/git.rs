@@ -7,7 +7,7 @@ mod commit;
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use moorline_protocol::document::Ending;
 use serde_json::{Map, Value};
 use tokio::process::Command;
 
-use super::{Destination, MODE, make_private_directory, secret, switch, text};
+use super::{Destination, folder::Folder, make_private_directory, secret, switch, text};
 use crate::command::step::{Outputs, StepContext, process, script::set_environment};
 
 /// How long git may take.
@@ -276,7 +276,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 fn place(clone: &Path, path: &str, destination: &Destination) -> std::io::Result<()> {
     let wanted = path.trim_start_matches('/');
     if wanted.is_empty() {
-        return move_content(clone, &destination.path);
+        return move_content(clone, &destination.folder()?);
     }
     let source = clone.join(wanted);
     // A link of the repository may lead anywhere.
@@ -287,51 +287,26 @@ fn place(clone: &Path, path: &str, destination: &Destination) -> std::io::Result
         )));
     }
     if real.is_dir() {
-        return move_content(&real, &destination.path);
+        return move_content(&real, &destination.folder()?);
     }
-    let name = source
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let target = destination.file(&name);
-    make_private_directory(target.parent().unwrap_or(&target))?;
-    move_one(&real, &target)
+    let (folder, name) = destination.file(source.file_name().unwrap_or_default())?;
+    folder.take(&real, &name)
 }
 
 /// Moves everything in a directory into another one, over what is there.
-fn move_content(from: &Path, to: &Path) -> std::io::Result<()> {
-    make_private_directory(to)?;
+fn move_content(from: &Path, to: &Folder) -> std::io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        move_one(&entry.path(), &to.join(entry.file_name()))?;
+        let (path, name, kind) = (entry.path(), entry.file_name(), entry.file_type()?);
+        if kind.is_dir() {
+            move_content(&path, &to.child(&name)?)?;
+        } else if kind.is_symlink() {
+            to.create_link(&name, &fs::read_link(&path)?)?;
+        } else {
+            to.take(&path, &name)?;
+        }
     }
     Ok(())
-}
-
-fn move_one(from: &Path, to: &Path) -> std::io::Result<()> {
-    let metadata = fs::symlink_metadata(from)?;
-    if metadata.is_dir() {
-        return move_content(from, to);
-    }
-    if metadata.is_symlink() {
-        remove_if_there(to)?;
-        return std::os::unix::fs::symlink(fs::read_link(from)?, to);
-    }
-    // Never through a link that stands in the way.
-    remove_if_there(to)?;
-    if fs::rename(from, to).is_err() {
-        // Another file system.
-        fs::copy(from, to)?;
-    }
-    fs::set_permissions(to, fs::Permissions::from_mode(MODE))
-}
-
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

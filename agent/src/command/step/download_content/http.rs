@@ -1,6 +1,6 @@
 //! A file of an HTTP server.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 use base64::Engine;
 use moorline_transport::Trust;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     super::resumable::{self, Source},
-    Destination, NewFile, make_private_directory, secret, switch, text,
+    Destination, secret, switch, text,
 };
 
 /// Largest file that is downloaded.
@@ -57,11 +57,12 @@ impl<'a> File<'a> {
 }
 
 pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Result<PathBuf, String> {
-    let path = destination.file(file.name());
-    let folder = path.parent().unwrap_or(&path);
+    let place = destination.file(OsStr::new(file.name()));
+    let (folder, name) =
+        place.map_err(|error| format!("failed to write {}: {error}", destination.path.display()))?;
+    let path = folder.path_of(&name);
     let unwritten = |error: std::io::Error| format!("failed to write {}: {error}", path.display());
-    make_private_directory(folder).map_err(unwritten)?;
-    let mut new = NewFile::create(&path).map_err(unwritten)?;
+    let mut new = folder.create(&name).map_err(unwritten)?;
     let headers = || {
         let header = file.user.map(|(name, password)| {
             let user = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
@@ -75,18 +76,11 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
         max_bytes: MAX_BYTES,
     };
     let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-    let downloaded = resumable::download(&source, &trust, headers, &mut new.file).await;
-    match downloaded {
-        Ok(_) => {
-            new.finish().map_err(unwritten)?;
-            Ok(path)
-        }
-        Err(error) => {
-            // Half a file helps nobody; what cannot be removed goes with the command's directory.
-            drop(std::fs::remove_file(&new.temporary));
-            Err(format!("{:#}", anyhow::Error::from(error)))
-        }
-    }
+    resumable::download(&source, &trust, headers, &mut new.file)
+        .await
+        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    new.finish().map_err(unwritten)?;
+    Ok(path)
 }
 
 #[cfg(test)]

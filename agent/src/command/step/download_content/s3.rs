@@ -7,7 +7,10 @@ mod credentials;
 mod listing;
 mod place;
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Component, Path, PathBuf},
+};
 
 use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
 use moorline_transport::{Download, DownloadError, Progress, Trust, unix_millis};
@@ -15,7 +18,8 @@ use moorline_transport::{Download, DownloadError, Progress, Trust, unix_millis};
 use self::{listing::Listing, place::Place};
 use super::{
     super::resumable::{self, Source},
-    Destination, NewFile, make_private_directory,
+    Destination,
+    folder::Folder,
 };
 use crate::config::S3Config;
 
@@ -94,10 +98,12 @@ pub(super) async fn download(objects: &Objects, destination: &Destination) -> Re
         // Who may not look what is there may still get one object (documents.md §2.3).
         Ok(_) | Err(ListError::Forbidden) => {
             let name = place.key.rsplit('/').next().unwrap_or_default();
-            let path = destination.file(name);
-            let size = server.get(&place.key, &path, MAX_BYTES, &trust).await?;
+            let (folder, name) = destination
+                .file(OsStr::new(name))
+                .map_err(unwritten(&destination.path))?;
+            let size = server.get(&place.key, &folder, &name, MAX_BYTES, &trust).await?;
             tracing::debug!(size, key = place.key, "got an object");
-            Ok(path)
+            Ok(folder.path_of(&name))
         }
         Err(ListError::Other(reason)) => Err(reason),
     }
@@ -179,32 +185,37 @@ impl Server {
                     "the key {key:?} is no name of a file in a folder; nothing more is got"
                 ));
             }
-            left -= self.get(key, &destination.path.join(path), left, trust).await?;
+            let above = path.parent().unwrap_or_else(|| Path::new(""));
+            let place = destination.folder().and_then(|folder| folder.below(above));
+            let place = place.map_err(unwritten(&destination.path.join(path)))?;
+            let name = path.file_name().unwrap_or_default();
+            left -= self.get(key, &place, name, left, trust).await?;
         }
         Ok(destination.path.clone())
     }
 
     /// Gets one object, and says how large it is.
-    async fn get(&self, key: &str, path: &Path, most: u64, trust: &Trust) -> Result<u64, String> {
-        let unwritten = |error: std::io::Error| format!("failed to write {}: {error}", path.display());
-        make_private_directory(path.parent().unwrap_or(path)).map_err(unwritten)?;
-        let mut new = NewFile::create(path).map_err(unwritten)?;
+    async fn get(
+        &self,
+        key: &str,
+        folder: &Folder,
+        name: &OsStr,
+        most: u64,
+        trust: &Trust,
+    ) -> Result<u64, String> {
+        let path = folder.path_of(name);
+        let mut new = folder.create(name).map_err(unwritten(&path))?;
         let url = format!("{}/{}", self.url, place::encoded(key, true));
         let source = Source {
             url: &url,
             allow_insecure: self.is_insecure,
             max_bytes: most,
         };
-        match resumable::download(&source, trust, || self.headers(&url), &mut new.file).await {
-            Ok(size) => {
-                new.finish().map_err(unwritten)?;
-                Ok(size)
-            }
-            Err(error) => {
-                drop(std::fs::remove_file(&new.temporary));
-                Err(format!("{key}: {}", chain(error.into())))
-            }
-        }
+        let size = resumable::download(&source, trust, || self.headers(&url), &mut new.file)
+            .await
+            .map_err(|error| format!("{key}: {}", chain(error.into())))?;
+        new.finish().map_err(unwritten(&path))?;
+        Ok(size)
     }
 
     /// The signature of a GET; none for nobody.
@@ -229,6 +240,11 @@ impl Server {
         headers.push(("x-amz-content-sha256".to_owned(), EMPTY_SHA256.to_owned()));
         headers
     }
+}
+
+fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> String {
+    let path = path.to_owned();
+    move |error| format!("failed to write {}: {error}", path.display())
 }
 
 fn chain(error: anyhow::Error) -> String {

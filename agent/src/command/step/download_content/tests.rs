@@ -63,19 +63,3 @@ fn inputs_are_read_in_both_spellings_and_what_is_missing_is_named() {
         assert_eq!(refusal(&inputs), expected, "{inputs}");
     }
 }
-
-#[test]
-fn a_single_file_goes_into_a_directory_or_takes_the_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let destination = |path: &str, is_directory| Destination {
-        path: dir.path().join(path),
-        is_directory,
-    };
-    assert_eq!(destination("", true).file("f"), dir.path().join("f"));
-    assert_eq!(destination("a/b", false).file("f"), dir.path().join("a/b"));
-    assert_eq!(
-        destination("", false).file("f"),
-        dir.path().join("f"),
-        "it is there already"
-    );
-}

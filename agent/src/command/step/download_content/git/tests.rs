@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 
 use super::*;
@@ -116,19 +118,39 @@ fn a_link_does_not_lead_out_of_the_repository_nor_through_the_destination() {
     write(&outside, b"secret");
     std::os::unix::fs::symlink(&outside, clone.join("link")).unwrap();
     write(&clone.join("file"), b"new");
-    let destination = |path: &str, is_directory| Destination {
-        path: dir.path().join(path),
-        is_directory,
-    };
-    let refused = place(&clone, "link", &destination("a", true))
-        .unwrap_err()
-        .to_string();
+    let destination = |path: &str| Destination::new(dir.path(), path);
+    let refused = place(&clone, "link", &destination("a/")).unwrap_err().to_string();
     assert!(refused.contains("leads out"), "{refused}");
     // A link that an earlier download has put in the way is replaced, not followed.
     let target = dir.path().join("target");
     std::os::unix::fs::symlink(&outside, &target).unwrap();
-    place(&clone, "/file", &destination("target", false)).unwrap();
+    place(&clone, "/file", &destination("target")).unwrap();
     assert_eq!(fs::read(&outside).unwrap(), b"secret");
     assert_eq!(fs::read(&target).unwrap(), b"new");
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_repository_writes_into_no_folder_that_a_link_of_another_one_leads_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = dir.path().join("outside");
+    fs::create_dir_all(outside.join("deep")).unwrap();
+    let downloads = dir.path().join("downloads");
+    let bring = |name: &str, make: &dyn Fn(&Path)| {
+        let clone = dir.path().join(name);
+        fs::create_dir(&clone).unwrap();
+        make(&clone);
+        place(&clone, "", &Destination::new(&downloads, "site/"))
+    };
+    bring("first", &|clone| {
+        std::os::unix::fs::symlink(&outside, clone.join("x")).unwrap();
+    })
+    .unwrap();
+    let second = bring("second", &|clone| {
+        fs::create_dir_all(clone.join("x/deep")).unwrap();
+        fs::write(clone.join("x/deep/file"), "new").unwrap();
+    });
+    let refused = second.unwrap_err().to_string();
+    assert!(refused.contains("site/x is a link"), "{refused}");
+    assert!(!outside.join("deep/file").exists());
 }
