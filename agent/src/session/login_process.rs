@@ -40,6 +40,7 @@ use super::{
     program::Program,
     pty::{self, Identity},
 };
+use crate::runtime::memory_file;
 
 /// The largest task: the commands of a session document.
 const MAX_TASK_BYTES: u64 = 16 * 1024 * 1024;
@@ -174,7 +175,7 @@ fn become_shell(progress: &mut File) -> anyhow::Result<Infallible> {
     let program = task.program(variables);
     match &program.input {
         None => dup2_stdin(std::io::stdout())?,
-        Some(input) => dup2_stdin(pty::in_memory(input.as_bytes())?)?,
+        Some(input) => dup2_stdin(memory_file(c"session", input.as_bytes())?)?,
     }
     dup2_stderr(std::io::stdout())?;
     tell(progress, &Progress::Ready);

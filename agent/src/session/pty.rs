@@ -2,8 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::File,
-    io::{self, Seek, Write},
+    io::{self, Write},
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -18,7 +17,6 @@ use nix::{
     libc,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
-        memfd::{MFdFlags, memfd_create},
         signal::{SigHandler, Signal, killpg, signal},
         stat::{Mode, fchmod, umask},
         termios::{InputFlags, LocalFlags, SetArg, tcgetattr, tcsetattr},
@@ -32,7 +30,7 @@ use super::{
     login::{LoginUser, tty_group},
     program::Program,
 };
-use crate::recording::Size;
+use crate::{recording::Size, runtime::memory_file};
 
 mod control {
     //! The two terminal controls that have no safe wrapper.
@@ -204,7 +202,7 @@ impl Streams {
         Ok(Self {
             input: match input {
                 None => slave.try_clone()?.into(),
-                Some(input) => in_memory(input.as_bytes())?.into(),
+                Some(input) => memory_file(c"session", input.as_bytes())?.into(),
             },
             output: slave.try_clone()?.into(),
             error: slave.into(),
@@ -270,18 +268,6 @@ pub(super) fn attribute_to(uid: Uid) {
     if let Ok(file) = open(c"/proc/self/loginuid", OFlag::O_WRONLY, Mode::empty()) {
         let _kept = nix::unistd::write(&file, digits.get(..length).unwrap_or_default());
     }
-}
-
-/// A file that only those can read who are given it, and that no disk holds.
-pub(super) fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    let plain = MFdFlags::MFD_CLOEXEC;
-    // a kernel may insist on it, and one before 6.3 does not know it
-    let sealed = plain | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    let created = memfd_create(c"session", sealed).or_else(|_| memfd_create(c"session", plain));
-    let mut file = File::from(created?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 /// In a process that leads a session and has the terminal, if there is one, as standard output; the last before exec.

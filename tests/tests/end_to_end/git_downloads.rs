@@ -1,9 +1,13 @@
 //! `aws:downloadContent` from real Git repositories, of owners who mean no good as well.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Endpoint, Finished, GitServer, Node};
+use moorline_tests::{Endpoint, Finished, GitServer, Node, SshServer};
 use serde_json::{Value, json};
 
 /// Downloads with the agent alone, as it would for a command: each of these sources to its destination.
@@ -109,5 +113,53 @@ async fn no_download_goes_through_a_link_that_another_one_has_brought() -> Resul
     symlink(&outside, &own)?;
     download(&node, info, &own).await?.success()?;
     ensure!(text(&outside)? == "text");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_private_key_opens_a_repository_and_is_in_no_file_of_the_step() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let environment = endpoint.environment();
+    let Some(ssh) = SshServer::start(environment, &["/usr/bin/ssh"]).await? else {
+        return Ok(());
+    };
+    let Some(git) = GitServer::start(&[("file", "behind the key")]).await? else {
+        return Ok(());
+    };
+    let mut node = Node::register(&endpoint, &[]).await?;
+    let key = fs::read_to_string(ssh.key())?;
+    let line = key.lines().nth(1).context("a key has lines")?;
+    let (bin, mark, found) = ["bin", "mark", "found"].map(|name| node.dir().join(name)).into();
+    fs::create_dir(&bin)?;
+    fs::write(&mark, line)?;
+    // The real ssh, behind a look at what the step has on the disk just now.
+    let script = format!(
+        "#!/bin/sh\n{{ echo looked; grep -rlF -f {mark} {state}/commands; }} > {found}\nexec /usr/bin/ssh \"$@\"\n",
+        mark = mark.display(),
+        state = node.state_dir().display(),
+        found = found.display(),
+    );
+    fs::write(bin.join("ssh"), script)?;
+    fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755))?;
+    node.set_environment("PATH", &format!("{}:/usr/bin:/bin", bin.display()));
+    let url = format!("ssh://root@127.0.0.1:{}{}", ssh.port(), git.work_tree().display());
+    // Without the end of its last line, as a parameter may have it.
+    for key in [key.as_str(), key.trim_end()] {
+        let destination = node.dir().join("destination");
+        let info = json!({"repository": url, "privateSSHKey": key, "skipHostKeyChecking": true});
+        download(&node, info, &destination).await?.success()?;
+        ensure!(text(&destination)? == "behind the key");
+        let found = fs::read_to_string(&found)?;
+        ensure!(found == "looked\n", "the key was in {found}");
+        fs::remove_dir_all(&destination)?;
+    }
+    let wrong = json!({"repository": url, "privateSSHKey": "no key", "skipHostKeyChecking": true});
+    let refused = download(&node, wrong, &node.dir().join("refused"))
+        .await?
+        .with_code(1)?;
+    ensure!(
+        format!("{refused:?}").contains("git ended with exit status"),
+        "{refused:?}"
+    );
     Ok(())
 }

@@ -1,82 +1,30 @@
 //! What goes over SSH goes over `moorline ssh-proxy`, with the real programs.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{PATIENCE, Site, is_root, run, skipped, wait_until};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    process::{Child, Command},
-};
+use moorline_tests::{PATIENCE, Site, SshServer, run};
 
-/// Whether there are these programs, and root to run the server; if not, the reason is said.
-fn is_possible(programs: &[&str]) -> bool {
-    let server = ["/usr/sbin/sshd", "/usr/bin/ssh-keygen"];
-    let mut all = server.iter().chain(programs);
-    let missing = all.find(|program| !Path::new(program).exists());
-    match missing {
-        Some(program) => skipped(&format!("there is no {program}")),
-        None if !is_root() => skipped("only root can run an SSH server"),
-        None => return true,
-    }
-    false
-}
-
-/// A site whose node has an SSH server on its loopback address, and a user with a key for it.
+/// A site whose node has an SSH server on its loopback address.
 struct SshSite {
     site: Site,
-    port: u16,
-    /// Its state goes before the site does.
-    server: Child,
+    server: SshServer,
 }
 
 impl SshSite {
-    async fn start() -> Result<Self> {
+    /// `None`: this machine has no SSH server, or not these programs, which the test has said.
+    async fn start(programs: &[&str]) -> Result<Option<Self>> {
         let site = Site::start().await?;
-        let dir = site.node.dir();
-        for key in ["host", "user"] {
-            let path = dir.join(key).display().to_string();
-            let words = ["-q", "-t", "ed25519", "-N", "", "-f", &path];
-            run(
-                "/usr/bin/ssh-keygen",
-                &words,
-                site.endpoint.environment(),
-                None,
-                PATIENCE,
-            )
-            .await?
-            .success()?;
-        }
-        let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-        let config = dir.join("sshd_config");
-        let place = dir.display();
-        fs::write(
-            &config,
-            format!(
-                "ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-                 AuthorizedKeysFile {place}/user.pub\nUsePAM no\nSubsystem sftp internal-sftp\n"
-            ),
-        )?;
-        fs::create_dir_all("/run/sshd")?;
-        let server = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", &config.display().to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        wait_until("the SSH server to listen", async || {
-            Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-        })
-        .await?;
-        Ok(Self { site, port, server })
+        let server = SshServer::start(site.endpoint.environment(), programs).await?;
+        Ok(server.map(|server| Self { site, server }))
     }
 
     /// What ssh is told so that `node` is the node.
     fn options(&self) -> Result<Vec<String>> {
         let moorline = self.site.cli().command(&[])?.as_std().get_program().to_owned();
         let (moorline, node) = (Path::new(&moorline).display(), self.site.node.id());
-        let key = self.site.node.dir().join("user").display().to_string();
-        let proxy = format!("ProxyCommand={moorline} ssh-proxy {node} {}", self.port);
+        let key = self.server.key().display().to_string();
+        let proxy = format!("ProxyCommand={moorline} ssh-proxy {node} {}", self.server.port());
         let settings = [
             &proxy,
             "StrictHostKeyChecking=no",
@@ -95,10 +43,9 @@ impl SshSite {
 
 #[tokio::test]
 async fn the_real_ssh_copies_a_file_through_the_proxy() -> Result<()> {
-    if !is_possible(&["/usr/bin/scp"]) {
+    let Some(ssh) = SshSite::start(&["/usr/bin/scp"]).await? else {
         return Ok(());
-    }
-    let mut ssh = SshSite::start().await?;
+    };
     let dir = ssh.site.node.dir();
     // the flag for long runs asks for the size that a person would try
     let megabytes = if std::env::var_os("MOORLINE_SOAK").is_some() {
@@ -122,7 +69,6 @@ async fn the_real_ssh_copies_a_file_through_the_proxy() -> Result<()> {
         .await?
         .success()?;
     ensure!(fs::read(&copy)? == content, "the copy differs");
-    ssh.server.kill().await?;
     Ok(())
 }
 
@@ -143,10 +89,9 @@ fn write_tree(root: &Path, seed: u32) -> Result<()> {
 
 #[tokio::test]
 async fn the_real_rsync_copies_a_tree_both_ways_through_the_proxy() -> Result<()> {
-    if !is_possible(&["/usr/bin/rsync", "/usr/bin/ssh"]) {
+    let Some(ssh) = SshSite::start(&["/usr/bin/rsync", "/usr/bin/ssh"]).await? else {
         return Ok(());
-    }
-    let mut ssh = SshSite::start().await?;
+    };
     let dir = ssh.site.node.dir();
     let [original, there, back] = ["original", "there", "back"].map(|name| dir.join(name));
     fs::create_dir(&original)?;
@@ -176,6 +121,5 @@ async fn the_real_rsync_copies_a_tree_both_ways_through_the_proxy() -> Result<()
         .find(|line| line.contains("files transferred"));
     let transferred = transferred.context("no statistics")?;
     ensure!(transferred.ends_with(": 1"), "{transferred}");
-    ssh.server.kill().await?;
     Ok(())
 }

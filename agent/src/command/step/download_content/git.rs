@@ -1,13 +1,12 @@
 //! A Git repository, through the git program. GitHub is one like all others.
 //!
-//! Secrets reach git through its environment and a file of ours, never through its command line.
+//! Secrets reach git through its environment and our memory, never through its command line or a file.
 
 mod commit;
+mod private_key;
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use moorline_protocol::document::Ending;
 use serde_json::{Map, Value};
 use tokio::process::Command;
 
+use self::private_key::PrivateKey;
 use super::{Destination, folder::Folder, make_private_directory, secret, switch, text};
 use crate::command::step::{Outputs, StepContext, process, script::set_environment};
 
@@ -101,15 +101,14 @@ impl<'a> Repository<'a> {
     }
 
     /// What git needs to know besides its command line.
-    fn environment(&self, key_file: &Path) -> Vec<(String, String)> {
+    fn environment(&self, key: Option<&PrivateKey>) -> Vec<(String, String)> {
         let mut variables = vec![
             ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
             ("GIT_ALLOW_PROTOCOL".to_owned(), PROTOCOLS.to_owned()),
         ];
         let mut ssh = "ssh -o BatchMode=yes".to_owned();
-        if !self.private_key.is_empty() {
-            let path = key_file.to_string_lossy().replace('\'', r"'\''");
-            ssh.push_str(&format!(" -o IdentitiesOnly=yes -i '{path}'"));
+        if let Some(key) = key {
+            ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {}", key.path()));
         }
         if self.skips_host_key {
             ssh.push_str(" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null");
@@ -180,22 +179,20 @@ pub(super) async fn download(
     outputs: &mut Outputs,
 ) -> Result<PathBuf, GitFailure> {
     let clone = directory.join("clone");
-    let key_file = directory.join("key");
     let reason = |error: std::io::Error| GitFailure::Reason(format!("failed to prepare the clone: {error}"));
     remove(&clone).map_err(reason)?;
     make_private_directory(directory).map_err(reason)?;
-    if !repository.private_key.is_empty() {
-        write_key(&key_file, repository.private_key).map_err(reason)?;
-    }
-    let environment = repository.environment(&key_file);
+    let key = match repository.private_key {
+        "" => None,
+        text => Some(PrivateKey::new(text).map_err(reason)?),
+    };
+    let environment = repository.environment(key.as_ref());
     let cloned = clone_repository(repository, &clone, &environment, context, outputs).await;
-    if !repository.private_key.is_empty() {
-        fs::remove_file(&key_file).map_err(reason)?;
-    }
-    cloned?;
     let target = &destination.path;
-    let moved = place(&clone, repository.path, destination)
-        .map_err(|error| GitFailure::Reason(format!("failed to write {}: {error}", target.display())));
+    let moved = cloned.and_then(|()| {
+        place(&clone, repository.path, destination)
+            .map_err(|error| GitFailure::Reason(format!("failed to write {}: {error}", target.display())))
+    });
     // What was not moved is not wanted any more; it goes with the command's directory at the latest.
     drop(remove(&clone));
     moved?;
@@ -248,21 +245,6 @@ async fn git(
         Ending::NotStarted(reason) => Err(GitFailure::Reason(format!("git cannot be started: {reason}"))),
         other => Err(GitFailure::Ended(other)),
     }
-}
-
-fn write_key(path: &Path, key: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(key.as_bytes())?;
-    // ssh does not take a key whose last line has no end.
-    if !key.ends_with('\n') {
-        file.write_all(b"\n")?;
-    }
-    Ok(())
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
