@@ -40,6 +40,8 @@ pub enum DownloadError {
     TooLarge(u64),
     #[error("the server sent nothing for {} s", STALL.as_secs())]
     Stalled,
+    #[error("it has taken {} s, and is not at its end", .0.as_secs())]
+    TooLong(Duration),
     #[error("the file changed while it was downloaded")]
     Changed,
     #[error("failed to write what was downloaded")]
@@ -51,7 +53,7 @@ pub enum DownloadError {
 pub struct Download<'a> {
     /// `https://…`, or `http://…` if that is allowed.
     pub url: &'a str,
-    /// Further headers, for this host only: a redirect to another one goes without them.
+    /// Further headers, for this scheme, host and port only: a redirect elsewhere goes without them.
     pub headers: &'a [(String, String)],
     /// Whether a URL or a redirect may lead over an unencrypted connection.
     pub allow_insecure: bool,
@@ -77,6 +79,7 @@ impl DownloadError {
             | Self::Insecure(_)
             | Self::Redirects
             | Self::TooLarge(_)
+            | Self::TooLong(_)
             | Self::Changed
             | Self::Write(_) => false,
         }
@@ -95,9 +98,9 @@ impl Download<'_> {
         mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<(), DownloadError> {
         let mut url = self.url.to_owned();
-        let first_host = authority(&url);
+        let first = origin(&url);
         for _ in 0..=MOST_REDIRECTS {
-            let headers = match authority(&url) == first_host {
+            let headers = match origin(&url) == first {
                 true => self.headers,
                 false => &[],
             };
@@ -246,6 +249,15 @@ fn authority(url: &str) -> String {
     })
 }
 
+/// Whom a URL speaks to, and how: what is meant for one is for no other.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: http::Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let usual_port = if scheme == "https" { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(usual_port);
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
 /// Where a redirect leads: to another URL, or to a path of the same host.
 fn follow(from: &str, to: &str) -> Option<String> {
     if to.starts_with("https://") || to.starts_with("http://") {
@@ -270,7 +282,65 @@ fn follow(from: &str, to: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+
+    /// A request without a body, which gets this answer.
+    async fn answer(mut socket: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        socket.flush().await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_secret_does_not_follow_a_redirect_to_the_same_host_without_tls() {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap();
+        let serve = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let redirect =
+                format!("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://{place}/b\r\n\r\n");
+            let first = answer(acceptor.accept(socket).await.unwrap(), &redirect).await;
+            let (socket, _) = listener.accept().await.unwrap();
+            let second = answer(socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            (first, second)
+        };
+        let download = Download {
+            url: &format!("https://{place}/a"),
+            headers: &[("authorization".to_owned(), "Basic secret".to_owned())],
+            allow_insecure: true,
+            max_bytes: 10,
+        };
+        let trust = Trust::ca_pem(own.cert.pem().as_bytes(), Path::new("its own")).unwrap();
+        let mut progress = Progress::default();
+        let (downloaded, (first, second)) =
+            tokio::join!(download.run(&trust, &mut progress, |_| Ok(())), serve);
+        downloaded.unwrap();
+        assert!(first.contains("secret"), "{first}");
+        assert!(!second.contains("secret"), "{second}");
+    }
 
     #[test]
     fn a_redirect_leads_to_a_url_or_to_a_path() {
@@ -286,6 +356,23 @@ mod tests {
             assert_eq!(follow(from, to).as_deref(), Some(expected), "{to}");
         }
         assert_eq!(follow(from, "ftp://other/x"), None);
+    }
+
+    #[test]
+    fn only_the_same_scheme_host_and_port_are_the_same_place() {
+        let from = origin("https://u:p@Host.example/a");
+        for same in ["https://host.example/b?c", "https://host.EXAMPLE:443/"] {
+            assert_eq!(origin(same), from, "{same}");
+        }
+        for other in [
+            "http://host.example/a",
+            "http://host.example:443/a",
+            "https://host.example:8443/a",
+            "https://host.example.org/a",
+            "https://www.host.example/a",
+        ] {
+            assert_ne!(origin(other), from, "{other}");
+        }
     }
 
     #[test]

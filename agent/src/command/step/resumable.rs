@@ -1,4 +1,5 @@
-//! Downloads of large files over networks that break: an attempt goes on where the last one ended.
+//! Downloads of large files over networks that break: an attempt goes on where the last one ended. A server that sends
+//! little at a time, and has no end, is left all the same.
 
 use std::{fs::File, io::Write as _, time::Duration};
 
@@ -6,8 +7,12 @@ use moorline_transport::{Download, DownloadError, Progress, Trust};
 
 use crate::runtime::{Backoff, random_u32};
 
-/// Attempts in a row that bring nothing, until it is given up.
+/// A download with all its attempts (docs/documents.md).
+pub(super) const MOST_TIME: Duration = Duration::from_hours(12);
+/// Attempts in a row that bring nothing worth an attempt, until it is given up.
 const ATTEMPTS: u32 = 6;
+/// An attempt that brings less and does not end the file has brought nothing.
+const FAIR_BYTES: u64 = 16 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -24,6 +29,25 @@ pub(super) struct Source<'a> {
 /// # Errors
 /// There is no whole file; what was written is to be thrown away.
 pub(super) async fn download(
+    source: &Source<'_>,
+    trust: &Trust,
+    headers: impl Fn() -> Vec<(String, String)>,
+    file: &mut File,
+) -> Result<u64, DownloadError> {
+    within(MOST_TIME, attempts(source, trust, headers, file)).await
+}
+
+/// What a server sends may have an end or not: this has one.
+pub(super) async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, DownloadError>>,
+) -> Result<T, DownloadError> {
+    tokio::time::timeout(time, work)
+        .await
+        .unwrap_or(Err(DownloadError::TooLong(time)))
+}
+
+async fn attempts(
     source: &Source<'_>,
     trust: &Trust,
     headers: impl Fn() -> Vec<(String, String)>,
@@ -47,7 +71,7 @@ pub(super) async fn download(
         match result {
             Ok(()) => return Ok(progress.written),
             Err(error) if error.is_passing() => {
-                if progress.written > before {
+                if progress.written - before >= FAIR_BYTES {
                     fruitless = 0;
                     backoff.reset();
                 }
@@ -98,6 +122,50 @@ mod tests {
     /// The head of an answer, and its body, which may be shorter than was announced.
     fn answer(status: &str, headers: &str, length: usize, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_sends_a_byte_at_a_time_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        let drips = async |is_for_ever: bool| {
+            let mut sent = 0;
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                while socket.read_u8().await.unwrap() != b'\n' || socket.read_u8().await.unwrap() != b'\r' {}
+                let range = format!("ETag: \"1\"\r\nContent-Range: bytes {sent}-9999/10000\r\n");
+                let head = answer("206 Part", &range, 10_000 - sent, "x");
+                let mut drip = socket.write_all(head.as_bytes()).await;
+                sent += 1;
+                while is_for_ever && drip.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    drip = socket.write_all(b"x").await;
+                }
+                assert!(sent <= 2 * ATTEMPTS as usize, "it has no end");
+            }
+        };
+        let source = Source {
+            url: &url,
+            allow_insecure: true,
+            max_bytes: 10_000,
+        };
+        let trust = Trust::system().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        let byte_by_byte = tokio::select! {
+            never = drips(false) => never,
+            ended = attempts(&source, &trust, Vec::new, &mut file) => ended,
+        };
+        assert!(
+            matches!(byte_by_byte, Err(DownloadError::Http(_))),
+            "{byte_by_byte:?}"
+        );
+        let time = Duration::from_millis(300);
+        let in_one_attempt = tokio::select! {
+            never = drips(true) => never,
+            ended = within(time, attempts(&source, &trust, Vec::new, &mut file)) => ended,
+        };
+        let has_ended = matches!(in_one_attempt, Err(DownloadError::TooLong(limit)) if limit == time);
+        assert!(has_ended, "{in_one_attempt:?}");
     }
 
     async fn get(answers: Vec<String>) -> (Result<String, DownloadError>, Vec<String>) {
