@@ -27,6 +27,8 @@ use crate::config::S3Config;
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// Objects of a folder.
 const MAX_OBJECTS: usize = 10_000;
+/// Pages of a folder's list. A server may leave pages short, or empty, but not for ever.
+const MAX_PAGES: usize = 1000;
 /// Of SHA-256 of nothing: a GET has no body.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -84,6 +86,12 @@ impl Objects {
 
 /// Gets them, and says where they are.
 pub(super) async fn download(objects: &Objects, destination: &Destination) -> Result<PathBuf, String> {
+    tokio::time::timeout(resumable::MOST_TIME, get(objects, destination))
+        .await
+        .unwrap_or_else(|_| Err(chain(DownloadError::TooLong(resumable::MOST_TIME).into())))
+}
+
+async fn get(objects: &Objects, destination: &Destination) -> Result<PathBuf, String> {
     let Objects { place, server } = objects;
     let trust = Trust::system().map_err(|error| chain(error.into()))?;
     let folder = match place.key.as_str() {
@@ -120,7 +128,7 @@ impl Server {
     async fn list(&self, folder: &str, trust: &Trust) -> Result<Vec<String>, ListError> {
         let mut keys = Vec::new();
         let mut next: Option<String> = None;
-        loop {
+        for _ in 0..MAX_PAGES {
             let mut url = format!(
                 "{}?encoding-type=url&list-type=2&max-keys=500&prefix={}",
                 self.url,
@@ -143,6 +151,10 @@ impl Server {
                 _ => return Ok(keys),
             }
         }
+        Err(ListError::Other(format!(
+            "the server's list of {folder} has no end: {MAX_PAGES} pages have {} objects",
+            keys.len()
+        )))
     }
 
     async fn page(&self, url: &str, trust: &Trust) -> Result<Listing, ListError> {
@@ -249,4 +261,53 @@ fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> String {
 
 fn chain(error: anyhow::Error) -> String {
     format!("{error:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_turns_in_a_circle_is_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = S3Config {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()),
+            ..S3Config::default()
+        };
+        // Empty pages, and the next is never the one that was asked for.
+        let turns = async {
+            for page in 0.. {
+                let (socket, _) = listener.accept().await.unwrap();
+                let mut socket = BufReader::new(socket);
+                let mut line = String::from("more");
+                while !line.trim().is_empty() {
+                    line.clear();
+                    socket.read_line(&mut line).await.unwrap();
+                }
+                let body = format!(
+                    "<ListBucketResult><IsTruncated>true</IsTruncated>\
+                     <NextContinuationToken>{}</NextContinuationToken></ListBucketResult>",
+                    page % 2
+                );
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let objects = Objects::read("s3://bucket/folder/", &config, "").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination::new(dir.path(), "");
+        let listed = tokio::select! {
+            () = turns => unreachable!("it never ends by itself"),
+            listed = tokio::time::timeout(Duration::from_secs(60), download(&objects, &destination)) => listed,
+        };
+        let refused = listed.expect("the list is left").unwrap_err();
+        assert!(refused.contains("1000 pages"), "{refused}");
+    }
 }
