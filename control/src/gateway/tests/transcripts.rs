@@ -85,7 +85,7 @@ async fn a_compressed_chunk_is_stored_as_it_was_and_a_damaged_one_is_not() {
     );
     assert_eq!(
         get(&endpoint, 0, None).await,
-        (piece.clone(), piece.len() as i64, true)
+        (piece.clone(), i64::try_from(piece.len()).unwrap(), true)
     );
 }
 
