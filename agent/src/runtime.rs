@@ -3,6 +3,7 @@
 mod age;
 mod background;
 mod backoff;
+mod closed_memory;
 mod context;
 mod control_group;
 mod footprint;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) use age::{Recipient, RecipientError, seal as seal_to};
 pub(crate) use background::yield_to_others;
 pub(crate) use backoff::Backoff;
+pub(crate) use closed_memory::{close_memory, give_back_core_limit, set_own};
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
 pub(crate) use control_group::{ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};
 pub(crate) use footprint::shrink;

@@ -17,7 +17,8 @@ use tokio::process::Command;
 use crate::{
     Api, CrashDisk, Endpoint, Finished,
     process::{
-        Process, arguments_of, bare_environment, children_of, is_root, kill_process, marked_processes, run,
+        Process, arguments_of, bare_environment, children_of, is_root, kill_process, marked_processes,
+        processes_with_argument, run,
     },
     programs::program,
     wait::{PATIENCE, wait_for, wait_until},
@@ -200,10 +201,7 @@ impl Node {
         let log = self.dir.path().join("agent.log");
         self.log_start = std::fs::metadata(&log).map_or(Ok(0), |metadata| usize::try_from(metadata.len()))?;
         let mut words = self.launcher.clone();
-        words.push(match &self.installed {
-            Some(installed) => installed.into(),
-            None => program("moorline-agent")?.into(),
-        });
+        words.push(self.program()?.into());
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().context("a program")?);
         command
@@ -313,6 +311,17 @@ impl Node {
         Ok(path)
     }
 
+    /// What the daemon's next start executes.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn program(&self) -> Result<PathBuf> {
+        match &self.installed {
+            Some(installed) => Ok(installed.clone()),
+            None => program("moorline-agent"),
+        }
+    }
+
     /// Fails when the daemon has ended by itself.
     ///
     /// # Errors
@@ -326,7 +335,13 @@ impl Node {
 
     /// The daemon, its workers, and what these started with the daemon's environment.
     pub fn processes(&self) -> Vec<i32> {
-        marked_processes(&self.mark())
+        let state_dir = self.state_dir.display().to_string();
+        let mut found = marked_processes(&self.mark());
+        // the agent's own have their environment closed to all but root
+        found.extend(processes_with_argument(&state_dir));
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// The daemon's process, while it runs.
@@ -336,7 +351,7 @@ impl Node {
 
     /// Worker processes of one kind.
     pub fn workers(&self, kind: WorkerKind) -> Vec<i32> {
-        marked_processes(&self.mark())
+        self.processes()
             .into_iter()
             .filter(|pid| {
                 let arguments = arguments_of(*pid);
@@ -455,6 +470,11 @@ impl Node {
         self.set_environment("SPECIAL", special);
     }
 
+    /// From its next start the daemon is started by this program, which executes it in the end.
+    pub fn start_by(&mut self, words: &[&str]) {
+        self.launcher = words.iter().map(OsString::from).collect();
+    }
+
     /// The machine has booted: from its next start the daemon sees a boot id of the test's own, and another one for each
     /// call. Takes root, and a daemon that does not run.
     ///
@@ -485,7 +505,7 @@ impl Drop for Node {
         // workers outlive the daemon, as they should, and what they started outlives them: twice, for those born
         // in between
         for _ in 0..2 {
-            for pid in marked_processes(&self.mark()) {
+            for pid in self.processes() {
                 kill_process(pid);
             }
         }

@@ -224,6 +224,16 @@ pub(crate) fn bare_environment(home: &Path) -> BTreeMap<String, String> {
 
 /// The processes whose environment holds `mark` (`NAME=value`): a daemon hands it down to all that it starts.
 pub(crate) fn marked_processes(mark: &str) -> Vec<i32> {
+    processes_whose("environ", mark)
+}
+
+/// The processes that were started with this as one of their arguments.
+pub(crate) fn processes_with_argument(argument: &str) -> Vec<i32> {
+    processes_whose("cmdline", argument)
+}
+
+/// The processes that have this text in a list that the kernel keeps of them.
+fn processes_whose(list: &str, text: &str) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -231,11 +241,8 @@ pub(crate) fn marked_processes(mark: &str) -> Vec<i32> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-                environment
-                    .split(|byte| *byte == 0)
-                    .any(|pair| pair == mark.as_bytes())
-            })
+            fs::read(format!("/proc/{pid}/{list}"))
+                .is_ok_and(|texts| texts.split(|byte| *byte == 0).any(|one| one == text.as_bytes()))
         })
         .collect()
 }

@@ -11,6 +11,7 @@ use crate::{
     command,
     config::Config,
     identity::{Registrar, register},
+    runtime::close_memory,
     session,
 };
 
@@ -129,6 +130,7 @@ struct EndSessionsArguments {
 
 /// Entry point of the binary.
 pub(crate) fn main() -> ExitCode {
+    let closed = close_memory();
     // Workers first, before the parser of arguments costs them memory.
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("worker") {
@@ -151,7 +153,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Verb::Register(arguments) => register_node(arguments),
-        Verb::Run(arguments) => run_daemon(&arguments),
+        Verb::Run(arguments) => run_daemon(&arguments, closed),
         Verb::RunDocument(arguments) => run_document(&arguments),
         Verb::Status(arguments) => status::show(&arguments.state.state_dir, arguments.json),
         Verb::Policy(arguments) => policy::execute(&arguments),
@@ -233,7 +235,7 @@ fn run_document(arguments: &RunDocumentArguments) -> anyhow::Result<ExitCode> {
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a command line answers on")]
-fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+fn run_daemon(arguments: &RunArguments, closed: nix::Result<()>) -> anyhow::Result<ExitCode> {
     // Workers start elsewhere: a relative path would be another directory to them.
     let state_dir = std::path::absolute(&arguments.state.state_dir)?;
     let config = match Config::load(arguments.config.as_deref(), &state_dir) {
@@ -247,7 +249,7 @@ fn run_daemon(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         println!("settings are sound");
         return Ok(ExitCode::SUCCESS);
     }
-    run::run(config, state_dir)?;
+    run::run(config, state_dir, closed)?;
     Ok(ExitCode::SUCCESS)
 }
 

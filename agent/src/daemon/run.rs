@@ -36,7 +36,8 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("failed to start the async runtime")
 }
 
-pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
+/// `closed`: whether the memory of this process is closed to others.
+pub(super) fn run(config: Config, state_dir: PathBuf, closed: nix::Result<()>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("MOORLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -44,6 +45,9 @@ pub(super) fn run(config: Config, state_dir: PathBuf) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    if let Err(error) = closed {
+        tracing::warn!(%error, "other processes of this user may read this one's memory, or a core file of it");
+    }
     let _lock = lock_state_dir(&state_dir)?;
     let registration = match Registration::load(&state_dir) {
         // What the owner puts into the folder needs no endpoint.

@@ -16,6 +16,8 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
+use super::closed_memory::give_back_core_limit;
+
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkerKind {
@@ -182,12 +184,15 @@ async fn spawn_patiently(command: &mut Command) -> std::io::Result<Child> {
 }
 
 /// Makes the process the leader of a new session, so that nothing a terminal does to the daemon reaches it: a daemon
-/// that is run by hand has one.
+/// that is run by hand has one. It is started with the limit of core files that we were started with.
 fn lead_session(command: &mut Command) {
     #[expect(unsafe_code, reason = "only the child can leave its starter's session")]
-    // SAFETY: between fork and exec there is one system call, and its error is a number.
+    // SAFETY: between fork and exec there are system calls only, and their errors are numbers.
     unsafe {
-        command.pre_exec(|| setsid().map(drop).map_err(std::io::Error::from));
+        command.pre_exec(|| {
+            give_back_core_limit();
+            setsid().map(drop).map_err(std::io::Error::from)
+        });
     }
 }
 

@@ -33,6 +33,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::give_back_core_limit;
+
 use super::{
     environment::Environment,
     login::LoginUser,
@@ -152,6 +154,8 @@ fn become_shell(progress: &mut File) -> anyhow::Result<Infallible> {
     pty::attribute_to(uid);
     // pam_umask has the last word
     let _agents = umask(pty::usual_umask());
+    // before modules that set limits
+    give_back_core_limit();
     // Modules may add groups to what is there.
     if let Some(groups) = &task.groups {
         let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();

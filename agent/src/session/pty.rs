@@ -30,7 +30,10 @@ use super::{
     login::{LoginUser, tty_group},
     program::Program,
 };
-use crate::{recording::Size, runtime::memory_file};
+use crate::{
+    recording::Size,
+    runtime::{give_back_core_limit, memory_file, set_own},
+};
 
 mod control {
     //! The two terminal controls that have no safe wrapper.
@@ -226,6 +229,7 @@ fn spawn(program: &Program, user: &LoginUser, streams: Streams) -> io::Result<Sh
         setsid()?;
         attribute_to(uid);
         let _agents = umask(usual_umask());
+        give_back_core_limit();
         become_shell(&home, identity.as_ref(), is_terminal).map_err(io::Error::from)
     };
     #[expect(
@@ -324,9 +328,7 @@ pub(super) fn usual_umask() -> Mode {
 /// The daemon is the last that a machine without memory should kill, so that it can be repaired; what is run from a
 /// shell is not. Where it cannot be had, the shell is as protected as we are.
 fn give_up_protection() {
-    if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY, Mode::empty()) {
-        let _kept = nix::unistd::write(&file, b"0");
-    }
+    let _kept = set_own(c"/proc/self/oom_score_adj", b"0");
 }
 
 fn set_size(master: &impl std::os::fd::AsRawFd, size: Size) -> nix::Result<()> {

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::SessionConfig,
     recording::Size,
-    runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, is_refused, own_program},
+    runtime::{PROCESS_PATIENCE, PROCESS_PAUSE, give_back_core_limit, is_refused, own_program},
 };
 
 const PAM_FOLDER: &str = "/etc/pam.d";
@@ -167,15 +167,27 @@ impl LoginProcess {
     fn spawn(slave: OwnedFd) -> io::Result<Self> {
         let (task, lifeline) = io::pipe()?;
         let (progress, said) = io::pipe()?;
-        let child = Command::new(own_program())
+        let mut command = Command::new(own_program());
+        command
             .arg0("moorline-agent")
             .args(["worker", "login"])
             .env_clear()
             .current_dir("/")
             .stdin(task)
             .stdout(Stdio::from(slave))
-            .stderr(said)
-            .spawn()?;
+            .stderr(said);
+        #[expect(
+            unsafe_code,
+            reason = "the child is to find the limit that we were started with"
+        )]
+        // SAFETY: between fork and exec there is one system call, and nothing is allocated.
+        unsafe {
+            command.pre_exec(|| {
+                give_back_core_limit();
+                Ok(())
+            });
+        }
+        let child = command.spawn()?;
         Ok(Self {
             child,
             lifeline: pipe::Sender::from_owned_fd(lifeline.into())?,

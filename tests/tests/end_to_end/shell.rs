@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs::File, process::Stdio, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use moorline_tests::{PATIENCE, Site, WorkerKind, run};
 use serde_json::json;
 use tokio::time::timeout;
@@ -187,11 +187,9 @@ async fn a_session_that_is_told_again_is_not_served_twice() -> Result<()> {
         "policy_folder": site.node.dir(),
         "learned": {"addresses": {}, "clock_ahead_millis": 0, "name_lookup_fails": false},
     });
-    let daemon = site.node.daemon_pid().context("the daemon runs")?;
-    let agent = std::fs::read_link(format!("/proc/{daemon}/exe"))?;
     let task = task.to_string();
     let again = run(
-        agent,
+        site.node.program()?,
         &["worker", "session"],
         &BTreeMap::new(),
         Some(task.as_bytes()),

@@ -9,13 +9,12 @@ use std::{
 use moorline_protocol::document::{Ending, StopReason};
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open},
     sys::{
         prctl::set_pdeathsig,
         signal::Signal,
         stat::{Mode, umask},
     },
-    unistd::{Pid, getpid, getppid, write},
+    unistd::{Pid, getpid, getppid},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -23,6 +22,8 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
+
+use crate::runtime::{give_back_core_limit, set_own};
 
 use super::{
     Outputs, StepContext,
@@ -107,13 +108,9 @@ fn leave_agent(worker: Pid) -> std::io::Result<()> {
         return Err(Errno::ESRCH.into());
     }
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    give_back_core_limit();
     // Where it is refused, the script is only a little safer from the kernel than it should be.
-    let _unchanged = open(
-        c"/proc/self/oom_score_adj",
-        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .and_then(|file| write(file, b"0"));
+    let _unchanged = set_own(c"/proc/self/oom_score_adj", b"0");
     Ok(())
 }
 
@@ -276,6 +273,11 @@ async fn read<'a>(stream: &mut Option<impl AsyncReadExt + Unpin>, buffer: &'a mu
 
 #[cfg(test)]
 mod tests {
+    use nix::{
+        fcntl::{OFlag, open},
+        unistd::write,
+    };
+
     use super::*;
 
     #[test]
