@@ -2,6 +2,8 @@
 //!
 //! The journal decides; this only acts on it. A worker's word counts for nothing but "look".
 
+mod rebooting;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
@@ -24,6 +26,7 @@ use crate::{
     runtime::{ProcessKey, WorkerKind, WorkerProcess},
 };
 
+use self::rebooting::Rebooting;
 use super::{
     drop_folder, intake,
     journal::{
@@ -39,8 +42,6 @@ use super::{
 const ADOPTED_LOOK: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// How long a reboot that a step has asked for may take to begin; meanwhile no further command is started.
-const REBOOT_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Workers that end before they begin, one after another, until the command is given up.
 const MAX_STARTS: u32 = 12;
 
@@ -60,8 +61,8 @@ pub(super) struct Executor {
     /// Commands whose worker has gone and that could not be settled, because the journal did not answer.
     unsettled: BTreeSet<String>,
     retry_at: Option<Instant>,
-    /// Commands that go on after a reboot, and when it is given up.
-    rebooting: BTreeMap<String, Instant>,
+    /// Commands that go on after a reboot.
+    rebooting: BTreeMap<String, Rebooting>,
     /// Before the next try; `None`: the journal answers.
     retry_pause: Option<Duration>,
     /// Commands have ended since this was last asked for.
@@ -301,42 +302,6 @@ impl Executor {
         }
     }
 
-    /// Ends commands whose reboot has not come, so that others may run.
-    async fn give_up_reboots(&mut self) {
-        let now = Instant::now();
-        let late: Vec<String> = self
-            .rebooting
-            .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(command_id, _)| command_id.clone())
-            .collect();
-        for command_id in late {
-            let id = command_id.clone();
-            let given_up = self.journal.call(move |journal| {
-                let now = now_millis();
-                journal.give_up_reboot(&id, now, |job_id, steps| {
-                    reply::lost(job_id, steps, reply::NO_REBOOT, |_, _| Default::default(), now)
-                })
-            });
-            match given_up.await {
-                Ok(_) => {
-                    tracing::warn!(
-                        command_id,
-                        "a step asked for a reboot, and the node was not rebooted"
-                    );
-                    self.rebooting.remove(&command_id);
-                    self.has_ended = true;
-                    self.nudged.notify_one();
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(command_id, error, "a command waits for the journal");
-                    self.rebooting.insert(command_id, now + LAST_RETRY);
-                }
-            }
-        }
-    }
-
     async fn settle(&mut self, command_id: String, starts: u32) {
         let id = command_id.clone();
         let directory = step::run_directories(&self.node.state_dir).join(&command_id);
@@ -364,11 +329,7 @@ impl Executor {
                 self.has_ended = true;
                 self.nudged.notify_one();
             }
-            Ok(Settled::AwaitsReboot) => {
-                tracing::info!(command_id, "a command waits for the reboot that it has asked for");
-                self.rebooting
-                    .insert(command_id, Instant::now() + REBOOT_PATIENCE);
-            }
+            Ok(Settled::AwaitsReboot { is_arranged }) => self.await_reboot(command_id, is_arranged),
             Ok(Settled::Waiting) => self.wait_again(command_id, starts).await,
             Ok(Settled::Running(worker)) => self.adopt(command_id, worker, starts),
             Err(error) => {
@@ -468,7 +429,7 @@ impl Executor {
             .filter(|_| has_slot)
             .filter_map(|waiting| waiting.not_before)
             .min();
-        let reboot = self.rebooting.values().min().copied();
+        let reboot = self.rebooting.values().map(Rebooting::given_up_at).min();
         [start.filter(|_| reboot.is_none()), reboot, self.retry_at]
             .into_iter()
             .flatten()

@@ -486,6 +486,7 @@ impl Run<'_> {
             recorder.note_part(hash);
         }
         let Err(reason) = reboot::reboot(&recorder.task.reboot_command).await else {
+            recorder.reboot_arranged();
             return None;
         };
         if !recorder.await_reboot(false).await {

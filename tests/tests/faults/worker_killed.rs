@@ -163,6 +163,45 @@ async fn what_a_killed_run_document_leaves_is_ended_by_the_next_one() -> Result<
 }
 
 #[tokio::test]
+async fn a_worker_that_is_killed_while_it_asks_for_a_reboot_has_one_all_the_same() -> Result<()> {
+    if !moorline_tests::is_root() {
+        println!("skipped: another boot is made in a mount namespace, which takes root");
+        return Ok(());
+    }
+    let mut site = Site::start().await?;
+    site.node.kill_daemon().await?;
+    let dir = site.node.dir().to_owned();
+    let (asked, runs) = (dir.join("asked"), dir.join("runs"));
+    // the worker, which asks first, dies of it
+    let reboot = format!(
+        "[ -e {0} ] && exec touch {1}; touch {0}; kill -9 $PPID",
+        dir.join("first").display(),
+        asked.display()
+    );
+    site.node.configure(&format!(
+        "[command]\nreboot_command = [\"sh\", \"-c\", {reboot:?}]\n"
+    ))?;
+    site.node.next_boot()?;
+    site.node.start().await?;
+    let script = format!(
+        "echo run >> {0}; [ $(wc -l < {0}) -gt 1 ] || exit 194",
+        runs.display()
+    );
+    let command = site.send(&script).await?;
+    wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
+    ensure!(
+        std::fs::read_to_string(&runs)? == "run\n",
+        "it went on without a reboot"
+    );
+    site.node.kill_daemon().await?;
+    site.node.next_boot()?;
+    site.node.start().await?;
+    let invocation = site.finished(&command).await?;
+    ensure!(invocation["Status"] == "Success", "{invocation}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_session_worker_ends_its_session_and_no_other() -> Result<()> {
     let site = Site::start().await?;
     let mut first = site.cli().shell(site.node.id()).await?;

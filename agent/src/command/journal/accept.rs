@@ -49,7 +49,10 @@ pub(in crate::command) enum Settled {
     /// Its worker died without a result, and that has been recorded now.
     Lost,
     /// It goes on after the reboot that one of its steps has asked for.
-    AwaitsReboot,
+    AwaitsReboot {
+        /// False: nobody is known to have asked the machine.
+        is_arranged: bool,
+    },
 }
 
 impl Journal {
@@ -179,7 +182,12 @@ impl Journal {
                 (_, Some(worker)) if is_alive(&worker) => return Ok(Settled::Running(worker)),
                 (_, Some(worker)) if is_rebooting(transaction, command_id)? => {
                     if worker.is_of_this_boot() {
-                        return Ok(Settled::AwaitsReboot);
+                        let is_arranged = transaction.query_row(
+                            "SELECT reboot_is_arranged FROM command WHERE command_id = ?1",
+                            [command_id],
+                            |row| row.get(0),
+                        )?;
+                        return Ok(Settled::AwaitsReboot { is_arranged });
                     }
                     transaction.execute(
                         "UPDATE command SET state = 'accepted', is_rebooting = 0, boot_id = NULL,

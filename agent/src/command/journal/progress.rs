@@ -162,10 +162,25 @@ impl Journal {
                 return Ok(false);
             }
             transaction.execute(
-                "UPDATE command SET is_rebooting = ?2, reboots = reboots + ?2 WHERE command_id = ?1",
+                "UPDATE command SET is_rebooting = ?2, reboot_is_arranged = 0, reboots = reboots + ?2
+                 WHERE command_id = ?1",
                 (command_id, is_rebooting),
             )?;
             Ok(true)
+        })
+    }
+
+    /// The machine has been asked for the reboot that the command awaits, and it will come.
+    ///
+    /// # Errors
+    /// The journal cannot be written: the machine may be asked again.
+    pub(in crate::command) fn reboot_arranged(&mut self, command_id: &str) -> Result<(), JournalError> {
+        self.write_relaxed("record a reboot in", |transaction| {
+            transaction.execute(
+                "UPDATE command SET reboot_is_arranged = 1 WHERE command_id = ?1 AND is_rebooting",
+                [command_id],
+            )?;
+            Ok(())
         })
     }
 }

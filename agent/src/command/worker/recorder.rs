@@ -39,6 +39,15 @@ impl<N: Fn()> Recorder<'_, N> {
             .await
     }
 
+    /// The reboot will come. Where that cannot be noted, the daemon asks for it again.
+    pub(super) fn reboot_arranged(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = journal.reboot_arranged(&self.task.command_id) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the reboot may be asked for a second time");
+        }
+    }
+
     /// Notes the end of this part of the recording for the worker that makes the next.
     pub(super) fn note_part(&mut self, hash: &Digest) {
         let Some(journal) = &mut self.journal else { return };

@@ -54,7 +54,7 @@ fn a_command_goes_on_after_the_reboots_that_it_asked_for() {
         block_on(node.work());
         assert_eq!(
             node.settle(),
-            Settled::AwaitsReboot,
+            Settled::AwaitsReboot { is_arranged: true },
             "in the same boot nothing goes on"
         );
         assert_eq!(node.told().ends, 0);
