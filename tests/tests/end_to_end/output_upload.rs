@@ -8,15 +8,18 @@ use serde_json::{Value, json};
 
 /// A site whose endpoint brings output to this server.
 async fn site(store: &S3Server, settings: &str) -> Result<Site> {
+    node_of(endpoint_of(store).await?, settings).await
+}
+
+async fn endpoint_of(store: &S3Server) -> Result<Endpoint> {
     let credentials = store.credentials()?.to_string_lossy().into_owned();
-    let endpoint = Endpoint::start_serving(&[
+    Endpoint::start_serving(&[
         "--output-store-credentials",
         &credentials,
         "--output-store-endpoint",
         store.url(),
     ])
-    .await?;
-    node_of(endpoint, settings).await
+    .await
 }
 
 async fn node_of(endpoint: Endpoint, settings: &str) -> Result<Site> {
@@ -287,12 +290,12 @@ async fn why_output_is_in_no_bucket_is_told() -> Result<()> {
     ensure!(trace.contains("the endpoint had no store for output"), "{trace}");
     // the node does not record, or for others than the endpoint
     let store = S3Server::start("output").await?;
-    let unrecorded = site(&store, "").await?;
-    let spool = unrecorded.node.state_dir().join("spool");
-    if spool.exists() {
-        fs::remove_dir_all(&spool)?;
-    }
-    fs::write(&spool, "no folder")?;
+    let endpoint = endpoint_of(&store).await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    // before its daemon makes a folder of it, and writes there
+    fs::write(node.state_dir().join("spool"), "no folder")?;
+    node.start().await?;
+    let unrecorded = Site { node, endpoint };
     let id = run_script(&unrecorded, "echo here", "output").await?;
     traced(&unrecorded, &id, "there is none: the node does not record").await?;
     let recipient = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
