@@ -1,15 +1,16 @@
-//! Programs from Debian packages that a few tests drive: an SSH server and client, rsync, and sudo.
+//! Programs from Debian packages that a few tests drive: an SSH server and client, rsync, sudo, and busybox.
 
 use std::{path::Path, process::Command};
 
 use crate::processes::must_succeed;
 
 /// A program, and the package it is in.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
     ("/usr/bin/rsync", "rsync"),
     ("/usr/bin/sudo", "sudo"),
+    ("/bin/busybox", "busybox"),
 ];
 
 /// Installs what is missing, where that is possible. A test that lacks its program says so and does nothing, hence

@@ -1,7 +1,9 @@
 //! Session documents with what must come of them: `tests/documents/sessions`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
-use moorline_tests::{Finished, Site, Terminal};
+use moorline_tests::{Endpoint, Finished, Node, Site, Terminal, is_root, skipped};
 use serde_json::{Value, json};
 
 use super::document_table::{Case, files};
@@ -99,14 +101,54 @@ async fn check(site: &Site, case: &Case, name: &str) -> Result<()> {
 
 #[tokio::test]
 async fn session_documents_come_to_what_the_table_says() -> Result<()> {
-    let site = Site::start().await?;
+    check_table(&Site::start().await?).await
+}
+
+const BUSYBOX: &str = "/bin/busybox";
+/// Every program that is in the places for programs is busybox, and root's shell is one of them.
+const ALL_BUSYBOX: &str = r#"
+userland=$(mktemp -d "$HOME/busybox.XXXXXX")
+cp /bin/busybox "$userland"
+"$userland/busybox" --install -s "$userland"
+chmod 755 "$userland"
+sed -i 's,^root:.*,root:x:0:0:root:/root:/bin/sh,' /etc/passwd
+for folder in /bin /sbin /usr/bin /usr/sbin; do
+    if [ -L $folder ]; then continue; fi
+    mount -o bind "$userland" $folder
+done
+"#;
+
+#[tokio::test]
+async fn session_documents_come_to_the_same_where_busybox_is_all_there_is() -> Result<()> {
+    if !is_root() || !Path::new(BUSYBOX).exists() {
+        skipped("it takes root, and busybox");
+        return Ok(());
+    }
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("own_users.sh");
+    node.isolate(&script, ALL_BUSYBOX);
+    node.start().await?;
+    let site = Site { node, endpoint };
+    let command = site
+        .send("readlink -f /bin/sh; ls --help 2>&1 | head -n 1")
+        .await?;
+    let told = site.finished(&command).await?["StandardOutputContent"].to_string();
+    ensure!(
+        told.contains("/busybox\\n") && told.contains("BusyBox v"),
+        "{told}"
+    );
+    check_table(&site).await
+}
+
+async fn check_table(site: &Site) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut wrong = Vec::new();
     let mut count = 0;
     for file in files("sessions")? {
         for case in Case::read_all(&file, dir.path())? {
             count += 1;
-            if let Err(error) = check(&site, &case, &format!("Session-{count}")).await {
+            if let Err(error) = check(site, &case, &format!("Session-{count}")).await {
                 wrong.push(format!("{}: {error:#}", case.name()));
             }
         }

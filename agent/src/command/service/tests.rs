@@ -390,12 +390,58 @@ async fn the_end_of_a_command_makes_room_on_the_disk() {
     assert!(old.exists(), "nothing has ended yet");
     process.kill().unwrap();
     process.wait().unwrap();
-    let gone = async {
-        while old.exists() {
+    wait_until(|| !old.exists()).await;
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, gone).await.unwrap();
+    timeout(PATIENCE, waiting).await.unwrap();
+}
+
+/// Runs a command to its end, this long ago, as far as the journal knows.
+fn ran(dir: &Path, command_id: &str, job_id: &str, ago: Duration) -> NewReply {
+    let then = now_millis() - u64::try_from(ago.as_millis()).unwrap();
+    let mut journal = Journal::open(dir, Opener::Daemon).unwrap();
+    let worker = ProcessRecord::of_this_process().unwrap();
+    assert!(journal.accept(command_id, job_id, "{}", then).unwrap());
+    journal.begin(command_id, &worker, &[]).unwrap();
+    let reply = reply::end(
+        job_id,
+        ResultStatus::Success,
+        None,
+        reply::Counts::new(),
+        "",
+        then,
+    );
+    let end = Conclusion {
+        status: ResultStatus::Success,
+        replies: vec![reply.clone()],
+    };
+    assert!(
+        journal
+            .record(command_id, &worker, None, Some(&end), then)
+            .unwrap()
+    );
+    reply
+}
+
+#[tokio::test]
+async fn a_command_that_comes_again_31_minutes_after_its_end_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let end = ran(dir.path(), "c1", "c1", Duration::from_secs(31 * 60));
+    let mut journal = Journal::open(dir.path(), Opener::Daemon).unwrap();
+    journal.acknowledge(end.message_id).unwrap();
+    journal.forget(now_millis()).unwrap();
+    drop(journal);
+    let mut daemon = Daemon::start_in(dir, 5);
+    daemon.send_command("c1").await;
+    daemon.expect_ack("51405").await;
+    daemon.send_command("c2").await;
+    daemon.expect_ack("200").await;
 }
 
 #[tokio::test]
