@@ -23,7 +23,7 @@ pub(crate) use background::yield_to_others;
 pub(crate) use backoff::Backoff;
 pub(crate) use closed_memory::{close_memory, give_back_core_limit, set_own};
 pub(crate) use context::{AGENT_VERSION, NodeContext, Platform, RoleCredentials};
-pub(crate) use control_group::{ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};
+pub(crate) use control_group::{Abandoned, ControlGroup, GroupPlaces, enter, hierarchies, remove_leftovers};
 pub(crate) use footprint::shrink;
 pub(crate) use memory_file::memory_file;
 pub(crate) use network::{Network, NetworkError, canonical, embedded};

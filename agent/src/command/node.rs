@@ -78,6 +78,9 @@ impl Node {
     }
 }
 
+/// What the name of each agent's folders begins with.
+pub(super) const GROUPS_PREFIX: &str = "moorline-steps-";
+
 /// The name of the folders that control groups of steps are made in. An agent has one, and no two that share a machine
 /// the same.
 pub(super) fn groups_name(state_dir: &Path) -> String {
@@ -88,7 +91,7 @@ pub(super) fn groups_name(state_dir: &Path) -> String {
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("moorline-steps-{hash}")
+    format!("{GROUPS_PREFIX}{hash}")
 }
 
 /// What of control groups can be had here; what of the limits cannot be kept is told.

@@ -23,11 +23,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::runtime::{GroupPlaces, remove_leftovers, yield_to_others};
+use crate::runtime::{Abandoned, GroupPlaces, remove_leftovers, yield_to_others};
 
 use super::{
     journal::{JournalError, JournalThread},
-    node::{Node, groups_name},
+    node::{GROUPS_PREFIX, Node, groups_name},
     now_millis, step,
 };
 
@@ -93,6 +93,7 @@ fn start_thread(node: &Node, journal: &JournalThread) -> Option<(JoinHandle<()>,
         folder: step::run_directories(&node.state_dir),
         limits: Limits::of(&node.limits),
         groups: GroupPlaces::folders_of(&groups_name(&node.state_dir)),
+        abandoned: None,
         journal: journal.clone(),
         pace: Pace::new(listening),
         clocks: Clocks::new(Instant::now(), now_millis()),
@@ -133,6 +134,8 @@ struct Keeper {
     limits: Limits,
     /// Where groups of steps can be: limits of the owner's policy take folders that the daemon's own do not.
     groups: Vec<PathBuf>,
+    /// Groups of other agents, until the first full round has looked a second time.
+    abandoned: Option<Abandoned>,
     journal: JournalThread,
     pace: Pace,
     clocks: Clocks,
@@ -143,6 +146,7 @@ struct Keeper {
 impl Keeper {
     fn run(mut self) {
         yield_to_others();
+        self.abandoned = Some(Abandoned::find(&self.groups, GROUPS_PREFIX));
         let mut full_at = Instant::now() + FIRST_ROUND;
         let mut next_at = Instant::now();
         while self.pace.wait(full_at, next_at) {
@@ -175,6 +179,7 @@ impl Keeper {
         remove_leftovers(&self.groups);
         let mut limits = self.limits.of_size();
         if is_full {
+            self.abandoned.take().map(Abandoned::remove);
             step::end_orphans_by_hand(&self.folder);
             self.sizes.clear();
             if self.clocks.have_leapt(Instant::now(), now_millis()) {

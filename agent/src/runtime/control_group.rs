@@ -6,10 +6,12 @@
 //! groups have no limits and can still be ended. We never move ourselves: a unit whose own group may hold no process
 //! could not be started again while workers of the last daemon live.
 
+mod abandoned;
 mod group;
 mod hierarchy;
 mod place;
 
+pub(crate) use abandoned::Abandoned;
 pub(crate) use group::{ControlGroup, enter, remove_leftovers};
 pub(crate) use hierarchy::hierarchies;
 pub(crate) use place::GroupPlaces;

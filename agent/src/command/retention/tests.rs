@@ -23,6 +23,7 @@ impl State {
             folder: step::run_directories(dir.path()),
             limits,
             groups: Vec::new(),
+            abandoned: None,
             journal: JournalThread::start(dir.path().to_owned()),
             pace: Pace::new(listening),
             clocks: Clocks::new(Instant::now(), now_millis()),

@@ -19,7 +19,7 @@ use super::place::{Controller, GroupPlaces, Place};
 /// The period of a limit of processor time, in microseconds: the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
 /// How deep groups that a script has made inside its own are looked at.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 /// Rounds of killing without the kernel's help: processes may be born faster than they are found.
 const KILL_ROUNDS: usize = 100;
 /// Attempts to make a group in a folder that others remove when they find it empty.
@@ -156,8 +156,7 @@ pub(crate) fn remove_leftovers(folders: impl IntoIterator<Item = impl AsRef<Path
         let folder = folder.as_ref();
         let listed = fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in listed {
-            let owner = entry.file_name().to_str().and_then(owner);
-            if owner.is_some_and(|owner| !owner.is_alive()) {
+            if entry.file_name().to_str().is_some_and(is_left) {
                 remove(&entry.path(), MAX_DEPTH);
             }
         }
@@ -180,6 +179,11 @@ pub(crate) fn enter(entrances: &[File]) -> io::Result<()> {
 pub(super) fn group_name(number: u64) -> Option<String> {
     let own = i32::try_from(std::process::id()).ok().and_then(ProcessKey::of)?;
     Some(format!("{}-{}-{number}", own.pid, own.start_ticks))
+}
+
+/// Whether the worker is gone whose group has this name.
+pub(super) fn is_left(name: &str) -> bool {
+    owner(name).is_some_and(|owner| !owner.is_alive())
 }
 
 fn owner(name: &str) -> Option<ProcessKey> {
@@ -247,7 +251,7 @@ fn limit(place: &Place, folder: &Path, limits: &ResourceLimits) -> io::Result<()
 }
 
 /// Those of the group and of the groups inside it.
-fn processes(folder: &Path) -> Vec<Pid> {
+pub(super) fn processes(folder: &Path) -> Vec<Pid> {
     let mut found = Vec::new();
     visit(folder, MAX_DEPTH, &mut |folder| {
         let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
@@ -269,7 +273,7 @@ fn signal(processes: &[Pid], signal: Signal) {
     }
 }
 
-fn remove(folder: &Path, depth: usize) -> bool {
+pub(super) fn remove(folder: &Path, depth: usize) -> bool {
     visit(folder, depth, &mut |folder| {
         fs::remove_dir(folder).ok();
     });

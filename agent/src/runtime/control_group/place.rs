@@ -76,8 +76,9 @@ impl GroupPlaces {
         let mut places = Vec::new();
         let unified = hierarchies.iter().find(|found| found.controllers.is_none());
         if let Some(mut place) = unified.map(|unified| Place::unified(unified, name, &wanted))
-            && place.is_usable()
+            && let Some(_trial) = place.trial()
         {
+            // as long as the trial is there, nobody who finds the folder empty removes it
             place.keep_what_is_there();
             wanted.retain(|controller| !place.controllers.contains(controller));
             places.push(place);
@@ -191,17 +192,18 @@ impl Place {
     }
 
     fn is_usable(&self) -> bool {
-        let Some(trial) = group_name(0).map(|name| self.folder.join(name)) else {
-            return false;
-        };
-        let is_usable = self.prepare().is_ok()
-            && make(&trial).is_ok()
-            && fs::OpenOptions::new()
-                .write(true)
-                .open(trial.join("cgroup.procs"))
-                .is_ok();
-        fs::remove_dir(trial).ok();
-        is_usable
+        self.trial().is_some()
+    }
+
+    /// A group, if one can be made here and entered.
+    fn trial(&self) -> Option<Trial> {
+        let folder = group_name(0).map(|name| self.folder.join(name))?;
+        self.prepare().ok()?;
+        make(&folder).ok()?;
+        let trial = Trial(folder);
+        let mut options = fs::OpenOptions::new();
+        let entrance = options.write(true).open(trial.0.join("cgroup.procs"));
+        entrance.is_ok().then_some(trial)
     }
 
     fn keep_what_is_there(&mut self) {
@@ -209,6 +211,15 @@ impl Place {
         let is_enabled =
             |controller: &Controller| enabled.split_whitespace().any(|name| name == controller.name());
         self.controllers.retain(is_enabled);
+    }
+}
+
+/// A group that is removed when it goes out of use.
+struct Trial(PathBuf);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
     }
 }
 

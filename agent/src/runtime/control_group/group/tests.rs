@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::runtime::control_group::hierarchy::{Hierarchy, hierarchies};
+use crate::runtime::control_group::{
+    Abandoned,
+    hierarchy::{Hierarchy, hierarchies},
+};
 
 /// Places of one version, in a folder of this test's; `None`, with the reason said, where this machine has none.
 fn places(name: &str, is_it: impl Fn(&Hierarchy) -> bool, limits: &ResourceLimits) -> Option<GroupPlaces> {
@@ -161,5 +164,41 @@ fn what_a_worker_left_that_is_gone_is_removed_and_that_of_others_is_not() {
         assert!(!dead.exists() && foreign.exists() && group.folder.exists());
         fs::remove_dir(foreign).unwrap();
         assert!(group.remove() && !folder.exists());
+    }
+}
+
+#[test]
+fn what_agents_left_that_never_came_again_is_removed_and_what_anybody_uses_is_not() {
+    for places in versions("abandoned") {
+        let own: Vec<PathBuf> = places.folders().map(Path::to_owned).collect();
+        let prefix = own[0].file_name().unwrap().to_str().unwrap();
+        let beside = |name: &str| own[0].with_file_name(format!("{prefix}-{name}"));
+        let (gone, none, used) = (beside("gone"), beside("none"), beside("used"));
+        // of processes that cannot be there, and of this one
+        let (dead, inside) = (gone.join("1-1-1"), gone.join("1-1-1/inside"));
+        let (late, entered) = (used.join("1-1-2"), used.join("1-1-3"));
+        let living = used.join(group_name(7).unwrap());
+        for folder in [&own[0], &none, &inside, &entered, &living] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let abandoned = Abandoned::find(&own, prefix);
+        assert!(dead.exists() && none.exists(), "one look is not enough");
+        // made since, as by a worker that cannot be seen from here
+        fs::create_dir(&late).unwrap();
+        let group = ControlGroup {
+            folder: entered.clone(),
+            limiting: Vec::new(),
+        };
+        let mut child = start(&group, "echo; sleep 300");
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        abandoned.remove();
+        assert!(!gone.exists() && !none.exists());
+        assert!(late.exists() && entered.exists() && living.exists() && own[0].exists());
+        group.kill();
+        child.wait().unwrap();
+        wait_until("the group to be removed", || group.remove());
+        for folder in [&late, &living, &used, &own[0]] {
+            fs::remove_dir(folder).unwrap();
+        }
     }
 }
