@@ -8,7 +8,8 @@
 mod result;
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    collections::BinaryHeap,
+    fs::{self, File, Metadata, OpenOptions, ReadDir},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -26,8 +27,8 @@ use super::journal::LOCAL_MARK;
 
 pub(super) use result::{ended as ended_text, refused as refused_text};
 
-/// Files that one look goes through; the next goes on.
-const MAX_FILES: usize = 1_000;
+/// Names that one look reads; the next goes on with the others, which results of earlier documents may be.
+const MAX_NAMES: usize = 20_000;
 /// Longest NAME.
 const MAX_NAME_BYTES: usize = 100;
 /// Largest file of parameters.
@@ -73,22 +74,36 @@ impl DropFolder {
         })
     }
 
-    /// The first documents by name, at most so many; an error is one of its document alone.
+    /// The first documents by name among those that this look reads, at most so many; an error is one of its document
+    /// alone. `rest` is what the last look has not read, and is left what this one does not.
     ///
     /// # Errors
     /// The folder cannot be read, or others than the agent's user may write to it: nothing is taken.
-    pub(super) fn take(&self, count: usize) -> io::Result<Vec<io::Result<Taken>>> {
+    pub(super) fn take(
+        &self,
+        rest: &mut Option<ReadDir>,
+        count: usize,
+    ) -> io::Result<Vec<io::Result<Taken>>> {
         check_folder(&self.path)?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path)?.take(MAX_FILES) {
+        let mut listed = match rest.take() {
+            Some(rest) => rest,
+            None => fs::read_dir(&self.path)?,
+        };
+        let mut found = BinaryHeap::new();
+        let mut names = 0;
+        for entry in listed.by_ref().take(MAX_NAMES) {
             let file_name = entry?.file_name();
+            names += 1;
             if let Some(dropped) = file_name.to_str().and_then(Dropped::read) {
                 found.push(dropped);
+                if found.len() > count {
+                    found.pop();
+                }
             }
         }
-        found.sort();
-        let taken = found.iter().take(count).map(|dropped| self.take_one(dropped));
-        Ok(taken.collect())
+        *rest = (names == MAX_NAMES).then_some(listed);
+        let found = found.into_sorted_vec();
+        Ok(found.iter().map(|dropped| self.take_one(dropped)).collect())
     }
 
     fn take_one(&self, dropped: &Dropped) -> io::Result<Taken> {
@@ -158,10 +173,11 @@ impl DropFolder {
     pub(super) fn write_result(&self, name: &str, text: &str) -> io::Result<()> {
         let path = self.path.join(format!("{name}.result.json"));
         let temporary = self.path.join(format!(".{name}.result.new"));
+        // Whatever else has this name, a pipe that nobody reads might be waited for.
+        remove(&temporary)?;
         let mut file = OpenOptions::new()
-            .create(true)
+            .create_new(true)
             .write(true)
-            .truncate(true)
             .mode(0o600)
             .open(&temporary)?;
         io::Write::write_all(&mut file, text.as_bytes())?;

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::runtime::ProcessKey;
 
 pub(super) use accept::{CancelOutcome, Endings, Settled, Unfinished};
-pub(super) use local::LOCAL_MARK;
+pub(super) use local::{LOCAL_MARK, LocalEnd};
 pub(super) use outbox::PendingReply;
 pub(super) use progress::{Assignment, Beginning, StepProgress};
 pub(super) use retention::MEMORY;
@@ -45,6 +45,7 @@ const MIGRATION_STEPS: &[M<'static>] = &[
     M::up(include_str!("journal/migrations/0004_recording.sql")),
     M::up(include_str!("journal/migrations/0005_forgetting.sql")),
     M::up(include_str!("journal/migrations/0006_arranged_reboot.sql")),
+    M::up(include_str!("journal/migrations/0007_local_end.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 

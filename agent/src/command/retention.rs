@@ -45,6 +45,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// And where a round takes long, this many times as long, up to the longest pause.
 const PAUSE_OF_ROUND: u32 = 20;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// What one directory may take, so that others have their turn: the next round goes on with it.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Names that are read before the journal is asked.
 const BATCH: usize = 256;
 /// How much further than time itself the wall clock may move between two looks.
@@ -192,7 +194,9 @@ impl Keeper {
         let (kept, mut removed) = self.choose(limits)?;
         let known = std::mem::take(&mut self.sizes);
         let (folder, pace) = (&self.folder, &mut self.pace);
-        let measure = |directory: &Directory| tree::measure(&folder.join(&directory.name), pace);
+        let measure = |directory: &Directory| {
+            tree::measure(&folder.join(&directory.name), Instant::now() + PATIENCE, pace)
+        };
         let (sizes, going) = kept.weigh(&known, measure).ok_or(RoundError::Over)?;
         self.sizes = sizes;
         for directory in going {
@@ -270,7 +274,7 @@ impl Keeper {
     /// then.
     fn remove(&mut self, directory: &Directory) -> Result<bool, RoundError> {
         let path = self.folder.join(&directory.name);
-        match tree::remove(&path, &mut self.pace) {
+        match tree::remove(&path, Instant::now() + PATIENCE, &mut self.pace) {
             Ok(true) => Ok(true),
             Ok(false) => Err(RoundError::Over),
             Err(error) => {

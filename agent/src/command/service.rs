@@ -1,6 +1,6 @@
 //! The daemon's task for commands: takes jobs in, keeps workers going, gets replies out.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::ReadDir, sync::Arc, time::Duration};
 
 use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType, PolicyQuestion};
 use tokio::{
@@ -15,7 +15,7 @@ use super::{
     drop_folder::{self, DropFolder, Taken},
     executor::{Executor, WorkerEnded},
     intake::{self, Intake},
-    journal::{Journal, JournalError, JournalThread},
+    journal::{Journal, JournalError, JournalThread, LocalEnd},
     node::Node,
     now_millis,
     outbox::Outbox,
@@ -30,6 +30,9 @@ const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Between two looks into the owner's folder.
 const DROP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Results that one look into it writes.
+const MAX_RESULTS: usize = 32;
 
 /// What comes to the task from others in the daemon.
 #[derive(Debug)]
@@ -57,6 +60,10 @@ pub(super) struct Service {
     drop_at: Option<Instant>,
     /// What was wrong with it at the last look: it is said once.
     drop_error: Option<String>,
+    /// What the last look has not read of it.
+    drop_rest: Option<ReadDir>,
+    /// Number of the last end whose result was looked after; 0 begins anew with those that could not be written.
+    told_until: i64,
 }
 
 /// What made the task wake up.
@@ -99,6 +106,8 @@ impl Service {
             retention,
             drop_at,
             drop_error: None,
+            drop_rest: None,
+            told_until: 0,
         }
     }
 
@@ -291,12 +300,12 @@ impl Service {
         }
     }
 
-    /// Takes documents from the owner's folder, and writes the results of those that have ended.
+    /// Takes documents from the owner's folder, and writes the results of those that have ended. What is wrong with one
+    /// is no reason to leave the others.
     async fn take_dropped(&mut self) {
-        let done = match self.tell_dropped().await {
-            Ok(()) => self.accept_dropped().await,
-            error => error,
-        };
+        let told = self.tell_dropped().await;
+        let accepted = self.accept_dropped().await;
+        let done = told.and(accepted);
         let error = done.err().map(|error| format!("{error:#}"));
         if let Some(error) = error
             .as_ref()
@@ -315,10 +324,15 @@ impl Service {
         if room == 0 || !self.recover().await {
             return Ok(());
         }
-        let look = folder.clone();
+        let (look, mut rest) = (folder.clone(), self.drop_rest.take());
+        let looked = self.journal.compute(move || {
+            let taken = look.take(&mut rest, room);
+            (taken, rest)
+        });
+        let (taken, rest) = looked.await?;
+        self.drop_rest = rest;
         let mut trouble = None;
-        for taken in self.journal.compute(move || look.take(room)).await?? {
-            // One file that cannot be moved is no reason to leave the others.
+        for taken in taken? {
             let served = match taken {
                 Ok(taken) => self.accept_one(&folder, taken).await,
                 Err(error) => Err(error.into()),
@@ -329,11 +343,13 @@ impl Service {
     }
 
     async fn accept_one(&mut self, folder: &DropFolder, mut taken: Taken) -> anyhow::Result<()> {
+        let folder = folder.clone();
         let content = match std::mem::replace(&mut taken.content, Ok(String::new())) {
             Ok(content) => content,
             Err(reason) => {
                 tracing::warn!(file = %taken.path.display(), reason, "a document of local.drop_folder is refused");
-                return Ok(folder.refuse(&taken, &reason)?);
+                let refused = self.journal.compute(move || folder.refuse(&taken, &reason));
+                return Ok(refused.await??);
             }
         };
         let (id, job_id) = (taken.command_id.clone(), taken.job_id());
@@ -346,22 +362,44 @@ impl Service {
             );
             self.executor.enqueue(taken.command_id.clone());
         }
-        Ok(folder.accepted(&taken)?)
+        Ok(self.journal.compute(move || folder.accepted(&taken)).await??)
     }
 
-    async fn tell_dropped(&self) -> anyhow::Result<()> {
-        let Some(folder) = &self.node.drop_folder else {
+    /// Writes results, a few at a time: each waits for the disk, and others wait behind it.
+    async fn tell_dropped(&mut self) -> anyhow::Result<()> {
+        let Some(folder) = self.node.drop_folder.clone() else {
             return Ok(());
         };
-        while let Some(end) = self.journal.call(|journal| journal.local_end()).await? {
-            if let Some(name) = drop_folder::name_of(&end.job_id) {
-                folder.write_result(name, &drop_folder::ended_text(&end.command_id, &end.replies))?;
+        let mut trouble = None;
+        for _ in 0..MAX_RESULTS {
+            let after = self.told_until;
+            let Some(end) = self.journal.call(move |journal| journal.local_end(after)).await? else {
+                self.told_until = 0;
+                return trouble.map_or(Ok(()), Err);
+            };
+            self.told_until = end.reply_id;
+            if let Err(error) = self.tell_one(folder.clone(), end).await {
+                trouble = trouble.or(Some(error));
             }
-            self.journal
-                .call(move |journal| journal.result_written(&end.command_id))
-                .await?;
+        }
+        match trouble {
+            None => self.drop_at = Some(Instant::now()),
+            Some(error) => return Err(error),
         }
         Ok(())
+    }
+
+    async fn tell_one(&self, folder: DropFolder, end: LocalEnd) -> anyhow::Result<()> {
+        let id = end.command_id.clone();
+        let write = move || match drop_folder::name_of(&end.job_id) {
+            Some(name) => folder.write_result(name, &drop_folder::ended_text(&end.command_id, &end.replies)),
+            None => Ok(()),
+        };
+        self.journal.compute(write).await??;
+        Ok(self
+            .journal
+            .call(move |journal| journal.result_written(&id))
+            .await?)
     }
 
     async fn accept(&mut self, command_id: &str, job_id: &str, content: String) -> JobAckCode {

@@ -1,4 +1,7 @@
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -28,7 +31,7 @@ impl Folder {
     }
 
     fn take(&self) -> Vec<Taken> {
-        let taken = self.folder.take(100).unwrap();
+        let taken = self.folder.take(&mut None, 100).unwrap();
         taken.into_iter().map(Result::unwrap).collect()
     }
 
@@ -93,7 +96,7 @@ fn only_names_of_documents_are_looked_at_and_at_most_so_many() {
     for name in ["2.json", "1.yaml", "3.v2.yml"] {
         folder.put(name, DOCUMENT);
     }
-    let two = folder.folder.take(2).unwrap();
+    let two = folder.folder.take(&mut None, 2).unwrap();
     let two: Vec<String> = two.into_iter().map(|taken| taken.unwrap().name).collect();
     assert_eq!(two, ["1", "2"]);
 }
@@ -169,7 +172,7 @@ fn what_others_could_have_written_is_not_run() {
     folder.put("b.yaml", DOCUMENT);
     for mode in [0o770, 0o707, 0o1777] {
         set_mode(folder.dir.path(), mode);
-        let error = folder.folder.take(1).unwrap_err().to_string();
+        let error = folder.folder.take(&mut None, 1).unwrap_err().to_string();
         assert!(error.contains("others may write to it"), "{error}");
     }
     set_mode(folder.dir.path(), 0o700);
@@ -177,15 +180,55 @@ fn what_others_could_have_written_is_not_run() {
     // Neither through a link, nor below a folder of others.
     let link = folder.dir.path().join("other");
     symlink(folder.dir.path(), &link).unwrap();
-    assert!(DropFolder::new(&link).unwrap().take(1).is_err());
+    assert!(DropFolder::new(&link).unwrap().take(&mut None, 1).is_err());
     let open = folder.dir.path().join("open");
     fs::create_dir_all(open.join("drop")).unwrap();
     set_mode(&open, 0o777);
-    assert!(DropFolder::new(&open.join("drop")).unwrap().take(1).is_err());
+    assert!(
+        DropFolder::new(&open.join("drop"))
+            .unwrap()
+            .take(&mut None, 1)
+            .is_err()
+    );
 }
 
 #[test]
 fn without_an_end_that_can_be_read_a_result_is_no_success() {
     let result: Value = serde_json::from_str(&ended_text("id", &["nonsense".to_owned()])).unwrap();
     assert_eq!(result["status"], "Failed");
+}
+
+#[test]
+fn however_many_results_are_in_the_folder_each_document_is_found() {
+    let folder = Folder::new();
+    for number in 0..10 {
+        folder.put(&format!("a{number}.yaml"), DOCUMENT);
+        for result in 0..MAX_NAMES / 8 {
+            folder.put(&format!("r{number}-{result}.result.json"), "{}");
+        }
+    }
+    let (mut rest, mut found) = (None, BTreeSet::new());
+    let mut looks = 0;
+    while looks == 0 || rest.is_some() {
+        looks += 1;
+        let taken = folder.folder.take(&mut rest, 100).unwrap();
+        found.extend(taken.into_iter().map(|taken| taken.unwrap().name));
+    }
+    assert_eq!((looks, found.len()), (2, 10));
+    // of more than there is room for the first ones
+    let taken = folder.folder.take(&mut None, 2).unwrap();
+    assert!(taken.len() <= 2);
+}
+
+#[test]
+fn a_result_waits_for_nothing_that_stands_in_its_place() {
+    let folder = Folder::new();
+    let place = folder.dir.path().join(".a.result.new");
+    nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (done, written) = std::sync::mpsc::channel();
+    let writer = folder.folder.clone();
+    std::thread::spawn(move || done.send(writer.write_result("a", "{}").is_ok()));
+    let written = written.recv_timeout(std::time::Duration::from_secs(20));
+    assert_eq!(written, Ok(true));
+    assert_eq!(folder.names(), ["a.result.json"]);
 }

@@ -7,9 +7,15 @@ pub(in crate::command) const LOCAL_MARK: &str = "drop+";
 /// The same for SQLite.
 pub(super) const LOCAL_GLOB: &str = "drop+*";
 
+/// Found by an index of such replies alone, which these very words lead to: it is asked every two seconds.
+const NEXT_END: &str = "SELECT reply_id, reply.command_id, job_id FROM reply JOIN command USING (command_id)
+     WHERE reply_id > ?1 AND is_final AND reply.command_id GLOB 'drop+*' ORDER BY reply_id LIMIT 1";
+
 /// A command that has ended, and whose result is not written yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::command) struct LocalEnd {
+    /// Number of the reply that ends it.
+    pub(in crate::command) reply_id: i64,
     pub(in crate::command) command_id: String,
     pub(in crate::command) job_id: String,
     /// Payloads in their order.
@@ -17,22 +23,19 @@ pub(in crate::command) struct LocalEnd {
 }
 
 impl Journal {
-    /// The next command of this machine whose result is to be written.
+    /// The next command of this machine after that reply whose result is to be written.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub(in crate::command) fn local_end(&self) -> Result<Option<LocalEnd>, JournalError> {
+    pub(in crate::command) fn local_end(&self, after: i64) -> Result<Option<LocalEnd>, JournalError> {
         use rusqlite::OptionalExtension;
         let read = || {
             let found = self
                 .connection
-                .prepare_cached(
-                    "SELECT reply.command_id, job_id FROM reply JOIN command USING (command_id)
-                     WHERE reply.command_id GLOB ?1 AND is_final ORDER BY reply_id LIMIT 1",
-                )?
-                .query_row([LOCAL_GLOB], |row| Ok((row.get(0)?, row.get(1)?)))
+                .prepare_cached(NEXT_END)?
+                .query_row([after], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
-            let Some((command_id, job_id)) = found else {
+            let Some((reply_id, command_id, job_id)) = found else {
                 return Ok(None);
             };
             let command_id: String = command_id;
@@ -43,6 +46,7 @@ impl Journal {
                 .query_map([&command_id], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
             Ok(Some(LocalEnd {
+                reply_id,
                 command_id,
                 job_id,
                 replies,
@@ -60,5 +64,59 @@ impl Journal {
             transaction.execute("DELETE FROM reply WHERE command_id = ?1", [command_id])?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorline_protocol::message::ResultStatus;
+    use rusqlite::StatementStatus;
+
+    use super::{
+        super::{Conclusion, NewReply, Opener},
+        *,
+    };
+
+    fn end(journal: &mut Journal, id: &str) {
+        journal.accept(id, id, "{}", 1).unwrap();
+        let ended = journal.cancel(id, false, 1, |_| Conclusion {
+            status: ResultStatus::Cancelled,
+            replies: vec![NewReply {
+                message_id: uuid::Uuid::new_v4(),
+                is_final: true,
+                payload: "{}".to_owned(),
+            }],
+        });
+        ended.unwrap();
+    }
+
+    #[test]
+    fn ends_of_this_machine_are_found_one_after_another_whatever_waits_for_the_endpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), Opener::Daemon).unwrap();
+        journal
+            .connection
+            .pragma_update(None, "synchronous", "OFF")
+            .unwrap();
+        for number in 0..500 {
+            end(&mut journal, &format!("c{number}"));
+        }
+        let mut statement = journal.connection.prepare(NEXT_END).unwrap();
+        assert!(!statement.exists([0]).unwrap());
+        let steps = statement.get_status(StatementStatus::VmStep);
+        assert!(steps < 100, "{steps}");
+        drop(statement);
+        for name in ["drop+a", "drop+b"] {
+            end(&mut journal, name);
+        }
+        let first = journal.local_end(0).unwrap().unwrap();
+        let second = journal.local_end(first.reply_id).unwrap().unwrap();
+        assert_eq!(
+            (first.command_id.as_str(), second.command_id.as_str()),
+            ("drop+a", "drop+b")
+        );
+        assert_eq!(journal.local_end(second.reply_id).unwrap(), None);
+        journal.result_written("drop+a").unwrap();
+        assert_eq!(journal.local_end(0).unwrap(), Some(second));
     }
 }

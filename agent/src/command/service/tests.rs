@@ -52,6 +52,10 @@ impl Daemon {
     }
 
     fn start_with(dir: TempDir, workers: usize, queue: usize) -> Self {
+        Self::start_serving(dir, workers, queue, None)
+    }
+
+    fn start_serving(dir: TempDir, workers: usize, queue: usize, drop_folder: Option<DropFolder>) -> Self {
         let (mailbox, received) = mpsc::channel(16);
         let (sender, outgoing) = mpsc::channel(64);
         let (line, standing) = watch::channel(true);
@@ -71,7 +75,7 @@ impl Daemon {
             },
             is_moorline: true,
             groups: None,
-            drop_folder: None,
+            drop_folder,
             transcript: crate::config::TranscriptConfig::default(),
             seals: Arc::default(),
             courier: crate::recording::Courier::default(),
@@ -442,6 +446,28 @@ async fn a_command_that_comes_again_31_minutes_after_its_end_is_known() {
     daemon.expect_ack("51405").await;
     daemon.send_command("c2").await;
     daemon.expect_ack("200").await;
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_written_keeps_neither_others_nor_documents_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let dropped = dir.path().join("drop");
+    // in the way of the first result
+    std::fs::create_dir_all(dropped.join("a.result.json/x")).unwrap();
+    for name in ["a", "b"] {
+        ran(
+            dir.path(),
+            &format!("drop+{name}"),
+            &format!("drop+{name}"),
+            Duration::ZERO,
+        );
+    }
+    std::fs::write(dropped.join("c.json"), "no document").unwrap();
+    let daemon = Daemon::start_serving(dir, 0, 5, DropFolder::new(&dropped));
+    wait_until(|| dropped.join("b.result.json").exists() && dropped.join("c.json.refused").exists()).await;
+    std::fs::remove_dir_all(dropped.join("a.result.json")).unwrap();
+    wait_until(|| dropped.join("a.result.json").is_file()).await;
+    daemon.kill().await;
 }
 
 #[tokio::test]
