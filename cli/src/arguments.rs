@@ -4,7 +4,7 @@ mod transcript;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use moorline_ssm::command::Target;
 
 pub(crate) use self::transcript::{
@@ -30,10 +30,10 @@ use crate::{
 #[command(name = "moorline", version, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Take the access key from this profile of the shared credentials file
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", display_order = 100)]
     pub(crate) profile: Option<String>,
     /// Print JSON for programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     /// Tell why a command ran on a node, or did not
     Explain {
         /// The command's id
+        #[arg(value_name = "COMMAND-ID")]
         command: String,
         /// The node, by its id or by a name that only one node has
         node: String,
@@ -87,14 +88,14 @@ pub(crate) enum Command {
     /// the start of a line leaves a session that way, and so does a client that was killed or lost its network. Exit
     /// code: as of `moorline shell`.
     Attach {
-        /// Its id, or what only its id begins with; by default your only open one
+        /// Its id, or what only its id begins with [default: your only open one]
         session: Option<String>,
     },
     /// Watch a session live: see and touch nothing
     ///
     /// Any number may watch. Shows the last screens and then what the session's user sees. Ctrl-C leaves.
     Watch {
-        /// Its id, or what only its id begins with; by default your only open one
+        /// Its id, or what only its id begins with [default: your only open one]
         session: Option<String>,
     },
     /// List sessions: the open ones, or with --history the ended ones
@@ -103,7 +104,7 @@ pub(crate) enum Command {
     ///
     /// Repeated reads and refusals are counted: one record at first, and one a minute with their number.
     Audit(Box<AuditOptions>),
-    /// Read the recordings of sessions
+    /// Read, keep, verify and delete the recordings of sessions and commands
     Transcript {
         #[command(subcommand)]
         command: TranscriptCommand,
@@ -138,14 +139,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PackageCommand,
     },
-    /// Make a key to sign commands with
+    /// Make a key to sign commands and sessions with
     Key {
         #[command(subcommand)]
         command: KeyCommand,
     },
     /// Let the AWS CLI open sessions through this program: makes the symbolic link session-manager-plugin
     InstallPlugin {
-        /// A directory in PATH; by default the one of this program
+        /// A directory that is there and in PATH [default: the one of this program]
         directory: Option<PathBuf>,
     },
 }
@@ -159,6 +160,7 @@ pub(crate) enum ActivationCommand {
     /// Delete an activation: nodes that registered with it stay
     Delete {
         /// As `moorline activation list` shows it
+        #[arg(value_name = "ACTIVATION-ID")]
         activation_id: String,
     },
 }
@@ -172,10 +174,10 @@ pub(crate) struct ActivationOptions {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
     pub(crate) limit: i32,
     /// How long it is valid: a number and s, m, h, d or w
-    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) expires: Duration,
     /// The name of the nodes that register with it
-    #[arg(long, value_name = "DEFAULT_NAME")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// A note on what it is for
     #[arg(long, value_name = "TEXT")]
@@ -195,6 +197,7 @@ pub(crate) struct NodesOptions {
 #[derive(Debug, Args)]
 pub(crate) struct OutputOptions {
     /// The command's id
+    #[arg(value_name = "COMMAND-ID")]
     pub(crate) command: String,
     /// The node, by its id or by a name that only one node has; needed where the command was sent to several
     pub(crate) node: Option<String>,
@@ -207,20 +210,16 @@ pub(crate) struct OutputOptions {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").args(["nodes", "tags", "targets"]).required(true).multiple(true))]
 pub(crate) struct RunOptions {
     /// A node, by its id or by a name that only one node has; may be repeated
-    #[arg(
-        long = "node",
-        value_name = "NODE",
-        required_unless_present_any = ["tags", "targets"],
-        conflicts_with_all = ["tags", "targets"]
-    )]
+    #[arg(long = "node", value_name = "NODE", conflicts_with_all = ["tags", "targets"])]
     pub(crate) nodes: Vec<String>,
-    /// All nodes with this tag; of several values of one key any fits, of several keys all must
+    /// All nodes with this tag; may be repeated: of several values of one key any fits, of several keys all must
     #[arg(long = "tag", value_name = "K=V", value_parser = parse_pair)]
     pub(crate) tags: Vec<(String, String)>,
-    /// All nodes that this target has, and every other one too: tag:K=V,V, tag-key=K,K, InstanceIds=ID,ID or
-    /// resource-groups:Name=GROUP
+    /// All nodes that this target has: tag:K=V,V, tag-key=K,K, InstanceIds=ID,ID or resource-groups:Name=GROUP; may be
+    /// repeated: of several targets all must fit
     #[arg(long = "targets", value_name = "TARGET", value_parser = crate::run::parse_target)]
     pub(crate) targets: Vec<Target>,
     /// The document to run
@@ -229,8 +228,9 @@ pub(crate) struct RunOptions {
     /// A parameter of the document; repeated, its values make a list
     #[arg(long = "param", value_name = "K=V", value_parser = parse_pair)]
     pub(crate) parameters: Vec<(String, String)>,
-    /// Stop the command on a node after this many seconds, at least 5: the document's parameter executionTimeout
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(5..=172_800))]
+    /// Stop the command on a node after this long, at least 5 s: the document's parameter executionTimeout [default:
+    /// the document's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..=172_800))]
     pub(crate) timeout: Option<u32>,
     /// Have the command on its way to at most so many nodes at the same time: a number, or a share such as 10%
     #[arg(long, value_name = "N", default_value = "50")]
@@ -238,8 +238,8 @@ pub(crate) struct RunOptions {
     /// Send it to no further node after more errors than this: a number, or a share such as 10%
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) max_errors: String,
-    /// Give up on a node that has not taken the command within this many seconds
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(i32).range(30..=2_592_000))]
+    /// Give up on a node that has not taken the command within this time [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i32).range(30..=2_592_000))]
     pub(crate) delivery_timeout: Option<i32>,
     /// A note, kept with the command
     #[arg(long, value_name = "TEXT")]
@@ -250,7 +250,7 @@ pub(crate) struct RunOptions {
     /// What the names of the objects in the bucket begin with
     #[arg(long, value_name = "PREFIX", requires = "output_bucket")]
     pub(crate) output_prefix: Option<String>,
-    /// The bucket's region, if it is not the one of the endpoint's store
+    /// The bucket's region [default: the one of the endpoint's store]
     #[arg(long, value_name = "REGION", requires = "output_bucket")]
     pub(crate) output_region: Option<String>,
     /// Print the command's id and do not wait for it
@@ -269,7 +269,7 @@ pub(crate) struct RunOptions {
 pub(crate) struct ShellOptions {
     /// The node, by its id or by a name that only one node has
     pub(crate) node: String,
-    /// The session document
+    /// The session document [default: the preferences, SSM-SessionManagerRunShell]
     #[arg(long, value_name = "NAME")]
     pub(crate) document: Option<String>,
     /// A parameter of the document; repeated, its values make a list
@@ -328,18 +328,25 @@ pub(crate) struct SessionsOptions {
 pub(crate) enum TagCommand {
     /// Set tags of a node
     Add {
+        /// The node, by its id or by a name that only one node has
         node: String,
+        /// Key and value
         #[arg(required = true, value_name = "K=V", value_parser = parse_pair)]
         tags: Vec<(String, String)>,
     },
     /// Remove tags of a node
     Remove {
+        /// The node, by its id or by a name that only one node has
         node: String,
+        /// The keys of the tags
         #[arg(required = true, value_name = "K")]
         keys: Vec<String>,
     },
     /// List the tags of a node
-    List { node: String },
+    List {
+        /// The node, by its id or by a name that only one node has
+        node: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -348,15 +355,19 @@ pub(crate) enum OperatorCommand {
     List,
     /// Set tags of an operator
     Tag {
+        /// As `moorline operator list` shows it
         #[arg(value_name = "OPERATOR")]
         name: String,
+        /// Key and value
         #[arg(required = true, value_name = "K=V", value_parser = parse_pair)]
         tags: Vec<(String, String)>,
     },
     /// Remove tags of an operator
     Untag {
+        /// As `moorline operator list` shows it
         #[arg(value_name = "OPERATOR")]
         name: String,
+        /// The keys of the tags
         #[arg(required = true, value_name = "K")]
         keys: Vec<String>,
     },
@@ -447,6 +458,12 @@ mod tests {
     }
 
     #[test]
+    fn every_command_and_value_is_explained_and_has_its_unit() {
+        let unexplained = crate::documentation::unexplained(&Arguments::command());
+        assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+    }
+
+    #[test]
     fn what_a_list_shows_can_be_typed_as_a_filter() {
         for words in [
             ["transcript", "list", "--kind", "Session"],
@@ -467,6 +484,13 @@ mod tests {
         assert!(!parses(&["true"]));
         assert!(!parses(&["--node", "a", "--tag", "a=b", "true"]));
         assert!(!parses(&["--tag", "ab", "true"]));
+        let missing = Arguments::try_parse_from(["moorline", "run", "true"]).unwrap_err();
+        assert!(
+            missing
+                .to_string()
+                .contains("--node <NODE>|--tag <K=V>|--targets"),
+            "{missing}"
+        );
     }
 
     #[test]

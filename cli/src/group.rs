@@ -28,7 +28,10 @@ pub(crate) enum GroupCommand {
     /// List the groups
     List,
     /// Delete a group: its nodes stay
-    Delete { name: String },
+    Delete {
+        /// As `moorline group list` shows it
+        name: String,
+    },
 }
 
 pub(crate) async fn execute(operator: &Operator, command: GroupCommand, json: bool) -> Result<u8, CliError> {

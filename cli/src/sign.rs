@@ -43,8 +43,8 @@ pub(crate) struct SignOptions {
     /// asks for that
     #[arg(long, value_name = "FILE")]
     pub(crate) sign_with: Option<PathBuf>,
-    /// How long nodes accept the signature, in minutes
-    #[arg(long, value_name = "M", default_value_t = 60, requires = "sign_with",
+    /// How long nodes accept the signature, a day at most
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "sign_with",
           value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub(crate) sign_for: u64,
     /// Sign nothing but what this file says, in JSON or YAML: the endpoint's document must be the same

@@ -50,6 +50,32 @@ pub(crate) fn refused(program: &Command) -> Vec<String> {
     refused
 }
 
+/// What `--help` does not explain, and values whose name is no more than their option's: it says neither what the value
+/// is nor its unit.
+pub(crate) fn unexplained(program: &Command) -> Vec<String> {
+    let mut unexplained = Vec::new();
+    let mut commands = vec![(program.get_name().to_owned(), program)];
+    while let Some((shown, command)) = commands.pop() {
+        if command.get_about().is_none() {
+            unexplained.push(format!("{shown}: nothing says what it does"));
+        }
+        for argument in command.get_arguments() {
+            let (id, names) = (argument.get_id(), argument.get_value_names().unwrap_or_default());
+            if argument.get_help().is_none() {
+                unexplained.push(format!("{shown}: nothing says what {id} is"));
+            }
+            let is_value = argument.get_action().takes_values();
+            let is_unclear = |name: &str| name.contains('_') || matches!(name, "S" | "M");
+            if is_value && names.iter().any(|name| is_unclear(name)) {
+                unexplained.push(format!("{shown}: the value of {id} is called {names:?}"));
+            }
+        }
+        let below = command.get_subcommands();
+        commands.extend(below.map(|command| (format!("{shown} {}", command.get_name()), command)));
+    }
+    unexplained
+}
+
 /// The lines of code blocks with their numbers, those that go on behind `\` as one; and all the rest.
 fn examples_and_sentences(page: &str) -> (Vec<(usize, String)>, String) {
     let (mut examples, mut sentences) = (Vec::new(), String::new());

@@ -38,7 +38,7 @@ enum Verb {
     RunDocument(RunDocumentArguments),
     /// Show the registration and the state of the daemon; exit code 1 when it is not connected
     Status(StatusArguments),
-    /// What the policy of this node's owner says
+    /// Show what the policy of this node's owner says, and would say of a command or a session
     Policy(policy::PolicyArguments),
     /// End the open sessions of this node and tell their users why, as before it shuts down; exit code 1 when some stay
     EndSessions(EndSessionsArguments),
@@ -47,7 +47,7 @@ enum Verb {
 #[derive(Args)]
 struct StateDir {
     /// Directory of the registration, the journal and the output of commands
-    #[arg(long, default_value = "/var/lib/moorline")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/moorline")]
     state_dir: PathBuf,
 }
 
@@ -56,16 +56,16 @@ struct RegisterArguments {
     #[command(flatten)]
     state: StateDir,
     /// Control endpoint, https://HOST[:PORT]
-    #[arg(long, required_unless_present = "region")]
+    #[arg(long, value_name = "URL", required_unless_present = "region")]
     endpoint: Option<String>,
-    /// PEM file with the endpoint's CA; it replaces the system's certificates
-    #[arg(long, requires = "endpoint")]
+    /// PEM file with the endpoint's CA, which replaces the system's certificates [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "endpoint")]
     ca: Option<PathBuf>,
     /// AWS region, to be a node of AWS Systems Manager instead (derives AWS's hosts; not tried against AWS itself)
-    #[arg(long, conflicts_with = "endpoint")]
+    #[arg(long, value_name = "REGION", conflicts_with = "endpoint")]
     region: Option<String>,
     /// The activation's id
-    #[arg(long)]
+    #[arg(long, value_name = "ID")]
     activation_id: ActivationId,
     /// File with the activation's code, or - for standard input: a secret does not belong on a command line
     #[arg(long, value_name = "FILE|-")]
@@ -80,7 +80,7 @@ struct RunArguments {
     #[command(flatten)]
     state: StateDir,
     /// Settings file [default: agent.toml in the state directory, else /etc/moorline/agent.toml]
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Only read the settings, say whether they are sound, and end
     #[arg(long)]
@@ -90,6 +90,7 @@ struct RunArguments {
 #[derive(Args)]
 struct RunDocumentArguments {
     /// Command document in JSON or YAML, or - for standard input
+    #[arg(value_name = "FILE|-")]
     document: PathBuf,
     /// Parameters: a map in JSON or YAML, or NAME=VALUE; may be repeated
     #[arg(long, value_name = "MAP|NAME=VALUE")]
@@ -103,7 +104,7 @@ struct RunDocumentArguments {
     #[command(flatten)]
     state: StateDir,
     /// Settings file [default: agent.toml in the state directory, else /etc/moorline/agent.toml]
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -111,7 +112,7 @@ struct RunDocumentArguments {
 struct StatusArguments {
     #[command(flatten)]
     state: StateDir,
-    /// For machines
+    /// Print JSON for programs
     #[arg(long)]
     json: bool,
 }
@@ -258,6 +259,12 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn every_command_and_value_is_explained_and_has_its_unit() {
+        let unexplained = crate::documentation::unexplained(&Cli::command());
+        assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+    }
 
     #[test]
     fn every_command_line_of_the_documentation_is_one() {

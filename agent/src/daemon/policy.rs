@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use moorline_protocol::{
     document::{Digest, SessionType},
     signed_command::Purpose,
@@ -28,10 +28,16 @@ pub(super) struct PolicyArguments {
     #[command(subcommand)]
     verb: PolicyVerb,
     /// Directory of the registration, where settings may be
-    #[arg(long, default_value = "/var/lib/moorline", global = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/moorline",
+        global = true,
+        display_order = 100
+    )]
     state_dir: PathBuf,
     /// Settings file [default: agent.toml in the state directory, else /etc/moorline/agent.toml]
-    #[arg(long, global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 101)]
     config: Option<PathBuf>,
 }
 
@@ -44,23 +50,25 @@ enum PolicyVerb {
     /// Show the digest by which rules know a document, however it is written down
     Digest {
         /// Document in JSON or YAML, or - for standard input
+        #[arg(value_name = "FILE|-")]
         document: PathBuf,
     },
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("what").args(["document", "session_type"]).required(true).multiple(true))]
 struct CheckArguments {
     /// Document in JSON or YAML, or - for standard input
-    #[arg(long, required_unless_present = "session_type")]
+    #[arg(long, value_name = "FILE|-")]
     document: Option<PathBuf>,
-    /// The name by which the document would come
-    #[arg(long, default_value = "")]
+    /// The name by which the document would come [default: none]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     name: String,
     /// Parameters: a map in JSON or YAML, or NAME=VALUE; may be repeated
     #[arg(long, value_name = "MAP|NAME=VALUE")]
     parameters: Vec<String>,
-    /// ARN of who would send it
-    #[arg(long)]
+    /// ARN of who would send it [default: nobody is known]
+    #[arg(long, value_name = "ARN")]
     operator: Option<String>,
     /// The signer of this policy who would have signed it [default: nobody]
     #[arg(long, value_name = "SIGNER")]
@@ -69,18 +77,31 @@ struct CheckArguments {
     #[arg(long, value_name = "TYPE", value_parser = session_type)]
     session_type: Option<SessionType>,
     /// Whose shell it would be
-    #[arg(long, requires = "session_type")]
+    #[arg(long, value_name = "USER", requires = "session_type")]
     user: Option<String>,
     /// Where a Port session would lead [default: this node]
-    #[arg(long, requires = "port", default_value = "")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        requires = "port",
+        default_value = "",
+        hide_default_value = true
+    )]
     host: String,
     /// And to which port
-    #[arg(long, requires = "session_type", required_if_eq("session_type", "Port"))]
+    #[arg(
+        long,
+        value_name = "PORT",
+        requires = "session_type",
+        required_if_eq("session_type", "Port")
+    )]
     port: Option<u16>,
 }
 
 fn session_type(text: &str) -> Result<SessionType, String> {
-    SessionType::from_name(text).ok_or_else(|| format!("{text:?} is no session type"))
+    SessionType::from_name(text).ok_or_else(|| {
+        "it is none of Standard_Stream, InteractiveCommands, NonInteractiveCommands and Port".to_owned()
+    })
 }
 
 /// Answers on standard output.

@@ -18,11 +18,11 @@ pub(crate) enum TranscriptCommand {
         /// Times the real speed
         #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = parse_speed)]
         speed: f64,
-        /// Shorten pauses to this many seconds
-        #[arg(long, value_name = "S", value_parser = parse_seconds)]
+        /// Shorten pauses to this [default: they are as long as they were]
+        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
         idle_limit: Option<Duration>,
-        /// Begin this many seconds after the begin
-        #[arg(long, value_name = "S", default_value = "0", value_parser = parse_position)]
+        /// Begin this long after the begin
+        #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_position)]
         start_at: Duration,
     },
     /// Show a transcript as plain text, each line with its time since the begin
@@ -40,14 +40,14 @@ pub(crate) enum TranscriptCommand {
         /// With keys, signatures, and all that an outsider needs to verify it: a tar archive
         #[arg(long, requires = "out")]
         bundle: bool,
-        /// Where to; by default standard output
+        /// Where to [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
     /// Write the public keys of the endpoint and of all nodes, to verify transcripts with
     Keys {
         /// Where to
-        #[arg(long, value_name = "KEYS")]
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Keep a transcript from being deleted, by its age or by anybody, until the hold is released
@@ -66,7 +66,7 @@ pub(crate) enum TranscriptCommand {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// As `moorline transcript keys` writes it
-        #[arg(long, value_name = "KEYS")]
+        #[arg(long, value_name = "FILE")]
         keys: PathBuf,
     },
 }
@@ -125,7 +125,7 @@ pub(crate) struct TranscriptFilter {
     /// Only those of this command
     #[arg(long, value_name = "COMMAND-ID")]
     pub(crate) command: Option<String>,
-    /// Only those in this state; without it all but the deleted ones
+    /// Only those in this state [default: all but the deleted ones]
     #[arg(long, value_name = "STATE", ignore_case = true)]
     pub(crate) state: Option<TranscriptState>,
     /// Only those that are held
@@ -136,7 +136,7 @@ pub(crate) struct TranscriptFilter {
 /// Which transcript is meant, if one is said.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Which {
-    /// Of a session by its id, of a command by the transcript's, or the command's; by default the newest
+    /// Of a session by its id, of a command by the transcript's, or the command's [default: the newest]
     pub(crate) session: Option<String>,
     /// The node, where a command ran on several
     #[arg(long, value_name = "NODE", requires = "session")]
@@ -178,7 +178,7 @@ pub(crate) struct Recording {
     #[arg(long, value_name = "FILE", conflicts_with = "session")]
     pub(crate) file: Option<PathBuf>,
     /// A file of age identities, which opens an encrypted transcript
-    #[arg(long, value_name = "AGE-KEY-FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) identity: Option<PathBuf>,
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct AuditOptions {
 pub(crate) enum AuditCommand {
     /// Write the log, or the records that fit, to a file
     Export {
+        /// In which form
         #[arg(long, value_enum)]
         format: Format,
         /// Where to
@@ -37,9 +38,10 @@ pub(crate) enum AuditCommand {
     /// Takes an export of format chain, or the endpoint's own files joined in their order. Exit code: 0 intact, 1
     /// altered (each place is named), 2 unreadable.
     Verify {
+        /// As `moorline audit export --format chain` writes it
         file: PathBuf,
-        /// As `moorline transcript keys` writes them
-        #[arg(long, value_name = "KEYS")]
+        /// As `moorline transcript keys` writes it
+        #[arg(long, value_name = "FILE")]
         keys: PathBuf,
     },
 }
@@ -56,7 +58,7 @@ pub(crate) enum Format {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// From this time on: RFC 3339, or how long ago as 24h
+    /// From this time on: as 2026-11-26T08:00:00Z, or how long ago, as 24h
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<Timestamp>,
     /// Until before this time
@@ -78,7 +80,7 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
     /// About this command
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND-ID")]
     command: Option<String>,
 }
 

@@ -8,15 +8,17 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) enum DocumentCommand {
     /// Make a document
     Create {
+        /// Three letters, digits, or . _ - at least
         name: String,
         #[command(flatten)]
         content: ContentOptions,
-        /// What the document is for; by default what its content looks like
-        #[arg(long = "type", value_enum, ignore_case = true)]
+        /// What the document is for [default: what its content looks like]
+        #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
         kind: Option<Kind>,
     },
     /// Add a version to a document
     Update {
+        /// As `moorline document list` shows it
         name: String,
         #[command(flatten)]
         content: ContentOptions,
@@ -32,15 +34,17 @@ pub(crate) enum DocumentCommand {
     },
     /// Print a document's content; with --json, all that is known of it
     Show {
+        /// As `moorline document list` shows it
         name: String,
-        /// A number, or $LATEST; without, the default version
+        /// A number, or $LATEST [default: the default version]
         #[arg(long, value_name = "VERSION")]
         version: Option<String>,
     },
     /// Delete a document, or one version of it
     Delete {
+        /// As `moorline document list` shows it
         name: String,
-        /// The number of a version that is not the default one
+        /// The number of a version that is not the default one [default: all of them]
         #[arg(long, value_name = "VERSION")]
         version: Option<String>,
     },
@@ -49,9 +53,10 @@ pub(crate) enum DocumentCommand {
     /// Reads JSON and YAML as the endpoint and nodes do. Exit code: 0 nothing, 1 each thing that is wrong or had
     /// better be changed is told, 2 the file cannot be read.
     Lint {
+        /// JSON or YAML
         file: PathBuf,
-        /// What the document is for; by default what its content looks like
-        #[arg(long = "type", value_enum, ignore_case = true)]
+        /// What the document is for [default: what its content looks like]
+        #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
         kind: Option<Kind>,
     },
 }
@@ -106,11 +111,12 @@ pub(crate) enum PackageCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct PackageOptions {
+    /// With install.sh, uninstall.sh and what they need
     pub(crate) folder: PathBuf,
     /// Letters, digits, dots, dashes and underscores
     #[arg(long)]
     pub(crate) version: String,
-    /// What it is for, such as ubuntu, ubuntu/22.04, redhat/8.*/x86_64; may be repeated; by default everything
+    /// What it is for, such as ubuntu, ubuntu/22.04, redhat/8.*/x86_64; may be repeated [default: everything]
     #[arg(long = "platform", value_name = "PLATFORM[/VERSION[/ARCHITECTURE]]")]
     pub(crate) platforms: Vec<String>,
 }

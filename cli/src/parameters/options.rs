@@ -24,18 +24,24 @@ pub(crate) enum ParameterCommand {
         path: Option<String>,
     },
     /// List the versions of a parameter, without values
-    History { name: String },
+    History {
+        /// As /app/db/host
+        name: String,
+    },
     /// Delete parameters with all their versions
     Delete {
-        #[arg(required = true)]
+        /// As /app/db/host
+        #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
     /// Give labels to a version; a label that another version has moves
     Label {
+        /// As /app/db/host
         name: String,
-        #[arg(required = true)]
+        /// What NAME:LABEL is to find the version by
+        #[arg(required = true, value_name = "LABEL")]
         labels: Vec<String>,
-        /// By default the latest
+        /// The version's number [default: the latest]
         #[arg(long, value_name = "N")]
         version: Option<i64>,
     },
@@ -43,6 +49,7 @@ pub(crate) enum ParameterCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ParameterPutOptions {
+    /// As /app/db/host
     pub(crate) name: String,
     /// What it is; a SecureString is stored sealed
     #[arg(long = "type", value_name = "TYPE", default_value = "String", value_parser = ["String", "StringList", "SecureString"])]
@@ -51,7 +58,7 @@ pub(crate) struct ParameterPutOptions {
     #[arg(long, conflicts_with = "value_file", allow_hyphen_values = true)]
     pub(crate) value: Option<String>,
     /// A file with the value
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) value_file: Option<PathBuf>,
     /// Make a new version if there is such a parameter
     #[arg(long)]
@@ -59,7 +66,7 @@ pub(crate) struct ParameterPutOptions {
     /// A note on what it is for
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// The key that seals a SecureString
+    /// The key that seals a SecureString [default: alias/moorline]
     #[arg(long, value_name = "KEY")]
     pub(crate) key_id: Option<String>,
 }

@@ -36,7 +36,7 @@ pub(crate) struct RolloutOptions {
     pub(crate) health_command: Option<String>,
     /// Halt when a node of a wave is not connected for this long, and watch for as long after the last wave: a number
     /// and s, m or h
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, requires = "waves")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, requires = "waves")]
     pub(crate) heartbeat_grace: Duration,
     /// Begin without asking
     #[arg(long, requires = "waves")]

@@ -56,7 +56,7 @@ impl<P: Purpose> Args for S3Options<P> {
     fn augment_args(command: Command) -> Command {
         let credentials = Arg::new(P::CREDENTIALS)
             .long(P::CREDENTIALS)
-            .value_name("PATH")
+            .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help(P::CREDENTIALS_HELP);
         let credentials = match P::SWITCH == P::CREDENTIALS {

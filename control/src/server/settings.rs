@@ -39,9 +39,9 @@ struct ServeArguments {
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     region: String,
     /// File with the keys that encrypt sessions and parameters; the first start makes it [default: kms.key in the state directory]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "FILE")]
     kms_key_file: Option<PathBuf>,
-    /// Days that transcripts are kept after they were closed; 0 keeps them for ever
+    /// How long transcripts are kept after they were closed; 0 keeps them for ever
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     transcript_retention: u32,
     #[command(flatten)]
@@ -175,6 +175,12 @@ mod tests {
     fn parse(arguments: &[&str]) -> Result<Settings, clap::Error> {
         let start = ["moorline-control", "serve"];
         Settings::parse(start.iter().chain(arguments).map(|text| (*text).into()))
+    }
+
+    #[test]
+    fn every_command_and_value_is_explained_and_has_its_unit() {
+        let unexplained = crate::documentation::unexplained(&CommandLine::command());
+        assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
     }
 
     #[test]
