@@ -32,6 +32,8 @@ enum Task {
     Test(test::Options),
     /// Check the rules of the tree that no compiler knows: dependency directions, sizes, versions
     Tidy,
+    /// Fold the documentation at 120 columns
+    Fold,
     /// Write the operations and shapes of the SSM API from the model
     Codegen {
         /// Write nothing; fail if the committed code is not what the model gives
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
         Task::Up(options) => up::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
+        Task::Fold => tidy::fold(),
         Task::Codegen { check } => codegen::run(check),
         Task::Bench { arguments } => bench(&arguments),
     }

@@ -1,6 +1,9 @@
 //! Rules of the tree that no compiler knows. A broken rule says which file and why the rule is there.
 
+mod documentation;
 mod promises;
+
+pub(crate) use documentation::fold;
 
 use std::{
     collections::BTreeMap,
@@ -52,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
     }
     manifests(&mut breaches)?;
     promises::check(&mut breaches)?;
+    documentation::check(&mut breaches)?;
     if !breaches.is_empty() {
         bail!(
             "tidy found {} breaches:\n  {}",
