@@ -22,7 +22,7 @@ mod transcript_key;
 
 pub(crate) use access_key::AccessKeyRow;
 pub(crate) use activation::{ActivationRow, NewActivation, NewNode, RegistrationRefusal};
-pub(crate) use attachment_files::{AttachmentFiles, Put};
+pub(crate) use attachment_files::{AttachmentFiles, Put, Upload};
 pub(crate) use attachment_source::{S3Source, S3SourceError};
 pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Expired, InvocationCursor,

@@ -218,9 +218,18 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{auth::ATTACHMENT_URL_LIFETIME_MILLIS, test_support::TestApp};
+    use crate::{auth::ATTACHMENT_URL_LIFETIME_MILLIS, store::Upload, test_support::TestApp};
 
     const SUM: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    async fn put(app: &App) {
+        let upload = Upload {
+            by: "me",
+            sha256: SUM,
+            size: 3,
+        };
+        app.attachments.put(upload, 0, "abc".into()).await.unwrap();
+    }
 
     async fn get(
         attachments: &Attachments,
@@ -241,7 +250,7 @@ mod tests {
     async fn a_url_leads_to_the_bytes_or_to_their_end_while_it_is_young() {
         let test = TestApp::new().await;
         let app = &test.app;
-        app.attachments.put(SUM, 3, 0, "abc".into()).await.unwrap();
+        put(app).await;
         let attachments = Attachments::default();
         let token = app.keys.attachment_token(SUM, app.clock.unix_millis());
         let path = format!("{PATH}{token}/x.zip");
@@ -265,7 +274,7 @@ mod tests {
     async fn more_downloads_than_there_is_room_for_are_told_to_come_back() {
         let test = TestApp::new().await;
         let app = &test.app;
-        app.attachments.put(SUM, 3, 0, "abc".into()).await.unwrap();
+        put(app).await;
         let attachments = Attachments {
             places: Arc::new(Semaphore::new(1)),
         };

@@ -164,7 +164,12 @@ impl StateDir {
 
     /// Where the bytes of attachments are.
     pub(super) fn attachments(&self) -> Result<AttachmentFiles, StateDirError> {
-        Ok(AttachmentFiles::new(self.directory("attachments")?))
+        let path = self.directory("attachments")?;
+        let files = AttachmentFiles::new(path.clone());
+        files
+            .remove_parts()
+            .map_err(failed("remove what was not uploaded whole from", &path))?;
+        Ok(files)
     }
 
     pub(super) fn transcripts(

@@ -1,5 +1,6 @@
 //! The bytes of attachments: a directory of files that are called by their SHA-256, so that one that is attached twice
-//! is kept once. A file that is not whole yet ends in `.part`.
+//! is kept once. A file that is not whole yet ends in `.part`, and has in its name who brings it and how long it is to be:
+//! what one principal sends is never the begin of another's file.
 
 use std::{
     collections::BTreeSet,
@@ -38,6 +39,30 @@ pub(crate) enum Put {
     Full,
 }
 
+/// A file on its way here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upload<'a> {
+    /// The ARN of the principal.
+    pub(crate) by: &'a str,
+    /// In lower-case hex.
+    pub(crate) sha256: &'a str,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+impl Upload<'_> {
+    fn part(&self) -> String {
+        let by = hex(digest::digest(&digest::SHA256, self.by.as_bytes()).as_ref());
+        format!("{}.{by}.{}.{PART}", self.sha256, self.size)
+    }
+}
+
+/// Where a file is when it is whole, and before.
+struct Places {
+    whole: PathBuf,
+    part: PathBuf,
+}
+
 /// The directory.
 #[derive(Debug, Clone)]
 pub(crate) struct AttachmentFiles {
@@ -55,18 +80,29 @@ impl AttachmentFiles {
         }
     }
 
-    /// Adds a piece of the file with this hash, in lower-case hex, which is to have `size` bytes. What is there
-    /// already, or begins elsewhere than what is there ends, is not written.
+    /// Adds a piece to a file that somebody brings. What is there already, or begins elsewhere than what is there ends,
+    /// is not written.
     pub(crate) async fn put(
         &self,
-        sha256: &str,
-        size: u64,
+        upload: Upload<'_>,
         offset: u64,
         piece: bytes::Bytes,
     ) -> Result<Put, StoreError> {
-        let (directory, sha256) = (self.path.clone(), sha256.to_owned());
-        self.change(move || put(&directory, &sha256, size, offset, &piece))
+        let (whole, size) = (self.path.join(upload.sha256), upload.size);
+        let part = self.path.join(upload.part());
+        self.change(move || put(&Places { whole, part }, size, offset, &piece))
             .await
+    }
+
+    /// Removes what was on its way when the endpoint went down: after a power cut nobody knows what is in it.
+    pub(crate) fn remove_parts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == PART) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The length of a whole file, which is kept for another while. `None`: it is not there.
@@ -114,53 +150,62 @@ impl AttachmentFiles {
     }
 }
 
-fn put(directory: &Path, sha256: &str, size: u64, offset: u64, piece: &[u8]) -> io::Result<Put> {
-    let whole = directory.join(sha256);
+fn put(places: &Places, size: u64, offset: u64, piece: &[u8]) -> io::Result<Put> {
+    let Places { whole, part } = places;
     if whole.is_file() {
+        // somebody else was faster
+        let _gone = fs::remove_file(part);
         return Ok(Put::Whole);
     }
-    let part = whole.with_extension(PART);
-    let there = match fs::metadata(&part) {
+    let directory = whole.parent().unwrap_or(whole);
+    let there = match fs::metadata(part) {
         Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if !has_room(directory, size)? {
-                return Ok(Put::Full);
-            }
-            0
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
     let end = there + piece.len() as u64;
     if offset != there || end > size {
         return Ok(Put::Next(there));
     }
+    // What others have begun meanwhile takes its room with each piece.
+    if !has_room(directory, size - there, there == 0)? {
+        return Ok(Put::Full);
+    }
+    if end == 0 {
+        return Ok(Put::Next(0));
+    }
     let mut file = OpenOptions::new()
         .create(true)
         .read(true)
         .append(true)
         .mode(0o600)
-        .open(&part)?;
-    file.write_all(piece)?;
+        .open(part)?;
+    if let Err(error) = file.write_all(piece) {
+        // A disk that is full gets its room back; who brings the file begins anew.
+        let _gone = fs::remove_file(part);
+        return Err(error);
+    }
     if end < size {
         return Ok(Put::Next(end));
     }
-    if hash_of(&mut file)? != sha256 {
-        fs::remove_file(&part)?;
+    if hash_of(&mut file)? != whole.file_name().unwrap_or_default().to_string_lossy() {
+        fs::remove_file(part)?;
         return Ok(Put::OtherHash);
     }
     file.sync_all()?;
-    fs::rename(&part, &whole)?;
+    fs::rename(part, whole)?;
     File::open(directory)?.sync_all()?;
     Ok(Put::Whole)
 }
 
-fn has_room(directory: &Path, size: u64) -> io::Result<bool> {
-    let (mut bytes, mut files) = (size, 0);
+/// Whether there is room for so many more bytes, in a file of their own or not.
+fn has_room(directory: &Path, more: u64, is_new: bool) -> io::Result<bool> {
+    let (mut bytes, mut files) = (more, usize::from(is_new));
     for entry in fs::read_dir(directory)? {
         bytes = bytes.saturating_add(entry?.metadata()?.len());
         files += 1;
     }
-    Ok(bytes <= MOST_BYTES && files < MOST_FILES)
+    Ok(bytes <= MOST_BYTES && files <= MOST_FILES)
 }
 
 /// In lower-case hex.
@@ -175,12 +220,11 @@ fn hash_of(file: &mut File) -> io::Result<String> {
             Some(bytes) => hash.update(bytes),
         }
     }
-    Ok(hash
-        .finish()
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(hash.finish().as_ref()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn remove_unused(directory: &Path, used: &BTreeSet<String>, cutoff: SystemTime) -> io::Result<()> {
@@ -201,8 +245,14 @@ mod tests {
     /// Of `abc`.
     const SUM: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+    const ABC: Upload<'_> = Upload {
+        by: "me",
+        sha256: SUM,
+        size: 3,
+    };
+
     async fn put(files: &AttachmentFiles, offset: u64, piece: &'static str) -> Put {
-        files.put(SUM, 3, offset, piece.into()).await.unwrap()
+        files.put(ABC, offset, piece.into()).await.unwrap()
     }
 
     #[tokio::test]
@@ -239,6 +289,60 @@ mod tests {
         assert_eq!(put(&files, 0, "abc").await, Put::Full);
         filler.set_len(MOST_BYTES - 3).unwrap();
         assert_eq!(put(&files, 0, "abc").await, Put::Whole);
+    }
+
+    #[tokio::test]
+    async fn what_others_have_begun_under_the_same_hash_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AttachmentFiles::new(dir.path().to_owned());
+        for junk in [Upload { by: "other", ..ABC }, Upload { size: 9, ..ABC }] {
+            assert!(matches!(
+                files.put(junk, 0, "xx".into()).await.unwrap(),
+                Put::Next(2)
+            ));
+        }
+        assert_eq!(put(&files, 0, "ab").await, Put::Next(2));
+        assert_eq!(put(&files, 2, "c").await, Put::Whole);
+    }
+
+    #[tokio::test]
+    async fn files_that_grow_at_the_same_time_have_no_more_room_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AttachmentFiles::new(dir.path().to_owned());
+        let filler = File::create(dir.path().join("filler")).unwrap();
+        filler.set_len(MOST_BYTES - 4).unwrap();
+        let other = Upload { by: "other", ..ABC };
+        assert_eq!(put(&files, 0, "ab").await, Put::Next(2));
+        assert_eq!(files.put(other, 0, "ab".into()).await.unwrap(), Put::Full);
+        filler.set_len(MOST_BYTES - 5).unwrap();
+        assert_eq!(files.put(other, 0, "ab".into()).await.unwrap(), Put::Next(2));
+        assert_eq!(put(&files, 2, "c").await, Put::Whole);
+        assert_eq!(files.put(other, 2, "c".into()).await.unwrap(), Put::Whole);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_gone_and_can_be_brought_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AttachmentFiles::new(dir.path().to_owned());
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(ABC.part())).unwrap();
+        files.put(ABC, 0, "abc".into()).await.unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(put(&files, 0, "abc").await, Put::Whole);
+    }
+
+    #[tokio::test]
+    async fn what_was_on_its_way_at_the_last_end_is_swept_and_whole_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = AttachmentFiles::new(dir.path().to_owned());
+        put(&files, 0, "abc").await;
+        files
+            .put(Upload { sha256: "00", ..ABC }, 0, "ab".into())
+            .await
+            .unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        files.remove_parts().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(files.claim(SUM, 0).await.unwrap(), Some(3));
     }
 
     #[tokio::test]

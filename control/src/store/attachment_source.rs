@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::{ObjectStoreExt as _, aws::AmazonS3, path::Path as Key};
 
-use super::{AttachmentFiles, Put, S3Server, StoreError};
+use super::{AttachmentFiles, Put, S3Server, StoreError, Upload};
 
 /// For a whole file.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
@@ -40,12 +40,11 @@ impl S3Source {
         Self { server }
     }
 
-    /// Copies an object to the attachments, and returns its size.
+    /// Copies an object to the attachments for a principal, and returns its size.
     pub(crate) async fn copy(
         &self,
-        bucket: &str,
-        key: &str,
-        sha256: &str,
+        (bucket, key): (&str, &str),
+        (by, sha256): (&str, &str),
         most: u64,
         files: &AttachmentFiles,
     ) -> Result<u64, S3SourceError> {
@@ -54,10 +53,11 @@ impl S3Source {
         if size > most || size == 0 {
             return Err(S3SourceError::Size { size, most });
         }
+        let upload = Upload { by, sha256, size };
         let mut offset = 0;
         let mut stream = object.into_stream();
         // What an attempt before this one has left is skipped.
-        let Put::Next(mut there) = files.put(sha256, size, 0, Bytes::new()).await? else {
+        let Put::Next(mut there) = files.put(upload, 0, Bytes::new()).await? else {
             return Ok(size);
         };
         while let Some(piece) = stream.try_next().await? {
@@ -65,7 +65,7 @@ impl S3Source {
             if end > there {
                 let skipped = usize::try_from(there.saturating_sub(offset)).unwrap_or(usize::MAX);
                 let rest = piece.slice(skipped.min(piece.len())..);
-                match files.put(sha256, size, there, rest).await? {
+                match files.put(upload, there, rest).await? {
                     Put::Next(next) if next == end => there = next,
                     Put::Next(_) => return Err(S3SourceError::Changed),
                     Put::Whole => return Ok(size),

@@ -222,7 +222,12 @@ async fn from_s3(
     let size = match cx.app.attachments.claim(sha256, cx.now).await? {
         Some(size) => size,
         None => source
-            .copy(bucket, key, sha256, MAX_FILE_BYTES, &cx.app.attachments)
+            .copy(
+                (bucket, key),
+                (&cx.principal.arn(), sha256),
+                MAX_FILE_BYTES,
+                &cx.app.attachments,
+            )
             .await
             .map_err(|error| from_s3_failed(error, bucket, key))?,
     };

@@ -1,14 +1,14 @@
 //! `PutAttachment`: a piece of a file that is to be attached to documents. Ours: with it a file gets here without S3.
 //!
-//! The reply says where the next piece is to begin, so an upload that broke off goes on, and a first call with an
-//! empty piece asks. CreateDocument and UpdateDocument name the file as the AttachmentReference `sha256:HEX`. What no
-//! document names within a day is removed.
+//! The reply says where the next piece is to begin, so an upload that broke off goes on (from its begin, if the
+//! endpoint was restarted), and a first call with an empty piece asks. CreateDocument and UpdateDocument name the file
+//! as the AttachmentReference `sha256:HEX`. What no document names within a day is removed.
 
 use moorline_ssm::document::{PutAttachmentRequest, PutAttachmentResponse};
 
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
-    store::Put,
+    store::{Put, Upload},
 };
 
 pub(super) async fn put_attachment(
@@ -19,11 +19,12 @@ pub(super) async fn put_attachment(
     let count = |number: Option<i64>| u64::try_from(number.unwrap_or_default()).unwrap_or_default();
     let (size, offset) = (count(input.size), count(input.offset));
     let piece = input.data.map(|data| data.0).unwrap_or_default();
-    let put = cx
-        .app
-        .attachments
-        .put(&sha256, size, offset, piece.into())
-        .await?;
+    let upload = Upload {
+        by: &cx.principal.arn(),
+        sha256: &sha256,
+        size,
+    };
+    let put = cx.app.attachments.put(upload, offset, piece.into()).await?;
     match put {
         Put::Next(offset) => Ok(PutAttachmentResponse {
             next_offset: Some(i64::try_from(offset).unwrap_or(i64::MAX)),
