@@ -181,7 +181,9 @@ impl Keeper {
         remove_leftovers(&self.groups);
         let mut limits = self.limits.of_size();
         if is_full {
-            self.abandoned.take().map(Abandoned::remove);
+            if let Some(abandoned) = self.abandoned.take() {
+                abandoned.remove();
+            }
             step::end_orphans_by_hand(&self.folder);
             self.sizes.clear();
             if self.clocks.have_leapt(Instant::now(), now_millis()) {

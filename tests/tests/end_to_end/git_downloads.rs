@@ -69,7 +69,7 @@ async fn a_commit_is_the_one_with_that_id_whatever_else_is_called_so() -> Result
             );
         }
         for (id, reason) in [
-            (&tree[..], "no commit whose id is or begins with"),
+            (tree.as_str(), "no commit whose id is or begins with"),
             ("0123456789abcdef", "no commit whose id is or begins with"),
         ] {
             let destination = node.dir().join("refused");

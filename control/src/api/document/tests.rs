@@ -8,7 +8,7 @@ use moorline_ssm::document::{
 };
 
 use super::*;
-use crate::test_support::TestApp;
+use crate::{store::Upload, test_support::TestApp};
 
 const NAME: &str = "mine";
 
@@ -245,7 +245,12 @@ async fn a_file_of_another_version_is_kept_for_the_new_one_when_that_version_goe
     const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
     let test = endpoint().await;
     let attachments = &test.app.attachments;
-    attachments.put(SUM, 3, 0, "abc".into()).await.unwrap();
+    let upload = Upload {
+        by: "me",
+        sha256: SUM,
+        size: 3,
+    };
+    attachments.put(upload, 0, "abc".into()).await.unwrap();
     let with = |minutes, reference: &str| UpdateDocumentRequest {
         attachments: Some(vec![AttachmentsSource {
             key: Some(AttachmentsSourceKey::AttachmentReference),

@@ -14,7 +14,7 @@ const DOING: &str = "release held invocations";
 /// Invocations that one transaction changes: other writers wait meanwhile.
 const RELEASE_ROWS: u64 = 500;
 /// Commands that one look goes through.
-const COMMANDS: i64 = if cfg!(test) { 10 } else { 100 };
+const COMMANDS: u8 = if cfg!(test) { 10 } else { 100 };
 
 impl Store {
     /// Commands with invocations that have their turn, or never will, of a bounded part of all that hold some; and
@@ -32,11 +32,11 @@ impl Store {
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(behind)
-            .bind(COMMANDS)
+            .bind(i64::from(COMMANDS))
             .fetch_all(&self.readers)
             .await
             .map_err(failed_to(DOING))?;
-        let is_last = rows.len() < COMMANDS.unsigned_abs() as usize;
+        let is_last = rows.len() < usize::from(COMMANDS);
         let (mut commands, mut last) = (Vec::new(), None);
         for row in &rows {
             let head = command_head(row)?;
