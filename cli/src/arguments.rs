@@ -97,6 +97,9 @@ pub(crate) enum Command {
     Watch {
         /// Its id, or what only its id begins with [default: your only open one]
         session: Option<String>,
+        /// Pass on everything that the program writes, also what sets the clipboard or makes the terminal answer
+        #[arg(long)]
+        raw: bool,
     },
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),

@@ -121,7 +121,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Activation { command } => activation::execute(&connect()?, command, json).await,
         Command::Attach { session } => take_over::execute(connect()?, session.as_deref()).await,
         Command::Audit(options) => audit::execute(connect, *options, json).await,
-        Command::Watch { session } => watch::execute(&connect()?, session.as_deref()).await,
+        Command::Watch { session, raw } => watch::execute(&connect()?, session.as_deref(), raw).await,
         Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
         Command::Document { command } => documents::execute(connect, command, json).await,
         Command::Package { command } => packages::execute(connect, command, json).await,

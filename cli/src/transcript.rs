@@ -23,7 +23,12 @@ mod which;
 
 use std::path::PathBuf;
 
-use self::{identity::Identity, play::Pace, reader::Reader, source::Source};
+use self::{
+    identity::Identity,
+    play::{Pace, Shown},
+    reader::Reader,
+    source::Source,
+};
 use crate::{
     arguments::{Recording, TranscriptCommand, Which},
     error::CliError,
@@ -43,6 +48,7 @@ pub(crate) async fn execute(
             speed,
             idle_limit,
             start_at,
+            raw,
         } => {
             let pace = Pace {
                 speed,
@@ -50,7 +56,7 @@ pub(crate) async fn execute(
                 start_at,
             };
             let origin = Origin::of(&recording, connect)?;
-            play::play(origin.reader(&recording).await?, pace).await?;
+            play::play(origin.reader(&recording).await?, pace, Shown::new(raw)).await?;
         }
         TranscriptCommand::Text { recording, no_time } => {
             let origin = Origin::of(&recording, connect)?;

@@ -27,7 +27,7 @@ use crate::{
     },
     transcript::{
         cast::{Cast, Line},
-        play::RESET,
+        play::{RESET, Shown},
     },
 };
 
@@ -45,10 +45,10 @@ const INTERRUPT: u8 = 0x03;
 
 type Answer = Result<GetTranscriptResponse, CallError>;
 
-pub(crate) async fn execute(operator: &Operator, session: Option<&str>) -> Result<u8, CliError> {
+pub(crate) async fn execute(operator: &Operator, session: Option<&str>, raw: bool) -> Result<u8, CliError> {
     let session = pick_session::open(operator, session).await?;
     let id = session.id.clone();
-    let mut watcher = Watcher::start(operator, session).await?;
+    let mut watcher = Watcher::start(operator, session, Shown::new(raw)).await?;
     let use_terminal = |source| CliError::io("use the terminal", source);
     let mut signals = Signals::listen().map_err(use_terminal)?;
     let raw = RawMode::enter().map_err(use_terminal)?;
@@ -96,6 +96,7 @@ struct Watcher<'a> {
     session_id: String,
     offset: i64,
     cast: Cast,
+    shown: Shown,
     writer: OutputWriter,
     size: Option<TerminalSize>,
     told_size: Option<TerminalSize>,
@@ -105,7 +106,7 @@ struct Watcher<'a> {
 
 impl<'a> Watcher<'a> {
     /// Finds the recording and shows its end.
-    async fn start(operator: &'a Operator, session: OpenSession) -> Result<Self, CliError> {
+    async fn start(operator: &'a Operator, session: OpenSession, shown: Shown) -> Result<Self, CliError> {
         let head = GetTranscriptRequest {
             session_id: Some(session.id.clone()),
             max_bytes: Some(HEAD_BYTES),
@@ -131,6 +132,7 @@ impl<'a> Watcher<'a> {
             session_id: session.id,
             offset: 0,
             cast: Cast::default(),
+            shown,
             writer: OutputWriter::start().map_err(|source| CliError::io("use the terminal", source))?,
             size: None,
             told_size: None,
@@ -234,21 +236,21 @@ impl<'a> Watcher<'a> {
 
     fn take(&mut self, piece: &GetTranscriptResponse) -> Result<(), CliError> {
         self.offset = piece.next_offset.unwrap_or(self.offset);
-        let mut shown = String::new();
+        let mut output = String::new();
         for line in self
             .cast
             .push(piece.data.as_deref().unwrap_or_default().as_bytes())
         {
             match line? {
-                Line::Output { data, .. } => shown.push_str(&data),
+                Line::Output { data, .. } => output.push_str(&self.shown.of(&data)),
                 Line::Size { width, height } => {
                     self.size = size(width, height);
                 }
                 Line::Event { .. } => {}
             }
         }
-        if !shown.is_empty() {
-            self.writer.push(Stream::Out, shown.into());
+        if !output.is_empty() {
+            self.writer.push(Stream::Out, output.into());
         }
         self.tell_size();
         Ok(())

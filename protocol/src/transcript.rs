@@ -19,6 +19,7 @@ mod parts;
 mod receive;
 mod remains;
 mod seal;
+mod terminal_filter;
 mod verify;
 mod weave;
 mod word;
@@ -36,6 +37,7 @@ pub use self::{
     receive::{MAX_RECORDING_BYTES, Position, Receiver, Refusal},
     remains::{Remains, Survey},
     seal::Sealer,
+    terminal_filter::TerminalFilter,
     verify::{ClockRemark, Finding, Outcome, Remark, Verdict, Verifier},
     weave::Weaver,
     word::{Digest, Signature, Time},

@@ -25,14 +25,14 @@ use moorline_protocol::{
     signed_command::{Purpose, SignedCommand, SigningKey, public_key_line, read_public_key},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
-    transcript::{Header, OutputReader, Receiver, RecordingId, Verdict, Verifier, Weaver},
+    transcript::{Header, OutputReader, Receiver, RecordingId, TerminalFilter, Verdict, Verifier, Weaver},
 };
 
 /// One target.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("audit", audit_log),
     ("channel", channel),
     ("document", document),
@@ -42,6 +42,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("payload", payload),
     ("signed_command", signed_command),
     ("sigv4", sigv4),
+    ("terminal", terminal),
     ("transcript", transcript),
 ];
 
@@ -363,6 +364,19 @@ pub fn transcript(data: &[u8]) {
         pieces.map(|pieces| pieces.concat())
     };
     assert_eq!(output(data.len().max(1)), output(7));
+}
+
+/// Output of a program on its way to an auditor's terminal, in two ways to cut it.
+pub fn terminal(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let whole = TerminalFilter::default().filter(&text);
+    let mut filter = TerminalFilter::default();
+    let pieces = text.split_inclusive(|c: char| u32::from(c) % 3 == 0);
+    let again: String = pieces.map(|piece| filter.filter(piece)).collect();
+    assert_eq!(whole, again);
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\u{7}'..='\u{f}' | '\u{1b}');
+    assert!(!whole.contains(is_obeyed), "{whole:?}");
+    assert_eq!(TerminalFilter::default().filter(&whole), whole);
 }
 
 #[cfg(test)]

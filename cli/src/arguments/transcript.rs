@@ -24,6 +24,9 @@ pub(crate) enum TranscriptCommand {
         /// Begin this long after the begin
         #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_position)]
         start_at: Duration,
+        /// Pass on everything that the program wrote, also what sets the clipboard or makes the terminal answer
+        #[arg(long)]
+        raw: bool,
     },
     /// Show a transcript as plain text, each line with its time since the begin
     Text {

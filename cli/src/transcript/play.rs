@@ -1,8 +1,12 @@
 //! A transcript as it happened.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use moorline_protocol::transcript::TerminalFilter;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -35,8 +39,40 @@ pub(super) struct Pace {
     pub(super) start_at: Duration,
 }
 
+/// What of the output reaches the terminal of whoever looks at it.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// What changes only what is seen.
+    Harmless(TerminalFilter),
+    Everything,
+}
+
+impl Shown {
+    /// Everything, if it is asked for.
+    pub(crate) fn new(is_raw: bool) -> Self {
+        match is_raw {
+            true => Self::Everything,
+            false => Self::Harmless(TerminalFilter::default()),
+        }
+    }
+
+    pub(crate) fn of<'a>(&mut self, output: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Harmless(filter) => Cow::Owned(filter.filter(output)),
+            Self::Everything => Cow::Borrowed(output),
+        }
+    }
+
+    /// The output is shown from its begin once more.
+    fn begin_again(&mut self) {
+        if let Self::Harmless(filter) = self {
+            *filter = TerminalFilter::default();
+        }
+    }
+}
+
 /// Writes the recording to standard output. On a terminal, blank pauses, the arrows jump, q or Ctrl-C ends it.
-pub(super) async fn play(mut reader: Reader<'_>, pace: Pace) -> Result<(), CliError> {
+pub(super) async fn play(mut reader: Reader<'_>, pace: Pace, mut shown: Shown) -> Result<(), CliError> {
     let use_terminal = |source| CliError::io("use the terminal", source);
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|source| CliError::io("watch for Ctrl-C", source))?;
@@ -46,7 +82,7 @@ pub(super) async fn play(mut reader: Reader<'_>, pace: Pace) -> Result<(), CliEr
         None => mpsc::channel(1).1,
     };
     let played = tokio::select! {
-        played = run(&mut reader, pace, &mut keys) => played,
+        played = run(&mut reader, pace, &mut shown, &mut keys) => played,
         _ = interrupts.recv() => Ok(()),
     };
     if terminal::size().is_some() {
@@ -56,18 +92,24 @@ pub(super) async fn play(mut reader: Reader<'_>, pace: Pace) -> Result<(), CliEr
     played
 }
 
-async fn run(reader: &mut Reader<'_>, pace: Pace, keys: &mut mpsc::Receiver<Bytes>) -> Result<(), CliError> {
+async fn run(
+    reader: &mut Reader<'_>,
+    pace: Pace,
+    shown: &mut Shown,
+    keys: &mut mpsc::Receiver<Bytes>,
+) -> Result<(), CliError> {
     let mut player = Player::new(pace);
     while let Some(lines) = reader.lines().await? {
         for line in lines {
             match line? {
                 Line::Size { width, height } => tell_size(width, height),
                 Line::Output { at, data } => match player.wait(at, keys).await {
-                    Turn::Show => console::print_bytes(data.as_bytes())?,
+                    Turn::Show => console::print_bytes(shown.of(&data).as_bytes())?,
                     Turn::Again => {
                         console::print_bytes(RESET.as_bytes())?;
                         console::print_bytes(CLEAR.as_bytes())?;
                         reader.rewind()?;
+                        shown.begin_again();
                         break;
                     }
                     Turn::Quit => return Ok(()),

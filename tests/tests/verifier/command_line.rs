@@ -177,6 +177,27 @@ async fn hostile_recordings_get_a_verdict_and_text_shows_no_control_character_of
 }
 
 #[tokio::test]
+async fn play_passes_on_what_is_seen_and_nothing_that_a_terminal_answers_or_keeps() -> Result<()> {
+    let desk = Desk::new()?;
+    let pieces = [
+        "\u{1b}[31mred\u{1b}[",
+        "6n\u{1b}]52;c;ZXZp",
+        "bA==\u{7}\u{1b}[2J\u{1b}[21t",
+        "end\r\n",
+    ];
+    let records = [pieces.map(|piece| output(0, piece)).to_vec()];
+    desk.put("session.cast", &export(&header("alice-1"), &records, None))?;
+    let file = desk.path("session.cast").display().to_string();
+    let cli = Cli::without_endpoint();
+    let play = ["transcript", "play", "--speed", "100", "--file", &file];
+    let played = cli.run(&play).await?.success()?;
+    ensure!(played.stdout == "\u{1b}[31mred\u{1b}[2Jend\r\n", "{played:?}");
+    let raw = cli.run(&[&play[..], &["--raw"]].concat()).await?.success()?;
+    ensure!(raw.stdout == pieces.concat(), "{raw:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stock_player_shows_an_exported_recording() -> Result<()> {
     let desk = Desk::new()?;
     let records = [
