@@ -21,18 +21,21 @@ use moorline_protocol::{
     },
     mux::{Mux, MuxEvent, Side},
     package::{Directory, Entry, Manifest, NoFile, Target as NodeTarget},
-    public_keys::Keys,
+    public_keys::{Keys, PublicKey},
     signed_command::{Purpose, SignedCommand, SigningKey, public_key_line, read_public_key},
     sigv4::{Claim, SignableRequest, is_rsa_public_key, verify_registration},
     time::Now,
-    transcript::{Header, OutputReader, Receiver, RecordingId, TerminalFilter, Verdict, Verifier, Weaver},
+    transcript::{
+        Header, OutputReader, Receiver, RecordingId, Survey, TerminalFilter, Verdict, Verifier, Weaver,
+    },
 };
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 /// One target.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("audit", audit_log),
     ("channel", channel),
     ("document", document),
@@ -40,6 +43,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("mux", mux),
     ("package", package),
     ("payload", payload),
+    ("remains", remains),
     ("signed_command", signed_command),
     ("sigv4", sigv4),
     ("terminal", terminal),
@@ -377,6 +381,52 @@ pub fn terminal(data: &[u8]) {
     let is_obeyed = |c: char| c.is_control() && !matches!(c, '\u{7}'..='\u{f}' | '\u{1b}');
     assert!(!whole.contains(is_obeyed), "{whole:?}");
     assert_eq!(TerminalFilter::default().filter(&whole), whole);
+}
+
+/// What a power cut may have left of a recording on the disk of the node whose key this is, looked at from a place that the
+/// first byte gives, in two ways to cut it: what is said to be good is there, and what is sent for it verifies.
+pub fn remains(data: &[u8]) {
+    const NODE: &str = "mi-0123456789abcdef0";
+    let Some((&first, left)) = data.split_first() else {
+        return;
+    };
+    let from = left.len() * usize::from(first) / 256;
+    let id = RecordingId::parse("alice-0a1b2c3d4e5f60718").expect("a session's id");
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).expect("a seed is 32 bytes");
+    let public = pair.public_key().as_ref().try_into();
+    let key = PublicKey(public.expect("a public key is 32 bytes"));
+    let survey = |size: usize| {
+        let mut survey = Survey::new(id.clone(), NODE.to_owned(), key, from as u64);
+        left.get(from..)
+            .unwrap_or_default()
+            .chunks(size)
+            .for_each(|piece| survey.push(piece));
+        survey.finish()
+    };
+    let (Some(found), Some(again)) = (survey(left.len().max(1)), survey(7)) else {
+        assert!(survey(left.len().max(1)).is_none() && survey(7).is_none());
+        return;
+    };
+    assert_eq!((found.length, found.has_ended), (again.length, again.has_ended));
+    let good = usize::try_from(found.length).unwrap_or(usize::MAX);
+    assert!(from <= good && good <= left.len(), "{good} bytes are good");
+    let lost = (left.len() - good) as u64;
+    let closing = found.closing(lost, 1_795_000_000_000, |text| {
+        let signed = pair.sign(text);
+        signed.as_ref().try_into().expect("a signature is 64 bytes")
+    });
+    if from > 0 {
+        return;
+    }
+    let mut receiver = Receiver::new(id, NODE.to_owned(), vec![key]);
+    let mut sealed = None;
+    let sent = [left.get(..good).unwrap_or_default(), closing.as_bytes()].concat();
+    let taken = receiver.push(&sent, |position| sealed = Some(position.length));
+    assert!(taken.is_ok(), "what is sent does not verify: {taken:?}");
+    assert!(
+        closing.is_empty() || sealed == Some(sent.len() as u64),
+        "what closes it is sealed"
+    );
 }
 
 #[cfg(test)]
