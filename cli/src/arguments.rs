@@ -51,8 +51,8 @@ pub(crate) enum Command {
     /// Run a command or a document on nodes, and show what comes out
     ///
     /// One COMMAND word is a line of a shell script, taken as it is; several words are one command with its
-    /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node, 3 when
-    /// a roll-out in waves was halted, 130 when it was cancelled by Ctrl-C.
+    /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node or
+    /// there was none, 3 when a roll-out in waves was halted, 130 when it was cancelled by Ctrl-C.
     Run(Box<RunOptions>),
     /// Tell why a command ran on a node, or did not
     Explain {
