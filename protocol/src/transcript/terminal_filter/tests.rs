@@ -130,7 +130,7 @@ proptest! {
         let whole = shown(&text);
         let is_obeyed = |c: char| c.is_control() && !matches!(c, '\u{7}'..='\u{f}');
         prop_assert!(!rest_of(&whole).contains(is_obeyed), "{:?}", whole);
-        prop_assert_eq!(shown(&whole), whole.clone(), "what came out passes again");
+        prop_assert_eq!(&shown(&whole), &whole, "what came out passes again");
         for (cut, _) in text.char_indices() {
             let mut filter = TerminalFilter::default();
             let (first, second) = text.split_at(cut);
