@@ -609,3 +609,30 @@ fn a_signature_is_spent_by_one_command_and_remembered_until_nobody_accepts_it() 
     journal.forget(end + 2 * day + 1000).unwrap();
     assert!(journal.spend(&once("a"), "c3").unwrap());
 }
+
+#[test]
+fn a_command_is_known_for_as_long_as_its_signature_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    journal.accept(ID, "j1", "{}", NOW).unwrap();
+    let once = crate::policy::Once {
+        nonce: "a".to_owned(),
+        expires: NOW / 1000 + 24 * 3600,
+    };
+    assert!(journal.spend(&once, ID).unwrap());
+    journal
+        .cancel(ID, false, NOW, |_| conclusion(ResultStatus::Cancelled))
+        .unwrap();
+    for reply in journal.replies_after(0, 10).unwrap() {
+        journal.acknowledge(reply.message_id).unwrap();
+    }
+    // the clock was two days and a half ahead for a while, and the signature is good again now
+    let day = 24 * 3600 * 1000;
+    journal.forget(NOW + 5 * day / 2).unwrap();
+    assert!(
+        !journal.accept(ID, "j1", "{}", NOW).unwrap(),
+        "it would run again"
+    );
+    journal.forget(NOW + 3 * day + 1000).unwrap();
+    assert!(journal.accept(ID, "j1", "{}", NOW).unwrap());
+}
