@@ -20,6 +20,7 @@ const MOST_ACCEPTED: usize = 4096;
 pub(super) struct CloudTrail {
     region: String,
     accepted: BTreeMap<String, Value>,
+    unreadable: u64,
 }
 
 impl CloudTrail {
@@ -27,13 +28,22 @@ impl CloudTrail {
         Self {
             region: region.to_owned(),
             accepted: BTreeMap::new(),
+            unreadable: 0,
         }
+    }
+
+    /// Lines that were none of an audit log, of which there is no record.
+    pub(super) fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 
     /// The record of a line, unless there is none yet.
     pub(super) fn add(&mut self, line: &str) -> Option<Value> {
         let bytes = format!("{line}\n").into_bytes();
-        let parsed = Line::parse(&bytes).ok()?;
+        let Ok(parsed) = Line::parse(&bytes) else {
+            self.unreadable += 1;
+            return None;
+        };
         let Body::Event(event) = &parsed.body else {
             return None;
         };
@@ -236,4 +246,16 @@ fn to_the_second(time: &str) -> String {
 fn uuid_of(hash: &Digest) -> String {
     let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = hash.0;
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_line_of_the_log_is_counted_and_not_passed_over() {
+        let mut trail = CloudTrail::new("us-east-1");
+        assert_eq!(trail.add("{\"index\":1}"), None);
+        assert_eq!(trail.unreadable(), 1);
+    }
 }

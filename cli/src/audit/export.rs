@@ -78,6 +78,12 @@ async fn cloud_trail(operator: &Operator, out: &Path, filter: &Filter) -> Result
         }
         page = pages.next().await?;
     }
+    if trail.unreadable() > 0 {
+        console::note(&format!(
+            "{} lines cannot be read and are left out: the log was altered; `moorline audit verify` says where",
+            trail.unreadable()
+        ));
+    }
     for record in trail.finish() {
         write(&mut file, record)?;
     }
