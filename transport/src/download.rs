@@ -42,6 +42,8 @@ pub enum DownloadError {
     Stalled,
     #[error("it has taken {} s, and is not at its end", .0.as_secs())]
     TooLong(Duration),
+    #[error("the server sent {0} of {1} bytes")]
+    Short(u64, u64),
     #[error("the file changed while it was downloaded")]
     Changed,
     #[error("failed to write what was downloaded")]
@@ -73,7 +75,7 @@ impl DownloadError {
     /// Whether another attempt may succeed, which goes on where this one ended.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Stalled => true,
+            Self::Http(_) | Self::Stalled | Self::Short(..) => true,
             Self::Status(status) => *status >= 500 || *status == 429,
             Self::Url(_)
             | Self::Insecure(_)
@@ -117,13 +119,26 @@ impl Download<'_> {
                     if status == 206 && !begins_at(response.headers(), progress.written) {
                         return Err(DownloadError::Changed);
                     }
+                    let whole = length_of_whole(response.headers());
                     // A server need not send a part: then what is there already comes again.
                     let begin = if status == 206 { progress.written } else { 0 };
-                    return self.body(response.into_body(), begin, progress, &mut write).await;
+                    self.body(response.into_body(), begin, progress, &mut write)
+                        .await?;
+                    // Nor need a part be all that was asked for.
+                    return match whole.filter(|whole| status == 206 && progress.written < *whole) {
+                        Some(whole) => Err(DownloadError::Short(progress.written, whole)),
+                        None => Ok(()),
+                    };
                 }
                 412 => return Err(DownloadError::Changed),
-                // There is nothing behind what is there.
-                416 if progress.written > 0 => return Ok(()),
+                // There is nothing behind what is there, unless the file is another by now.
+                416 if progress.written > 0 => {
+                    let whole = length_of_whole(response.headers());
+                    return match whole.is_none_or(|whole| whole == progress.written) {
+                        true => Ok(()),
+                        false => Err(DownloadError::Changed),
+                    };
+                }
                 301 | 302 | 303 | 307 | 308 => {
                     let location = response.headers().get(http::header::LOCATION);
                     let location = location.and_then(|location| location.to_str().ok());
@@ -232,6 +247,13 @@ fn begins_at(headers: &http::HeaderMap, offset: u64) -> bool {
     let range = headers.get(http::header::CONTENT_RANGE);
     let range = range.and_then(|range| range.to_str().ok()).unwrap_or_default();
     range.starts_with(&format!("bytes {offset}-"))
+}
+
+/// How long the file is of which this is a part, where the server says so.
+fn length_of_whole(headers: &http::HeaderMap) -> Option<u64> {
+    let range = headers.get(http::header::CONTENT_RANGE)?.to_str().ok()?;
+    let (_, whole) = range.rsplit_once('/')?;
+    whole.trim().parse().ok()
 }
 
 /// A URL without its query, which may hold the signature of somebody's rights.

@@ -178,7 +178,9 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let trust = Trust::system().unwrap();
         let result = download(&source, &trust, Vec::new, &mut file).await;
-        let requests = served.await.unwrap();
+        let patience = Duration::from_secs(20);
+        let served = tokio::time::timeout(patience, served).await;
+        let requests = served.expect("it is asked as often as it can answer").unwrap();
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.read_to_string(&mut text).unwrap();
@@ -223,6 +225,29 @@ mod tests {
         ])
         .await;
         assert_eq!(text.unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_part_is_not_taken_for_the_whole() {
+        let part = |range: &str, body: &str| {
+            let range = format!("Content-Range: bytes {range}\r\n");
+            answer("206 Part", &range, body.len(), body)
+        };
+        // A server may send less than it was asked for, also of what it was not asked to part.
+        let (text, requests) = get(vec![
+            part("0-3/10", "0123"),
+            part("4-5/10", "45"),
+            part("6-9/10", "6789"),
+        ])
+        .await;
+        assert_eq!(text.unwrap(), "0123456789");
+        assert!(requests[2].contains("range: bytes=6-\r\n"), "{requests:?}");
+        let shrunk = answer("416 Beyond", "Content-Range: bytes */3\r\n", 0, "");
+        let (result, _) = get(vec![answer("200 OK", "", 10, "01234"), shrunk]).await;
+        assert!(matches!(result, Err(DownloadError::Changed)), "{result:?}");
+        let all = answer("416 Beyond", "Content-Range: bytes */5\r\n", 0, "");
+        let (text, _) = get(vec![answer("200 OK", "", 10, "01234"), all]).await;
+        assert_eq!(text.unwrap(), "01234");
     }
 
     #[tokio::test]
