@@ -31,7 +31,8 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 const USE_RESOLUTION_MILLIS: u64 = 30_000;
 /// Sessions that have ended are kept this long, in milliseconds: 90 days. Their transcripts have a time of their own.
 const RETENTION_MILLIS: u64 = 90 * 24 * 60 * 60 * 1000;
-/// Nothing is deleted until the clock went undisturbed for this time: one that is wrong makes all history old.
+/// Nothing is deleted, and no recording given up, until the clock went undisturbed for this time: one that is wrong makes
+/// all history old.
 const UNDISTURBED: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
@@ -71,11 +72,11 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after parameters", notify_of_parameters(&app).await);
             report("look after sessions", look_after_sessions(&app, &gateway).await);
-            report(
-                "close transcripts that were left open",
-                close_transcripts(&app).await,
-            );
             if is_clock_trusted {
+                report(
+                    "close transcripts that were left open",
+                    close_transcripts(&app).await,
+                );
                 report("delete old sessions", forget_sessions(&app).await);
                 report("delete expired parameters", delete_expired_parameters(&app).await);
                 report("delete old transcripts", at_rest::expire(&app).await);

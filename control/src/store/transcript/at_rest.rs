@@ -15,7 +15,9 @@ use moorline_protocol::types::TranscriptId;
 use tokio::sync::futures::Notified;
 
 use super::{
-    Content, RemoteStore, Space, TranscriptFiles, blocking, file_error,
+    Content, RemoteStore, Space, TranscriptFiles, blocking,
+    durable::sync_path,
+    file_error,
     seekable::{self, MOST_TABLE_BYTES, SeekTable, Sum},
 };
 use crate::store::StoreError;
@@ -215,7 +217,7 @@ impl TranscriptFiles {
     pub(crate) async fn remove(&self, recording: &TranscriptId) -> Result<(), StoreError> {
         self.chains().remove(recording);
         self.durable_lengths().remove(recording);
-        let packed = self.packed_path(recording);
+        let (dir, packed) = (self.dir.clone(), self.packed_path(recording));
         let paths = [
             self.path(recording),
             partial(&packed),
@@ -231,7 +233,8 @@ impl TranscriptFiles {
                     _ => {}
                 }
             }
-            Ok(())
+            // or a power cut brings back what a tombstone says is gone
+            sync_path(&dir).map(drop)
         })
         .await?;
         match &self.remote {

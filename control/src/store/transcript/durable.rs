@@ -94,7 +94,7 @@ impl TranscriptFiles {
 }
 
 /// Its length before, all of which survives. Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
-fn sync_path(path: &Path) -> Result<Option<u64>, StoreError> {
+pub(super) fn sync_path(path: &Path) -> Result<Option<u64>, StoreError> {
     let sync = |file: File| {
         let length = file.metadata()?.len();
         file.sync_all()?;
