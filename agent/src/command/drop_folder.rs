@@ -74,16 +74,12 @@ impl DropFolder {
         })
     }
 
-    /// The first documents by name among those that this look reads, at most so many; an error is one of its document
-    /// alone. `rest` is what the last look has not read, and is left what this one does not.
+    /// The first documents by name among those that this look reads, at most so many. `rest` is what the last look has
+    /// not read, and is left what this one does not.
     ///
     /// # Errors
-    /// The folder cannot be read, or others than the agent's user may write to it: nothing is taken.
-    pub(super) fn take(
-        &self,
-        rest: &mut Option<ReadDir>,
-        count: usize,
-    ) -> io::Result<Vec<io::Result<Taken>>> {
+    /// The folder cannot be read, or others than the agent's user may write to it: nothing may be taken.
+    pub(super) fn look(&self, rest: &mut Option<ReadDir>, count: usize) -> io::Result<Vec<Dropped>> {
         check_folder(&self.path)?;
         let mut listed = match rest.take() {
             Some(rest) => rest,
@@ -102,11 +98,14 @@ impl DropFolder {
             }
         }
         *rest = (names == MAX_NAMES).then_some(listed);
-        let found = found.into_sorted_vec();
-        Ok(found.iter().map(|dropped| self.take_one(dropped)).collect())
+        Ok(found.into_sorted_vec())
     }
 
-    fn take_one(&self, dropped: &Dropped) -> io::Result<Taken> {
+    /// Takes one of them, which may have a megabyte of parameters: so it is done with before the next.
+    ///
+    /// # Errors
+    /// It cannot be moved, or is gone.
+    pub(super) fn take(&self, dropped: &Dropped) -> io::Result<Taken> {
         let path = self.path.join(format!("{}.{TAKEN}", dropped.file_name));
         if !dropped.is_taken {
             fs::rename(self.path.join(&dropped.file_name), &path)?;
@@ -190,7 +189,7 @@ impl DropFolder {
 
 /// The name of a file that is a document, or was taken as one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Dropped {
+pub(super) struct Dropped {
     /// Without the suffix of one that was taken.
     file_name: String,
     name: String,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{recording::RefusedRecording, runtime::until};
 
 use super::{
-    drop_folder::{self, DropFolder, Taken},
+    drop_folder::{self, DropFolder, Dropped},
     executor::{Executor, WorkerEnded},
     intake::{self, Intake},
     journal::{Journal, JournalError, JournalThread, LocalEnd},
@@ -326,24 +326,22 @@ impl Service {
         }
         let (look, mut rest) = (folder.clone(), self.drop_rest.take());
         let looked = self.journal.compute(move || {
-            let taken = look.take(&mut rest, room);
-            (taken, rest)
+            let found = look.look(&mut rest, room);
+            (found, rest)
         });
-        let (taken, rest) = looked.await?;
+        let (found, rest) = looked.await?;
         self.drop_rest = rest;
         let mut trouble = None;
-        for taken in taken? {
-            let served = match taken {
-                Ok(taken) => self.accept_one(&folder, taken).await,
-                Err(error) => Err(error.into()),
-            };
+        for dropped in found? {
+            let served = self.accept_one(folder.clone(), dropped).await;
             trouble = trouble.or_else(|| served.err());
         }
         trouble.map_or(Ok(()), Err)
     }
 
-    async fn accept_one(&mut self, folder: &DropFolder, mut taken: Taken) -> anyhow::Result<()> {
-        let folder = folder.clone();
+    async fn accept_one(&mut self, folder: DropFolder, dropped: Dropped) -> anyhow::Result<()> {
+        let take = folder.clone();
+        let mut taken = self.journal.compute(move || take.take(&dropped)).await??;
         let content = match std::mem::replace(&mut taken.content, Ok(String::new())) {
             Ok(content) => content,
             Err(reason) => {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use moorline_tests::{PATIENCE, Site, wait_for, wait_until};
 use serde_json::{Value, json};
 
@@ -65,6 +65,32 @@ fn document(line: &str) -> String {
     ]);
     let parameters = json!({"Word": {"type": "String", "default": "none"}});
     json!({"schemaVersion": "2.2", "parameters": parameters, "mainSteps": steps}).to_string()
+}
+
+#[tokio::test]
+async fn documents_wait_on_the_disk_and_not_in_the_daemons_memory() -> Result<()> {
+    const MOST_KIB: u64 = 96 * 1024;
+    let mut host = Host::new().await?;
+    let settings = fs::read_to_string(host.site.node.state_dir().join("agent.toml"))?;
+    let settings = settings.replace("[command]\n", "[command]\nworkers = 1\nqueue = 200\n");
+    host.site.node.configure(&settings)?;
+    let parameters = json!({"Word": "x".repeat(1_000_000)}).to_string();
+    for number in 100..200 {
+        host.put(&format!("d{number}.parameters.json"), &parameters)?;
+        host.put(&format!("d{number}.json"), &document("sleep 1000"))?;
+    }
+    host.site.node.start().await?;
+    wait_until("the documents to be accepted", async || {
+        Ok(fs::read_dir(&host.folder)?.next().is_none())
+    })
+    .await?;
+    let daemon = host.site.node.daemon_pid().context("no daemon")?;
+    let status = fs::read_to_string(format!("/proc/{daemon}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.context("no peak")?.parse()?;
+    ensure!(peak < MOST_KIB, "the daemon's memory was {peak} KiB");
+    Ok(())
 }
 
 async fn check_runs(host: &Host) -> Result<()> {
