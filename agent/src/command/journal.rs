@@ -45,8 +45,8 @@ const MIGRATION_STEPS: &[M<'static>] = &[
     M::up(include_str!("journal/migrations/0004_recording.sql")),
     M::up(include_str!("journal/migrations/0005_forgetting.sql")),
     M::up(include_str!("journal/migrations/0006_arranged_reboot.sql")),
-    M::up(include_str!("journal/migrations/0007_signed_command.sql")),
     M::up(include_str!("journal/migrations/0007_local_end.sql")),
+    M::up(include_str!("journal/migrations/0008_signed_command.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(MIGRATION_STEPS);
 
