@@ -1,5 +1,7 @@
 //! What the node records, of every type of session, and what its owner may say about it.
 
+use std::fs::File;
+
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Cable, Endpoint, Node, PATIENCE, Recording, Site, wait_until};
 use serde_json::{Value, json};
@@ -192,14 +194,19 @@ async fn a_forwarded_port_is_recorded_with_its_connections_and_none_of_what_went
 async fn input_is_recorded_where_it_is_echoed_and_counted_where_it_is_not() -> Result<()> {
     let site = site("[transcript]\ninput = true\n").await?;
     let mut terminal = site.cli().shell(site.node.id()).await?;
-    let is_off = site.node.dir().join("echo-is-off");
+    let (is_seen, is_off) = (site.node.dir().join("seen"), site.node.dir().join("echo-is-off"));
+    // input counts as echoed if the terminal still does so just after: it is not to stop at once
     let script = format!(
-        "stty echo; echo line-mo''de; read a; stty -echo; touch {}; read b; stty echo; echo than''ks",
+        "stty echo; echo line-mo''de; read a; until [ -e {} ]; do sleep 0.05; done; stty -echo; touch {}; read b; \
+         stty echo; echo than''ks",
+        is_seen.display(),
         is_off.display()
     );
     terminal.send(&format!("exec sh -c \"{script}\"\n"))?;
     terminal.expect("line-mode").await?;
     terminal.send("visible-words\n")?;
+    terminal.expect("visible-words").await?;
+    File::create(&is_seen)?;
     wait_until("the echo to be off", async || Ok(is_off.exists())).await?;
     terminal.send("hidden-words\n")?;
     terminal.expect("thanks").await?;

@@ -87,6 +87,8 @@ async fn a_search_that_pauses_inside_a_recording_goes_on_by_its_token_and_finds_
         }
         ensure!(length < MOST_BYTES, "no search ever pauses");
     }
+    // twice as long, so that a search that finds it in memory pauses as well
+    prolong(&site, &long, length)?;
     // what stands behind the place where it paused is found, and once
     let cast = site.endpoint.state_dir().join(format!("transcripts/{long}.cast"));
     let end = "[9.000000,\"o\",\"nee\"]\n[9.000000,\"o\",\"\\u001b[1mdle-3\\r\\n\"]\n";
