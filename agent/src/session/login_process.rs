@@ -33,8 +33,6 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::give_back_core_limit;
-
 use super::{
     environment::Environment,
     login::LoginUser,
@@ -42,7 +40,7 @@ use super::{
     program::Program,
     pty::{self, Identity},
 };
-use crate::runtime::memory_file;
+use crate::runtime::{give_back_core_limit, memory_file};
 
 /// The largest task: the commands of a session document.
 const MAX_TASK_BYTES: u64 = 16 * 1024 * 1024;

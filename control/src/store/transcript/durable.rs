@@ -93,7 +93,8 @@ impl TranscriptFiles {
     }
 }
 
-/// Its length before, all of which survives. Of a directory it makes the names in it survive. What was removed meanwhile needs nothing.
+/// Its length before, all of which survives. Of a directory it makes the names in it survive. What was removed meanwhile
+/// needs nothing.
 pub(super) fn sync_path(path: &Path) -> Result<Option<u64>, StoreError> {
     let sync = |file: File| {
         let length = file.metadata()?.len();
