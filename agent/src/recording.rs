@@ -6,6 +6,7 @@
 mod courier;
 mod means;
 mod mending;
+mod packed;
 mod place;
 mod recorder;
 mod spool;
@@ -14,6 +15,7 @@ mod syncing;
 
 pub(crate) use courier::{Courier, Recorders, RefusedRecording};
 pub(crate) use means::{Means, Missing, is_plain_path};
+pub(crate) use packed::Packed;
 pub(crate) use place::{Chunk, SendError, TranscriptPlace};
 pub(crate) use recorder::{About, MASK, Masker, Piece, Recorder, Size, as_on_terminal};
 pub(crate) use spool::{Deliverer, Spool, SpoolLimits};

@@ -86,6 +86,8 @@ struct Attached<'a> {
     raw: Option<RawMode>,
     escapes: EscapeFilter,
     options: Options,
+    /// What the node was last told.
+    size: TerminalSize,
     exit_code: Option<i32>,
     /// The node runs a program that has nothing to read: only signals are for it.
     takes_signals_only: bool,
@@ -114,13 +116,15 @@ pub(crate) async fn attach(client: &mut SessionClient, options: Options) -> Resu
     } else {
         (mpsc::channel(1).1, None)
     };
-    client.resize(terminal::size().unwrap_or(options.default_size));
+    let size = terminal::size().unwrap_or(options.default_size);
+    client.resize(size);
     let mut attached = Attached {
         client,
         writer,
         raw,
         escapes: EscapeFilter::new(),
         options,
+        size,
         exit_code: None,
         takes_signals_only: false,
         has_input: options.reads_input,
@@ -278,6 +282,8 @@ impl Attached<'_> {
             self.client.write(PayloadType::Output, typed);
             return None;
         }
+        // the signal of a new size may come after what was typed at that size
+        self.send_size();
         let mut keys = Vec::with_capacity(typed.len());
         let ending = self.filter(&typed, &mut keys);
         if ending.is_none() {
@@ -345,7 +351,8 @@ impl Attached<'_> {
     }
 
     fn send_size(&mut self) {
-        if let Some(size) = terminal::size() {
+        if let Some(size) = terminal::size().filter(|size| *size != self.size) {
+            self.size = size;
             self.client.resize(size);
         }
     }

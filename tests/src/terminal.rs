@@ -188,6 +188,14 @@ impl Terminal {
             .with_context(|| format!("the program ended with {status}"))
     }
 
+    /// Sends the program a signal.
+    ///
+    /// # Errors
+    /// The program is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        nix::sys::signal::kill(Pid::from_raw(self.pid), signal).context("failed to signal the program")
+    }
+
     /// `kill -9` of the program, as when a user's machine dies.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Chunk, SendError, TranscriptPlace, is_plain_path,
+    Chunk, Packed, SendError, TranscriptPlace, is_plain_path,
     mending::mend,
     spool::folder,
     spooled::{Spooled, is_spooled},
@@ -359,7 +359,7 @@ async fn deliver_chunk(
         || sent >= progress.durable + DURABLE_STEP;
     let chunk = Chunk {
         offset,
-        bytes: bytes.into(),
+        piece: Packed::new(bytes),
         is_last,
         is_durable,
         is_sealed: spooled.is_sealed,

@@ -6,10 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use moorline_protocol::transcript::compressed;
 use moorline_transport::{HttpClient, HttpError, Response, Service};
 use serde::Deserialize;
 
+use super::Packed;
 use crate::identity::{CredentialSupply, Registration, RoleCredentialsError};
 
 /// The registered type of asciicast files.
@@ -19,7 +19,7 @@ const CONTENT_TYPE: &str = "application/x-asciicast";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
+    pub(crate) piece: Packed,
     /// Nothing follows.
     pub(crate) is_last: bool,
     /// The answer means that it is on the endpoint's disk.
@@ -136,9 +136,9 @@ fn request(path: &str, chunk: Chunk, takes_compressed: bool) -> (String, Bytes) 
     let complete = if chunk.is_last { "&complete=true" } else { "" };
     let durable = if chunk.is_durable { "&durable=true" } else { "" };
     let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
-    match takes_compressed.then(|| compressed(&chunk.bytes)).flatten() {
-        Some(block) => (format!("{uri}&lz4={}", chunk.bytes.len()), block.into()),
-        None => (uri, chunk.bytes),
+    match chunk.piece {
+        Packed::Lz4 { block, length } if takes_compressed => (format!("{uri}&lz4={length}"), block),
+        piece => (uri, piece.plain()),
     }
 }
 
@@ -152,18 +152,18 @@ mod tests {
     fn a_chunk_is_compressed_for_an_endpoint_that_said_that_it_takes_that() {
         let chunk = |length: usize| Chunk {
             offset: 7,
-            bytes: vec![b'x'; length].into(),
+            piece: Packed::new(vec![b'x'; length]),
             is_last: false,
             is_durable: true,
             is_sealed: true,
         };
         let large = chunk(9000);
         let (uri, body) = request("/p", large.clone(), false);
-        assert_eq!((&*uri, body), ("/p?offset=7&durable=true", large.bytes.clone()));
+        assert_eq!((&*uri, body), ("/p?offset=7&durable=true", large.piece.plain()));
         let (uri, body) = request("/p", large.clone(), true);
         assert_eq!(uri, "/p?offset=7&durable=true&lz4=9000");
         assert!(body.len() < 100);
-        assert_eq!(decompressed(&body, 9000).unwrap(), large.bytes);
+        assert_eq!(decompressed(&body, 9000).unwrap(), large.piece.plain());
         let (uri, body) = request("/p", chunk(10), true);
         assert_eq!((&*uri, &*body), ("/p?offset=7&durable=true", &b"xxxxxxxxxx"[..]));
     }

@@ -18,7 +18,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::syncing::Syncing;
+use super::{Packed, syncing::Syncing};
 use crate::config::TranscriptConfig;
 use crate::runtime::make_private_directory;
 
@@ -103,6 +103,10 @@ fn used(file: &Metadata) -> u64 {
     file.len().min(file.blocks().saturating_mul(512))
 }
 
+fn total(parts: &[Packed]) -> u64 {
+    parts.iter().map(|part| part.len() as u64).sum()
+}
+
 /// The spool of one recording; without a file while nothing must be kept.
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -168,14 +172,15 @@ impl Spool {
     ///
     /// # Errors
     /// The disk takes no more, or may not: nothing was added.
-    pub(crate) fn append(&mut self, from: u64, parts: &[&[u8]]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, from: u64, parts: &[Packed]) -> io::Result<()> {
+        let length = total(parts);
         let mut file = match self.file.take() {
             Some(file) => file,
             None => self.create(from)?,
         };
         let added = self
-            .admit(&mut file, parts)
-            .and_then(|()| file.check_space(parts))
+            .admit(&mut file, length)
+            .and_then(|()| file.check_space(length))
             .and_then(|()| file.append(parts));
         if added.is_ok() || file.end > file.start {
             self.file = Some(file);
@@ -199,8 +204,8 @@ impl Spool {
         let admitted = match is_last {
             true => Ok(()),
             false => self
-                .admit(&mut file, &[bytes])
-                .and_then(|()| file.check_space(&[bytes]))
+                .admit(&mut file, bytes.len() as u64)
+                .and_then(|()| file.check_space(bytes.len() as u64))
                 .and_then(|()| file.keep_room_for_end(bytes.len() as u64)),
         };
         let added = admitted.and_then(|()| file.append_some(bytes));
@@ -209,8 +214,7 @@ impl Spool {
     }
 
     /// Whether the owner lets recordings have so much of the disk.
-    fn admit(&self, file: &mut SpoolFile, parts: &[&[u8]]) -> io::Result<()> {
-        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    fn admit(&self, file: &mut SpoolFile, added: u64) -> io::Result<()> {
         let full = |what| Err(io::Error::new(io::ErrorKind::StorageFull, what));
         let metadata = file.file.metadata()?;
         let blocks = metadata.blocks().saturating_mul(512).saturating_sub(file.ahead());
@@ -314,8 +318,7 @@ impl Spool {
 
 impl SpoolFile {
     /// Whether enough is left for others.
-    fn check_space(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    fn check_space(&self, added: u64) -> io::Result<()> {
         match has_space(&self.file, added)? {
             true => Ok(()),
             false => Err(io::Error::new(
@@ -367,13 +370,13 @@ impl SpoolFile {
         }
     }
 
-    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+    fn append(&mut self, parts: &[Packed]) -> io::Result<()> {
         let at = self.at();
-        let added: u64 = parts.iter().map(|part| part.len() as u64).sum();
         let write = || -> io::Result<()> {
             let mut to = at;
             for part in parts {
-                self.file.write_all_at(part, to)?;
+                // one at a time: all of them together may be many times what they are in memory
+                self.file.write_all_at(&part.plain(), to)?;
                 to += part.len() as u64;
             }
             self.syncing.start(&self.file)
@@ -383,7 +386,7 @@ impl SpoolFile {
             self.file.set_len(at)?;
             return Err(error);
         }
-        self.end += added;
+        self.end += total(parts);
         Ok(())
     }
 

@@ -231,6 +231,7 @@ impl Spooled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Packed;
     use crate::recording::{Spool, SpoolLimits, spool::folder};
 
     fn spool(dir: &Path) -> Spool {
@@ -269,12 +270,16 @@ mod tests {
         assert!(found.is_whole && !found.is_growing());
     }
 
+    fn parts<const N: usize>(parts: [&'static str; N]) -> [Packed; N] {
+        parts.map(Packed::new)
+    }
+
     #[test]
     fn what_a_worker_left_is_found_when_it_is_gone_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = spool(dir.path());
-        spool.append(100, &[b"abc", b"def"]).unwrap();
-        spool.append(106, &[b"ghi"]).unwrap();
+        spool.append(100, &parts(["abc", "def"])).unwrap();
+        spool.append(106, &parts(["ghi"])).unwrap();
         assert_eq!(spool.end(), Some(109));
         assert_eq!(spool.read(103, 4).unwrap(), b"defg");
         assert!(Spooled::find(&folder(dir.path())).is_empty(), "its worker lives");
@@ -291,18 +296,18 @@ mod tests {
     fn the_end_of_a_recording_is_known_from_its_spool_and_a_delivered_one_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let mut one = spool(dir.path());
-        one.append(0, &[b"x"]).unwrap();
+        one.append(0, &parts(["x"])).unwrap();
         one.mark_whole();
         drop(one);
         let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
         assert!(left.is_whole);
         left.remove();
         let mut other = spool(dir.path());
-        other.append(0, &[b"x"]).unwrap();
+        other.append(0, &parts(["x"])).unwrap();
         other.clear();
         assert_eq!(other.end(), None);
         assert_eq!(fs::read_dir(folder(dir.path())).unwrap().count(), 0);
-        other.append(7, &[b"y"]).unwrap();
+        other.append(7, &parts(["y"])).unwrap();
         assert_eq!(other.read(7, 9).unwrap(), b"y");
     }
 
@@ -311,7 +316,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (is_sealed, deliverer) in [(true, Deliverer::Daemon), (false, Deliverer::Worker)] {
             let mut one = spool_of(dir.path(), deliverer).sealed(is_sealed);
-            one.append(0, &[b"abc"]).unwrap();
+            one.append(0, &parts(["abc"])).unwrap();
             drop(one);
             let [left] = Spooled::find(&folder(dir.path())).try_into().unwrap();
             assert_eq!(left.is_sealed, is_sealed);
@@ -327,7 +332,7 @@ mod tests {
     fn a_spool_whose_renaming_a_power_cut_took_back_is_delivered() {
         let dir = tempfile::tempdir().unwrap();
         let mut one = spool(dir.path());
-        one.append(0, &[b"abc"]).unwrap();
+        one.append(0, &parts(["abc"])).unwrap();
         drop(one);
         let (open, new) = (
             folder(dir.path()).join("me-0abc.open"),

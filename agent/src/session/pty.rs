@@ -394,10 +394,16 @@ impl Pty {
     }
 }
 
-/// The kernel gives at most 4 KiB a call: reads until nothing is there or the buffer is full.
+/// Less room than this is not worth another call.
+const LEAST_MORE_BYTES: usize = 1024;
+
+/// The kernel gives at most 4 KiB a call: reads until nothing is there or the buffer has little room.
 fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
-    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = buffer
+        .get_mut(length..)
+        .filter(|rest| length == 0 || rest.len() >= LEAST_MORE_BYTES)
+    {
         match nix::unistd::read(master, rest) {
             Ok(0) => break,
             Ok(read) => length += read,

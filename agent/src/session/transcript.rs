@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 pub(super) use self::shipment::TranscriptError;
 use self::shipment::{MAX_CHUNK_BYTES, Shipment, Verdict};
 use crate::{
-    recording::{Recorder, SendError, Size, Spool, TranscriptPlace},
+    recording::{Packed, Recorder, SendError, Size, Spool, TranscriptPlace},
     runtime::{Backoff, random_u32, until},
 };
 
@@ -29,8 +29,10 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// beside.
 const BULK_INTERVAL: Duration = Duration::from_millis(10);
 const BULK_CHUNK_BYTES: usize = 192 * 1024;
-/// What waits in memory beyond this goes to the disk: the endpoint is slower than the session.
+/// What waits in memory beyond this, in bytes of memory or of the recording, goes to the disk: the endpoint is slower
+/// than the session.
 const SPOOLED_BYTES: usize = 256 * 1024;
+const SPOOLED_LENGTH: u64 = 2 * 1024 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
 const MOST_HELD_BYTES: usize = 1024 * 1024;
 /// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
@@ -136,12 +138,32 @@ impl Transcript {
         let at = self.begun.elapsed();
         record(&mut self.recorder, at);
         self.recorder.seal_if_due(at, unix_millis());
+        if self.sending.is_some() && self.recorder.written.len() >= BULK_CHUNK_BYTES {
+            self.pack();
+            self.spool_at.get_or_insert(Instant::now() + GATHER);
+        }
         self.schedule();
+    }
+
+    /// What is written waits for its turn as a piece of its own.
+    fn pack(&mut self) {
+        while let Some(piece) = self.written() {
+            self.shipment.push(piece);
+        }
+    }
+
+    /// What is written, at most so much as one request takes.
+    fn written(&mut self) -> Option<Packed> {
+        let written = &mut self.recorder.written;
+        let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
+        let piece = std::mem::replace(written, rest);
+        (!piece.is_empty()).then(|| Packed::new(piece))
     }
 
     /// What is too much for the memory goes to the disk; whether the disk does not take it either.
     fn has_no_room(&mut self) -> bool {
-        if self.recorder.waiting() > SPOOLED_BYTES {
+        let (held, length) = self.shipment.waiting();
+        if self.recorder.waiting() + held > SPOOLED_BYTES || length > SPOOLED_LENGTH {
             self.spool();
         }
         self.recorder.waiting() + self.shipment.held_bytes() > MOST_HELD_BYTES
@@ -260,7 +282,7 @@ impl Transcript {
             .spool
             .end()
             .is_some_and(|end| end > self.shipment.next_offset());
-        let is_late = self.finished || self.shipment.repeats() || self.shipment.has_lost() || is_behind;
+        let is_late = self.finished || self.shipment.repeats() || self.shipment.has_waiting() || is_behind;
         let is_full = is_late || waiting >= FULL_CHUNK_BYTES;
         let is_bulk = !is_late && waiting < BULK_CHUNK_BYTES;
         // in strict mode somebody waits to see it
@@ -287,7 +309,7 @@ impl Transcript {
         }
         let next = self.shipment.next_offset();
         let is_drained = self.spool.end().is_none_or(|end| end <= next)
-            && !self.shipment.has_lost()
+            && !self.shipment.has_waiting()
             && self.recorder.written.is_empty();
         let is_last = self.finished && is_drained;
         if is_drained && self.mark.is_none() {
@@ -296,7 +318,7 @@ impl Transcript {
         }
         let mut chunk = self.shipment.next_chunk(is_last);
         chunk.is_durable = self.is_strict
-            || chunk.bytes.is_empty()
+            || chunk.piece.is_empty()
             || self.shipment.held_bytes() >= KEPT_BYTES
             || next - self.shipment.durable() >= DURABLE_STEP;
         chunk.is_sealed = self.recorder.seals();
@@ -319,14 +341,14 @@ impl Transcript {
         let next = self.shipment.next_offset();
         if self.spool.end().is_some_and(|end| end > next) {
             let bytes = self.spool.read(next, MAX_CHUNK_BYTES)?;
-            self.shipment.load(bytes, true);
-        } else if let Some(lost) = self.shipment.next_lost() {
-            self.shipment.load(lost, false);
-        } else {
-            let written = &mut self.recorder.written;
-            let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
-            let bytes = std::mem::replace(written, rest);
-            self.shipment.load(bytes, false);
+            self.shipment.load(Packed::new(bytes), true);
+            return Ok(());
+        }
+        if let Some(piece) = self.shipment.next_waiting().or_else(|| self.written()) {
+            self.shipment.load(piece, false);
+        }
+        if !self.shipment.has_waiting() && !self.is_away {
+            self.spool_at = None;
         }
         Ok(())
     }
@@ -335,17 +357,15 @@ impl Transcript {
     fn spool(&mut self) -> bool {
         self.spool_at = None;
         self.flush();
-        let (from, sent) = self.shipment.not_durable();
+        self.pack();
+        let (from, parts) = self.shipment.not_durable();
         let from = self.spool.end().unwrap_or(from);
-        let written = &self.recorder.written;
-        let parts = sent.chain([&**written]).filter(|part| !part.is_empty());
-        let parts: Vec<&[u8]> = parts.collect();
+        let parts: Vec<Packed> = parts.cloned().collect();
         if parts.is_empty() {
             return true;
         }
         match self.spool.append(from, &parts) {
             Ok(()) => {
-                self.recorder.written = Vec::new();
                 self.shipment.spooled();
                 true
             }

@@ -131,10 +131,14 @@ fn serve() -> Result<SessionOutcome, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let served = runtime.block_on(serve_task(task));
+    // as a task: what this thread itself wakes so needs no call to the system, as what is blocked on would each time
+    let served = runtime.block_on(async { tokio::spawn(Box::pin(serve_task(task))).await });
     // a name server that does not answer holds nobody up
     runtime.shutdown_background();
-    served
+    served.unwrap_or_else(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => Err(StartError::Runtime(io::Error::other(cancelled))),
+    })
 }
 
 async fn serve_task(task: SessionTask) -> Result<SessionOutcome, StartError> {

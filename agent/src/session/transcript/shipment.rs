@@ -4,10 +4,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::recording::Chunk;
+use crate::recording::{Chunk, Packed};
 
 /// The largest request.
 pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
@@ -51,21 +50,72 @@ enum State {
     Failed(TranscriptError),
 }
 
+/// Pieces that follow each other.
+#[derive(Debug, Default)]
+struct Pieces {
+    pieces: VecDeque<Packed>,
+    /// Of the recording.
+    length: u64,
+    /// Of memory.
+    held_bytes: usize,
+}
+
+impl Pieces {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn push_back(&mut self, piece: Packed) {
+        if !piece.is_empty() {
+            self.length += piece.len() as u64;
+            self.held_bytes += piece.held_bytes();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Packed> {
+        let piece = self.pieces.pop_front()?;
+        self.length -= piece.len() as u64;
+        self.held_bytes -= piece.held_bytes();
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new(); // with the memory that it took
+        }
+        Some(piece)
+    }
+
+    fn append(&mut self, other: Self) {
+        for piece in other.pieces {
+            self.push_back(piece);
+        }
+    }
+
+    /// Leaves its first `length` bytes, and returns the others.
+    fn split_off(&mut self, length: u64) -> Self {
+        let (mut head, mut tail) = (Self::default(), Self::default());
+        while let Some(piece) = self.pop_front() {
+            let left = usize::try_from(length.saturating_sub(head.length)).unwrap_or(usize::MAX);
+            let (first, rest) = piece.split(left);
+            head.push_back(first);
+            tail.push_back(rest);
+        }
+        *self = head;
+        tail
+    }
+}
+
 /// The transfer of one recording.
 #[derive(Debug, Default)]
 pub(super) struct Shipment {
     /// What the endpoint has on its disk.
     durable: u64,
     /// What it has, and perhaps not on its disk: what ends at `offset`, as far as it is not in the spool.
-    kept: VecDeque<Bytes>,
-    kept_bytes: usize,
+    kept: Pieces,
     /// Sent and not confirmed, beginning at `offset`.
-    chunk: Bytes,
+    chunk: Packed,
     /// Whether that is in the spool.
     is_spooled: bool,
-    /// What comes behind it: it was kept, and the endpoint lost it.
-    lost: VecDeque<Bytes>,
-    lost_bytes: usize,
+    /// What comes behind it: it was kept, and the endpoint lost it; or the endpoint is slower than the session.
+    waiting: Pieces,
     /// What the endpoint is known to have.
     offset: u64,
     /// Whether the request under way says that nothing follows.
@@ -75,26 +125,30 @@ pub(super) struct Shipment {
 }
 
 impl Shipment {
-    /// Bytes that are only in memory.
+    /// Bytes of memory that it takes.
     pub(super) fn held_bytes(&self) -> usize {
-        self.kept_bytes + self.chunk.len() + self.lost_bytes
+        self.kept.held_bytes + self.chunk.held_bytes() + self.waiting.held_bytes
     }
 
-    /// What was sent and the endpoint has not on its disk, as far as it is not in the spool; and where that begins.
-    pub(super) fn not_durable(&self) -> (u64, impl Iterator<Item = &[u8]>) {
+    /// Bytes of memory of what was not sent, and how much of the recording that is.
+    pub(super) fn waiting(&self) -> (usize, u64) {
+        (self.waiting.held_bytes, self.waiting.length)
+    }
+
+    /// What the endpoint has not on its disk, as far as it is not in the spool; and where that begins.
+    pub(super) fn not_durable(&self) -> (u64, impl Iterator<Item = &Packed>) {
         let chunk = std::iter::once(&self.chunk).filter(|_| !self.is_spooled);
-        let parts = self.kept.iter().chain(chunk).chain(&self.lost);
+        let parts = self.kept.pieces.iter().chain(chunk).chain(&self.waiting.pieces);
         let from = match self.is_spooled {
             true => self.next_offset(),
-            false => self.offset.saturating_sub(self.kept_bytes as u64),
+            false => self.offset.saturating_sub(self.kept.length),
         };
-        (from, parts.map(|part| &**part))
+        (from, parts.filter(|part| !part.is_empty()))
     }
 
     /// All of that is in the spool now.
     pub(super) fn spooled(&mut self) {
-        self.forget_kept();
-        self.forget_lost();
+        (self.kept, self.waiting) = (Pieces::default(), Pieces::default());
         self.is_spooled = true;
     }
 
@@ -130,23 +184,26 @@ impl Shipment {
     }
 
     /// Gives it what to send next; only when nothing waits for a repetition. `is_spooled`: it is in the spool.
-    pub(super) fn load(&mut self, bytes: impl Into<Bytes>, is_spooled: bool) {
+    pub(super) fn load(&mut self, piece: Packed, is_spooled: bool) {
         if self.chunk.is_empty() {
-            self.chunk = bytes.into();
+            self.chunk = piece;
             self.is_spooled = is_spooled;
         }
     }
 
-    /// Whether something waits that the endpoint had and lost, and that is not in the spool.
-    pub(super) fn has_lost(&self) -> bool {
-        !self.lost.is_empty()
+    /// Gives it what comes behind all that it has.
+    pub(super) fn push(&mut self, piece: Packed) {
+        self.waiting.push_back(piece);
     }
 
-    /// The next that the endpoint had and lost, and that is not in the spool.
-    pub(super) fn next_lost(&mut self) -> Option<Bytes> {
-        let part = self.lost.pop_front()?;
-        self.lost_bytes -= part.len();
-        Some(part)
+    /// Whether something waits that is not in the spool.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The next that waits and is not in the spool.
+    pub(super) fn next_waiting(&mut self) -> Option<Packed> {
+        self.waiting.pop_front()
     }
 
     /// The next request. `is_last`: nothing follows it.
@@ -154,7 +211,7 @@ impl Shipment {
         self.last_under_way = is_last;
         Chunk {
             offset: self.offset,
-            bytes: self.chunk.clone(),
+            piece: self.chunk.clone(),
             is_last: self.last_under_way,
             is_durable: false,
             is_sealed: false,
@@ -190,15 +247,11 @@ impl Shipment {
         }
         let progress = length > self.offset;
         let taken = usize::try_from(length - self.offset).unwrap_or(self.chunk.len());
-        let taken = self.chunk.split_to(taken);
-        if !self.is_spooled && !taken.is_empty() {
-            self.kept_bytes += taken.len();
+        let (taken, left) = std::mem::take(&mut self.chunk).split(taken);
+        if !self.is_spooled {
             self.kept.push_back(taken);
         }
-        if self.chunk.is_empty() {
-            // An empty slice would keep the whole chunk in memory.
-            self.chunk = Bytes::new();
-        }
+        self.chunk = left;
         self.offset = length;
         if accepted && self.chunk.is_empty() {
             self.refusals = 0;
@@ -220,29 +273,14 @@ impl Shipment {
             bytes = self.offset - length,
             "the endpoint lost the end of the transcript; it is sent again"
         );
-        let mut lost = std::mem::take(&mut self.kept);
-        let from = self.offset - self.kept_bytes as u64;
-        let mut skip = usize::try_from(length.saturating_sub(from)).unwrap_or(usize::MAX);
-        while let Some(first) = lost.front_mut() {
-            let skipped = skip.min(first.len());
-            skip -= skipped;
-            let first_kept = first.split_to(skipped);
-            if first.is_empty() {
-                lost.pop_front();
-            }
-            if first_kept.is_empty() {
-                break;
-            }
-            self.kept.push_back(first_kept);
-        }
-        self.kept_bytes = self.kept.iter().map(Bytes::len).sum();
-        if !self.is_spooled && !self.chunk.is_empty() {
+        let from = self.offset - self.kept.length;
+        let mut lost = self.kept.split_off(length.saturating_sub(from));
+        if !self.is_spooled {
             lost.push_back(std::mem::take(&mut self.chunk));
         }
-        lost.append(&mut self.lost);
-        self.chunk = Bytes::new();
-        self.lost_bytes = lost.iter().map(Bytes::len).sum();
-        self.lost = lost;
+        lost.append(std::mem::take(&mut self.waiting));
+        self.chunk = Packed::default();
+        self.waiting = lost;
         self.offset = length;
         self.refused(409, b"it lost what it had")
     }
@@ -250,26 +288,13 @@ impl Shipment {
     /// What the endpoint has on its disk need not be kept here.
     fn is_durable_to(&mut self, durable: u64) {
         self.durable = durable.clamp(self.durable, self.offset.max(self.durable));
-        let mut from = self.offset - self.kept_bytes as u64;
-        while let Some(first) = self.kept.front()
+        let mut from = self.offset - self.kept.length;
+        while let Some(first) = self.kept.pieces.front()
             && from + first.len() as u64 <= self.durable
         {
             from += first.len() as u64;
-            self.kept_bytes -= first.len();
             self.kept.pop_front();
         }
-        if self.kept.is_empty() {
-            self.forget_kept();
-        }
-    }
-
-    /// With the memory that they took.
-    fn forget_kept(&mut self) {
-        (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
-    }
-
-    fn forget_lost(&mut self) {
-        (self.lost, self.lost_bytes) = (VecDeque::new(), 0);
     }
 
     fn refused(&mut self, status: u16, body: &[u8]) -> Verdict {
@@ -289,9 +314,8 @@ impl Shipment {
     fn fail(&mut self, error: TranscriptError) -> Verdict {
         tracing::error!(%error, "the transcript cannot go on");
         self.state = State::Failed(error);
-        self.chunk = Bytes::new();
-        self.forget_kept();
-        self.forget_lost();
+        self.chunk = Packed::default();
+        (self.kept, self.waiting) = (Pieces::default(), Pieces::default());
         Verdict::GoOn
     }
 }
@@ -314,7 +338,7 @@ mod tests {
         fn post(&mut self, chunk: &Chunk) -> (u16, Vec<u8>) {
             let fits = usize::try_from(chunk.offset).unwrap() == self.stored.len();
             if fits {
-                self.stored.extend_from_slice(&chunk.bytes);
+                self.stored.extend_from_slice(&chunk.piece.plain());
                 self.complete |= chunk.is_last;
                 if chunk.is_last {
                     self.durable = self.stored.len();
@@ -346,6 +370,16 @@ mod tests {
         PowerCut(usize),
         /// What is only in memory goes into the spool beforehand.
         Spooled,
+        /// What was written waits behind what is under way.
+        Pushed,
+    }
+
+    /// Of a terminal, which gets smaller, or of an encrypted recording.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..300),
+            proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b')], 0..4000),
+        ]
     }
 
     fn fate() -> impl Strategy<Value = Fate> {
@@ -357,6 +391,7 @@ mod tests {
             Just(Fate::Synced),
             any::<usize>().prop_map(Fate::PowerCut),
             Just(Fate::Spooled),
+            Just(Fate::Pushed),
         ]
     }
 
@@ -377,7 +412,7 @@ mod tests {
 
         fn spool(&mut self) {
             let (from, parts) = self.shipment.not_durable();
-            let mut bytes = parts.collect::<Vec<_>>().concat();
+            let mut bytes = parts.map(Packed::plain).collect::<Vec<_>>().concat();
             bytes.append(&mut self.written);
             let (_, spooled) = self.spool.get_or_insert((from, Vec::new()));
             spooled.append(&mut bytes);
@@ -391,18 +426,19 @@ mod tests {
             {
                 let at = usize::try_from(next.checked_sub(*start).expect("it is in the spool")).unwrap();
                 let end = bytes.len().min(at + 100);
-                self.shipment.load(bytes[at..end].to_vec(), true);
-            } else if let Some(lost) = self.shipment.next_lost() {
-                self.shipment.load(lost, false);
+                self.shipment.load(Packed::new(bytes[at..end].to_vec()), true);
+            } else if let Some(waiting) = self.shipment.next_waiting() {
+                self.shipment.load(waiting, false);
             } else {
-                self.shipment.load(std::mem::take(&mut self.written), false);
+                self.shipment
+                    .load(Packed::new(std::mem::take(&mut self.written)), false);
             }
         }
 
         fn is_drained(&self) -> bool {
             let next = self.shipment.next_offset();
             self.spool_end().is_none_or(|end| end <= next)
-                && !self.shipment.has_lost()
+                && !self.shipment.has_waiting()
                 && self.written.is_empty()
         }
     }
@@ -410,7 +446,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_lost_the_endpoint_has_every_byte_once(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..12),
+            pieces in proptest::collection::vec(piece(), 0..12),
             fates in proptest::collection::vec(fate(), 0..60),
         ) {
             let mut endpoint = Endpoint::default();
@@ -421,15 +457,17 @@ mod tests {
                 let piece = pieces_left.next();
                 node.written.extend_from_slice(piece.map_or(&[], Vec::as_slice));
                 let fate = fates.next().unwrap_or(Fate::Answered);
-                if matches!(fate, Fate::Spooled) {
-                    node.spool();
+                match fate {
+                    Fate::Spooled => node.spool(),
+                    Fate::Pushed => node.shipment.push(Packed::new(std::mem::take(&mut node.written))),
+                    _ => {}
                 }
                 if !node.shipment.repeats() {
                     node.load();
                 }
                 let chunk = node.shipment.next_chunk(piece.is_none() && node.is_drained());
                 match fate {
-                    Fate::Answered | Fate::Synced | Fate::PowerCut(_) | Fate::Spooled => {
+                    Fate::Answered | Fate::Synced | Fate::PowerCut(_) | Fate::Spooled | Fate::Pushed => {
                         let (status, body) = endpoint.post(&chunk);
                         node.shipment.answered(status, &body);
                     }
@@ -468,10 +506,10 @@ mod tests {
     fn an_endpoint_that_has_lost_what_it_said_is_on_its_disk_or_invented_bytes_ends_the_transfer() {
         for (durable, theirs) in [(10_u64, 3_u64), (4, 3), (0, 500)] {
             let mut shipment = Shipment::default();
-            shipment.load(b"0123456789".to_vec(), false);
+            shipment.load(Packed::new(&b"0123456789"[..]), false);
             shipment.next_chunk(false);
             shipment.answered(200, format!("{{\"Length\":10,\"Durable\":{durable}}}").as_bytes());
-            shipment.load(b"more".to_vec(), false);
+            shipment.load(Packed::new(&b"more"[..]), false);
             shipment.next_chunk(false);
             shipment.answered(409, format!("{{\"Length\":{theirs}}}").as_bytes());
             assert!(matches!(
@@ -488,18 +526,18 @@ mod tests {
             ("0123", r#"{"Length":4,"Durable":0}"#),
             ("4567", r#"{"Length":8,"Durable":2}"#),
         ] {
-            shipment.load(bytes.as_bytes().to_vec(), false);
+            shipment.load(Packed::new(bytes), false);
             shipment.next_chunk(false);
             assert_eq!(shipment.answered(200, answer.as_bytes()), Verdict::GoOn);
         }
-        shipment.load(b"89".to_vec(), false);
+        shipment.load(Packed::new(&b"89"[..]), false);
         shipment.next_chunk(false);
         let verdict = shipment.answered(409, br#"{"Length":3}"#);
         assert!(matches!(verdict, Verdict::Later(_)));
         let mut again = Vec::new();
         assert_eq!(shipment.next_offset(), 3);
-        while let Some(lost) = shipment.next_lost() {
-            again.extend_from_slice(&lost);
+        while let Some(lost) = shipment.next_waiting() {
+            again.extend_from_slice(&lost.plain());
         }
         assert_eq!(again, b"3456789");
     }
@@ -507,7 +545,7 @@ mod tests {
     #[test]
     fn a_refusal_is_tried_again_a_few_times_and_an_outage_for_ever() {
         let mut shipment = Shipment::default();
-        shipment.load(b"x".to_vec(), false);
+        shipment.load(Packed::new(&b"x"[..]), false);
         shipment.next_chunk(false);
         for _ in 0..100 {
             assert!(matches!(shipment.answered(503, b""), Verdict::Later(_)));
@@ -529,7 +567,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_asks_for_the_same_again_and_again_is_no_tight_loop() {
         let mut shipment = Shipment::default();
-        shipment.load(b"x".to_vec(), false);
+        shipment.load(Packed::new(&b"x"[..]), false);
         shipment.next_chunk(false);
         assert!(matches!(
             shipment.answered(409, br#"{"Length":0}"#),
