@@ -10,7 +10,7 @@ use moorline_protocol::{
 
 use crate::{
     audit::{self, AuditLog},
-    auth::{EndpointSigningKey, KmsKeys, MasterKey},
+    auth::{EndpointSigningKey, KmsKeys, LatelyRegistered, MasterKey},
     server::{Bodies, Metrics},
     store::{AttachmentFiles, OutputStore, S3Source, SessionStatus, Store, StoreError},
 };
@@ -123,6 +123,7 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) keys: MasterKey,
     pub(crate) kms: KmsKeys,
+    pub(crate) lately_registered: LatelyRegistered,
     pub(crate) metrics: Metrics,
     /// Where output of commands is brought, if they name a bucket; `None`: nowhere.
     pub(crate) output_store: Option<Arc<OutputStore>>,

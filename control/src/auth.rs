@@ -6,6 +6,7 @@ mod authorize;
 mod channel_token;
 mod keys;
 mod kms_keys;
+mod lately_registered;
 mod principal;
 mod role_credentials;
 mod signing_key;
@@ -17,6 +18,7 @@ pub(crate) use authorize::*;
 pub(crate) use channel_token::*;
 pub(crate) use keys::*;
 pub(crate) use kms_keys::*;
+pub(crate) use lately_registered::LatelyRegistered;
 pub(crate) use principal::*;
 #[cfg(test)]
 pub(crate) use role_credentials::ROLE_CREDENTIALS_LIFETIME_MILLIS;

@@ -143,6 +143,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         clock,
         keys,
         kms,
+        lately_registered: crate::auth::LatelyRegistered::default(),
         metrics,
         output_store: output_store::open(&settings.output_store)?.map(Arc::new),
         region: settings.region.clone(),

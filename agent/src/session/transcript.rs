@@ -140,7 +140,8 @@ impl Transcript {
         self.recorder.seal_if_due(at, unix_millis());
         if self.sending.is_some() && self.recorder.written.len() >= BULK_CHUNK_BYTES {
             self.pack();
-            self.spool_at.get_or_insert(Instant::now() + GATHER);
+            let by = Instant::now() + GATHER;
+            self.spool_at.get_or_insert(by);
         }
         self.schedule();
     }

@@ -106,25 +106,34 @@ pub(crate) fn claimed_key(headers: &http::HeaderMap) -> Option<&str> {
 
 /// Proves who sent a request. The body must be complete: it is part of what was signed.
 pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<Principal, AuthError> {
-    authenticate_as(app, parts, body, |claim| claim).await
+    authenticate_as(app, parts, body, Proof::Signature).await
 }
 
-/// The same for a request whose body proves itself: its sender may have left the body out of the signature.
+/// The same for a request whose body proves itself: its sender may have left the body out of the signature, and that its
+/// node is still registered was perhaps asked within the last second.
 pub(crate) async fn authenticate_sealed(
     app: &Arc<App>,
     parts: &Parts,
     body: &[u8],
 ) -> Result<Principal, AuthError> {
-    authenticate_as(app, parts, body, Claim::permitting_unsigned_body).await
+    authenticate_as(app, parts, body, Proof::Seal).await
+}
+
+/// What proves a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Signature,
+    /// Of the node, within the body.
+    Seal,
 }
 
 async fn authenticate_as(
     app: &Arc<App>,
     parts: &Parts,
     body: &[u8],
-    permitting: fn(Claim) -> Claim,
+    proof: Proof,
 ) -> Result<Principal, AuthError> {
-    let principal = prove(app, parts, body, permitting).await?;
+    let principal = prove(app, parts, body, proof).await?;
     if principal != Principal::Anonymous
         && let Some(newcomer) = parts.extensions.get::<Newcomer>()
     {
@@ -133,12 +142,7 @@ async fn authenticate_as(
     Ok(principal)
 }
 
-async fn prove(
-    app: &Arc<App>,
-    parts: &Parts,
-    body: &[u8],
-    permitting: fn(Claim) -> Claim,
-) -> Result<Principal, AuthError> {
+async fn prove(app: &Arc<App>, parts: &Parts, body: &[u8], proof: Proof) -> Result<Principal, AuthError> {
     let headers = readable_headers(parts)?;
     let uri = parts.uri.path_and_query().map_or("/", |both| both.as_str());
     let request = SignableRequest {
@@ -148,7 +152,8 @@ async fn prove(
         body,
     };
     let claim = match Claim::parse(&request) {
-        Ok(claim) => permitting(claim),
+        Ok(claim) if proof == Proof::Seal => claim.permitting_unsigned_body(),
+        Ok(claim) => claim,
         Err(SignatureError::Missing) => return Ok(Principal::Anonymous),
         Err(other) => return Err(other.into()),
     };
@@ -157,7 +162,7 @@ async fn prove(
         return node_key(app, &claim, &request, node, now).await;
     }
     match &claim.session_token {
-        Some(token) => role(app, &claim, &request, token, now).await,
+        Some(token) => role(app, &claim, &request, (token, proof), now).await,
         None => operator(app, &claim, &request, now).await,
     }
 }
@@ -203,7 +208,7 @@ async fn role(
     app: &App,
     claim: &Claim,
     request: &SignableRequest<'_>,
-    token: &str,
+    (token, proof): (&str, Proof),
     now: u64,
 ) -> Result<Principal, AuthError> {
     let opened = app.keys.open_role_token(token).ok_or(AuthError::UnknownKey)?;
@@ -214,9 +219,16 @@ async fn role(
     if now >= opened.expires_at {
         return Err(AuthError::ExpiredToken);
     }
+    if proof == Proof::Seal && app.lately_registered.generation(&opened.node, now) == Some(opened.generation)
+    {
+        return Ok(Principal::Node(opened.node));
+    }
     let node = app.store.node(&opened.node).await?;
     match node {
-        Some(node) if node.credential_generation == opened.generation => Ok(Principal::Node(opened.node)),
+        Some(node) if node.credential_generation == opened.generation => {
+            app.lately_registered.note(&opened.node, opened.generation, now);
+            Ok(Principal::Node(opened.node))
+        }
         Some(_) => Err(AuthError::ExpiredToken),
         None => Err(AuthError::UnknownNode(opened.node)),
     }

@@ -5,6 +5,7 @@ use moorline_protocol::{
     transcript::{Ending, Verdict, Verifier, Weaver},
 };
 use moorline_ssm::{
+    node::{DeregisterManagedInstance, DeregisterManagedInstanceRequest},
     public_key::{GetPublicKeys, GetPublicKeysRequest, RegisterTranscriptKey, RegisterTranscriptKeyRequest},
     transcript::{
         GetTranscript, GetTranscriptRequest, ListCountersignatures, ListCountersignaturesRequest,
@@ -110,6 +111,27 @@ async fn a_flood_of_tiny_chunks_is_one_recording_with_few_signatures_and_verifie
     let path = endpoint.test.dir().join(format!("transcripts/{ID}.signatures"));
     let lines = std::fs::read_to_string(path).unwrap().lines().count();
     assert!(lines <= 4, "{lines} lines for 3 records");
+}
+
+#[tokio::test]
+async fn a_node_that_was_deregistered_adds_nothing_to_its_recordings_a_second_later() {
+    let endpoint = with_session().await;
+    let key = Key::new(1);
+    register(&endpoint, 1, &key).await;
+    let bytes = recording(&endpoint, &key);
+    let (begin, rest) = bytes.split_at(1000);
+    assert_eq!(put(&endpoint, "offset=0", begin).await.0, 200);
+    let request = DeregisterManagedInstanceRequest {
+        instance_id: Some(endpoint.node().to_string()),
+    };
+    endpoint
+        .test
+        .call::<DeregisterManagedInstance>(request)
+        .await
+        .unwrap();
+    endpoint.test.advance_millis(1000);
+    let (status, told) = put(&endpoint, "offset=1000", rest).await;
+    assert_eq!(status, 403, "{told}");
 }
 
 #[tokio::test]
