@@ -27,7 +27,7 @@ pub(crate) use attachment_source::{S3Source, S3SourceError};
 pub(crate) use command::{
     CommandHead, CommandQuery, CommandRow, DUE_JOBS, DueJob, DueJobKind, Expired, InvocationCursor,
     InvocationQuery, InvocationRow, ListFilters, NewCommand, NewInvocation, OldCommand, StepRow,
-    TakenParameter,
+    TakenParameter, UntoldEnd,
 };
 pub(crate) use document::{
     AttachmentRow, BUILT_IN_OWNER, DocumentRow, NewDocument, NewVersion, ShareRow, Update, UpdateRefusal,
@@ -78,7 +78,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 16] = [
+const MIGRATIONS: [(i64, &str, &str); 17] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -142,6 +142,11 @@ const MIGRATIONS: [(i64, &str, &str); 16] = [
         33,
         "output upload",
         include_str!("../migrations/0033_output_upload.sql"),
+    ),
+    (
+        34,
+        "untold end",
+        include_str!("../migrations/0034_untold_end.sql"),
     ),
 ];
 

@@ -171,6 +171,11 @@ impl AuditLog {
         self.0.shared.end()
     }
 
+    /// What is recorded from now on stands in this segment or behind.
+    pub(crate) fn segment(&self) -> u64 {
+        self.end().0
+    }
+
     /// Ends when the log has grown since the call.
     pub(crate) fn change(&self) -> Notified<'_> {
         self.0.shared.changed.notified()
@@ -218,6 +223,11 @@ impl AuditLog {
     /// Records what outlives a power cut when this returns.
     pub(crate) async fn sync(&self, event: Event) -> Result<(), NotRecorded> {
         self.wait_for(event, Until::Synced).await
+    }
+
+    /// The same of what its sender keeps until then, and brings again: it is never missing.
+    pub(crate) async fn sync_or_keep(&self, event: Event) -> Result<(), NotRecorded> {
+        self.wait_for(event, Until::SyncedOrKept).await
     }
 
     async fn wait_for(&self, event: Event, until: Until) -> Result<(), NotRecorded> {

@@ -83,8 +83,14 @@ impl AuditLog {
         self.sync(event).await
     }
 
-    /// A node has said how a command ended there: also that it refused it.
-    pub(crate) fn command_ended(&self, command: &CommandId, node: &InstanceId, details: &str) {
+    /// A node has said how a command ended there: also that it refused it. This outlives a power cut when it returns;
+    /// otherwise it is told again, unless it is in the log all the same ([`Self::ended_commands`]).
+    pub(crate) async fn command_ended(
+        &self,
+        command: &CommandId,
+        node: &InstanceId,
+        details: &str,
+    ) -> Result<(), NotRecorded> {
         let by = Actor {
             kind: ActorKind::Node,
             name: node.to_string(),
@@ -94,7 +100,7 @@ impl AuditLog {
         event.command = Some(command.to_string());
         event.nodes = vec![node.to_string()];
         event.result = Some(details.to_owned());
-        self.record(event);
+        self.sync_or_keep(event).await
     }
 }
 

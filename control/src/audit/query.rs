@@ -1,6 +1,7 @@
 //! Reading the log back: a page at a time, filtered, bounded in what is looked at.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
@@ -8,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use moorline_protocol::audit::{Body, Event, Line, MAX_LINE_BYTES};
+use moorline_protocol::audit::{Body, Event, EventKind, Line, MAX_LINE_BYTES};
 
 use super::{
     AuditLog, SegmentError,
@@ -91,6 +92,62 @@ impl AuditLog {
             Ok(page) => page,
             Err(stopped) => Err(failed("read", self.dir())(io::Error::other(stopped))),
         }
+    }
+
+    /// The commands and nodes whose `command-ended` stands in this segment or behind. They outlive a power cut when this
+    /// returns.
+    pub(crate) async fn ended_commands(
+        &self,
+        segment: u64,
+    ) -> Result<BTreeSet<(String, String)>, SegmentError> {
+        let log = self.clone();
+        let read = tokio::task::spawn_blocking(move || log.read_ended_commands(segment));
+        match read.await {
+            Ok(ended) => ended,
+            Err(stopped) => Err(failed("read", self.dir())(io::Error::other(stopped))),
+        }
+    }
+
+    fn read_ended_commands(&self, segment: u64) -> Result<BTreeSet<(String, String)>, SegmentError> {
+        let filter = AuditFilter {
+            operation: Some(EventKind::CommandEnded.as_str().to_owned()),
+            ..AuditFilter::default()
+        };
+        let numbers = numbers(self.dir())?;
+        let Some(first) = numbers.first() else {
+            return Ok(BTreeSet::new());
+        };
+        let mut next = Position {
+            segment: segment.max(*first),
+            offset: 0,
+        };
+        let mut ended = BTreeSet::new();
+        loop {
+            let page = self.read_page(&filter, Some(next), usize::MAX)?;
+            for record in page.records {
+                // a line that cannot be read is found as well
+                if let Ok(line) = Line::parse(format!("{record}\n").as_bytes())
+                    && let Body::Event(event) = line.body
+                    && let Event {
+                        command: Some(command),
+                        nodes,
+                        ..
+                    } = *event
+                {
+                    ended.extend(nodes.into_iter().map(|node| (command.clone(), node)));
+                }
+            }
+            if page.is_end {
+                break;
+            }
+            next = page.next;
+        }
+        for number in numbers.into_iter().filter(|number| *number >= segment) {
+            let path = path_of(self.dir(), number);
+            let synced = File::open(&path).and_then(|file| file.sync_data());
+            synced.map_err(failed("sync", &path))?;
+        }
+        Ok(ended)
     }
 
     fn read_page(

@@ -34,6 +34,14 @@ pub(super) enum Until {
     Written,
     /// It outlives a power cut.
     Synced,
+    /// The same; who sends it keeps it until then, so that it is not lost when this fails.
+    SyncedOrKept,
+}
+
+impl Until {
+    fn is_synced(self) -> bool {
+        matches!(self, Self::Synced | Self::SyncedOrKept)
+    }
 }
 
 /// Tells the sender how it went.
@@ -104,7 +112,7 @@ impl Writer {
 
     fn write(&mut self, items: impl Iterator<Item = Box<Item>>) {
         let mut events = Vec::new();
-        let (mut senders, mut must_sync) = (Vec::new(), false);
+        let (mut senders, mut must_sync, mut kept) = (Vec::new(), false, 0);
         for item in items {
             let Item {
                 event,
@@ -113,14 +121,17 @@ impl Writer {
                 place,
             } = *item;
             events.push(event);
-            must_sync |= until == Until::Synced;
+            must_sync |= until.is_synced();
+            kept += usize::from(until == Until::SyncedOrKept);
             senders.extend(done.map(|done| (until, done)));
             drop(place);
         }
         let mut result = self.append(&events);
-        let (synced, written): (Vec<_>, Vec<_>) = senders
-            .into_iter()
-            .partition(|(until, _)| *until == Until::Synced);
+        if result.is_err() {
+            self.has_lost(events.len() - kept);
+        }
+        let (synced, written): (Vec<_>, Vec<_>) =
+            senders.into_iter().partition(|(until, _)| until.is_synced());
         tell(written, result);
         if result.is_ok() && must_sync {
             result = self.synced();
@@ -130,10 +141,14 @@ impl Writer {
 
     fn record_repeats(&mut self, is_end: bool) {
         let due = self.shared.due_repeats(is_end);
-        if !due.is_empty() {
-            // counted as lost
-            let _unwritten = self.append(&due);
+        if !due.is_empty() && self.append(&due).is_err() {
+            self.has_lost(due.len());
         }
+    }
+
+    fn has_lost(&self, events: usize) {
+        let more = u64::try_from(events).unwrap_or(u64::MAX);
+        self.shared.lost.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Writes events: all or none, and what was lost before with the first that go again.
@@ -163,11 +178,7 @@ impl Writer {
                 self.shared.has_written(self.segments.end());
                 Ok(())
             }
-            Err(error) => {
-                let more = u64::try_from(events.len()).unwrap_or(u64::MAX);
-                self.shared.lost.fetch_add(more, Ordering::Relaxed);
-                Err(self.failed("write", &error))
-            }
+            Err(error) => Err(self.failed("write", &error)),
         }
     }
 

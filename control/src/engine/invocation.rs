@@ -190,6 +190,19 @@ impl Invocation {
         }
     }
 
+    /// How it ended by its node's word. `None`: it has not, or without that.
+    pub(crate) fn told_end(&self) -> Option<Outcome> {
+        let outcome = self.outcome()?;
+        // a node that did not take it can only have refused it for good
+        let is_told = match self.delivery {
+            Delivery::Taken => !outcome.is_unknown(),
+            Delivery::Held | Delivery::Unsent | Delivery::Sent | Delivery::Refused => {
+                outcome == Outcome::Failed
+            }
+        };
+        is_told.then_some(outcome)
+    }
+
     /// The job goes out on the node's control channel with this message id.
     pub(crate) fn sent(&mut self, message_id: Uuid, now: u64) {
         if self.delivery != Delivery::Taken {

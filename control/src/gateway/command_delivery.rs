@@ -7,6 +7,7 @@
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
+mod untold_ends;
 
 use moorline_protocol::{
     message::{
@@ -74,11 +75,9 @@ pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Re
         .acknowledge_job(&id, node, (code, message_id), now)
         .await?;
     if let Some(recorded) = answered {
-        return match recorded.ended {
-            // refused for now, and cancelled meanwhile: the node never had it
-            Some(_) if code.is_retryable() => Ok(()),
-            Some(details) => ended(app, (&id, node), details, recorded.may_hold).await,
-            None => Ok(()),
+        return match recorded.has_ended {
+            true => ended(app, &id, recorded.may_hold).await,
+            false => Ok(()),
         };
     }
     match app.store.command_of_cancel(id.as_str(), node).await? {
@@ -131,12 +130,12 @@ pub(crate) async fn replied(
     match app.store.record_reply(&id, node, reply, now).await? {
         None => warn!(%node, %message_id, command_id = %id, "reply to an unknown command"),
         Some(recorded) => {
-            let Some(details) = recorded.ended else {
+            if !recorded.has_ended {
                 debug!(%node, %message_id, command_id = %id, status, "reply");
                 return Ok(());
-            };
+            }
             info!(%node, command_id = %id, status, "command ended on node");
-            ended(app, (&id, node), details, recorded.may_hold).await?;
+            ended(app, &id, recorded.may_hold).await?;
             let has_refused = app.store.has_refused_jobs(node).await?;
             if has_refused && app.store.resend_refused(node, now).await? {
                 app.routing.nudge(node);
@@ -147,23 +146,21 @@ pub(crate) async fn replied(
 }
 
 /// The node has said how a command ended there, and that is stored.
-async fn ended(
-    app: &App,
-    (command, node): (&CommandId, &InstanceId),
-    details: &'static str,
-    may_hold: bool,
-) -> Result<(), StoreError> {
-    app.audit.command_ended(command, node, details);
+async fn ended(app: &App, command: &CommandId, may_hold: bool) -> Result<(), StoreError> {
+    count_ended_by_nodes(app, 1);
+    match may_hold {
+        true => release(app, command).await,
+        false => Ok(()),
+    }
+}
+
+fn count_ended_by_nodes(app: &App, number: usize) {
     if let Some(store) = &app.output_store {
         store.has_work();
     }
     app.metrics
         .counter("moorline_invocations_ended_total", &[("by", "node")])
-        .increment();
-    match may_hold {
-        true => release(app, command).await,
-        false => Ok(()),
-    }
+        .add(number as u64);
 }
 
 /// Lets those invocations of a command go that have their turn.
@@ -175,21 +172,21 @@ async fn release(app: &App, command: &CommandId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Called each second by one task: time-outs, turns, jobs to be sent again.
+/// Called each second by one task: time-outs, ends for the audit log, turns, jobs to be sent again.
 pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
     let Expired { changed, told } = app.store.expire_invocations(now).await?;
-    for (command, node, details) in &told {
-        // the turns of others are looked for below
-        ended(app, (command, node), details, false).await?;
+    if told > 0 {
+        count_ended_by_nodes(app, told);
     }
-    let silent = changed - told.len();
+    let silent = changed - told;
     if silent > 0 {
         info!(ended = silent, "invocations ran out of time");
         app.metrics
             .counter("moorline_invocations_ended_total", &[("by", "deadline")])
             .add(silent as u64);
     }
+    let told = untold_ends::tell(app).await;
     // all of them, a part at a time: those that nothing happens on hold no other up
     let mut behind = Some(String::new());
     while let Some(last) = behind {
@@ -203,7 +200,7 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
     let mut behind = String::new();
     loop {
         let nodes = app.store.nodes_to_resend(window, &behind).await?;
-        let Some(last) = nodes.last() else { return Ok(()) };
+        let Some(last) = nodes.last() else { return told };
         behind = last.to_string();
         for node in &nodes {
             app.routing.nudge(node);

@@ -55,8 +55,8 @@ impl Reports {
     }
 }
 
-/// Ends with the channel, when what is under way is done: the node tells it again, but that it ended a command is told to
-/// the audit log by whoever stored it first.
+/// Ends with the channel, when what is under way is done: the node tells it again, but what follows of a command's end is
+/// done by whoever stored it first.
 async fn store(mut reports: mpsc::Receiver<Report>, answers: mpsc::Sender<Stored>) {
     let mut under_way = FuturesUnordered::new();
     loop {

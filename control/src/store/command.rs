@@ -10,6 +10,7 @@ mod row;
 mod step;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 pub(crate) use change::Expired;
 pub(super) use change::end_invocations_of_node;
@@ -17,6 +18,7 @@ pub(crate) use delivery::{DUE_JOBS, DueJob, DueJobKind, OldCommand};
 pub(super) use group_commit::GroupCommit;
 pub(crate) use list::{CommandQuery, InvocationCursor, InvocationQuery, ListFilters};
 pub(crate) use row::{CommandHead, CommandRow, InvocationRow, StepRow};
+pub(crate) use untold::UntoldEnd;
 
 use moorline_protocol::types::{CommandId, InstanceId};
 use moorline_ssm::command::SendCommandRequest;

@@ -1,4 +1,6 @@
-use moorline_protocol::message::{CancelCommandContent, SendCommandContent};
+use std::sync::Arc;
+
+use moorline_protocol::message::{CancelCommandContent, JobAckCode, SendCommandContent};
 use moorline_ssm::audit::{ListAuditRecords, ListAuditRecordsRequest};
 use moorline_ssm::command::{
     CancelCommand, CancelCommandRequest, ListCommandInvocations, ListCommandInvocationsRequest, ListCommands,
@@ -7,8 +9,11 @@ use moorline_ssm::command::{
 
 use super::fixture::{Fleet, ONE_STEP, TWO_STEPS, request};
 use crate::{
+    audit::AuditLog,
     engine::invocation::{REDELIVERY_MILLIS, SETTLING_MILLIS},
     gateway::clock_watch::ClockWatch,
+    server::Metrics,
+    test_support::{START_MILLIS, node_id},
 };
 
 const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
@@ -396,21 +401,102 @@ async fn whatever_a_node_says_of_the_end_of_a_command_is_in_the_audit_log() {
     fleet.send(ONE_STEP, &[&node]).await;
     fleet.endpoint.advance_millis(3_600_000);
     fleet.sweep().await;
-    let page = fleet
-        .endpoint
-        .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
-        .await
-        .unwrap();
-    let records = page.records.unwrap();
-    let told: Vec<&String> = records
-        .iter()
-        .filter(|line| line.contains("\"event\":\"command-ended\""))
-        .collect();
+    let told = recorded(&fleet, "command-ended").await;
     assert_eq!(told.len(), ends.len(), "{told:?}");
     for (line, (command, details)) in told.into_iter().zip(ends) {
         assert!(line.contains(command.command_id.as_deref().unwrap()), "{line}");
         assert!(line.contains(&format!("\"result\":\"{details}\"")), "{line}");
     }
+}
+
+/// Lines of the audit log of this event.
+async fn recorded(fleet: &Fleet, event: &str) -> Vec<String> {
+    let page = fleet
+        .endpoint
+        .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
+        .await
+        .unwrap();
+    let lines = page.records.unwrap().into_iter();
+    lines
+        .filter(|line| line.contains(&format!("\"event\":\"{event}\"")))
+        .collect()
+}
+
+/// A command has ended by its node's word, and that is stored; nothing else has happened.
+async fn with_stored_end() -> Fleet {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let command = fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    let id = command.command_id.unwrap().parse().unwrap();
+    let refusal = JobAckCode::from_status_code("51406");
+    let store = &fleet.endpoint.app.store;
+    let ended = store.acknowledge_job(&id, &node, (refusal, Some(job.message_id)), START_MILLIS);
+    ended.await.unwrap().unwrap();
+    fleet
+}
+
+async fn restarted(fleet: Fleet) -> Fleet {
+    Fleet {
+        endpoint: fleet.endpoint.restarted().await,
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_stored_is_in_the_audit_log_once_though_the_endpoint_died_before_it_told_it() {
+    let mut fleet = with_stored_end().await;
+    for _ in 0..2 {
+        fleet = restarted(fleet).await;
+        fleet.sweep().await;
+        let told = recorded(&fleet, "command-ended").await;
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_the_audit_log_has_is_not_told_again_though_the_endpoint_died_before_it_noted_that() {
+    let fleet = with_stored_end().await;
+    let app = &fleet.endpoint.app;
+    let ends = app.store.take_untold_ends(app.audit.segment()).await.unwrap();
+    let [end] = &ends[..] else { panic!("{ends:?}") };
+    let told = app
+        .audit
+        .command_ended(&end.command_id, &end.instance_id, &end.details);
+    told.await.unwrap();
+    let before = app.audit.segment();
+    while app.audit.segment() < before + 2 {
+        fleet.send(ONE_STEP, &[&node_id(1)]).await;
+    }
+    let fleet = restarted(fleet).await;
+    fleet.sweep().await;
+    assert_eq!(recorded(&fleet, "command-ended").await.len(), 1);
+    let app = &fleet.endpoint.app;
+    let left = app.store.take_untold_ends(app.audit.segment()).await.unwrap();
+    assert_eq!(left, []);
+}
+
+#[tokio::test]
+async fn an_end_that_the_audit_log_does_not_take_is_told_once_when_it_does_and_is_not_missing() {
+    let mut fleet = with_stored_end().await;
+    let obstacle = fleet.endpoint.dir().join("obstacle");
+    std::fs::write(&obstacle, "no directory").unwrap();
+    let app = Arc::get_mut(&mut fleet.endpoint.app).expect("nobody else has it");
+    let failures = Metrics::default().counter("failures", &[]);
+    let (key, clock) = (Arc::clone(&app.signing_key), app.clock.clone());
+    app.audit = AuditLog::open(&obstacle.join("audit"), key, clock, failures).unwrap();
+    for _ in 0..3 {
+        fleet.sweep().await;
+        let app = &fleet.endpoint.app;
+        let left = app.store.take_untold_ends(app.audit.segment()).await.unwrap();
+        assert_eq!(left.len(), 1);
+    }
+    std::fs::remove_file(&obstacle).unwrap();
+    fleet.sweep().await;
+    fleet.sweep().await;
+    assert_eq!(recorded(&fleet, "command-ended").await.len(), 1);
+    // but for the start of the log
+    let [gap] = recorded(&fleet, "log-gap").await.try_into().unwrap();
+    assert!(gap.contains("\"count\":1}"), "{gap}");
 }
 
 #[tokio::test]

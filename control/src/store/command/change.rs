@@ -21,7 +21,7 @@ use super::{
 };
 use crate::engine::{
     command::may_hold,
-    invocation::{Invocation, Stage, StepRank},
+    invocation::{Invocation, StepRank},
     reply::Reply,
 };
 
@@ -178,9 +178,7 @@ impl Store {
             if row.invocation.time_passed(now) {
                 heads.save(&mut tx, &before, &row).await?;
                 expired.changed += 1;
-                if let (Stage::Settling(_), Some(outcome)) = (before.stage, row.invocation.outcome()) {
-                    expired.told.push((id, node, outcome.details()));
-                }
+                expired.told += usize::from(row.invocation.told_end().is_some());
             }
         }
         heads.write(&mut tx).await?;
@@ -206,29 +204,28 @@ impl Store {
 /// What became of a node's report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recorded {
-    /// It ended the invocation, with these details of its status.
-    pub(crate) ended: Option<&'static str>,
+    /// It ended the invocation.
+    pub(crate) has_ended: bool,
     /// Other invocations of the command may wait for their turn.
     pub(crate) may_hold: bool,
 }
 
 impl Recorded {
     fn new(before: &Invocation, after: &Invocation, may_hold: bool) -> Self {
-        let ended = match (before.outcome(), after.outcome()) {
-            (None, Some(outcome)) => Some(outcome.details()),
-            _ => None,
-        };
-        Self { ended, may_hold }
+        Self {
+            has_ended: before.outcome().is_none() && after.told_end().is_some(),
+            may_hold,
+        }
     }
 }
 
 /// What ran out of time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Expired {
     /// How many invocations changed.
     pub(crate) changed: usize,
-    /// Those of them whose node had said how they end, with the details of their status.
-    pub(crate) told: Vec<(CommandId, InstanceId, &'static str)>,
+    /// Those of them whose node had said how they end.
+    pub(crate) told: usize,
 }
 
 struct RecordReply {

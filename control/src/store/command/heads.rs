@@ -10,6 +10,7 @@ use super::{
     super::{StoreError, column_millis, failed_to},
     CommandHead, InvocationRow,
     row::{HEAD_COLUMNS, command_head, delivery_column, stage_columns},
+    untold,
 };
 use crate::engine::{
     command::command_status,
@@ -89,6 +90,9 @@ impl Heads {
         }
         if !write(connection, row).await? {
             return Ok(());
+        }
+        if let Some(told) = after.told_end() {
+            untold::insert(connection, row, told.details()).await?;
         }
         if let Some(head) = self.load(connection, &row.command_id).await? {
             let progress = head.head.progress;

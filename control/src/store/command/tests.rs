@@ -134,12 +134,7 @@ async fn replies_and_time_outs_that_race_end_each_invocation_once() {
             expired.unwrap();
             [one, two]
                 .into_iter()
-                .filter(|ended| {
-                    ended
-                        .as_ref()
-                        .unwrap()
-                        .is_some_and(|recorded| recorded.ended.is_some())
-                })
+                .filter(|ended| ended.as_ref().unwrap().is_some_and(|recorded| recorded.has_ended))
                 .count()
         }
     });
