@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use moorline_protocol::types::TranscriptId;
 use tokio::time::Instant;
 
 use super::{
@@ -41,6 +42,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
     let mut count: u64 = 0;
     let mut watch = None;
     let mut undisturbed_since = Instant::now();
+    let mut closed_up_to = None;
     loop {
         ticks.tick().await;
         let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else {
@@ -75,7 +77,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
             if is_clock_trusted {
                 report(
                     "close transcripts that were left open",
-                    close_transcripts(&app).await,
+                    close_transcripts(&app, &mut closed_up_to).await,
                 );
                 report("delete old sessions", forget_sessions(&app).await);
                 report("delete expired parameters", delete_expired_parameters(&app).await);
@@ -100,11 +102,17 @@ fn report(doing: &'static str, done: Result<(), StoreError>) {
     }
 }
 
-/// Recordings whose node did not come back in time to say that they are whole.
-pub(super) async fn close_transcripts(app: &App) -> Result<(), StoreError> {
+/// Recordings whose node did not come back in time to say that they are whole, a bounded part at a time: those that
+/// cannot be closed hold none behind them up.
+pub(super) async fn close_transcripts(
+    app: &App,
+    behind: &mut Option<TranscriptId>,
+) -> Result<(), StoreError> {
     let cutoff = app.clock.unix_millis().saturating_sub(LATE_MILLIS);
+    let (open, next) = app.store.transcripts_left_open(cutoff, behind.as_ref()).await?;
+    *behind = next;
     let mut closed = Ok(());
-    for (node, id) in app.store.transcripts_left_open(cutoff).await? {
+    for (node, id) in open {
         // one whose file is damaged keeps no other waiting
         closed = closed.and(rest::cut(app, &node, &id).await);
     }

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use bytes::Bytes;
-use moorline_protocol::types::TranscriptId;
+use moorline_protocol::types::{SessionId, TranscriptId};
 use moorline_ssm::{
     audit::{ListAuditRecords, ListAuditRecordsRequest},
     transcript::{ListTranscripts, ListTranscriptsRequest, Transcript, TranscriptState},
@@ -147,15 +147,17 @@ async fn nothing_that_age_deletes_is_gone_before_the_audit_log_has_it() {
     assert_eq!(deletions(test).await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_damaged_recording_keeps_no_other_from_being_closed() {
+/// Sessions that have ended, in this order, with recordings that nobody closed. All but the last are damaged.
+async fn left_open(count: usize) -> (TestApp, Vec<TranscriptId>) {
     let test = TestApp::new().await;
     let node = test.register_node(1, &[]).await;
     let (app, begun) = (&test.app, test.now());
-    let ids = ["admin-0000000000000000a", "admin-0000000000000000b"];
-    for id in ids {
+    let id = |number| format!("admin-{number:017x}").parse::<TranscriptId>().unwrap();
+    let ids: Vec<_> = (0..count).map(id).collect();
+    for id in &ids {
+        let session: SessionId = id.as_str().parse().unwrap();
         let new = NewSession {
-            session_id: id.parse().unwrap(),
+            session_id: session.clone(),
             node: node.clone(),
             owner: "arn:moorline:iam:::user/admin".to_owned(),
             document_name: "SSM-SessionManagerRunShell".to_owned(),
@@ -166,24 +168,48 @@ async fn a_damaged_recording_keeps_no_other_from_being_closed() {
             max_duration_millis: None,
         };
         app.store.insert_session(&new, begun).await.unwrap();
-        let recorded = app.store.recorded(&id.parse().unwrap()).await.unwrap().unwrap();
+        let recorded = app.store.recorded(id).await.unwrap().unwrap();
         app.store.transcript_started(&recorded, begun).await.unwrap();
-        let session = id.parse().unwrap();
         let ended = app.end_session(&session, SessionStatus::Terminated, "", None);
         ended.await.unwrap();
         test.advance_millis(1);
     }
-    // what cannot be opened as a file
-    fs::create_dir_all(test.dir().join(format!("transcripts/{}.cast", ids[0]))).unwrap();
+    for damaged in &ids[..count - 1] {
+        // what cannot be opened as a file
+        fs::create_dir_all(test.dir().join(format!("transcripts/{damaged}.cast"))).unwrap();
+    }
+    (test, ids)
+}
+
+#[tokio::test]
+async fn a_damaged_recording_keeps_no_other_from_being_closed() {
+    let (test, ids) = left_open(2).await;
+    let app = &test.app;
     test.advance_millis(8 * DAY_MILLIS);
-    close_transcripts(app).await.unwrap_err();
-    let is_closed = async |id: &str| {
-        app.store
-            .transcript_is_closed(&id.parse().unwrap())
-            .await
-            .unwrap()
-    };
-    assert_eq!([is_closed(ids[0]).await, is_closed(ids[1]).await], [false, true]);
+    close_transcripts(app, &mut None).await.unwrap_err();
+    let is_closed = async |id| app.store.transcript_is_closed(id).await.unwrap();
+    assert_eq!(
+        [is_closed(&ids[0]).await, is_closed(&ids[1]).await],
+        [false, true]
+    );
+}
+
+#[tokio::test]
+async fn however_many_recordings_are_damaged_each_of_the_others_is_closed() {
+    let (test, ids) = left_open(202).await;
+    let app = &test.app;
+    let mut behind = None;
+    test.advance_millis(8 * DAY_MILLIS);
+    for _ in 0..3 {
+        close_transcripts(app, &mut behind).await.unwrap_err();
+    }
+    assert!(app.store.transcript_is_closed(&ids[201]).await.unwrap());
+    // those before it are tried again: somebody may have put one in order
+    fs::remove_dir(test.dir().join(format!("transcripts/{}.cast", ids[0]))).unwrap();
+    for _ in 0..3 {
+        close_transcripts(app, &mut behind).await.unwrap_err();
+    }
+    assert!(app.store.transcript_is_closed(&ids[0]).await.unwrap());
 }
 
 #[tokio::test]
@@ -209,7 +235,7 @@ async fn a_command_is_kept_while_its_recording_may_still_arrive() {
         .await;
     let is_there = async || {
         forget_command(&test.app).await.unwrap();
-        close_transcripts(&test.app).await.unwrap();
+        close_transcripts(&test.app, &mut None).await.unwrap();
         test.app.store.command(&command).await.unwrap().is_some()
     };
     test.advance_millis(2 * DAY_MILLIS);

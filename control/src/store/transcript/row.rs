@@ -228,19 +228,24 @@ impl Store {
         Ok(())
     }
 
-    /// Recordings of what ended before `cutoff` and that nobody closed, a bounded number.
+    /// Recordings of what ended before `cutoff` and that nobody closed, by id behind `behind`, a bounded number. With the
+    /// place to go on from: `None` is the begin.
     pub(crate) async fn transcripts_left_open(
         &self,
         cutoff: u64,
-    ) -> Result<Vec<(InstanceId, TranscriptId)>, StoreError> {
+        behind: Option<&TranscriptId>,
+    ) -> Result<(Vec<(InstanceId, TranscriptId)>, Option<TranscriptId>), StoreError> {
         let rows = sqlx::query(
-            "SELECT t.session_id, t.instance_id, s.ended_at FROM transcript t \
-             JOIN session s ON s.session_id = t.session_id WHERE t.completed_at IS NULL AND s.ended_at < $1 \
-             UNION ALL SELECT t.session_id, t.instance_id, i.ended_at FROM transcript t \
+            "SELECT t.session_id, t.instance_id FROM transcript t \
+             JOIN session s ON s.session_id = t.session_id \
+             WHERE t.completed_at IS NULL AND t.session_id > $2 AND s.ended_at < $1 \
+             UNION ALL SELECT t.session_id, t.instance_id FROM transcript t \
              JOIN invocation i ON i.command_id = t.command_id AND i.instance_id = t.instance_id \
-             WHERE t.completed_at IS NULL AND i.ended_at < $1 ORDER BY 3 LIMIT 100",
+             WHERE t.completed_at IS NULL AND t.session_id > $2 AND i.ended_at < $1 ORDER BY 1 LIMIT $3",
         )
         .bind(column_millis(cutoff))
+        .bind(behind.map_or("", TranscriptId::as_str))
+        .bind(WORK_ROWS)
         .fetch_all(&self.readers)
         .await
         .map_err(failed_to("look for transcripts that were left open"))?;
@@ -248,7 +253,10 @@ impl Store {
             let id = id(row)?;
             Ok((node(row, &id)?, id))
         };
-        rows.iter().map(ids).collect()
+        let open: Vec<_> = rows.iter().map(ids).collect::<Result<_, StoreError>>()?;
+        let is_full = i64::try_from(open.len()).is_ok_and(|rows| rows >= WORK_ROWS);
+        let next = open.last().filter(|_| is_full).map(|(_, id)| id.clone());
+        Ok((open, next))
     }
 
     /// Recordings of this node that nobody closed, a bounded number of them, oldest first.
