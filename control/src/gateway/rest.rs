@@ -25,7 +25,7 @@ use crate::{
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 /// The largest chunk of a transcript (docs/deviations.md).
 const MAX_CHUNK_BYTES: usize = MOST_BODY_BYTES;
-/// How long after the end of what it is of a recording may still arrive: its node may have been away.
+/// How long an open recording is waited for, after it began and what it is of ended: its node may be away.
 pub(super) const LATE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 pub(super) async fn answer(
@@ -148,8 +148,8 @@ async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Ans
     let Recorded { id, node, .. } = recorded;
     let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.bytes.is_empty());
     let now = app.clock.unix_millis();
-    let late = |ended_at: u64| now.saturating_sub(ended_at) > LATE_MILLIS;
-    let is_closed = recorded.ended_at.is_some_and(late) || app.store.transcript_is_closed(id).await?;
+    // whatever the time is, which may be wrong: what is known may be recorded until that is closed
+    let is_closed = app.store.transcript_is_closed(id).await?;
     if chunk.offset == 0 && !is_closed {
         app.store.transcript_started(recorded, now).await?;
     }

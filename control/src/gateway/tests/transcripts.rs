@@ -9,7 +9,10 @@ use moorline_ssm::transcript::{
 
 use super::peer::Endpoint;
 use crate::{
-    gateway::{at_rest, sweep::forget_sessions},
+    gateway::{
+        at_rest,
+        sweep::{close_transcripts, forget_sessions},
+    },
     store::NewSession,
     test_support::administrator,
 };
@@ -216,20 +219,40 @@ async fn nothing_is_added_to_a_recording_that_is_complete() {
 }
 
 #[tokio::test]
-async fn a_recording_may_follow_its_session_for_a_week() {
+async fn a_recording_that_its_node_does_not_go_on_with_is_closed_a_week_after_its_session() {
     let endpoint = with_session().await;
-    let store = &endpoint.test.app.store;
-    let status = crate::store::SessionStatus::Terminated;
-    let id = ID.parse().unwrap();
-    let ended = store
-        .end_session(&id, status, "", None, endpoint.test.now())
-        .await;
-    assert!(ended.unwrap());
-    endpoint.test.advance_millis(7 * 86_400_000 - 60_000);
+    let app = &endpoint.test.app;
+    end(&endpoint).await;
     assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
+    endpoint.test.advance_millis(7 * DAY_MILLIS - 60_000);
+    close_transcripts(app, &mut None).await.unwrap();
+    assert_eq!(put(&endpoint, "offset=3", b"[1]\n").await.0, 200);
     endpoint.test.advance_millis(2 * 60_000);
-    assert_eq!(put(&endpoint, "offset=3", b"[1]\n").await.0, 410);
-    assert_eq!(put(&endpoint, "offset=3&complete=true", b"").await.0, 200);
+    close_transcripts(app, &mut None).await.unwrap();
+    assert_eq!(put(&endpoint, "offset=7", b"[2]\n").await.0, 410);
+    assert_eq!(put(&endpoint, "offset=7&complete=true", b"").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_recording_of_a_known_session_is_taken_whatever_the_clock_says() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    end(&endpoint).await;
+    endpoint.test.step_clock(i64::try_from(60 * DAY_MILLIS).unwrap());
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 200);
+    close_transcripts(app, &mut None).await.unwrap();
+    assert_eq!(put(&endpoint, "offset=3", b"[1]\n").await.0, 200);
+    assert_eq!(put(&endpoint, "offset=7&complete=true", b"").await.0, 200);
+    assert_eq!(get(&endpoint, 0, None).await, ("{}\n[1]\n".to_owned(), 7, true));
+}
+
+#[tokio::test]
+async fn of_a_session_that_is_forgotten_no_recording_is_taken() {
+    let endpoint = with_session().await;
+    end(&endpoint).await;
+    endpoint.test.advance_millis(91 * DAY_MILLIS);
+    forget_sessions(&endpoint.test.app).await.unwrap();
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 404);
 }
 
 #[tokio::test]

@@ -67,8 +67,6 @@ pub(crate) struct Recorded {
     pub(crate) command: Option<CommandId>,
     pub(crate) owner: String,
     pub(crate) document_name: String,
-    /// When the session, or the command on this node, ended.
-    pub(crate) ended_at: Option<u64>,
 }
 
 /// A transcript in the list.
@@ -180,13 +178,11 @@ impl TranscriptQuery {
 impl Store {
     /// What a recording of this name is of; `None`: there is nothing of that name.
     pub(crate) async fn recorded(&self, id: &TranscriptId) -> Result<Option<Recorded>, StoreError> {
-        let row = sqlx::query(
-            "SELECT instance_id, owner, document_name, ended_at FROM session WHERE session_id = $1",
-        )
-        .bind(id.as_str())
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(failed_to("look up what is recorded"))?;
+        let row = sqlx::query("SELECT instance_id, owner, document_name FROM session WHERE session_id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed_to("look up what is recorded"))?;
         if let Some(row) = row {
             return recorded(&row, id, None).map(Some);
         }
@@ -194,7 +190,7 @@ impl Store {
             return Ok(None);
         };
         let row = sqlx::query(
-            "SELECT i.instance_id, c.requester AS owner, i.document_name, i.ended_at FROM invocation i \
+            "SELECT i.instance_id, c.requester AS owner, i.document_name FROM invocation i \
              JOIN command c ON c.command_id = i.command_id WHERE i.command_id = $1 AND i.instance_id = $2",
         )
         .bind(command.as_str())
@@ -228,7 +224,7 @@ impl Store {
         Ok(())
     }
 
-    /// Recordings of what ended before `cutoff` and that nobody closed, by id behind `behind`, a bounded number. With the
+    /// Recordings that began, and of what ended, before `cutoff` and that nobody closed, by id behind `behind`, a bounded number. With the
     /// place to go on from: `None` is the begin.
     pub(crate) async fn transcripts_left_open(
         &self,
@@ -238,10 +234,11 @@ impl Store {
         let rows = sqlx::query(
             "SELECT t.session_id, t.instance_id FROM transcript t \
              JOIN session s ON s.session_id = t.session_id \
-             WHERE t.completed_at IS NULL AND t.session_id > $2 AND s.ended_at < $1 \
+             WHERE t.completed_at IS NULL AND t.session_id > $2 AND t.started_at < $1 AND s.ended_at < $1 \
              UNION ALL SELECT t.session_id, t.instance_id FROM transcript t \
              JOIN invocation i ON i.command_id = t.command_id AND i.instance_id = t.instance_id \
-             WHERE t.completed_at IS NULL AND t.session_id > $2 AND i.ended_at < $1 ORDER BY 1 LIMIT $3",
+             WHERE t.completed_at IS NULL AND t.session_id > $2 AND t.started_at < $1 AND i.ended_at < $1 \
+             ORDER BY 1 LIMIT $3",
         )
         .bind(column_millis(cutoff))
         .bind(behind.map_or("", TranscriptId::as_str))
@@ -472,7 +469,6 @@ fn recorded(row: &SqliteRow, id: &TranscriptId, command: Option<CommandId>) -> R
         command,
         owner: column(row, "owner")?,
         document_name: column(row, "document_name")?,
-        ended_at: column::<Option<i64>>(row, "ended_at")?.map(millis_of),
     })
 }
 
