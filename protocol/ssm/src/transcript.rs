@@ -331,7 +331,14 @@ impl Shape for PutTranscriptLegalHoldRequest {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct PutTranscriptLegalHoldResponse {}
+pub struct PutTranscriptLegalHoldResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_date: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_reason: Option<String>,
+}
 
 impl Shape for PutTranscriptLegalHoldResponse {}
 

@@ -1,7 +1,10 @@
 //! `PutTranscriptLegalHold`: nothing deletes the transcript, neither its age nor an administrator, until that is
-//! released. Ours, not AWS's.
+//! released. Who holds it first goes on holding it; others are told so. Ours, not AWS's.
 
-use moorline_ssm::transcript::{PutTranscriptLegalHoldRequest, PutTranscriptLegalHoldResponse};
+use moorline_ssm::{
+    EpochSeconds,
+    transcript::{PutTranscriptLegalHoldRequest, PutTranscriptLegalHoldResponse},
+};
 
 use super::{existing, missing};
 use crate::{
@@ -15,16 +18,28 @@ pub(super) async fn put_transcript_legal_hold(
 ) -> ApiResult<PutTranscriptLegalHoldResponse> {
     let row = existing(&cx, input.session_id.as_deref()).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
-    let id = row.id;
-    let is_held = input.held.unwrap_or(false);
-    let hold = is_held.then(|| Hold {
-        by: cx.principal.arn(),
+    let (id, by) = (row.id, cx.principal.arn());
+    if !input.held.unwrap_or(false) {
+        if !cx.app.store.release_transcript(&id).await? {
+            return Err(missing(id.as_str()));
+        }
+        tracing::info!(%id, by, "legal hold of a transcript released");
+        return Ok(PutTranscriptLegalHoldResponse::default());
+    }
+    let hold = Hold {
+        by,
         at: cx.now,
         reason: input.reason,
-    });
-    if !cx.app.store.hold_transcript(&id, hold.as_ref()).await? {
-        return Err(missing(id.as_str()));
+    };
+    let held = cx.app.store.hold_transcript(&id, &hold).await?;
+    let held = held.ok_or_else(|| missing(id.as_str()))?;
+    if held == hold {
+        tracing::info!(%id, by = hold.by, "legal hold of a transcript");
+        return Ok(PutTranscriptLegalHoldResponse::default());
     }
-    tracing::info!(%id, is_held, by = cx.principal.arn(), "legal hold of a transcript");
-    Ok(PutTranscriptLegalHoldResponse {})
+    Ok(PutTranscriptLegalHoldResponse {
+        held_by: Some(held.by),
+        held_date: Some(EpochSeconds::from_millis(held.at)),
+        hold_reason: held.reason,
+    })
 }

@@ -1,14 +1,16 @@
 //! Recordings, chunk by chunk.
 
 use moorline_protocol::transcript::compressed;
+use moorline_ssm::audit::{ListAuditRecords, ListAuditRecordsRequest};
 use moorline_ssm::transcript::{
     DeleteTranscript, DeleteTranscriptRequest, GetTranscript, GetTranscriptRequest, ListTranscripts,
-    ListTranscriptsRequest, PutTranscriptLegalHold, PutTranscriptLegalHoldRequest, Transcript,
-    TranscriptState,
+    ListTranscriptsRequest, PutTranscriptLegalHold, PutTranscriptLegalHoldRequest,
+    PutTranscriptLegalHoldResponse, Transcript, TranscriptState,
 };
 
 use super::peer::Endpoint;
 use crate::{
+    auth::Principal,
     gateway::{
         at_rest,
         sweep::{close_transcripts, forget_sessions},
@@ -505,6 +507,56 @@ async fn a_transcript_whose_disk_was_away_can_be_deleted_when_it_is_back() {
     at_rest::look(&endpoint.test.app).await;
     assert_eq!(files(&endpoint), [""; 0]);
     assert_eq!(of_state(&endpoint, TranscriptState::Deleted).await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_holds_a_transcript_first_holds_it_until_it_is_released() {
+    let endpoint = with_session().await;
+    let test = &endpoint.test;
+    assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+    let first = hold(true);
+    let since = test.now();
+    let answer = test.call::<PutTranscriptLegalHold>(first).await.unwrap();
+    assert_eq!(answer, PutTranscriptLegalHoldResponse::default());
+    test.advance_millis(DAY_MILLIS);
+    let second = PutTranscriptLegalHoldRequest {
+        reason: Some("case 13".to_owned()),
+        ..hold(true)
+    };
+    let colleague = Principal::Administrator {
+        access_key_id: "AKIACOLLEAGUE".to_owned(),
+        user_name: "colleague".to_owned(),
+    };
+    let answer = test
+        .call_as::<PutTranscriptLegalHold>(colleague, second)
+        .await
+        .unwrap();
+    let held = ListTranscriptsRequest {
+        held: Some(true),
+        ..ListTranscriptsRequest::default()
+    };
+    let [listed] = list(&endpoint, held).await.try_into().unwrap();
+    let holder = administrator().arn();
+    assert_eq!(listed.held_by.as_deref(), Some(holder.as_str()));
+    assert_eq!(listed.held_date.map(|date| date.millis()), Some(since));
+    assert_eq!(listed.hold_reason.as_deref(), Some("case 12"));
+    assert_eq!(
+        (answer.held_by.as_deref(), answer.hold_reason.as_deref()),
+        (Some(holder.as_str()), Some("case 12"))
+    );
+    assert_eq!(answer.held_date.map(|date| date.millis()), Some(since));
+    let log = test
+        .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
+        .await
+        .unwrap();
+    let is_hold =
+        |line: &&String| line.contains("PutTranscriptLegalHold") && line.contains("\"event\":\"call\"");
+    let holds: Vec<String> = log.records.unwrap().iter().filter(is_hold).cloned().collect();
+    let [one, other] = &holds[..] else {
+        panic!("{holds:?}")
+    };
+    assert!(one.contains("case 12") && other.contains("case 13"), "{holds:?}");
+    assert!(other.contains("colleague"), "{other}");
 }
 
 #[tokio::test]

@@ -362,23 +362,38 @@ impl Store {
         rows.iter().map(id).collect()
     }
 
-    /// Somebody holds it, or with `None` nobody any more. `false`: it was deleted before, or never was.
+    /// Somebody holds it, unless somebody does already. Who does now; `None`: it was deleted before, or never was.
     pub(crate) async fn hold_transcript(
         &self,
         recording: &TranscriptId,
-        hold: Option<&Hold>,
-    ) -> Result<bool, StoreError> {
+        hold: &Hold,
+    ) -> Result<Option<Hold>, StoreError> {
+        let row = sqlx::query(
+            "UPDATE transcript SET held_at = COALESCE(held_at, $2), \
+             held_by = CASE WHEN held_at IS NULL THEN $3 ELSE held_by END, \
+             hold_reason = CASE WHEN held_at IS NULL THEN $4 ELSE hold_reason END \
+             WHERE session_id = $1 AND deleted_at IS NULL RETURNING held_at, held_by, hold_reason",
+        )
+        .bind(recording.as_str())
+        .bind(column_millis(hold.at))
+        .bind(&hold.by)
+        .bind(&hold.reason)
+        .fetch_optional(&self.writer)
+        .await
+        .map_err(failed_to("hold a transcript"))?;
+        row.as_ref().map_or(Ok(None), held)
+    }
+
+    /// Nobody holds it any more. `false`: it was deleted before, or never was.
+    pub(crate) async fn release_transcript(&self, recording: &TranscriptId) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "UPDATE transcript SET held_at = $2, held_by = $3, hold_reason = $4 \
+            "UPDATE transcript SET held_at = NULL, held_by = NULL, hold_reason = NULL \
              WHERE session_id = $1 AND deleted_at IS NULL",
         )
         .bind(recording.as_str())
-        .bind(hold.map(|hold| column_millis(hold.at)))
-        .bind(hold.map(|hold| hold.by.clone()))
-        .bind(hold.and_then(|hold| hold.reason.clone()))
         .execute(&self.writer)
         .await
-        .map_err(failed_to("hold a transcript"))?;
+        .map_err(failed_to("release a transcript"))?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -482,6 +497,17 @@ fn id(row: &SqliteRow) -> Result<TranscriptId, StoreError> {
     id.parse().map_err(|_| corrupt("session_id", &id))
 }
 
+fn held(row: &SqliteRow) -> Result<Option<Hold>, StoreError> {
+    let Some(at) = column::<Option<i64>>(row, "held_at")? else {
+        return Ok(None);
+    };
+    Ok(Some(Hold {
+        at: millis_of(at),
+        by: column::<Option<String>>(row, "held_by")?.unwrap_or_default(),
+        reason: column(row, "hold_reason")?,
+    }))
+}
+
 fn corrupt(column: &'static str, row: &str) -> StoreError {
     StoreError::Corrupt {
         table: "transcript",
@@ -498,13 +524,6 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
     let state = TranscriptState::ALL
         .into_iter()
         .find(|known| known.as_str() == state);
-    let hold = millis("held_at")?.map(|at| {
-        Ok::<_, StoreError>(Hold {
-            at,
-            by: column::<Option<String>>(row, "held_by")?.unwrap_or_default(),
-            reason: column(row, "hold_reason")?,
-        })
-    });
     let deleted = millis("deleted_at")?.map(|at| {
         Ok::<_, StoreError>(Tombstone {
             at,
@@ -525,7 +544,7 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
         ended_at: millis("ended_at")?,
         length: millis("length")?,
         sha256: column(row, "sha256")?,
-        hold: hold.transpose()?,
+        hold: held(row)?,
         deleted: deleted.transpose()?,
     })
 }
