@@ -43,6 +43,7 @@ pub(super) async fn update_document(
     };
     let update = Update {
         name: &name,
+        document_type: &present.document_type,
         over,
         version: given.checked(&cx, &name, &present.document_type).await?,
         owner: cx.principal.arn(),
@@ -68,6 +69,10 @@ fn refused(refusal: UpdateRefusal, present: &DocumentRow, update: &Update<'_>, a
     let asked = if asked.is_empty() { "$DEFAULT" } else { asked };
     match refusal {
         UpdateRefusal::NoSuchDocument => no_such_document(name),
+        UpdateRefusal::OtherType => ApiError::new(
+            ErrorCode::InvalidDocumentOperation,
+            format!("document {name} was replaced meanwhile by one of another type; look at it again"),
+        ),
         UpdateRefusal::NotTheLatest => ApiError::new(
             ErrorCode::InvalidDocumentVersion,
             format!(

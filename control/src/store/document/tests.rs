@@ -41,10 +41,8 @@ async fn a_document_from_before_versions_is_its_own_first_version() {
     );
 }
 
-#[tokio::test]
-async fn the_number_of_a_deleted_version_is_not_given_again() {
-    let store = Store::temporary().await;
-    let version = |content: &str| NewVersion {
+fn version(content: &str) -> NewVersion {
+    NewVersion {
         document_format: "JSON".to_owned(),
         schema_version: "1.0".to_owned(),
         display_name: None,
@@ -54,7 +52,37 @@ async fn the_number_of_a_deleted_version_is_not_given_again() {
         content: content.to_owned(),
         sha256: content.to_owned(),
         attachments: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_not_added_to_a_document_that_has_become_one_of_another_type() {
+    let store = Store::temporary().await;
+    let new = NewDocument {
+        name: "mine".to_owned(),
+        document_type: "Command".to_owned(),
+        owner: "me".to_owned(),
+        tags: Tags::new(),
+        version: version("first"),
     };
+    assert!(store.insert_document(&new, false, 1).await.unwrap());
+    let update = Update {
+        name: "mine",
+        document_type: "Session",
+        over: VersionChoice::Latest,
+        version: version("second"),
+        owner: "other".to_owned(),
+        limit: 3,
+    };
+    let updated = store.update_document(&update, 2).await.unwrap();
+    assert_eq!(updated, Err(UpdateRefusal::OtherType));
+    let versions = store.document_versions("mine").await.unwrap();
+    assert_eq!(versions.len(), 1);
+}
+
+#[tokio::test]
+async fn the_number_of_a_deleted_version_is_not_given_again() {
+    let store = Store::temporary().await;
     let new = NewDocument {
         name: "mine".to_owned(),
         document_type: "Session".to_owned(),
@@ -66,6 +94,7 @@ async fn the_number_of_a_deleted_version_is_not_given_again() {
     let update = async |content: &str| {
         let update = Update {
             name: "mine",
+            document_type: "Session",
             over: VersionChoice::Latest,
             version: version(content),
             owner: "other".to_owned(),

@@ -31,6 +31,8 @@ pub(crate) struct VersionRow {
 #[derive(Debug, Clone)]
 pub(crate) struct Update<'a> {
     pub(crate) name: &'a str,
+    /// What the content was checked as.
+    pub(crate) document_type: &'a str,
     /// The caller saw this one, which must still be the latest.
     pub(crate) over: VersionChoice<'a>,
     pub(crate) version: NewVersion,
@@ -44,6 +46,8 @@ pub(crate) struct Update<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpdateRefusal {
     NoSuchDocument,
+    /// It is of another type than the content was checked as: it was deleted and made anew.
+    OtherType,
     NotTheLatest,
     SameContent,
     NameTaken,
@@ -108,6 +112,9 @@ impl Store {
         let Some(latest) = find(&mut tx, name, VersionChoice::Latest).await? else {
             return Ok(Err(UpdateRefusal::NoSuchDocument));
         };
+        if latest.document_type != update.document_type {
+            return Ok(Err(UpdateRefusal::OtherType));
+        }
         let seen = find(&mut tx, name, update.over).await?;
         if seen.is_none_or(|seen| seen.version != latest.version) {
             return Ok(Err(UpdateRefusal::NotTheLatest));
