@@ -144,13 +144,7 @@ impl CommandDocument {
     pub fn parse(content: &Value) -> Result<Self, DocumentError> {
         let members = bounded(content)?;
         let schema_text = schema_text(members)?;
-        let Some(schema_version) = SchemaVersion::from_text(&schema_text) else {
-            return Err(DocumentError::SchemaVersion(schema_text));
-        };
-        let steps = match schema_version {
-            SchemaVersion::V1 => runtime_config(present(members, "runtimeConfig"))?,
-            SchemaVersion::V2_0 | SchemaVersion::V2_2 => main_steps(present(members, "mainSteps"))?,
-        };
+        let (schema_version, steps) = steps(&schema_text, members)?;
         let mut names = BTreeSet::new();
         for step in &steps {
             check_name(&step.name)?;
@@ -173,6 +167,16 @@ impl CommandDocument {
             parameters,
             steps,
         })
+    }
+
+    /// The actions of a document's steps. Its parameters are not looked at, so this costs little.
+    ///
+    /// # Errors
+    /// It has no steps that could run.
+    pub fn actions(content: &Value) -> Result<BTreeSet<String>, DocumentError> {
+        let members = bounded(content)?;
+        let (_, steps) = steps(&schema_text(members)?, members)?;
+        Ok(steps.into_iter().map(|step| step.action).collect())
     }
 
     /// Action and name of every step, in order. The name is the key of the step's result.
@@ -247,6 +251,19 @@ impl CommandDocument {
         }
         Ok(steps)
     }
+}
+
+fn steps(
+    schema_text: &str,
+    members: &Map<String, Value>,
+) -> Result<(SchemaVersion, Vec<RawStep>), DocumentError> {
+    let schema_version = SchemaVersion::from_text(schema_text)
+        .ok_or_else(|| DocumentError::SchemaVersion(schema_text.to_owned()))?;
+    let steps = match schema_version {
+        SchemaVersion::V1 => runtime_config(present(members, "runtimeConfig"))?,
+        SchemaVersion::V2_0 | SchemaVersion::V2_2 => main_steps(present(members, "mainSteps"))?,
+    };
+    Ok((schema_version, steps))
 }
 
 /// Schema 1.x: a map from action to what it does.

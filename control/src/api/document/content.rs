@@ -175,8 +175,8 @@ pub(super) struct Details {
 
 impl Details {
     pub(super) fn of(row: &DocumentRow) -> Self {
-        let everywhere = vec![PlatformType::Windows, PlatformType::Linux, PlatformType::MacOS];
         let value = row.value().unwrap_or_default();
+        let platforms = platforms_in(&row.document_type, &value);
         if row.document_type == "Session" {
             let parsed = SessionDocument::parse(&value);
             let parameters = parsed
@@ -184,31 +184,48 @@ impl Details {
                 .unwrap_or_default();
             return Self {
                 parameters,
-                platforms: everywhere,
+                platforms,
                 warnings: Vec::new(),
             };
         }
         if row.document_type == "Package" {
             return Self {
                 parameters: Vec::new(),
-                platforms: package_platforms(&value),
+                platforms,
                 warnings: Vec::new(),
             };
         }
         let Ok(document) = CommandDocument::parse(&value) else {
             return Self::default();
         };
-        let has = |action: &str| document.step_names().any(|(found, _)| found == action);
-        let needs_shell = has("aws:runShellScript") && !has("aws:runPowerShellScript");
-        let platforms = if needs_shell {
-            vec![PlatformType::Linux, PlatformType::MacOS]
-        } else {
-            everywhere
-        };
         Self {
             parameters: parameters(&document.parameters),
             platforms,
             warnings: document.warnings(),
+        }
+    }
+}
+
+/// Where a document runs: all that a list shows of its content. Its parameters are not read, whose patterns cost time.
+pub(super) fn platforms(row: &DocumentRow) -> Vec<PlatformType> {
+    platforms_in(&row.document_type, &row.value().unwrap_or_default())
+}
+
+fn platforms_in(document_type: &str, content: &Value) -> Vec<PlatformType> {
+    let everywhere = || vec![PlatformType::Windows, PlatformType::Linux, PlatformType::MacOS];
+    match document_type {
+        "Session" => everywhere(),
+        "Package" => package_platforms(content),
+        _ => {
+            let Ok(actions) = CommandDocument::actions(content) else {
+                return Vec::new();
+            };
+            let needs_shell =
+                actions.contains("aws:runShellScript") && !actions.contains("aws:runPowerShellScript");
+            match needs_shell {
+                true => vec![PlatformType::Linux, PlatformType::MacOS],
+                false => everywhere(),
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use moorline_ssm::{
     document::{DocumentFormat, DocumentIdentifier, DocumentType, ListDocumentsRequest, ListDocumentsResult},
 };
 
-use super::content::Details;
+use super::content::platforms;
 use crate::{
     api::{
         ApiError, ApiResult, RequestContext,
@@ -86,12 +86,9 @@ fn matches(filter: &Filter, row: &DocumentRow) -> bool {
         "DocumentType" => matches_value(values, Some(&row.document_type)),
         "Name" => values.iter().any(|prefix| row.name.starts_with(prefix)),
         "Owner" => values.iter().any(|owner| is_owner(owner, row)),
-        "PlatformTypes" => {
-            let platforms = Details::of(row).platforms;
-            platforms
-                .iter()
-                .any(|platform| matches_value(values, Some(platform.as_str())))
-        }
+        "PlatformTypes" => platforms(row)
+            .iter()
+            .any(|platform| matches_value(values, Some(platform.as_str()))),
         "SearchKeyword" => values.iter().all(|word| contains(row, word)),
         "TargetType" => matches_value(values, row.target_type.as_deref()),
         key => matches_tags(key, values, &row.tags).unwrap_or(false),
@@ -121,7 +118,7 @@ fn contains(row: &DocumentRow, word: &str) -> bool {
 }
 
 fn identifier(row: DocumentRow) -> DocumentIdentifier {
-    let platforms = Details::of(&row).platforms;
+    let platforms = platforms(&row);
     DocumentIdentifier {
         name: Some(row.name),
         created_date: Some(EpochSeconds::from_millis(row.created_at)),
@@ -141,10 +138,15 @@ fn identifier(row: DocumentRow) -> DocumentIdentifier {
 
 #[cfg(test)]
 mod tests {
-    use moorline_ssm::document::{DocumentFilter, DocumentFilterKey, DocumentKeyValuesFilter, ListDocuments};
+    use moorline_ssm::document::{
+        DocumentFilter, DocumentFilterKey, DocumentKeyValuesFilter, ListDocuments, PlatformType,
+    };
 
     use super::*;
-    use crate::test_support::TestApp;
+    use crate::{
+        store::{NewDocument, NewVersion},
+        test_support::TestApp,
+    };
 
     async fn seeded() -> TestApp {
         let test = TestApp::new().await;
@@ -200,6 +202,37 @@ mod tests {
         assert_eq!(count(&test, input).await, commands.count());
         let error = test.refuse::<ListDocuments>(by("Nonsense", "x")).await;
         assert_eq!(error.code, ErrorCode::InvalidFilterKey);
+    }
+
+    #[tokio::test]
+    async fn a_list_reads_no_pattern() {
+        let test = TestApp::new().await;
+        let content = serde_json::json!({"schemaVersion": "2.2",
+            "parameters": {"a": {"type": "String", "allowedPattern": "(?=no pattern that can be compiled)"}},
+            "mainSteps": [{"action": "aws:runShellScript", "name": "a", "inputs": {}}]})
+        .to_string();
+        let document = NewDocument {
+            name: "mine".to_owned(),
+            document_type: "Command".to_owned(),
+            owner: "me".to_owned(),
+            tags: Default::default(),
+            version: NewVersion {
+                document_format: "JSON".to_owned(),
+                schema_version: "2.2".to_owned(),
+                display_name: None,
+                version_name: None,
+                target_type: None,
+                description: None,
+                sha256: super::super::content::sha256_hex(content.as_bytes()),
+                content,
+                attachments: Vec::new(),
+            },
+        };
+        assert!(test.app.store.insert_document(&document, false, 1).await.unwrap());
+        let list = test.call::<ListDocuments>(ListDocumentsRequest::default()).await;
+        let [listed] = list.unwrap().document_identifiers.unwrap().try_into().unwrap();
+        let platforms = [PlatformType::Linux, PlatformType::MacOS];
+        assert_eq!(listed.platform_types.as_deref(), Some(&platforms[..]));
     }
 
     #[tokio::test]
