@@ -37,33 +37,40 @@ impl CloudTrail {
         self.unreadable
     }
 
-    /// The record of a line, unless there is none yet.
-    pub(super) fn add(&mut self, line: &str) -> Option<Value> {
+    /// The records that a line completes.
+    pub(super) fn add(&mut self, line: &str) -> Vec<Value> {
         let bytes = format!("{line}\n").into_bytes();
         let Ok(parsed) = Line::parse(&bytes) else {
             self.unreadable += 1;
-            return None;
+            return Vec::new();
         };
         let Body::Event(event) = &parsed.body else {
-            return None;
+            return Vec::new();
         };
         let record = self.record(&parsed, event, &Digest::of_line(&bytes));
         let id = event.request_id.clone().unwrap_or_default();
-        if event.event != EventKind::Accepted {
-            self.accepted.remove(&id);
-            return Some(record);
+        match event.event {
+            EventKind::Accepted => {
+                self.accepted.insert(id, record);
+                let is_too_many = self.accepted.len() > MOST_ACCEPTED;
+                let first = is_too_many.then(|| self.accepted.pop_first()).flatten();
+                first.map(|(_, record)| pending(record)).into_iter().collect()
+            }
+            // of what the process before had accepted nothing more will be told
+            EventKind::LogStarted => {
+                let accepted = std::mem::take(&mut self.accepted);
+                accepted.into_values().map(lost).chain([record]).collect()
+            }
+            _ => {
+                self.accepted.remove(&id);
+                vec![record]
+            }
         }
-        self.accepted.insert(id, record);
-        let is_too_many = self.accepted.len() > MOST_ACCEPTED;
-        is_too_many
-            .then(|| self.accepted.pop_first())
-            .flatten()
-            .map(|(_, record)| record)
     }
 
-    /// What was accepted and of whose outcome nothing is known.
+    /// What was accepted and of whose outcome nothing is known yet.
     pub(super) fn finish(self) -> impl Iterator<Item = Value> {
-        self.accepted.into_values()
+        self.accepted.into_values().map(pending)
     }
 
     fn record(&self, line: &Line, event: &Event, hash: &Digest) -> Value {
@@ -93,13 +100,6 @@ impl CloudTrail {
                 put("errorCode", code.into());
                 put("errorMessage", event.message.clone().unwrap_or_default().into());
             }
-            (None, EventKind::Accepted) => {
-                put("errorCode", "OutcomeUnknown".into());
-                put(
-                    "errorMessage",
-                    "accepted; the endpoint ended before the outcome was recorded".into(),
-                );
-            }
             _ => {}
         }
         put("requestParameters", parameters(event.parameters.as_ref()));
@@ -115,6 +115,32 @@ impl CloudTrail {
         put("eventCategory", "Management".into());
         Value::Object(record)
     }
+}
+
+/// Accepted by a process that has ended.
+fn lost(record: Value) -> Value {
+    without_outcome(
+        record,
+        "OutcomeUnknown",
+        "accepted; the endpoint ended before the outcome was recorded",
+    )
+}
+
+/// Accepted, and perhaps under way.
+fn pending(record: Value) -> Value {
+    without_outcome(
+        record,
+        "OutcomePending",
+        "accepted; no outcome is in what was exported, so it may be under way",
+    )
+}
+
+fn without_outcome(mut record: Value, code: &str, message: &str) -> Value {
+    if let Some(members) = record.as_object_mut() {
+        members.insert("errorCode".to_owned(), code.into());
+        members.insert("errorMessage".to_owned(), message.into());
+    }
+    record
 }
 
 fn identity(by: &Actor) -> Value {
@@ -250,12 +276,59 @@ fn uuid_of(hash: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use moorline_protocol::audit::Chain;
+
     use super::*;
+
+    /// Lines of a log with these events: what, and its request.
+    fn log(events: &[(EventKind, Option<&str>)]) -> Vec<String> {
+        let mut chain = Chain::new();
+        let line = |(kind, request): &(EventKind, Option<&str>)| {
+            let mut event = Event::new(kind.clone(), Actor::endpoint());
+            event.request_id = request.map(str::to_owned);
+            event.result = (*kind == EventKind::Call).then(|| "ok".to_owned());
+            chain.append(0, &event).trim_end().to_owned()
+        };
+        events.iter().map(line).collect()
+    }
+
+    /// Request and error code of each record.
+    fn exported(lines: &[String]) -> Vec<(String, Option<String>)> {
+        let mut trail = CloudTrail::new("us-east-1");
+        let mut records: Vec<Value> = lines.iter().flat_map(|line| trail.add(line)).collect();
+        records.extend(trail.finish());
+        let text = |record: &Value, name: &str| record[name].as_str().map(str::to_owned);
+        let shown = |record: &Value| (text(record, "requestID").unwrap(), text(record, "errorCode"));
+        records.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_call_that_is_under_way_is_not_told_as_one_whose_endpoint_ended() {
+        let lines = log(&[
+            (EventKind::LogStarted, None),
+            (EventKind::Accepted, Some("lost")),
+            (EventKind::Accepted, Some("answered")),
+            (EventKind::Call, Some("answered")),
+            (EventKind::LogStarted, None),
+            (EventKind::Accepted, Some("under way")),
+        ]);
+        let shown = |request: &str, code: Option<&str>| (request.to_owned(), code.map(str::to_owned));
+        assert_eq!(
+            exported(&lines),
+            [
+                shown("", None),
+                shown("answered", None),
+                shown("lost", Some("OutcomeUnknown")),
+                shown("", None),
+                shown("under way", Some("OutcomePending")),
+            ]
+        );
+    }
 
     #[test]
     fn what_is_no_line_of_the_log_is_counted_and_not_passed_over() {
         let mut trail = CloudTrail::new("us-east-1");
-        assert_eq!(trail.add("{\"index\":1}"), None);
+        assert_eq!(trail.add("{\"index\":1}"), [Value::Null; 0]);
         assert_eq!(trail.unreadable(), 1);
     }
 }

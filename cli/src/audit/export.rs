@@ -69,7 +69,7 @@ async fn cloud_trail(operator: &Operator, out: &Path, filter: &Filter) -> Result
     };
     loop {
         for record in &page.records {
-            if let Some(record) = trail.add(record) {
+            for record in trail.add(record) {
                 write(&mut file, record)?;
             }
         }
