@@ -1,15 +1,16 @@
 //! `moorline run`: a document on nodes, from the request to the last node's output.
 
+mod interrupts;
 mod live;
 mod report;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
-use moorline_ssm::command::{SendCommand, SendCommandRequest, Target};
+use moorline_ssm::command::{SendCommand, SendCommandRequest, SendCommandResult, Target};
 use moorline_transport::{CallError, HttpError};
 
-use self::{report::Report, watch::Watch};
+use self::{interrupts::Interrupts, report::Report, watch::Watch};
 use crate::{
     arguments::RunOptions,
     console,
@@ -22,6 +23,8 @@ use crate::{
 
 /// Cancelled by the user: 128 + SIGINT, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;
+/// Of a command whose answer did not come.
+const MAY_RUN: &str = "the command may run all the same: `aws ssm list-commands` shows whether it was sent";
 const PARAMETER_COMMANDS: &str = "commands";
 const PARAMETER_TIMEOUT: &str = "executionTimeout";
 
@@ -35,21 +38,8 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         return Ok(0);
     }
     let request = sign::sign(operator, request, &options.sign).await?;
-    let sent = operator.call::<SendCommand>(&request).await;
-    let sent = sent.inspect_err(|error| {
-        if may_have_arrived(error) {
-            console::note(
-                "the command may run all the same: `aws ssm list-commands` shows whether it was sent",
-            );
-        }
-    });
-    let command = sent?.command;
-    let command = command.unwrap_or_default();
-    let id = command.command_id.ok_or(CliError::Incomplete {
-        operation: "SendCommand",
-        member: "Command.CommandId",
-    })?;
     if options.detach {
+        let (id, _) = answered(operator.call::<SendCommand>(&request).await)?;
         if json {
             console::print_json(&serde_json::json!({ "CommandId": id }))?;
         } else {
@@ -57,12 +47,18 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         }
         return Ok(0);
     }
+    let mut interrupts = Interrupts::watch()?;
+    let Some((sent, is_interrupted)) = send(operator, &request, &mut interrupts).await else {
+        return Ok(EXIT_INTERRUPTED);
+    };
+    let (id, target_count) = answered(sent)?;
     let expected = match &request.instance_ids {
         Some(ids) => ids.len(),
-        None => usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0),
+        None => target_count,
     };
     let mut report = Report::new(&id, json, request.instance_ids.is_some() && expected == 1);
-    let watched = Watch::new(operator, &id, expected).run(&mut report).await;
+    let watch = Watch::new(operator, &id, expected);
+    let watched = watch.run(&mut report, (interrupts, is_interrupted)).await;
     let outcome = watched.inspect_err(|_| {
         report.note(&format!("command {id} goes on without this program"));
     })?;
@@ -71,6 +67,47 @@ pub(crate) async fn execute(operator: &Operator, options: &RunOptions, json: boo
         return Ok(EXIT_INTERRUPTED);
     }
     Ok(u8::from(!report.is_success(&outcome)))
+}
+
+/// What the endpoint answers, and whether Ctrl-C was pressed meanwhile. Of a command that is on its way nobody knows the
+/// id by which it is cancelled: it is waited for. `None`: the user pressed it again, and leaves.
+async fn send(
+    operator: &Operator,
+    request: &SendCommandRequest,
+    interrupts: &mut Interrupts,
+) -> Option<(Result<SendCommandResult, CallError>, bool)> {
+    let mut sending = pin!(operator.call::<SendCommand>(request));
+    tokio::select! {
+        sent = &mut sending => return Some((sent, false)),
+        () = interrupts.next() => {}
+    }
+    console::note(
+        "the command is on its way, and is cancelled as soon as the endpoint has answered; press Ctrl-C again to leave \
+         at once",
+    );
+    tokio::select! {
+        sent = &mut sending => Some((sent, true)),
+        () = interrupts.next() => {
+            console::note(MAY_RUN);
+            None
+        }
+    }
+}
+
+/// The id of a command that was sent, and to how many nodes.
+fn answered(sent: Result<SendCommandResult, CallError>) -> Result<(String, usize), CliError> {
+    let sent = sent.inspect_err(|error| {
+        if may_have_arrived(error) {
+            console::note(MAY_RUN);
+        }
+    })?;
+    let command = sent.command.unwrap_or_default();
+    let id = command.command_id.ok_or(CliError::Incomplete {
+        operation: "SendCommand",
+        member: "Command.CommandId",
+    })?;
+    let target_count = usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0);
+    Ok((id, target_count))
 }
 
 /// Whether a request whose answer did not come may be with the endpoint.

@@ -79,14 +79,22 @@ impl Running {
         Ok(self.process.kill().await?)
     }
 
-    /// Its exit code, and what it reports as JSON.
+    /// Its exit code, of one that reports nothing.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn code(mut self) -> Result<Option<i32>> {
+        Ok(timeout(PATIENCE, self.process.wait()).await??.code())
+    }
+
+    /// Its exit code, and what it reports as JSON. What it waits for may take its time.
     ///
     /// # Errors
     /// It does not end, or reports nothing.
     pub async fn ends(mut self) -> Result<(Option<i32>, Value)> {
         let mut report = Vec::new();
         let mut stdout = self.process.stdout.take().context("no standard output")?;
-        timeout(PATIENCE, stdout.read_to_end(&mut report)).await??;
+        timeout(3 * PATIENCE, stdout.read_to_end(&mut report)).await??;
         let code = timeout(PATIENCE, self.process.wait()).await??.code();
         Ok((code, serde_json::from_slice(&report).context("no report")?))
     }

@@ -12,12 +12,10 @@ use moorline_ssm::command::{
     ListCommandInvocationsRequest, ListCommands, ListCommandsRequest,
 };
 use moorline_transport::CallError;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
+    interrupts::Interrupts,
     live::{Live, Shown},
     report::{Invocation, Report},
 };
@@ -102,20 +100,26 @@ impl<'a> Watch<'a> {
     }
 
     /// Hands what nodes put out to `report` while they run, if it shows that, and every node's result as soon as it is
-    /// there. Returns when all have ended, or when the user pressed Ctrl-C a second time.
+    /// there. Returns when all have ended, or when the user pressed Ctrl-C a second time; the first was before this if
+    /// `is_interrupted`.
     ///
     /// # Errors
     /// The endpoint refused, or was out of reach for too long.
-    pub(super) async fn run(mut self, report: &mut Report) -> Result<Outcome, CliError> {
-        let mut interrupts =
-            signal(SignalKind::interrupt()).map_err(|source| CliError::io("watch for Ctrl-C", source))?;
+    pub(super) async fn run(
+        mut self,
+        report: &mut Report,
+        (mut interrupts, is_interrupted): (Interrupts, bool),
+    ) -> Result<Outcome, CliError> {
+        if is_interrupted && self.interrupt(report, &mut interrupts).await {
+            return Ok(self.outcome(CommandStatus::Cancelling));
+        }
         let mut live = Live::new(self.operator, self.id);
         let mut pause = FIRST_PAUSE;
         let mut looking = self.look(Duration::ZERO);
         let mut over = None;
         loop {
             tokio::select! {
-                () = interrupted(&mut interrupts) => {
+                () = interrupts.next() => {
                     if self.interrupt(report, &mut interrupts).await {
                         return Ok(self.outcome(CommandStatus::Cancelling));
                     }
@@ -222,7 +226,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Ctrl-C: the first cancels the command, which we then see end; the second leaves. Returns whether to leave.
-    async fn interrupt(&mut self, report: &Report, interrupts: &mut Signal) -> bool {
+    async fn interrupt(&mut self, report: &Report, interrupts: &mut Interrupts) -> bool {
         if self.is_interrupted {
             report.note(&format!("command {} is left, and may still run", self.id));
             return true;
@@ -234,7 +238,7 @@ impl<'a> Watch<'a> {
             instance_ids: None,
         };
         let why = tokio::select! {
-            () = interrupted(interrupts) => "interrupted".to_owned(),
+            () = interrupts.next() => "interrupted".to_owned(),
             cancelled = self.operator.call::<CancelCommand>(&request) => match cancelled {
                 Ok(_) => return false,
                 Err(error) => error::chain(&error),
@@ -366,13 +370,6 @@ async fn invocations(operator: &Operator, id: &str) -> Result<Vec<CommandInvocat
         if next_token.is_none() {
             return Ok(invocations);
         }
-    }
-}
-
-/// A signal's next time; never, when it cannot be watched any more.
-async fn interrupted(interrupts: &mut Signal) {
-    if interrupts.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Ctrl-C of `moorline run`.
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Running, Site, wait_until};
+use moorline_tests::{Cable, Running, Site, wait_until};
+use serde_json::json;
 
 use crate::leave::Stopped;
 
@@ -43,5 +44,49 @@ async fn a_second_ctrl_c_leaves_a_command_though_the_endpoint_hangs_and_says_tha
         code == Some(130) && report["Status"] == "Cancelling",
         "{code:?} {report}"
     );
+    Ok(())
+}
+
+/// A site, and a command that is on its way to the endpoint: the cable holds it back.
+async fn sending() -> Result<(Site, Cable, Running)> {
+    let site = Site::start().await?;
+    let cable = Cable::to(site.endpoint.address()).await?;
+    cable.stall(true);
+    let cli = site.cli().through(&cable.url());
+    let words = ["run", "--tag", "Role=test", "--json", "--", "sleep 1000"];
+    let running = Running::start(&cli, &words)?;
+    wait_until("the command to be on its way", async || {
+        Ok(cable.connections() > 0)
+    })
+    .await?;
+    Ok((site, cable, running))
+}
+
+const ON_ITS_WAY: &str = "is cancelled as soon as the endpoint has answered";
+
+#[tokio::test]
+async fn ctrl_c_cancels_a_command_also_while_it_is_being_sent() -> Result<()> {
+    let (_site, cable, mut running) = sending().await?;
+    running.interrupt()?;
+    running.tells(ON_ITS_WAY).await?;
+    cable.stall(false);
+    let (code, report) = running.ends().await?;
+    ensure!(
+        code == Some(130) && report["Status"] == "Cancelled",
+        "{code:?} {report}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_leaves_a_command_that_is_being_sent_and_says_that_it_may_run() -> Result<()> {
+    let (site, _cable, mut running) = sending().await?;
+    running.interrupt()?;
+    running.tells(ON_ITS_WAY).await?;
+    running.interrupt()?;
+    running.tells("the command may run all the same").await?;
+    ensure!(running.code().await? == Some(130));
+    let listed = site.api().call("ListCommands", json!({})).await?;
+    ensure!(listed["Commands"] == json!([]), "{listed}");
     Ok(())
 }
