@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    Api, CrashDisk,
+    Api, CrashDisk, ReservedPort,
     process::{Process, bare_environment, kill_process, run},
     programs::program,
     raw_http::raw_request,
-    wait::{PATIENCE, wait_for},
+    wait::{PATIENCE, wait_until},
 };
 
 /// A real `moorline-control`, with its state in a temporary directory.
@@ -28,7 +28,8 @@ pub struct Endpoint {
     arguments: Vec<String>,
     state_dir: PathBuf,
     home: PathBuf,
-    address: SocketAddr,
+    /// Its own also while it is down.
+    port: ReservedPort,
     environment: BTreeMap<String, String>,
     api: Api,
     _dir: TempDir,
@@ -75,16 +76,16 @@ impl Endpoint {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let home = dir.path().join("home");
         std::fs::create_dir_all(&home)?;
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (process, address) = serve(&state_dir, dir.path(), &arguments, any_port).await?;
+        let port = ReservedPort::new()?;
+        let process = serve(&state_dir, dir.path(), &arguments, port.address()).await?;
         let environment = operator_environment(&state_dir, &home).await?;
-        let api = api(&environment, &state_dir, address)?;
+        let api = api(&environment, &state_dir, port.address())?;
         Ok(Self {
             process: Some(process),
             arguments,
             state_dir,
             home,
-            address,
+            port,
             environment,
             api,
             _dir: dir,
@@ -130,7 +131,7 @@ impl Endpoint {
             .home
             .parent()
             .context("the home lies in the test's directory")?;
-        let (process, _) = serve(&self.state_dir, directory, &self.arguments, self.address).await?;
+        let process = serve(&self.state_dir, directory, &self.arguments, self.address()).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -153,12 +154,12 @@ impl Endpoint {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// The URL by which nodes and operators reach it directly.
     pub fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.address())
     }
 
     /// The certificate of its CA.
@@ -200,7 +201,7 @@ impl Endpoint {
     pub async fn get(&self, path: &str) -> Result<String> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
+            self.address()
         );
         let answer = raw_request(self, request.as_bytes()).await?;
         ensure!(answer.status == 200, "{path}: {}", answer.text);
@@ -217,7 +218,7 @@ async fn serve(
     directory: &Path,
     arguments: &[String],
     listen: SocketAddr,
-) -> Result<(Process, SocketAddr)> {
+) -> Result<Process> {
     let mut command = Command::new(program("moorline-control")?);
     command
         .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
@@ -229,25 +230,23 @@ async fn serve(
     let before = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
     let before = usize::try_from(before)?;
     let mut process = Process::start(&mut command, &log)?;
-    let address = wait_for("the endpoint's line that it listens", PATIENCE, async || {
+    wait_until("the endpoint's line that it listens", async || {
         let log = process.log_text();
-        let line = log.get(before..).and_then(listening);
-        if line.is_none() {
+        let is_there = log.get(before..).is_some_and(|log| listens(log, listen));
+        if !is_there {
             process.check_alive()?;
         }
-        Ok(line)
+        Ok(is_there)
     })
     .await?;
-    Ok((process, address))
+    Ok(process)
 }
 
-/// Finds the port in the line that the endpoint prints when it listens.
-fn listening(log: &str) -> Option<SocketAddr> {
-    let line = log.lines().find(|line| line.contains("listen"))?;
-    let (_, rest) = line.split_once("127.0.0.1:")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let port: u16 = digits.parse().ok().filter(|port| *port != 0)?;
-    Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+/// Whether the endpoint has printed that it listens there.
+fn listens(log: &str, address: SocketAddr) -> bool {
+    let address = address.to_string();
+    log.lines()
+        .any(|line| line.contains("listen") && line.contains(&address))
 }
 
 /// Sources `admin.env` in a shell, as an operator does.

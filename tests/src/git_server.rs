@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
+    ReservedPort,
     process::{Process, bare_environment, run, skipped},
     wait::{PATIENCE, wait_until},
 };
@@ -23,7 +24,7 @@ const GIT: &str = "/usr/bin/git";
 #[derive(Debug)]
 pub struct GitServer {
     _process: Process,
-    address: SocketAddr,
+    port: ReservedPort,
     dir: TempDir,
 }
 
@@ -54,8 +55,8 @@ impl GitServer {
         ] {
             git(&work, arguments, &environment).await?;
         }
-        // Free until now, and ours if nobody takes it in between.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = ReservedPort::new()?;
+        let address = port.address();
         let mut command = Command::new(GIT);
         command
             .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
@@ -66,7 +67,7 @@ impl GitServer {
         let process = Process::start(&mut command, &dir.path().join("git.log"))?;
         let server = Self {
             _process: process,
-            address,
+            port,
             dir,
         };
         wait_until("git to serve", async || Ok(TcpStream::connect(address).is_ok())).await?;
@@ -88,7 +89,7 @@ impl GitServer {
 
     /// Of the repository.
     pub fn url(&self) -> String {
-        format!("git://{}/work", self.address)
+        format!("git://{}/work", self.port.address())
     }
 }
 

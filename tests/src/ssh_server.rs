@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
+    ReservedPort,
     process::{Process, is_root, run, skipped},
     wait::{PATIENCE, wait_until},
 };
@@ -23,7 +24,7 @@ const KEYGEN: &str = "/usr/bin/ssh-keygen";
 #[derive(Debug)]
 pub struct SshServer {
     _process: Process,
-    port: u16,
+    port: ReservedPort,
     dir: TempDir,
 }
 
@@ -51,15 +52,15 @@ impl SshServer {
                 .await?
                 .success()?;
         }
-        // Free until now, and ours if nobody takes it in between.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = ReservedPort::new()?;
         let config = dir.path().join("sshd_config");
         let place = dir.path().display();
         fs::write(
             &config,
             format!(
-                "ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-                 AuthorizedKeysFile {place}/user.pub\nUsePAM no\nSubsystem sftp internal-sftp\n"
+                "ListenAddress 127.0.0.1\nPort {}\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
+                 AuthorizedKeysFile {place}/user.pub\nUsePAM no\nSubsystem sftp internal-sftp\n",
+                port.number()
             ),
         )?;
         fs::create_dir_all("/run/sshd")?;
@@ -71,7 +72,7 @@ impl SshServer {
             .envs(environment);
         let process = Process::start(&mut command, &dir.path().join("sshd.log"))?;
         wait_until("the SSH server to listen", async || {
-            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+            Ok(TcpStream::connect(port.address()).is_ok())
         })
         .await?;
         Ok(Some(Self {
@@ -82,7 +83,7 @@ impl SshServer {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The private key that it takes.

@@ -3,7 +3,7 @@
 use std::{process::Stdio, sync::Arc};
 
 use anyhow::{Result, ensure};
-use moorline_tests::{Cable, Cli, Endpoint, Forward, Node, PATIENCE, Site, wait_until};
+use moorline_tests::{Cable, Cli, Endpoint, Forward, Node, PATIENCE, ReservedPort, Site, wait_until};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixStream},
@@ -83,8 +83,9 @@ async fn a_connection_that_nobody_reads_stops_no_other() -> Result<()> {
 #[tokio::test]
 async fn a_refused_port_is_told_and_the_session_goes_on() -> Result<()> {
     let site = Site::start().await?;
-    let free = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-    let mut forward = Forward::start(&site.cli(), site.node.id(), &format!("0:{free}")).await?;
+    let free = ReservedPort::new()?;
+    let spec = format!("0:{}", free.number());
+    let mut forward = Forward::start(&site.cli(), site.node.id(), &spec).await?;
     let mut rest = Vec::new();
     // it may be reset already when it is made
     if let Ok(mut connection) = forward.connect().await {
@@ -92,7 +93,7 @@ async fn a_refused_port_is_told_and_the_session_goes_on() -> Result<()> {
     }
     ensure!(rest.is_empty(), "{rest:?}");
     forward.remark("port").await?;
-    let listener = TcpListener::bind(("127.0.0.1", free)).await?;
+    let listener = free.listen()?;
     let accepting = tokio::spawn(async move { listener.accept().await });
     let _connection = forward.connect().await?;
     timeout(PATIENCE, accepting).await???;

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Aws, Finished, Forward, PATIENCE, Site, is_root, run, skipped, wait_until};
+use moorline_tests::{
+    Aws, Finished, Forward, PATIENCE, ReservedPort, Site, is_root, run, skipped, wait_until,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User},
@@ -16,15 +18,11 @@ use nix::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command},
     task::JoinSet,
     time::timeout,
 };
-
-async fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
-}
 
 async fn wait_for_server(port: u16) -> Result<()> {
     wait_until("the server to listen", async || {
@@ -51,7 +49,7 @@ fn postgres_programs() -> Option<PathBuf> {
 /// A database server with a cluster of its own. It refuses to run as root.
 struct Postgres {
     server: Child,
-    port: u16,
+    port: ReservedPort,
     _place: TempDir,
 }
 
@@ -82,11 +80,19 @@ impl Postgres {
             .arg(&cluster)
             .status();
         ensure!(timeout(4 * PATIENCE, made).await??.success(), "initdb failed");
-        let port = free_port().await?;
+        let port = ReservedPort::new()?;
         let server = command("postgres")?
             .arg("-D")
             .arg(&cluster)
-            .args(["-F", "-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""])
+            .args([
+                "-F",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.number().to_string(),
+                "-k",
+                "",
+            ])
             .kill_on_drop(true)
             .spawn()?;
         let postgres = Self {
@@ -95,7 +101,7 @@ impl Postgres {
             _place: place,
         };
         wait_until("PostgreSQL to answer", async || {
-            Ok(psql(&postgres.port.to_string(), "select 1").await?.code == 0)
+            Ok(psql(&postgres.port.number().to_string(), "select 1").await?.code == 0)
         })
         .await?;
         Ok(postgres)
@@ -147,14 +153,18 @@ async fn a_real_postgresql_answers_and_copies_many_megabytes_through_a_forwarded
     }
     let postgres = Postgres::start(&programs).await?;
     let site = Site::start().await?;
-    let spec = format!("0:{}", postgres.port);
+    let spec = format!("0:{}", postgres.port.number());
     let forward = Forward::start(&site.cli(), site.node.id(), &spec).await?;
     let far = forward.port();
 
     let long = "select string_agg(md5(i::text), '') from generate_series(1, 500000) i";
     let answer = psql(far, long).await?.success()?.stdout;
     ensure!(answer.trim_end().len() == 16_000_000, "{} bytes", answer.len());
-    let near = psql(&postgres.port.to_string(), &format!("select md5(({long}))")).await?;
+    let near = psql(
+        &postgres.port.number().to_string(),
+        &format!("select md5(({long}))"),
+    )
+    .await?;
     let through = psql(far, &format!("select md5('{}')", "x".repeat(60_000))).await?;
     ensure!(through.success()?.stdout.trim_end().len() == 32);
 
@@ -204,7 +214,8 @@ async fn a_real_redis_keeps_what_its_own_client_says_through_a_forwarded_port() 
         skipped("there is no Redis server");
         return Ok(());
     };
-    let port = free_port().await?;
+    let reserved = ReservedPort::new()?;
+    let port = reserved.number();
     let _server = Command::new(program)
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
         .args(["--save", "", "--dir"])
@@ -230,7 +241,8 @@ async fn a_real_http_server_answers_a_hundred_connections_at_once_through_a_forw
     for number in 0..100 {
         fs::write(pages.join(number.to_string()), page(number))?;
     }
-    let port = free_port().await?;
+    let reserved = ReservedPort::new()?;
+    let port = reserved.number();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/serve_pages.py");
     let _server = Command::new("python3")
         .arg(script)

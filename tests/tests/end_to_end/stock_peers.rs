@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Api, Aws, Cable, Cli, Endpoint, Node, PATIENCE, StockProcess, Terminal, finished, is_root, send_script,
-    skipped, wait_for,
+    Api, Aws, Cable, Cli, Endpoint, Node, PATIENCE, ReservedPort, StockProcess, Terminal, finished, is_root,
+    send_script, skipped, wait_for,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -341,8 +341,8 @@ async fn refused_port(client: Whose, node: Whose) -> Result<()> {
     let Some(mix) = Mix::start(client, node).await? else {
         return Ok(());
     };
-    let free = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-    let parameters = json!({"portNumber": [free.to_string()]});
+    let free = ReservedPort::new()?;
+    let parameters = json!({"portNumber": [free.number().to_string()]});
     let mut terminal = mix.session("AWS-StartPortForwardingSession", &parameters)?;
     let port = opened_port(&mut terminal).await?;
     let connected = TcpStream::connect(("127.0.0.1", port)).await;
