@@ -68,8 +68,10 @@ impl Cable {
         let shared = Arc::clone(&counters);
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                if !seen.borrow().unplugged {
-                    tokio::spawn(carry(near, target, seen.clone(), Arc::clone(&shared)));
+                // what it is like now: it may be cut or unplugged before the connection is carried
+                let born = *seen.borrow();
+                if !born.unplugged {
+                    tokio::spawn(carry(near, target, (born, seen.clone()), Arc::clone(&shared)));
                 }
             }
         });
@@ -144,13 +146,10 @@ impl Drop for Cable {
 async fn carry(
     near: TcpStream,
     target: SocketAddr,
-    seen: watch::Receiver<Condition>,
+    (born, seen): (Condition, watch::Receiver<Condition>),
     counters: Arc<Counters>,
 ) {
-    let Condition {
-        cuts: born, source, ..
-    } = *seen.borrow();
-    let Ok(far) = connect_from(source, target).await else {
+    let Ok(far) = connect_from(born.source, target).await else {
         return;
     };
     // keystrokes: neither side waits for a full segment
@@ -165,7 +164,7 @@ async fn carry(
         // either direction's end ends both: whoever half-closed is done with the connection
         () = pump(near_reader, far_writer, seen.clone(), &counters) => {}
         () = pump(far_reader, near_writer, seen, &counters) => {}
-        _ = cut.wait_for(|condition| condition.cuts != born) => {}
+        _ = cut.wait_for(|condition| condition.cuts != born.cuts) => {}
     }
     counters.standing.fetch_sub(1, Ordering::SeqCst);
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::Write,
+    io::{ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -23,6 +23,9 @@ use crate::{
     programs::program,
     wait::{PATIENCE, wait_for, wait_until},
 };
+
+/// How long an agent may take to be connected: one that was cut off again and again pauses for up to two minutes.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A variable that only one node's processes have with one value.
 const MARK: &str = "MOORLINE_TEST_NODE";
@@ -166,7 +169,11 @@ impl Node {
         for entry in std::fs::read_dir(&original.state_dir)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
-                std::fs::copy(entry.path(), state_dir.join(entry.file_name()))?;
+                match std::fs::copy(entry.path(), state_dir.join(entry.file_name())) {
+                    // a file on its way to its name
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    copied => drop(copied?),
+                }
             }
         }
         Ok(Self {
@@ -221,7 +228,8 @@ impl Node {
     /// # Errors
     /// It does not come up.
     pub async fn wait_online(&mut self) -> Result<()> {
-        wait_until(&format!("{} to be connected", self.id), async || {
+        let what = format!("{} to be connected", self.id);
+        wait_for(&what, RECONNECT_PATIENCE, async || {
             if let Some(process) = &mut self.process {
                 process.check_alive()?;
                 let log = process.log_text();
@@ -229,10 +237,12 @@ impl Node {
                     .get(self.log_start..)
                     .is_some_and(|log| log.contains("control channel connected"))
                 {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
-            Ok(is_connected(&self.api, &self.id).await? && has_pinged(&self.api, &self.id).await?)
+            let is_online =
+                is_connected(&self.api, &self.id).await? && has_pinged(&self.api, &self.id).await?;
+            Ok(is_online.then_some(()))
         })
         .await
     }
@@ -305,7 +315,13 @@ impl Node {
     pub fn install(&mut self) -> Result<PathBuf> {
         let path = self.dir.path().join("moorline-agent");
         let unpacked = self.dir.path().join("moorline-agent.new");
-        std::fs::copy(program("moorline-agent")?, &unpacked)?;
+        // by another process: what is started by another test meanwhile would inherit the file open for writing, and
+        // such a file nobody can execute
+        let copied = std::process::Command::new("cp")
+            .arg(program("moorline-agent")?)
+            .arg(&unpacked)
+            .status()?;
+        ensure!(copied.success(), "the program cannot be copied: {copied}");
         std::fs::rename(&unpacked, &path)?;
         self.installed = Some(path.clone());
         Ok(path)

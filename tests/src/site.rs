@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{Api, Cli, Endpoint, Node, wait::wait_for};
 
-/// How long a command may take to its final status: an agent that was killed comes back with a growing pause.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a command may take to its final status: an agent that was cut off comes back after a pause of up to two
+/// minutes.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(240);
 
 /// An endpoint and a node that is connected. The node goes first.
 #[derive(Debug)]

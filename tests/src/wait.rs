@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 /// How long a condition that must come about may take. Far more than it needs: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
