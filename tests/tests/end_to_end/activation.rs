@@ -1,7 +1,9 @@
 //! A machine becomes a managed node.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Endpoint, Node, Site, is_root, register_agent, skipped};
+use moorline_tests::{Cli, Endpoint, Node, Site, is_root, register_agent, skipped, wait_until};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -60,12 +62,17 @@ async fn a_node_joins_with_an_activation_of_our_client_and_is_listed_with_its_ta
 #[tokio::test]
 async fn the_status_of_an_agent_says_whether_it_is_connected() -> Result<()> {
     let mut site = Site::start().await?;
-    let status = site.node.agent("status", &["--json"]).await?.success()?.json()?;
-    ensure!(status["InstanceId"] == site.node.id(), "{status}");
-    ensure!(
-        status["Connected"] == true && status["Running"] == true,
-        "{status}"
-    );
+    // the endpoint may see the channel before the daemon has written that it stands
+    wait_until("the status to say that it is connected", async || {
+        let status = site.node.agent("status", &["--json"]).await?.success()?.json()?;
+        ensure!(status["InstanceId"] == site.node.id(), "{status}");
+        ensure!(
+            status["Connected"] == true && status["Running"] == true,
+            "{status}"
+        );
+        Ok(true)
+    })
+    .await?;
     let text = site.node.agent("status", &[]).await?.success()?.stdout;
     ensure!(
         text.contains(site.node.id()) && text.contains("connected"),
@@ -94,7 +101,11 @@ async fn the_private_key_and_the_administrators_secret_are_readable_by_their_own
     for directory in [site.node.state_dir(), site.endpoint.state_dir()] {
         for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // a file on its way to its name
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let is_public = entry
                 .path()
                 .extension()
@@ -123,8 +134,13 @@ async fn the_agent_listens_on_no_socket() -> Result<()> {
     let site = Site::start().await?;
     site.check_commands_work().await?;
     let shell = site.cli().shell(site.node.id()).await?;
+    let mut seen = 0;
     for pid in site.node.processes() {
-        let sockets = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+        // the command's worker may end just now
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        let sockets = descriptors
             .flatten()
             .filter_map(|entry| std::fs::read_link(entry.path()).ok())
             .filter_map(|target| {
@@ -133,7 +149,7 @@ async fn the_agent_listens_on_no_socket() -> Result<()> {
             })
             .collect::<Vec<_>>();
         for table in ["tcp", "tcp6"] {
-            let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}"))?;
+            let table = std::fs::read_to_string(format!("/proc/net/{table}"))?;
             for line in table.lines().skip(1) {
                 let fields: Vec<&str> = line.split_whitespace().collect();
                 let listens = fields.get(3) == Some(&"0A");
@@ -143,7 +159,12 @@ async fn the_agent_listens_on_no_socket() -> Result<()> {
                 ensure!(!(listens && ours), "process {pid} listens: {line}");
             }
         }
+        seen += 1;
     }
+    ensure!(
+        seen >= 2,
+        "daemon and session worker were not looked at: {seen} processes"
+    );
     drop(shell);
     Ok(())
 }

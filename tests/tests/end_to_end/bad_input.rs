@@ -291,7 +291,7 @@ async fn expired_unknown_and_used_up_activations_register_nobody() -> Result<()>
         ensure!(outcome.code != 0 || state_dir.exists(), "{outcome:?}");
         Ok(outcome)
     };
-    let expires = moorline_tests::epoch() / 1000 + 2;
+    let expires = moorline_tests::epoch() / 1000 + 6;
     let short = create(json!({"IamRole": "r", "ExpirationDate": expires})).await?;
     let once = create(json!({"IamRole": "r", "RegistrationLimit": 1})).await?;
     let texts = |activation: &serde_json::Value| -> Result<(String, String)> {

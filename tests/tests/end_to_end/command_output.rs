@@ -137,6 +137,7 @@ async fn output_that_is_no_text_is_had_byte_for_byte() -> Result<()> {
     let script = "cat /bin/ls; printf '\\377\\303' >&2; printf '\\251\\r\\n\\0\\r' >&2";
     let id = site.send(script).await?;
     site.finished(&id).await?;
+    Recording::of_command(&site.cli(), site.node.dir(), &id).await?;
     let output = async |more: &[&str]| -> Result<std::process::Output> {
         let mut command = site.cli().command(&[&["output", &id], more].concat())?;
         Ok(timeout(PATIENCE, command.output()).await??)

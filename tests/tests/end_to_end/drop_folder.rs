@@ -80,8 +80,10 @@ async fn documents_wait_on_the_disk_and_not_in_the_daemons_memory() -> Result<()
         host.put(&format!("d{number}.json"), &document("sleep 1000"))?;
     }
     host.site.node.start().await?;
-    wait_until("the documents to be accepted", async || {
-        Ok(fs::read_dir(&host.folder)?.next().is_none())
+    // a hundred megabytes, each of which is on the disk before the next
+    wait_for("the documents to be accepted", 3 * PATIENCE, async || {
+        let is_empty = fs::read_dir(&host.folder)?.next().is_none();
+        Ok(is_empty.then_some(()))
     })
     .await?;
     let daemon = host.site.node.daemon_pid().context("no daemon")?;
@@ -118,15 +120,19 @@ async fn check_runs(host: &Host) -> Result<()> {
                 .is_some_and(|reason| reason.contains('7')),
         "{refused}"
     );
-    let mut left: Vec<String> = fs::read_dir(&host.folder)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    left.sort();
-    ensure!(
-        left == ["bad.result.json", "bad.yaml.refused", "job.result.json"],
-        "{left:?}"
-    );
-    Ok(())
+    // a refused file gets its other name when its result is there
+    wait_until("nothing else to be in the folder", async || {
+        let mut left: Vec<String> = fs::read_dir(&host.folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        left.sort();
+        ensure!(
+            left == ["bad.result.json", "bad.yaml.refused", "job.result.json"],
+            "{left:?}"
+        );
+        Ok(true)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -41,17 +41,21 @@ async fn planned(endpoint: &Endpoint, node: &str) -> Result<(String, String)> {
 async fn a_plan_says_at_once_that_a_stock_agent_cannot_be_asked() -> Result<()> {
     let endpoint = Endpoint::start().await?;
     let (agent, mut channel) = connected(&endpoint, None).await?;
-    let began = Instant::now();
-    let (policy, reason) = planned(&endpoint, &agent.instance_id).await?;
-    ensure!(
-        began.elapsed() < PATIENCE,
-        "it was waited for: {:?}",
-        began.elapsed()
-    );
-    ensure!(
-        policy == "NotKnown" && reason == "its agent cannot be asked: it knows no such question",
-        "{policy}: {reason}"
-    );
+    // a busy machine may be slow at times; an agent that is waited for is so each time
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let began = Instant::now();
+        let (policy, reason) = planned(&endpoint, &agent.instance_id).await?;
+        fastest = fastest.min(began.elapsed());
+        ensure!(
+            policy == "NotKnown" && reason == "its agent cannot be asked: it knows no such question",
+            "{policy}: {reason}"
+        );
+        if fastest < PATIENCE {
+            break;
+        }
+    }
+    ensure!(fastest < PATIENCE, "it was waited for: {fastest:?}");
     // nor has it got a frame that it does not know: the next one is that of a command
     let node = agent.instance_id.as_str();
     let words = ["run", "--node", node, "--detach", "--", "true"];

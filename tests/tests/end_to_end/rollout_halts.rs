@@ -15,10 +15,10 @@ fn reason(report: &Value) -> &str {
 #[tokio::test]
 async fn a_node_that_goes_away_after_the_last_wave_halts_a_roll_out() -> Result<()> {
     let (site, [mut second, _third]) = fleet().await?;
-    let words = waves(&["--json", "--heartbeat-grace", "3s"], "true");
+    let words = waves(&["--json", "--heartbeat-grace", "8s"], "true");
     let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out
-        .tells("all 2 waves are through; watching the heartbeats of 3 nodes for 3 s")
+        .tells("all 2 waves are through; watching the heartbeats of 3 nodes for 8 s")
         .await?;
     second.kill_daemon().await?;
     let (code, report) = roll_out.ends().await?;
@@ -35,7 +35,7 @@ async fn a_node_that_goes_away_after_the_last_wave_halts_a_roll_out() -> Result<
 #[tokio::test]
 async fn a_node_that_comes_back_after_the_last_wave_halts_nothing() -> Result<()> {
     let (site, [mut second, _third]) = fleet().await?;
-    let words = waves(&["--json", "--heartbeat-grace", "20s"], "true");
+    let words = waves(&["--json", "--heartbeat-grace", "30s"], "true");
     let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out.tells("watching the heartbeats").await?;
     second.kill_daemon().await?;
@@ -274,7 +274,7 @@ async fn a_node_that_is_no_target_any_more_is_named_and_not_waited_for() -> Resu
 async fn a_node_that_is_deregistered_after_its_wave_halts_a_roll_out_and_one_that_is_untagged_does_not()
 -> Result<()> {
     let (site, [second, third]) = fleet().await?;
-    let words = waves(&["--json", "--heartbeat-grace", "3s"], "true");
+    let words = waves(&["--json", "--heartbeat-grace", "8s"], "true");
     let mut roll_out = Running::start(&site.cli(), &words)?;
     roll_out.tells("watching the heartbeats").await?;
     untag(&site, third.id()).await?;

@@ -40,6 +40,20 @@ impl Mark {
         .await
     }
 
+    /// Waits until there are so many, and all of them are what they are to become: a `nohup` or `setsid` that has not got
+    /// that far can still be hung up.
+    pub(crate) async fn wait_for_sleeping(&self, count: usize) -> Result<()> {
+        wait_until(&format!("{count} processes that sleep"), async || {
+            let processes = self.processes();
+            let sleeps = |pid: &i32| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                name.is_ok_and(|name| name.trim_end() == "sleep")
+            };
+            Ok(processes.len() == count && processes.iter().all(sleeps))
+        })
+        .await
+    }
+
     /// A shell whose children have it.
     pub(crate) async fn shell(&self, site: &Site) -> Result<Terminal> {
         let mut terminal = site.cli().shell(site.node.id()).await?;
@@ -68,7 +82,7 @@ async fn whatever_a_session_started_ends_with_it_wherever_it_went() -> Result<()
     let mark = Mark::new();
     let mut terminal = mark.shell(&site).await?;
     terminal.send(LEAVERS)?;
-    mark.wait_for(4).await?;
+    mark.wait_for_sleeping(4).await?;
     terminal.send("exit 5\n")?;
     ensure!(terminal.wait().await? == 5);
     ensure!(mark.processes().is_empty(), "the end is told when all is over");
@@ -83,7 +97,7 @@ async fn an_orphan_that_ends_is_no_zombie_and_costs_no_exit_code() -> Result<()>
     let mut terminal = mark.shell(&site).await?;
     let worker = site.node.wait_workers(WorkerKind::Session, 1).await?[0];
     terminal.send("for n in 1 2 3 4 5; do (setsid sleep 1000 &); done\n")?;
-    mark.wait_for(5).await?;
+    mark.wait_for_sleeping(5).await?;
     for pid in mark.processes() {
         kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     }
@@ -133,7 +147,7 @@ async fn what_the_owner_lets_linger_stays_and_the_terminal_is_hung_up_all_the_sa
     let mark = Mark::new();
     let mut terminal = mark.shell(&site).await?;
     terminal.send(LEAVERS)?;
-    mark.wait_for(4).await?;
+    mark.wait_for_sleeping(4).await?;
     terminal.send("exit 5\n")?;
     ensure!(terminal.wait().await? == 5);
     site.node.wait_workers(WorkerKind::Session, 0).await?;

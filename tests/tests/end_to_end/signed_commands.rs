@@ -438,8 +438,11 @@ fn shell(site: &Site, token: &str) -> Value {
 pub(crate) async fn begin_and_end(site: &Site, request: &Value) -> Result<()> {
     let started = site.api().call("StartSession", request.clone()).await?;
     let session = started["SessionId"].as_str().context("an id")?;
-    wait_until("the signed session's worker", async || {
-        Ok(!site.node.workers(WorkerKind::Session).is_empty())
+    // a worker that is ended before it has begun the session has not spent its signature
+    wait_until("the signed session to begin", async || {
+        let log = site.node.log();
+        let is_it = |line: &str| line.contains("session started") && line.contains(session);
+        Ok(log.lines().any(is_it))
     })
     .await?;
     site.api()

@@ -1,11 +1,15 @@
 //! What was on the screen stays readable afterwards.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Cli, PATIENCE, Site, python_program, wait_for};
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{process::Command, time::sleep};
 
 /// Seconds, kind, data.
 type CastEvent = (f64, String, String);
@@ -25,8 +29,20 @@ async fn a_transcript_holds_what_was_shown_and_when() -> Result<()> {
     let site = Site::start().await?;
     let cli = site.cli();
     let mut terminal = cli.at_terminal(&["shell", site.node.id()])?;
-    terminal.send("echo mark''er-1; sleep 1; echo mark''er-2 ünïcödé; exit\n")?;
+    let go = site.node.dir().join("go");
+    let begun = Instant::now();
+    terminal.send(&format!(
+        "echo mark''er-1; until [ -e {} ]; do sleep 0.05; done; echo mark''er-2 ünïcödé; exit\n",
+        go.display()
+    ))?;
+    terminal.expect("marker-1").await?;
+    let shown = Instant::now();
+    // the time that passes is what is tested
+    sleep(Duration::from_secs(1)).await;
+    let shortest = shown.elapsed();
+    fs::write(&go, "")?;
     terminal.expect("marker-2 ünïcödé").await?;
+    let longest = begun.elapsed();
     terminal.wait().await?;
 
     let session = wait_for("the transcript to be complete", PATIENCE, async || {
@@ -78,10 +94,11 @@ async fn a_transcript_holds_what_was_shown_and_when() -> Result<()> {
             .map(|(seconds, _, _)| *seconds)
             .context("not in the transcript")
     };
-    let pause = at("marker-2 ")? - at("marker-1\r")?;
+    let pause = at("marker-2 ")? - at("marker-1")?;
+    let rounding = 0.01;
     ensure!(
-        (0.9..5.0).contains(&pause),
-        "one second of sleep is {pause} s in the transcript"
+        (shortest.as_secs_f64() - rounding..longest.as_secs_f64() + rounding).contains(&pause),
+        "from {shortest:?} to {longest:?} are {pause} s in the transcript"
     );
 
     // the newest is the default, and text is text
