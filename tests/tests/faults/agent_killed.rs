@@ -118,11 +118,15 @@ async fn an_open_session_does_not_notice_that_the_daemon_is_killed() -> Result<(
     terminal.expect("after-wards").await?;
     ensure!(terminal.wait().await? == 9, "{}", terminal.text());
     site.node.wait_workers(WorkerKind::Session, 0).await?;
-    let text = site.cli().run(&["transcript", "text"]).await?.success()?.stdout;
-    for line in ["before-2", "while-away", "after-wards"] {
-        ensure!(text.contains(line), "{line} is not in the transcript: {text:?}");
-    }
-    Ok(())
+    // what its worker did not bring to the endpoint before its end the daemon does
+    wait_until("all of it to be in the transcript", async || {
+        let text = site.cli().run(&["transcript", "text"]).await?.success()?.stdout;
+        for line in ["before-2", "while-away", "after-wards"] {
+            ensure!(text.contains(line), "{line} is not in the transcript: {text:?}");
+        }
+        Ok(true)
+    })
+    .await
 }
 
 #[tokio::test]

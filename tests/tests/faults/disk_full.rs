@@ -40,16 +40,20 @@ impl SmallDisk {
     /// Writes until not one byte and not one file more fits.
     fn fill(&self) -> Result<()> {
         let mut file = std::fs::File::create(self.path.join("filler"))?;
-        for size in [64 * 1024, 4096, 512, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
+        let mut fill_bytes = || {
+            for size in [64 * 1024, 4096, 512, 1] {
+                while file.write_all(&vec![0; size]).is_ok() {}
+            }
+        };
+        fill_bytes();
         std::fs::create_dir(self.path.join("fillers"))?;
         for number in 0.. {
             if std::fs::File::create(self.path.join("fillers").join(number.to_string())).is_err() {
                 break;
             }
         }
-        ensure!(file.write_all(b"x").is_err(), "one more byte fits");
+        // what the agent has given back meanwhile
+        fill_bytes();
         Ok(())
     }
 

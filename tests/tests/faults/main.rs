@@ -11,6 +11,7 @@ mod connection_cut;
 mod disk_full;
 mod endpoint_killed;
 mod endpoint_power_cut;
+mod lost_lines;
 mod many_run_directories;
 mod network_lost;
 mod power_cut;

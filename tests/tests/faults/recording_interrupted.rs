@@ -2,60 +2,48 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use moorline_tests::{
     Cable, Cli, Endpoint, Node, PATIENCE, Recording, Site, WorkerKind, kill_process, wait_for, wait_until,
 };
 
-/// What a recording may lack when its worker is killed (docs/transcripts.md), and what a loaded machine adds to it.
-const MOST_LOST: Duration = Duration::from_millis(200);
-const SCHEDULING: Duration = Duration::from_millis(800);
-
-/// Numbers of the lines of a shell that counts, as far as this text has them.
-fn last_counted(text: &str) -> u64 {
-    text.split("n=")
-        .skip(1)
-        .filter_map(|rest| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().ok()
-        })
-        .max()
-        .unwrap_or_default()
-}
-
-/// Hundredths of a second since the machine started.
-fn uptime() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/uptime")?;
-    let seconds = text.split_ascii_whitespace().next().context("no time")?;
-    Ok(seconds.replace('.', "").parse()?)
-}
+use crate::lost_lines;
 
 #[tokio::test]
 async fn a_worker_that_is_killed_takes_no_more_of_the_recording_with_it_than_was_promised() -> Result<()> {
     let site = Site::start().await?;
+    let mut known = Vec::new();
     for round in 0..3_u64 {
+        let written = site.node.dir().join(format!("written-{round}"));
         let mut terminal = site.cli().shell(site.node.id()).await?;
-        // each line says when it was written
-        terminal
-            .send("while :; do read -r up _ </proc/uptime; echo n=${up%.*}${up#*.}; sleep 0.02; done\n")?;
+        terminal.send(&format!("{}\n", lost_lines::script(&written)))?;
         terminal.expect("n=").await?;
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(700 + 370 * round);
+        // longer than what may be lost
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(1300 + 370 * round);
         let what = "some time to pass at the terminal";
         wait_for(what, PATIENCE, async || {
             Ok((tokio::time::Instant::now() >= deadline).then_some(()))
         })
         .await?;
-        let killed_at = uptime()?;
+        let killed_at = lost_lines::uptime()?;
         for worker in site.node.workers(WorkerKind::Session) {
             kill_process(worker);
         }
         terminal.wait().await?;
-        let recorded = site.cli().run(&["transcript", "export"]).await?.success()?.stdout;
-        let lacks = Duration::from_millis(10 * killed_at.saturating_sub(last_counted(&recorded)));
-        ensure!(
-            lacks <= MOST_LOST + SCHEDULING,
-            "the last {lacks:?} before the kill are not recorded"
-        );
+        let list = ["transcript", "list", "--state", "cut", "--json"];
+        let recording = wait_for("the recording to be closed", PATIENCE, async || {
+            let listed = site.cli().run(&list).await?.success()?.json()?;
+            let mut names = listed.as_array().into_iter().flatten();
+            Ok(names.find_map(|one| {
+                let name = one["SessionId"].as_str()?;
+                (!known.iter().any(|known| known == name)).then(|| name.to_owned())
+            }))
+        })
+        .await?;
+        let export = ["transcript", "export", &recording];
+        let recorded = site.cli().run(&export).await?.success()?.stdout;
+        lost_lines::check(&recorded, &written, killed_at)?;
+        known.push(recording);
     }
     Ok(())
 }

@@ -26,8 +26,9 @@ async fn a_roll_out_in_waves_goes_on_when_its_endpoint_was_killed_in_the_middle_
         "first=1,then=all",
         "--health-command",
         "true",
+        // nodes come back to an endpoint after a pause that grows with the time for which it was away
         "--heartbeat-grace",
-        "1s",
+        "20s",
         "--yes",
         "--json",
         "--",
