@@ -46,7 +46,7 @@ pub use dice::{Dice, soak};
 pub use endpoint::Endpoint;
 pub use forward::Forward;
 pub use git_server::GitServer;
-pub use node::{Node, WorkerKind, register_agent};
+pub use node::{Node, WorkerKind, register_agent, register_at_terminal};
 pub use process::{Finished, is_root, kill_process, run, skipped};
 pub use raw_http::{RawResponse, raw_request};
 pub use recording::Recording;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    Api, CrashDisk, Endpoint, Finished,
+    Api, CrashDisk, Endpoint, Finished, Terminal,
     process::{
         Process, arguments_of, bare_environment, children_of, is_root, kill_process, marked_processes,
         processes_with_argument, run,
@@ -560,6 +560,38 @@ pub async fn register_agent(
     ca: &Path,
     (activation_id, activation_code): (&str, &str),
 ) -> Result<Finished> {
+    let arguments = register_arguments(state_dir, url, ca, activation_id);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run(
+        program("moorline-agent")?,
+        &arguments,
+        &bare_environment(home),
+        Some(format!("{activation_code}\n").as_bytes()),
+        Duration::from_secs(120),
+    )
+    .await
+}
+
+/// As [`register_agent`], on a terminal, where the code is typed.
+///
+/// # Errors
+/// It cannot be started.
+pub fn register_at_terminal(
+    home: &Path,
+    state_dir: &Path,
+    url: &str,
+    ca: &Path,
+    activation_id: &str,
+) -> Result<Terminal> {
+    let mut command = Command::new(program("moorline-agent")?);
+    command
+        .args(register_arguments(state_dir, url, ca, activation_id))
+        .env_clear()
+        .envs(bare_environment(home));
+    Terminal::start(&mut command, 80, 24)
+}
+
+fn register_arguments(state_dir: &Path, url: &str, ca: &Path, activation_id: &str) -> Vec<String> {
     let (state_dir, ca) = (state_dir.display().to_string(), ca.display().to_string());
     let arguments = [
         "register",
@@ -574,14 +606,7 @@ pub async fn register_agent(
         "--activation-code-file",
         "-",
     ];
-    run(
-        program("moorline-agent")?,
-        &arguments,
-        &bare_environment(home),
-        Some(format!("{activation_code}\n").as_bytes()),
-        Duration::from_secs(120),
-    )
-    .await
+    arguments.map(str::to_owned).to_vec()
 }
 
 async fn is_connected(api: &Api, node: &str) -> Result<bool> {

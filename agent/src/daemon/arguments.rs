@@ -1,6 +1,12 @@
 //! The command line.
 
-use std::{fs, io::Read, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, IsTerminal as _, Read as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -67,7 +73,7 @@ struct RegisterArguments {
     /// The activation's id
     #[arg(long, value_name = "ID")]
     activation_id: ActivationId,
-    /// File with the activation's code, or - for standard input: a secret does not belong on a command line
+    /// File with the activation's code, or - for a line of standard input: a secret does not belong on a command line
     #[arg(long, value_name = "FILE|-")]
     activation_code_file: PathBuf,
     /// Replace an existing registration
@@ -212,7 +218,9 @@ fn end_sessions(arguments: &EndSessionsArguments) -> anyhow::Result<ExitCode> {
 fn read_code(file: &PathBuf) -> anyhow::Result<String> {
     let mut code = String::new();
     let read = if file.as_os_str() == "-" {
-        std::io::stdin().take(MAX_CODE_BYTES).read_to_string(&mut code)
+        ask_for_code();
+        // what is typed on a terminal has no end but that of its line
+        std::io::stdin().lock().take(MAX_CODE_BYTES).read_line(&mut code)
     } else {
         fs::File::open(file).and_then(|file| file.take(MAX_CODE_BYTES).read_to_string(&mut code))
     };
@@ -220,6 +228,13 @@ fn read_code(file: &PathBuf) -> anyhow::Result<String> {
     let code = code.trim().to_owned();
     anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display());
     Ok(code)
+}
+
+#[expect(clippy::print_stderr, reason = "a prompt is for who types")]
+fn ask_for_code() {
+    if std::io::stdin().is_terminal() {
+        eprint!("activation code: ");
+    }
 }
 
 fn run_document(arguments: &RunDocumentArguments) -> anyhow::Result<ExitCode> {

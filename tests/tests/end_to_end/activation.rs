@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cli, Endpoint, Node, Site, is_root, register_agent, skipped, wait_until};
+use moorline_tests::{
+    Cli, Endpoint, Node, Site, is_root, register_agent, register_at_terminal, skipped, wait_until,
+};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -56,6 +58,26 @@ async fn a_node_joins_with_an_activation_of_our_client_and_is_listed_with_its_ta
     )
     .await?;
     ensure!(refused.code == 1, "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_activation_code_is_asked_for_on_a_terminal_and_ends_with_its_line() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let created = Cli::of(&endpoint)
+        .run(&["activation", "create", "--json"])
+        .await?
+        .success()?
+        .json()?;
+    let text = |name: &str| created[name].as_str().context("the activation's JSON");
+    let dir = tempfile::tempdir()?;
+    let state_dir = dir.path().join("agent");
+    let id = text("ActivationId")?;
+    let mut terminal = register_at_terminal(dir.path(), &state_dir, &endpoint.url(), &endpoint.ca(), id)?;
+    terminal.expect("activation code: ").await?;
+    terminal.send(&format!("{}\n", text("ActivationCode")?))?;
+    terminal.expect("registered as mi-").await?;
+    ensure!(terminal.wait().await? == 0);
     Ok(())
 }
 
