@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::{
+    ffi::CStr,
     fs,
     io::{BufRead as _, IsTerminal as _, Read as _},
     path::PathBuf,
@@ -23,6 +24,8 @@ use crate::{
 
 /// sysexits' EX_USAGE: systemd must not restart what can never work (`RestartPreventExitStatus=64`).
 const EXIT_USAGE: u8 = 64;
+/// What `ps` calls a worker: not as the daemon, which `pkill` is to find alone.
+const WORKER_NAME: &CStr = c"moorline-worker";
 /// An activation code is short; more is not one.
 const MAX_CODE_BYTES: u64 = 4096;
 
@@ -141,6 +144,8 @@ pub(crate) fn main() -> ExitCode {
     // Workers first, before the parser of arguments costs them memory.
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("worker") {
+        // it was started as /proc/self/exe, and `ps` and `top` would show it as `exe`
+        let _unnamed = nix::sys::prctl::set_name(WORKER_NAME);
         return match arguments.next().as_deref() {
             Some("command") => command::worker_main(),
             Some("session") => session::worker_main(),

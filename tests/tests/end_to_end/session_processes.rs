@@ -91,6 +91,22 @@ async fn whatever_a_session_started_ends_with_it_wherever_it_went() -> Result<()
 }
 
 #[tokio::test]
+async fn a_worker_is_told_from_its_daemon_by_its_name() -> Result<()> {
+    let site = Site::start().await?;
+    let _terminal = site.cli().shell(site.node.id()).await?;
+    site.send("sleep 60").await?;
+    for kind in [WorkerKind::Session, WorkerKind::Command] {
+        let worker = site.node.wait_workers(kind, 1).await?[0];
+        wait_until("the worker's name", async || {
+            let name = std::fs::read_to_string(format!("/proc/{worker}/comm"))?;
+            Ok(name == "moorline-worker\n")
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_orphan_that_ends_is_no_zombie_and_costs_no_exit_code() -> Result<()> {
     let site = Site::start().await?;
     let mark = Mark::new();
