@@ -18,16 +18,18 @@ use crate::{config::SessionConfig, runtime::user_database};
 /// The usual user of sessions.
 const SSM_USER: &str = "ssm-user";
 
-/// Why nobody can be found whose shell it could be. The texts of RunAs are those of the stock agent.
+/// Why nobody can be found whose shell it could be. The texts of RunAs begin as those of the stock agent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LoginError {
     #[error("failed to start pty since RunAs user {0} does not exist")]
     RunAsUserMissing(String),
-    #[error("please set the RunAs default user")]
+    #[error(
+        "please set the RunAs default user: runAsDefaultUser of the session's document or of the session preferences, or the caller's tag SSMSessionRunAs"
+    )]
     RunAsUserUnset,
     #[error("the agent must run as root to use RunAs")]
     RunAsNeedsRoot,
-    #[error("invalid uid and gid")]
+    #[error("invalid uid and gid: RunAs names root, as whom no session runs")]
     RunAsRoot,
     #[error("the agent must run as root to run a command as root (runAsElevated)")]
     ElevatedNeedsRoot,
@@ -309,7 +311,10 @@ mod tests {
             refused(run_as("nobody-here", ""), ROOT).to_string(),
             "failed to start pty since RunAs user nobody-here does not exist"
         );
-        assert_eq!(refused(run_as("root", ""), ROOT), LoginError::RunAsRoot);
+        assert_eq!(
+            refused(run_as("root", ""), ROOT).to_string(),
+            "invalid uid and gid: RunAs names root, as whom no session runs"
+        );
         assert_eq!(refused(run_as("toor", ""), ROOT), LoginError::RunAsRoot);
         assert_eq!(refused(run_as("me", ""), ORDINARY), LoginError::RunAsNeedsRoot);
     }
