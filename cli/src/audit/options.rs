@@ -73,7 +73,7 @@ pub(crate) struct Filter {
     /// Of this operation, as SendCommand or ssm:SendCommand, or this event, as session-ended
     #[arg(long, value_name = "NAME")]
     operation: Option<String>,
-    /// With this result: ok, error for all others, or an error's code
+    /// With this result: ok, error for all others, or a code, as AccessDeniedException or TimedOut
     #[arg(long, value_name = "RESULT")]
     result: Option<String>,
     /// About this session

@@ -15,6 +15,7 @@ use super::{
     AuditLog, SegmentError,
     segments::{failed, numbers, path_of},
 };
+use crate::{engine::invocation::Outcome, store::SessionStatus};
 
 /// What one page looks at; a client goes on with the next.
 const MOST_LOOKED_AT: u64 = 16 * 1024 * 1024;
@@ -254,12 +255,22 @@ impl AuditFilter {
                 operation == wanted || operation.split_once(':').is_some_and(|(_, name)| name == wanted)
             }) || event.event.as_str() == wanted
         }) && is(self.result.as_ref(), |wanted| match wanted {
-            "error" => result.is_some_and(|result| result != "ok"),
+            "ok" => went_well(event),
+            "error" => result.is_some() && !went_well(event),
             code => result == Some(code),
         }) && is(self.session.as_ref(), |wanted| {
             event.session.as_deref() == Some(wanted)
         }) && is(self.command.as_ref(), |wanted| {
             event.command.as_deref() == Some(wanted)
         })
+    }
+}
+
+/// Calls say `ok`; sessions and commands end with a status of their own.
+fn went_well(event: &Event) -> bool {
+    match (&event.event, event.result.as_deref()) {
+        (EventKind::SessionEnded, Some(status)) => status == SessionStatus::Terminated.as_str(),
+        (EventKind::CommandEnded, Some(details)) => details == Outcome::Success.details(),
+        (_, result) => result == Some("ok"),
     }
 }

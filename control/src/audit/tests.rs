@@ -433,3 +433,47 @@ async fn the_log_is_listed_in_pages_by_administrators_only() {
         .await;
     assert_eq!(refused.code, ErrorCode::AccessDeniedException);
 }
+
+#[tokio::test]
+async fn what_went_well_is_no_error_whatever_word_it_has_for_that() {
+    let test = TestApp::new().await;
+    let of = |kind: EventKind, result: &str| {
+        let mut event = Event::new(kind, moorline_protocol::audit::Actor::endpoint());
+        event.result = Some(result.to_owned());
+        event
+    };
+    for event in [
+        of(EventKind::Call, "ok"),
+        of(EventKind::SessionEnded, "Terminated"),
+        of(EventKind::CommandEnded, "Success"),
+        of(EventKind::Call, "ValidationException"),
+        of(EventKind::SessionEnded, "Failed"),
+        of(EventKind::CommandEnded, "Terminated"),
+        of(EventKind::CommandEnded, "AccessDenied"),
+    ] {
+        test.app.audit.write(event).await.unwrap();
+    }
+    for (wanted, expected) in [
+        ("ok", vec!["ok", "Terminated", "Success"]),
+        (
+            "error",
+            vec!["ValidationException", "Failed", "Terminated", "AccessDenied"],
+        ),
+        ("Terminated", vec!["Terminated", "Terminated"]),
+    ] {
+        let filter = AuditFilter {
+            result: Some(wanted.to_owned()),
+            ..AuditFilter::default()
+        };
+        let page = test.app.audit.page(filter, None, 1000).await.unwrap();
+        let results: Vec<String> = page.records.into_iter().map(result_of).collect();
+        assert_eq!(results, expected, "{wanted}");
+    }
+}
+
+fn result_of(line: String) -> String {
+    match Line::parse((line + "\n").as_bytes()).unwrap().body {
+        Body::Event(event) => event.result.unwrap(),
+        Body::Checkpoint { .. } => panic!("a checkpoint that nobody asked for"),
+    }
+}
