@@ -7,7 +7,10 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use moorline_ssm::{ErrorCode, Violations};
 
-use crate::auth::{AuthError, Denied, Principal};
+use crate::{
+    auth::{AuthError, Denied, Principal},
+    store::StoreError,
+};
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
@@ -101,9 +104,19 @@ impl fmt::Display for ApiError {
     }
 }
 
-impl From<crate::store::StoreError> for ApiError {
-    fn from(source: crate::store::StoreError) -> Self {
-        Self::internal(source)
+impl From<StoreError> for ApiError {
+    fn from(source: StoreError) -> Self {
+        match source {
+            StoreError::Object { .. } => Self {
+                code: ErrorCode::ServiceUnavailable,
+                message: "the object store does not give the transcript; the endpoint's log says why"
+                    .to_owned(),
+                source: Some(source.into()),
+            },
+            StoreError::Corrupt { .. } | StoreError::Database { .. } | StoreError::File { .. } => {
+                Self::internal(source)
+            }
+        }
     }
 }
 

@@ -267,8 +267,12 @@ fn log_failure(error: &ApiError, target: &str, request_id: &str) {
     let mut chain = String::new();
     let mut cause: Option<&dyn std::error::Error> = error.source.as_deref().map(|source| source as _);
     while let Some(error) = cause {
-        chain.push_str(if chain.is_empty() { "" } else { ": " });
-        chain.push_str(&error.to_string());
+        let text = error.to_string();
+        // some say what their causes say
+        if !chain.contains(&text) {
+            chain.push_str(if chain.is_empty() { "" } else { ": " });
+            chain.push_str(&text);
+        }
         cause = error.source();
     }
     tracing::error!(

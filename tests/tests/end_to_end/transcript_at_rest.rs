@@ -138,8 +138,16 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
         "{tombstones:?}"
     );
 
-    // with the store away what is finished stays here, and is there for everybody
+    // with the store away what is there cannot be read, and says so
+    let away = record(&cli, &node, "blue-plums").await?;
+    become_files(&endpoint, &away, &[".signatures"]).await?;
     store.kill().await?;
+    let refused = cli.run(&["transcript", "text", &away]).await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("the object store"),
+        "{refused:?}"
+    );
+    // what is finished stays here, and is there for everybody
     let second = record(&cli, &node, "red-pears").await?;
     become_files(&endpoint, &second, &[".cast.zst", ".signatures"]).await?;
     verifies(&cli, dir.path(), &second, "red-pears").await
