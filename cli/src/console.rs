@@ -3,11 +3,13 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use moorline_ssm::EpochSeconds;
+use nix::sys::termios::{OutputFlags, tcgetattr};
 use serde::Serialize;
 
 use crate::error::{self, CliError};
@@ -68,7 +70,19 @@ pub(crate) fn note(text: &str) {
 /// As [`print`], to standard error. Where nobody reads it, it is lost.
 pub(crate) fn print_error_text(text: &str) {
     let mut err = io::stderr().lock();
-    let _unread = err.write_all(harmless(text, err.is_terminal()).as_bytes());
+    let harmless = harmless(text, err.is_terminal());
+    let _unread = err.write_all(with_returns(&harmless, &err).as_bytes());
+}
+
+/// Text for a terminal that another program has in raw mode, as ssh has ours while we are its proxy: on lines of its own,
+/// each from the left.
+fn with_returns<'a>(text: &'a str, stream: &impl AsFd) -> Cow<'a, str> {
+    let is_raw = tcgetattr(stream).is_ok_and(|mode| !mode.output_flags.contains(OutputFlags::OPOST));
+    if is_raw {
+        Cow::Owned(format!("\r\n{}", text.replace('\n', "\r\n")))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// An error with its causes, and what to do.
@@ -144,6 +158,11 @@ pub(crate) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nix::{
+        pty::openpty,
+        sys::termios::{SetArg, cfmakeraw, tcsetattr},
+    };
+
     use super::*;
 
     #[test]
@@ -174,6 +193,21 @@ mod tests {
             one_line("\u{5d0}\u{200f}"),
             "\u{5d0}\u{200f}",
             "a letter of Hebrew and its mark"
+        );
+    }
+
+    #[test]
+    fn a_note_stands_on_lines_of_its_own_where_another_program_has_the_terminal_raw() {
+        let text = "moorline: lost\nmoorline: restored\n";
+        assert_eq!(with_returns(text, &tempfile::tempfile().unwrap()), text);
+        let pty = openpty(None, None).unwrap();
+        assert_eq!(with_returns(text, &pty.slave), text);
+        let mut mode = tcgetattr(&pty.slave).unwrap();
+        cfmakeraw(&mut mode);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &mode).unwrap();
+        assert_eq!(
+            with_returns(text, &pty.slave),
+            "\r\nmoorline: lost\r\nmoorline: restored\r\n"
         );
     }
 
