@@ -103,12 +103,12 @@ pub(crate) fn call_hint(error: &CallError) -> Option<String> {
         CallError::Service { source, .. } => match source.code.as_str() {
             "InvalidSignatureException" | "UnrecognizedClientException" | "IncompleteSignatureException" => {
                 "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`. DIR/admin.env` of the endpoint sets them), \
-                 and the clock of this machine"
+                 that no AWS_SESSION_TOKEN of other keys is set beside them, and the clock of this machine"
             }
             "RequestExpired" => "the clock of this machine or of the endpoint is wrong",
             "ExpiredTokenException" => "the temporary credentials have expired; get new ones",
             "AccessDeniedException" => "this access key may not do it; ask an administrator",
-            "TargetNotConnected" => "`moorline nodes` shows which nodes are online",
+            "TargetNotConnected" => "`moorline nodes` shows which nodes there are, and which are online",
             "InvalidInstanceId" => {
                 "`moorline nodes` lists the nodes; a node that is offline cannot be reached"
             }
