@@ -357,11 +357,13 @@ def judge_cases(stream, keys):
 
 
 def main():
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("file", nargs="*")
-    arguments.add_argument("--cases", action="store_true")
-    arguments.add_argument("--keys", required=True)
+    arguments = argparse.ArgumentParser(description="Verifies transcripts: exit code 0 intact, 1 altered, 2 unreadable.")
+    arguments.add_argument("file", nargs="*", help="a recording, or all parts of a command")
+    arguments.add_argument("--cases", action="store_true", help="judge many of standard input, for tests")
+    arguments.add_argument("--keys", required=True, help="file with the public keys")
     given = arguments.parse_args()
+    if not given.file and not given.cases:
+        arguments.error("no file to verify")
     try:
         with open(given.keys, encoding="utf-8") as file:
             keys = Keys(file.read())
@@ -373,10 +375,12 @@ def main():
             with open(name, "rb") as file:
                 judged.append(judge(iter(file), keys))
     except (Unreadable, OSError, UnicodeDecodeError) as error:
+        given.file = [getattr(error, "filename", None) or given.keys]
         judged = [("unreadable", [], [str(error)], None)]
     code = 0
-    for verdict, findings, remarks, _ in judged:
-        print(verdict)
+    for name, (verdict, findings, remarks, verifier) in zip(given.file, judged):
+        is_cut = verifier and verifier.closed == "cut"
+        print(f"{name}: {verdict}" + (" (cut: it was not recorded to the end)" if is_cut else ""))
         for line, record, what in findings:
             print(f"line {line}, record {record}: {what}")
         for remark in remarks:

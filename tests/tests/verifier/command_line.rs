@@ -51,6 +51,35 @@ fn output(seconds: u64, text: &str) -> String {
 }
 
 #[tokio::test]
+async fn the_verifier_for_an_outsider_names_each_file_says_what_was_cut_and_needs_a_file() -> Result<()> {
+    let desk = Desk::new()?;
+    let whole = desk.put("whole.cast", &Recording::new("alice-1", false).bytes())?;
+    let cut = desk.put("cut.cast", &Recording::new("alice-2", true).bytes())?;
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("verifier/verify_transcript.py");
+    let verify = async |files: &[&str]| -> Result<(Option<i32>, String)> {
+        let mut python = Command::new(python_program("python3")?);
+        python
+            .arg(&script)
+            .args(files)
+            .arg("--keys")
+            .arg(desk.path("keys"));
+        let ran = python.kill_on_drop(true).output().await?;
+        Ok((ran.status.code(), String::from_utf8(ran.stdout)?))
+    };
+    let (code, said) = verify(&[&whole, &cut]).await?;
+    let expected = format!("{whole}: intact\n{cut}: intact (cut: it was not recorded to the end)\n");
+    ensure!(code == Some(0) && said == expected, "{said}");
+    let (code, said) = verify(&[]).await?;
+    ensure!(code == Some(2) && said.is_empty(), "{code:?} {said}");
+    let (code, said) = verify(&["missing.cast"]).await?;
+    ensure!(
+        code == Some(2) && said.starts_with("missing.cast: unreadable\n"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn verify_ends_with_0_intact_1_altered_with_the_place_2_unreadable() -> Result<()> {
     let desk = Desk::new()?;
     let recording = Recording::new("alice-1", false);
