@@ -36,6 +36,14 @@ impl ProgramIo {
         }
     }
 
+    /// There is much to read.
+    pub(super) fn read_ahead(&mut self) {
+        match self {
+            Self::Terminal(pty) => pty.read_ahead(),
+            Self::Pipes(_) | Self::Later => {}
+        }
+    }
+
     /// Waits until input is taken, and returns how much of it. Nothing is written when the future is dropped.
     pub(super) async fn write(&self, input: &[u8]) -> io::Result<usize> {
         match self {

@@ -1,5 +1,7 @@
 //! The pseudo-terminal, and the process of a session: on it, or on pipes.
 
+mod read_ahead;
+
 use std::{
     ffi::CString,
     io::{self, Write},
@@ -24,8 +26,9 @@ use nix::{
     },
     unistd::{Gid, Pid, Uid, chdir, fchown, setgid, setgroups, setsid, setuid},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
+use self::read_ahead::ReadAhead;
 use super::{
     login::{LoginUser, tty_group},
     program::Program,
@@ -68,6 +71,8 @@ pub(super) enum PtyError {
 #[derive(Debug)]
 pub(super) struct Pty {
     master: AsyncFd<OwnedFd>,
+    /// Of a session that prints much.
+    ahead: Option<ReadAhead>,
     name: String,
 }
 
@@ -112,11 +117,15 @@ pub(super) fn open_for(user: &LoginUser, size: Size) -> Result<(Pty, OwnedFd), P
             source,
         })?;
     }
-    #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
-    // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
-    let watched = unsafe { AsyncFd::register(master) };
-    let master = watched.map_err(|error| PtyError::Watch(error.into()))?;
-    Ok((Pty { master, name }, slave))
+    let master = watch(master, Interest::READABLE | Interest::WRITABLE).map_err(PtyError::Watch)?;
+    Ok((
+        Pty {
+            master,
+            ahead: None,
+            name,
+        },
+        slave,
+    ))
 }
 
 /// Starts the program on the terminal as the user.
@@ -154,6 +163,13 @@ fn not_started(program: &Program, user: &LoginUser, source: io::Error) -> PtyErr
         user: user.name.clone(),
         source,
     }
+}
+
+fn watch(master: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
+    // SAFETY: the descriptor is owned by the `OwnedFd` that is moved in, and nothing replaces it there.
+    let watched = unsafe { AsyncFd::register_with_interest(master, interest) };
+    Ok(watched?)
 }
 
 /// Both sides are closed on exec, else the shell would hold its own master and never see a hang-up.
@@ -354,12 +370,31 @@ impl Pty {
     /// Waits for output and reads what there is, up to the length of the buffer. Zero means the end: nobody holds
     /// the other side open. Nothing is lost when the future is dropped.
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(ahead) = &self.ahead {
+            return ahead.read(buffer).await;
+        }
         loop {
             let mut guard = self.master.readable().await?;
-            if let Ok(read) = guard.try_io(|master| read_available(master.get_ref(), buffer)) {
+            if let Ok(read) = guard.try_io(|master| Ok(read_available(master.get_ref(), buffer)?)) {
                 return read;
             }
         }
+    }
+
+    /// Has a thread read from now on. Where there is none to be had it goes on as before.
+    pub(super) fn read_ahead(&mut self) {
+        if let Err(error) = self.try_read_ahead() {
+            tracing::debug!(%error, "the terminal is not read ahead");
+        }
+    }
+
+    fn try_read_ahead(&mut self) -> io::Result<()> {
+        let master = self.master.get_ref();
+        // output wakes the thread, and nobody else any more
+        let written = watch(master.try_clone()?, Interest::WRITABLE)?;
+        self.ahead = Some(ReadAhead::start(master.try_clone()?)?);
+        self.master = written;
+        Ok(())
     }
 
     /// Waits until input is taken, and returns how much of it. Nothing is written when the future is dropped.
@@ -398,7 +433,7 @@ impl Pty {
 const LEAST_MORE_BYTES: usize = 1024;
 
 /// The kernel gives at most 4 KiB a call: reads until nothing is there or the buffer has little room.
-fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> nix::Result<usize> {
     let mut length = 0;
     while let Some(rest) = buffer
         .get_mut(length..)
@@ -412,7 +447,7 @@ fn read_available(master: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
             Err(_) if length > 0 => break,
             // How Linux says that the last slave was closed.
             Err(Errno::EIO) => break,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(length)

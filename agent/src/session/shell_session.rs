@@ -56,7 +56,7 @@ const LEAST_READ_BYTES: usize = 1024;
 /// After this long without anything happening the session is idle, and gives memory back.
 const REST_AFTER: Duration = Duration::from_secs(1);
 /// After so much output a session moves bulk, and what its start needed of the program is given back: both together
-/// would be its most memory.
+/// would be its most memory. From there on its terminal is read ahead.
 const BULK_BYTES: u64 = 1024 * 1024;
 
 /// The signals a worker lives with. Made before the shell, so that its end cannot be missed.
@@ -317,6 +317,7 @@ impl ShellSession {
         self.shown += length as u64;
         if (before..self.shown).contains(&BULK_BYTES) {
             shrink();
+            self.parts.io.read_ahead();
         }
         let buffer = std::mem::take(&mut self.buffer);
         let read = buffer.get(..length).unwrap_or_default();

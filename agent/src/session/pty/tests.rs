@@ -260,3 +260,41 @@ async fn another_users_shell_has_that_users_identity_and_owns_its_terminal() {
     assert_eq!(lines.next(), Some("/"));
     assert_eq!(exit_code(child).await, 0);
 }
+
+/// As a session that has printed much.
+fn run_ahead(script: &str) -> (Pty, Shell) {
+    let (mut pty, shell) = run(script);
+    pty.read_ahead();
+    assert!(pty.ahead.is_some());
+    (pty, shell)
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_is_all_that_was_written_in_order_to_the_end() {
+    let (pty, shell) = run_ahead("i=0; while [ $i -lt 60000 ]; do echo \"line $i\"; i=$((i+1)); done");
+    let shown = output(&pty).await;
+    let expected: String = (0..60_000).map(|line| format!("line {line}\r\n")).collect();
+    assert!(shown == expected, "{} bytes of {}", shown.len(), expected.len());
+    assert_eq!(pty.read(&mut [0; 10]).await.unwrap(), 0, "and the end stays");
+    assert_eq!(exit_code(shell).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_typed_reaches_a_program_that_is_read_ahead() {
+    let (pty, shell) = run_ahead("stty -echo; echo ready; read line; echo \"got $line\"");
+    read_until(&pty, "ready").await;
+    assert_eq!(pty.write(b"this\n").await.unwrap(), 5);
+    assert_eq!(output(&pty).await.trim_start(), "got this\r\n");
+    assert_eq!(exit_code(shell).await, 0);
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_read_ahead_is_hung_up_when_it_is_dropped_full_or_not() {
+    for script in ["echo ready; while :; do sleep 0.05; done", "echo ready; yes"] {
+        let (pty, shell) = run_ahead(script);
+        read_until(&pty, "ready").await;
+        drop(pty);
+        let code = timeout(Duration::from_secs(20), exit_code(shell)).await;
+        assert_eq!(code.expect("it ends"), 128 + libc::SIGHUP, "{script}");
+    }
+}
