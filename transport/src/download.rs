@@ -67,7 +67,7 @@ pub struct Download<'a> {
 pub struct Progress {
     /// Bytes that were written.
     pub written: u64,
-    /// What the server calls the state of the file; it says nothing of its bytes.
+    /// What the server calls the state of the file, byte for byte. Without it, parts may be of different states.
     etag: Option<String>,
 }
 
@@ -89,7 +89,9 @@ impl DownloadError {
 }
 
 impl Download<'_> {
-    /// Gives the file to `write`, piece by piece, from where `progress` stands.
+    /// Gives the file to `write`, piece by piece, each with its place in the file: from where `progress` stands, or
+    /// from the begin again where the server does not say which state of the file it has. In the end the file has as
+    /// many bytes as `progress` says; what was written behind that is of an earlier attempt.
     ///
     /// # Errors
     /// There is no whole file: unless an attempt that goes on succeeds, what `write` has got is to be thrown away.
@@ -97,8 +99,11 @@ impl Download<'_> {
         &self,
         trust: &Trust,
         progress: &mut Progress,
-        mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+        mut write: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<(), DownloadError> {
+        if progress.etag.is_none() {
+            progress.written = 0;
+        }
         let mut url = self.url.to_owned();
         let first = origin(&url);
         for _ in 0..=MOST_REDIRECTS {
@@ -109,8 +114,7 @@ impl Download<'_> {
             let response = self.get(&url, headers, progress, trust).await?;
             match response.status().as_u16() {
                 status @ (200 | 206) => {
-                    let etag = response.headers().get(http::header::ETAG);
-                    let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+                    let etag = strong_etag(response.headers());
                     if progress.written == 0 {
                         progress.etag = etag;
                     } else if etag != progress.etag {
@@ -191,7 +195,7 @@ impl Download<'_> {
         mut body: Incoming,
         begin: u64,
         progress: &mut Progress,
-        write: &mut impl FnMut(&[u8]) -> std::io::Result<()>,
+        write: &mut impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<(), DownloadError> {
         let mut position = begin;
         loop {
@@ -210,7 +214,8 @@ impl Download<'_> {
             }
             let known = progress.written.saturating_sub(position);
             let known = usize::try_from(known).map_or(bytes.len(), |known| known.min(bytes.len()));
-            write(bytes.get(known..).unwrap_or_default()).map_err(DownloadError::Write)?;
+            write(position + known as u64, bytes.get(known..).unwrap_or_default())
+                .map_err(DownloadError::Write)?;
             position = end;
             progress.written = progress.written.max(end);
         }
@@ -240,6 +245,12 @@ async fn exchange(
         .await
         .map_err(|_| DownloadError::Stalled)?;
     Ok(response.map_err(broken)?)
+}
+
+/// What the server calls the state of the file, if that means the same bytes (RFC 9110 §8.8.1).
+fn strong_etag(headers: &http::HeaderMap) -> Option<String> {
+    let etag = headers.get(http::header::ETAG)?.to_str().ok()?;
+    (!etag.starts_with("W/")).then(|| etag.to_owned())
 }
 
 /// Whether a part of a file is the one from `offset` on.
@@ -358,7 +369,7 @@ mod tests {
         let trust = Trust::ca_pem(own.cert.pem().as_bytes(), Path::new("its own")).unwrap();
         let mut progress = Progress::default();
         let (downloaded, (first, second)) =
-            tokio::join!(download.run(&trust, &mut progress, |_| Ok(())), serve);
+            tokio::join!(download.run(&trust, &mut progress, |_, _| Ok(())), serve);
         downloaded.unwrap();
         assert!(first.contains("secret"), "{first}");
         assert!(!second.contains("secret"), "{second}");

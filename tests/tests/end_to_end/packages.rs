@@ -439,7 +439,7 @@ async fn the_aws_cli_publishes_out_of_s3_and_gets_attachments_back() -> Result<(
         allow_insecure: false,
         max_bytes: 1 << 20,
     };
-    let take = |bytes: &[u8]| {
+    let take = |_, bytes: &[u8]| {
         downloaded.extend_from_slice(bytes);
         Ok(())
     };

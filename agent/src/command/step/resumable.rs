@@ -1,7 +1,7 @@
-//! Downloads of large files over networks that break: an attempt goes on where the last one ended. A server that sends
-//! little at a time, and has no end, is left all the same.
+//! Downloads of large files over networks that break: an attempt goes on where the last one ended, if the server says
+//! that the file is still the same, byte for byte. A server that sends little at a time, and has no end, is left.
 
-use std::{fs::File, io::Write as _, time::Duration};
+use std::{fs::File, os::unix::fs::FileExt as _, time::Duration};
 
 use moorline_transport::{Download, DownloadError, Progress, Trust};
 
@@ -32,7 +32,7 @@ pub(super) async fn download(
     source: &Source<'_>,
     trust: &Trust,
     headers: impl Fn() -> Vec<(String, String)>,
-    file: &mut File,
+    file: &File,
 ) -> Result<u64, DownloadError> {
     within(MOST_TIME, attempts(source, trust, headers, file)).await
 }
@@ -51,13 +51,13 @@ async fn attempts(
     source: &Source<'_>,
     trust: &Trust,
     headers: impl Fn() -> Vec<(String, String)>,
-    file: &mut File,
+    file: &File,
 ) -> Result<u64, DownloadError> {
     let mut progress = Progress::default();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut fruitless = 0;
+    let mut furthest = 0;
     loop {
-        let before = progress.written;
         let headers = headers();
         let attempt = Download {
             url: source.url,
@@ -65,16 +65,19 @@ async fn attempts(
             allow_insecure: source.allow_insecure,
             max_bytes: source.max_bytes,
         };
-        let result = attempt
-            .run(trust, &mut progress, |bytes| file.write_all(bytes))
-            .await;
+        let write = |position, bytes: &[u8]| file.write_all_at(bytes, position);
+        let result = attempt.run(trust, &mut progress, write).await;
         match result {
-            Ok(()) => return Ok(progress.written),
+            Ok(()) => {
+                file.set_len(progress.written).map_err(DownloadError::Write)?;
+                return Ok(progress.written);
+            }
             Err(error) if error.is_passing() => {
-                if progress.written - before >= FAIR_BYTES {
+                if progress.written >= furthest + FAIR_BYTES {
                     fruitless = 0;
                     backoff.reset();
                 }
+                furthest = furthest.max(progress.written);
                 fruitless += 1;
                 if fruitless >= ATTEMPTS {
                     return Err(error);
@@ -150,10 +153,10 @@ mod tests {
             max_bytes: 10_000,
         };
         let trust = Trust::system().unwrap();
-        let mut file = tempfile::tempfile().unwrap();
+        let file = tempfile::tempfile().unwrap();
         let byte_by_byte = tokio::select! {
             never = drips(false) => never,
-            ended = attempts(&source, &trust, Vec::new, &mut file) => ended,
+            ended = attempts(&source, &trust, Vec::new, &file) => ended,
         };
         assert!(
             matches!(byte_by_byte, Err(DownloadError::Http(_))),
@@ -162,7 +165,7 @@ mod tests {
         let time = Duration::from_millis(300);
         let in_one_attempt = tokio::select! {
             never = drips(true) => never,
-            ended = within(time, attempts(&source, &trust, Vec::new, &mut file)) => ended,
+            ended = within(time, attempts(&source, &trust, Vec::new, &file)) => ended,
         };
         let has_ended = matches!(in_one_attempt, Err(DownloadError::TooLong(limit)) if limit == time);
         assert!(has_ended, "{in_one_attempt:?}");
@@ -177,7 +180,7 @@ mod tests {
         };
         let mut file = tempfile::tempfile().unwrap();
         let trust = Trust::system().unwrap();
-        let result = download(&source, &trust, Vec::new, &mut file).await;
+        let result = download(&source, &trust, Vec::new, &file).await;
         let patience = Duration::from_secs(20);
         let served = tokio::time::timeout(patience, served).await;
         let requests = served.expect("it is asked as often as it can answer").unwrap();
@@ -230,8 +233,8 @@ mod tests {
     #[tokio::test]
     async fn a_part_is_not_taken_for_the_whole() {
         let part = |range: &str, body: &str| {
-            let range = format!("Content-Range: bytes {range}\r\n");
-            answer("206 Part", &range, body.len(), body)
+            let headers = format!("ETag: \"1\"\r\nContent-Range: bytes {range}\r\n");
+            answer("206 Part", &headers, body.len(), body)
         };
         // A server may send less than it was asked for, also of what it was not asked to part.
         let (text, requests) = get(vec![
@@ -242,12 +245,46 @@ mod tests {
         .await;
         assert_eq!(text.unwrap(), "0123456789");
         assert!(requests[2].contains("range: bytes=6-\r\n"), "{requests:?}");
+        let begin = || answer("200 OK", "ETag: \"1\"\r\n", 10, "01234");
         let shrunk = answer("416 Beyond", "Content-Range: bytes */3\r\n", 0, "");
-        let (result, _) = get(vec![answer("200 OK", "", 10, "01234"), shrunk]).await;
+        let (result, _) = get(vec![begin(), shrunk]).await;
         assert!(matches!(result, Err(DownloadError::Changed)), "{result:?}");
         let all = answer("416 Beyond", "Content-Range: bytes */5\r\n", 0, "");
-        let (text, _) = get(vec![answer("200 OK", "", 10, "01234"), all]).await;
+        let (text, _) = get(vec![begin(), all]).await;
         assert_eq!(text.unwrap(), "01234");
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_state_the_server_does_not_name_is_got_from_its_begin_again() {
+        for state in [
+            "",
+            "ETag: W/\"1\"\r\n",
+            "Last-Modified: Fri, 27 Nov 2026 11:00:00 GMT\r\n",
+        ] {
+            let (text, requests) = get(vec![
+                answer("200 OK", state, 30, "an older version of it"),
+                answer("200 OK", state, 10, "0123456789"),
+            ])
+            .await;
+            assert_eq!(text.unwrap(), "0123456789", "{state}");
+            assert!(!requests[1].contains("range"), "{requests:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_comes_further_is_left() {
+        let fair = "x".repeat(17 * 1024);
+        let answers = (0..ATTEMPTS).map(|_| answer("200 OK", "", 20 * 1024, &fair));
+        let (url, served) = serve(answers.collect()).await;
+        let source = Source {
+            url: &url,
+            allow_insecure: true,
+            max_bytes: 20 * 1024,
+        };
+        let file = tempfile::tempfile().unwrap();
+        let ended = download(&source, &Trust::system().unwrap(), Vec::new, &file).await;
+        assert!(matches!(ended, Err(DownloadError::Http(_))), "{ended:?}");
+        assert_eq!(served.await.unwrap().len(), ATTEMPTS as usize);
     }
 
     #[tokio::test]

@@ -65,7 +65,7 @@ pub(super) async fn get(
         allow_insecure: false,
         max_bytes: file.size.unwrap_or(MAX_FILE_BYTES),
     };
-    let downloaded = resumable::download(&source, &trust, Vec::new, &mut archive);
+    let downloaded = resumable::download(&source, &trust, Vec::new, &archive);
     unless_stopped(context, downloaded)
         .await?
         .with_context(|| format!("failed to download {file_name}"))?;

@@ -62,7 +62,7 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
         place.map_err(|error| format!("failed to write {}: {error}", destination.path.display()))?;
     let path = folder.path_of(&name);
     let unwritten = |error: std::io::Error| format!("failed to write {}: {error}", path.display());
-    let mut new = folder.create(&name).map_err(unwritten)?;
+    let new = folder.create(&name).map_err(unwritten)?;
     let headers = || {
         let header = file.user.map(|(name, password)| {
             let user = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
@@ -76,7 +76,7 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
         max_bytes: MAX_BYTES,
     };
     let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-    resumable::download(&source, &trust, headers, &mut new.file)
+    resumable::download(&source, &trust, headers, &new.file)
         .await
         .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
     new.finish().map_err(unwritten)?;

@@ -166,7 +166,7 @@ impl Server {
             allow_insecure: self.is_insecure,
             max_bytes: listing::MAX_BYTES,
         };
-        let take = |bytes: &[u8]| {
+        let take = |_, bytes: &[u8]| {
             text.extend_from_slice(bytes);
             Ok(())
         };
@@ -216,14 +216,14 @@ impl Server {
         trust: &Trust,
     ) -> Result<u64, String> {
         let path = folder.path_of(name);
-        let mut new = folder.create(name).map_err(unwritten(&path))?;
+        let new = folder.create(name).map_err(unwritten(&path))?;
         let url = format!("{}/{}", self.url, place::encoded(key, true));
         let source = Source {
             url: &url,
             allow_insecure: self.is_insecure,
             max_bytes: most,
         };
-        let size = resumable::download(&source, trust, || self.headers(&url), &mut new.file)
+        let size = resumable::download(&source, trust, || self.headers(&url), &new.file)
             .await
             .map_err(|error| format!("{key}: {}", chain(error.into())))?;
         new.finish().map_err(unwritten(&path))?;
