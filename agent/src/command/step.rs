@@ -9,6 +9,7 @@ mod members;
 mod process;
 mod process_record;
 mod resumable;
+mod room;
 mod run_document;
 mod script;
 mod secure_parameters;

@@ -14,19 +14,15 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FallocateFlags, Flock, FlockArg, fallocate},
-    sys::statvfs::fstatvfs,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Packed, syncing::Syncing};
 use crate::config::TranscriptConfig;
-use crate::runtime::make_private_directory;
+use crate::runtime::{has_space, make_private_directory};
 
 /// Between two looks at what all spools have together.
 const TOTAL_STEP: u64 = 1024 * 1024;
-/// What is left free on the disk, which is not ours: so much, or a tenth of a small one.
-const RESERVED_BYTES: u64 = 256 * 1024 * 1024;
-const RESERVED_PART: u64 = 10;
 /// Of a recording that the daemon delivers, so much room is kept for its end, and this much more is asked for at once.
 const END_BYTES: u64 = 64 * 1024;
 const END_STEP: u64 = 256 * 1024;
@@ -85,17 +81,6 @@ pub(super) struct SpoolHeader {
     /// The node's seals prove it. Absent in what an earlier release wrote.
     #[serde(default)]
     pub(super) is_sealed: bool,
-}
-
-/// Whether so much may be added, and enough is left for others.
-///
-/// # Errors
-/// The file system does not tell.
-pub(super) fn has_space(file: &File, added: u64) -> io::Result<bool> {
-    let space = fstatvfs(file)?;
-    let unit = space.fragment_size();
-    let reserved = RESERVED_BYTES.min(space.blocks().saturating_mul(unit) / RESERVED_PART);
-    Ok(space.blocks_available().saturating_mul(unit) >= reserved.saturating_add(added))
 }
 
 /// What a file takes of the disk: parts that were taken out of it take nothing.
@@ -319,7 +304,7 @@ impl Spool {
 impl SpoolFile {
     /// Whether enough is left for others.
     fn check_space(&self, added: u64) -> io::Result<()> {
-        match has_space(&self.file, added)? {
+        match has_space(&*self.file, added)? {
             true => Ok(()),
             false => Err(io::Error::new(
                 io::ErrorKind::StorageFull,

@@ -10,7 +10,8 @@ use std::{
 
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 
-use super::spool::{Deliverer, NEW, OPEN, SpoolHeader, WHOLE, has_space};
+use super::spool::{Deliverer, NEW, OPEN, SpoolHeader, WHOLE};
+use crate::runtime::has_space;
 
 /// A path and a number.
 const MAX_HEADER_BYTES: u64 = 4096;

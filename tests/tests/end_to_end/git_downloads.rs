@@ -163,3 +163,33 @@ async fn a_private_key_opens_a_repository_and_is_in_no_file_of_the_step() -> Res
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_repository_that_is_larger_than_a_download_may_be_is_left_while_it_comes_and_goes() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let mut node = Node::register(&endpoint, &[]).await?;
+    let (bin, seen) = (node.dir().join("bin"), node.dir().join("seen"));
+    fs::create_dir(&bin)?;
+    // In git's place: what it brings is large, has no end, and takes nothing of the disk that this test runs on.
+    let script = format!(
+        "#!/bin/sh\nfor clone; do :; done\nmkdir -p \"$clone\"\ntruncate -s 5G \"$clone/pack\"\n\
+         echo \"$clone\" > {}\nexec sleep 600\n",
+        seen.display()
+    );
+    fs::write(bin.join("git"), script)?;
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755))?;
+    node.set_environment("PATH", &format!("{}:/usr/bin:/bin", bin.display()));
+    let destination = node.dir().join("destination");
+    let info = json!({"repository": "https://git.example/endless"});
+    let refused = download(&node, info, &destination).await?.with_code(1)?;
+    ensure!(
+        format!("{refused:?}").contains("takes more than the 4 GiB that a download may take"),
+        "{refused:?}"
+    );
+    let clone = fs::read_to_string(&seen)?;
+    ensure!(
+        !Path::new(clone.trim()).exists() && !destination.exists(),
+        "{clone}"
+    );
+    Ok(())
+}

@@ -1,7 +1,9 @@
 //! The state directory's file system is full: exactly when an operator needs a shell.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,23 +14,17 @@ use moorline_tests::{
 };
 use serde_json::json;
 
-/// A file system of two megabytes and 200 files, mounted for one test.
+/// A file system of a few megabytes and 200 files, mounted for one test.
 struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    async fn mount(path: &Path) -> Result<Self> {
+    async fn mount(path: &Path, megabytes: u32) -> Result<Self> {
         std::fs::create_dir(path)?;
         let path_text = path.display().to_string();
-        let arguments = [
-            "-t",
-            "tmpfs",
-            "-o",
-            "size=2m,nr_inodes=200,mode=700",
-            "moorline-test",
-            &path_text,
-        ];
+        let options = format!("size={megabytes}m,nr_inodes=200,mode=700");
+        let arguments = ["-t", "tmpfs", "-o", &options, "moorline-test", &path_text];
         run("mount", &arguments, &Default::default(), None, PATIENCE)
             .await?
             .success()?;
@@ -81,7 +77,7 @@ async fn start() -> Result<FullSite> {
     let endpoint = Endpoint::start().await?;
     let dir = tempfile::tempdir()?;
     let state_dir = dir.path().join("agent");
-    let disk = SmallDisk::mount(&state_dir).await?;
+    let disk = SmallDisk::mount(&state_dir, 2).await?;
     let url = endpoint.url();
     let mut node = Node::register_in(&endpoint, &url, &[], dir, state_dir).await?;
     node.start().await?;
@@ -202,7 +198,7 @@ async fn the_end_of_a_recording_that_the_disk_does_not_take_is_kept_and_arrives(
     let endpoint = Endpoint::start().await?;
     let mut node = Node::register(&endpoint, &[]).await?;
     // for recordings alone: the journal has room
-    let spool = SmallDisk::mount(&node.state_dir().join("spool")).await?;
+    let spool = SmallDisk::mount(&node.state_dir().join("spool"), 2).await?;
     node.start().await?;
     let site = Site { node, endpoint };
     let go = site.node.dir().join("go");
@@ -242,7 +238,7 @@ async fn what_a_full_disk_and_the_memory_do_not_take_is_a_signed_gap() -> Result
     }
     let endpoint = Endpoint::start().await?;
     let mut node = Node::register(&endpoint, &[]).await?;
-    let spool = SmallDisk::mount(&node.state_dir().join("spool")).await?;
+    let spool = SmallDisk::mount(&node.state_dir().join("spool"), 2).await?;
     node.start().await?;
     let site = Site { node, endpoint };
     let go = site.node.dir().join("go");
@@ -276,8 +272,62 @@ async fn what_a_full_disk_and_the_memory_do_not_take_is_a_signed_gap() -> Result
 }
 
 #[tokio::test]
+async fn a_download_leaves_room_on_the_disk_for_others() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let endpoint = Endpoint::start().await?;
+    let dir = tempfile::tempdir()?;
+    let state_dir = dir.path().join("agent");
+    let disk = SmallDisk::mount(&state_dir, 64).await?;
+    let mut node = Node::register_in(&endpoint, &endpoint.url(), &[], dir, state_dir).await?;
+    let bin = node.dir().join("bin");
+    std::fs::create_dir(&bin)?;
+    // In git's place: what it brings has no end.
+    let endless = "#!/bin/sh\nfor clone; do :; done\nmkdir -p \"$clone\"\n\
+                   while :; do head -c 1M /dev/zero >> \"$clone/pack\"; sleep 0.02; done\n";
+    std::fs::write(bin.join("git"), endless)?;
+    std::fs::set_permissions(bin.join("git"), std::fs::Permissions::from_mode(0o755))?;
+    node.set_environment("PATH", &format!("{}:/usr/bin:/bin", bin.display()));
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/file", listener.local_addr()?);
+    // So does what a server sends.
+    let served = std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut socket, _) = listener.accept()?;
+        let _asked = socket.read(&mut [0; 4096])?;
+        socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        while socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+        Ok(())
+    });
+    for (source, info) in [
+        ("Git", json!({"repository": "https://git.example/endless"})),
+        ("HTTP", json!({"url": url, "allowInsecureDownload": true})),
+    ] {
+        let document = json!({"schemaVersion": "2.2", "mainSteps": [{"action": "aws:downloadContent", "name": "get",
+            "inputs": {"sourceType": source, "sourceInfo": info}}]});
+        let path = node.dir().join("document.json");
+        std::fs::write(&path, document.to_string())?;
+        let refused = node.agent("run-document", &[&path.display().to_string()]).await?;
+        let refused = format!("{:?}", refused.with_code(1)?);
+        ensure!(
+            refused.contains(
+                "the disk is nearly full: a download leaves 256 MiB, or a tenth of a small disk, to others"
+            ),
+            "{source}: {refused}"
+        );
+        let space = nix::sys::statvfs::statvfs(&disk.path)?;
+        let used = (space.blocks() - space.blocks_free()) * space.fragment_size();
+        ensure!(used < 4 * 1024 * 1024, "{source}: {used} bytes are left behind");
+    }
+    ensure!(matches!(served.join(), Ok(Ok(()))), "the server was not asked");
+    // so that the node goes before the disk
+    drop(node);
+    drop(disk);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_state_directory_that_may_not_be_written_costs_no_session() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     let site = Site::start().await?;
     std::fs::set_permissions(site.node.state_dir(), std::fs::Permissions::from_mode(0o500))?;
     let mut terminal = site.cli().shell(site.node.id()).await?;

@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::process::CommandExt,
+    pin::{Pin, pin},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -19,7 +20,6 @@ use nix::{
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
-    sync::watch,
     time::{Instant, sleep_until},
 };
 
@@ -47,6 +47,17 @@ const READ_BYTES: usize = 32 * 1024;
 /// Runs a program as the leader of a process group, and where there is one of a control group, of its own. With a stop
 /// everything ends that it has started.
 pub(super) async fn run(
+    command: Command,
+    timeout: Duration,
+    context: &mut StepContext<'_>,
+    outputs: &mut Outputs,
+) -> Ending {
+    run_until(std::future::pending(), command, timeout, context, outputs).await
+}
+
+/// As [`run`], of a program that is cancelled as well when `enough` is over.
+pub(super) async fn run_until(
+    enough: impl Future<Output = ()>,
     mut command: Command,
     timeout: Duration,
     context: &mut StepContext<'_>,
@@ -81,7 +92,21 @@ pub(super) async fn run(
         },
         exit: None,
     };
-    let ending = script.run(&mut child, &mut context.stop, outputs).await;
+    let stop = &mut context.stop;
+    let stopped = async {
+        // A closed channel means that nobody can stop us any more; the time-out still does.
+        match stop.wait_for(Option::is_some).await {
+            Ok(reason) => reason.unwrap_or(StopReason::Cancelled),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let stopped = async {
+        tokio::select! {
+            reason = stopped => reason,
+            () = enough => StopReason::Cancelled,
+        }
+    };
+    let ending = script.run(&mut child, pin!(stopped), outputs).await;
     let was_stopped = matches!(ending, Ending::Stopped(_));
     script.members.leave(was_stopped, context, outputs).await;
     drop(recorded);
@@ -146,7 +171,7 @@ impl RunningScript {
     async fn run(
         &mut self,
         child: &mut Child,
-        stop: &mut watch::Receiver<Option<StopReason>>,
+        mut stopped: Pin<&mut impl Future<Output = StopReason>>,
         outputs: &mut Outputs,
     ) -> Ending {
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
@@ -166,11 +191,7 @@ impl RunningScript {
                     Some(bytes) => outputs.stderr.push(bytes),
                     None => stderr = None,
                 },
-                // A closed channel means that nobody can stop us any more; the time-out still does.
-                Ok(reason) = stop.wait_for(Option::is_some), if matches!(self.state, State::Runs { .. }) => {
-                    let reason = reason.unwrap_or(StopReason::Cancelled);
-                    self.ask_to_end(reason);
-                }
+                reason = &mut stopped, if matches!(self.state, State::Runs { .. }) => self.ask_to_end(reason),
                 () = sleep_until(deadline) => {
                     if self.is_over_by_time() {
                         break;

@@ -5,6 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt as _, time::Duration};
 
 use moorline_transport::{Download, DownloadError, Progress, Trust};
 
+use super::room;
 use crate::runtime::{Backoff, random_u32};
 
 /// A download with all its attempts (docs/documents.md).
@@ -22,6 +23,8 @@ pub(super) struct Source<'a> {
     pub(super) url: &'a str,
     pub(super) allow_insecure: bool,
     pub(super) max_bytes: u64,
+    /// Bytes of other files that the same download has brought.
+    pub(super) before: u64,
 }
 
 /// Writes the file, and returns its length. `headers` are made anew for each attempt: signatures grow old.
@@ -65,7 +68,10 @@ async fn attempts(
             allow_insecure: source.allow_insecure,
             max_bytes: source.max_bytes,
         };
-        let write = |position, bytes: &[u8]| file.write_all_at(bytes, position);
+        let write = |position, bytes: &[u8]| {
+            room::check_disk(file, source.before + position)?;
+            file.write_all_at(bytes, position)
+        };
         let result = attempt.run(trust, &mut progress, write).await;
         match result {
             Ok(()) => {
@@ -151,6 +157,7 @@ mod tests {
             url: &url,
             allow_insecure: true,
             max_bytes: 10_000,
+            before: 0,
         };
         let trust = Trust::system().unwrap();
         let file = tempfile::tempfile().unwrap();
@@ -177,6 +184,7 @@ mod tests {
             url: &url,
             allow_insecure: true,
             max_bytes: 100,
+            before: 0,
         };
         let mut file = tempfile::tempfile().unwrap();
         let trust = Trust::system().unwrap();
@@ -280,6 +288,7 @@ mod tests {
             url: &url,
             allow_insecure: true,
             max_bytes: 20 * 1024,
+            before: 0,
         };
         let file = tempfile::tempfile().unwrap();
         let ended = download(&source, &Trust::system().unwrap(), Vec::new, &file).await;

@@ -64,6 +64,7 @@ pub(super) async fn get(
         url: &url,
         allow_insecure: false,
         max_bytes: file.size.unwrap_or(MAX_FILE_BYTES),
+        before: 0,
     };
     let downloaded = resumable::download(&source, &trust, Vec::new, &archive);
     unless_stopped(context, downloaded)

@@ -18,12 +18,14 @@ use tokio::process::Command;
 
 use self::private_key::PrivateKey;
 use super::{Destination, folder::Folder, make_private_directory, secret, switch, text};
-use crate::command::step::{Outputs, StepContext, process, script::set_environment};
+use crate::command::step::{Outputs, StepContext, process, room, script::set_environment};
 
 /// How long git may take.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 /// What git may reach; its other transports run programs that a URL names.
 const PROTOCOLS: &str = "https:http:ssh:git";
+/// What takes room on the disk.
+const WHAT: &str = "the repository";
 
 /// Which repository, what of it, and as whom.
 #[derive(Debug)]
@@ -188,6 +190,11 @@ pub(super) async fn download(
     };
     let environment = repository.environment(key.as_ref());
     let cloned = clone_repository(repository, &clone, &environment, context, outputs).await;
+    // It may have come between two looks.
+    let cloned = match cloned {
+        Ok(()) => room::check(WHAT, &clone).await.map_err(GitFailure::Reason),
+        failed => failed,
+    };
     let target = &destination.path;
     let moved = cloned.and_then(|()| {
         place(&clone, repository.path, destination)
@@ -220,26 +227,34 @@ async fn clone_repository(
         }
     }
     command.arg("--").arg(&repository.url).arg(clone);
-    git(command, environment, context, outputs).await?;
+    git(command, clone, environment, context, outputs).await?;
     if let Checkout::Commit(id) = repository.checkout {
         let id = commit::find(id, clone, environment, context).await?;
         let mut command = Command::new("git");
         command.arg("-C").arg(clone);
         // A branch may even be called like a whole id, and would come first; none is called so with what follows it.
         command.args(["checkout", "--quiet", "--detach", &format!("{id}^0"), "--"]);
-        git(command, environment, context, outputs).await?;
+        git(command, clone, environment, context, outputs).await?;
     }
     Ok(())
 }
 
+/// Runs git, and ends it when the clone becomes too large.
 async fn git(
     mut command: Command,
+    clone: &Path,
     environment: &[(String, String)],
     context: &mut StepContext<'_>,
     outputs: &mut Outputs,
 ) -> Result<(), GitFailure> {
     set_environment(&mut command, environment, &[], context);
-    match process::run(command, TIMEOUT, context, outputs).await {
+    let mut refusal = None;
+    let too_much = async { refusal = Some(room::watch(WHAT, clone).await) };
+    let ending = process::run_until(too_much, command, TIMEOUT, context, outputs).await;
+    if let Some(reason) = refusal {
+        return Err(GitFailure::Reason(reason));
+    }
+    match ending {
         Ending::Exited(0) => Ok(()),
         Ending::Exited(code) => Err(GitFailure::Reason(format!("git ended with exit status {code}"))),
         Ending::NotStarted(reason) => Err(GitFailure::Reason(format!("git cannot be started: {reason}"))),

@@ -7,12 +7,12 @@ use moorline_transport::Trust;
 use serde_json::{Map, Value};
 
 use super::{
-    super::resumable::{self, Source},
+    super::{
+        resumable::{self, Source},
+        room::MOST_BYTES,
+    },
     Destination, secret, switch, text,
 };
-
-/// Largest file that is downloaded.
-const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What to get, and as whom.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
     let source = Source {
         url: file.url,
         allow_insecure: file.allow_insecure,
-        max_bytes: MAX_BYTES,
+        max_bytes: MOST_BYTES,
+        before: 0,
     };
     let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
     resumable::download(&source, &trust, headers, &new.file)

@@ -17,14 +17,15 @@ use moorline_transport::{Download, DownloadError, Progress, Trust, unix_millis};
 
 use self::{listing::Listing, place::Place};
 use super::{
-    super::resumable::{self, Source},
+    super::{
+        resumable::{self, Source},
+        room::MOST_BYTES,
+    },
     Destination,
     folder::Folder,
 };
 use crate::config::S3Config;
 
-/// Largest object, and all objects of a folder together.
-const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// Objects of a folder.
 const MAX_OBJECTS: usize = 10_000;
 /// Pages of a folder's list. A server may leave pages short, or empty, but not for ever.
@@ -109,7 +110,7 @@ async fn get(objects: &Objects, destination: &Destination) -> Result<PathBuf, St
             let (folder, name) = destination
                 .file(OsStr::new(name))
                 .map_err(unwritten(&destination.path))?;
-            let size = server.get(&place.key, &folder, &name, MAX_BYTES, &trust).await?;
+            let size = server.get(&place.key, &folder, &name, MOST_BYTES, &trust).await?;
             tracing::debug!(size, key = place.key, "got an object");
             Ok(folder.path_of(&name))
         }
@@ -185,7 +186,7 @@ impl Server {
         destination: &Destination,
         trust: &Trust,
     ) -> Result<PathBuf, String> {
-        let mut left = MAX_BYTES;
+        let mut left = MOST_BYTES;
         for key in keys {
             let name = key.strip_prefix(folder).unwrap_or_default();
             let path = Path::new(name);
@@ -222,6 +223,7 @@ impl Server {
             url: &url,
             allow_insecure: self.is_insecure,
             max_bytes: most,
+            before: MOST_BYTES.saturating_sub(most),
         };
         let size = resumable::download(&source, trust, || self.headers(&url), &new.file)
             .await

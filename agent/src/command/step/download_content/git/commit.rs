@@ -30,7 +30,7 @@ pub(super) async fn find(
     let is_meant = |found: &String| found.starts_with(&begin) && is_whole(found);
     let mut command = in_clone(clone);
     command.args(["rev-parse", &format!("--disambiguate={begin}")]);
-    let mut objects = ask(command, environment, context).await?;
+    let mut objects = ask(command, clone, environment, context).await?;
     objects.retain(is_meant);
     if objects.len() > MOST_ALIKE {
         return Err(several(id));
@@ -43,7 +43,7 @@ pub(super) async fn find(
             .args(["rev-list", "--no-walk=unsorted"])
             .args(&objects)
             .arg("--");
-        match ask(command, environment, context).await {
+        match ask(command, clone, environment, context).await {
             Ok(found) => commits = found,
             Err(GitFailure::Reason(_)) => {}
             Err(ended) => return Err(ended),
@@ -80,11 +80,12 @@ fn in_clone(clone: &Path) -> Command {
 /// What git answers, line by line; it is shown to nobody.
 async fn ask(
     command: Command,
+    clone: &Path,
     environment: &[(String, String)],
     context: &mut StepContext<'_>,
 ) -> Result<Vec<String>, GitFailure> {
     let mut answer = Outputs::new(&[], &context.allowance, &CommandRecording::default());
-    git(command, environment, context, &mut answer).await?;
+    git(command, clone, environment, context, &mut answer).await?;
     let (lines, _) = answer.end();
     Ok(lines.lines().map(str::to_owned).collect())
 }
