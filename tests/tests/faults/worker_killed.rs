@@ -1,9 +1,14 @@
 //! `kill -9` of one worker process.
 
-use std::path::Path;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
+};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{PATIENCE, Site, Terminal, WorkerKind, kill_process, wait_for, wait_until};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_killed_command_worker_fails_its_command_and_no_other() -> Result<()> {
@@ -65,6 +70,40 @@ async fn a_command_whose_processes_all_died_is_told_as_unknown_and_not_run_again
     ensure!(told.contains("unknown"), "{invocation}");
     ensure!(std::fs::read_to_string(&count)? == "ran\n", "it was run again");
     site.check_commands_work().await
+}
+
+#[tokio::test]
+async fn what_a_killed_command_worker_had_of_a_download_is_not_left_where_it_was_to_be() -> Result<()> {
+    let site = Site::start().await?;
+    let destination = site.node.dir().join("destination");
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/file", listener.local_addr()?);
+    let half = tokio::task::spawn_blocking(move || -> std::io::Result<_> {
+        let (mut socket, _) = listener.accept()?;
+        let _asked = socket.read(&mut [0; 4096])?;
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf of")?;
+        // and no more, for as long as it is held
+        Ok(socket)
+    });
+    let document = json!({"schemaVersion": "2.2", "mainSteps": [{"action": "aws:downloadContent", "name": "get",
+        "inputs": {"sourceType": "HTTP", "sourceInfo": {"url": url, "allowInsecureDownload": true},
+            "destinationPath": destination.join("file").display().to_string()}}]});
+    let create = json!({"Name": "Half", "DocumentType": "Command", "Content": document.to_string()});
+    site.api().call("CreateDocument", create).await?;
+    let send = json!({"DocumentName": "Half", "InstanceIds": [site.node.id()]});
+    let sent = site.api().call("SendCommand", send).await?;
+    let command = sent["Command"]["CommandId"].as_str().context("no command")?;
+    let connected = half.await??;
+    // The download has its place before it asks.
+    ensure!(destination.is_dir(), "there is no place for it yet");
+    let worker = site.node.wait_workers(WorkerKind::Command, 1).await?;
+    kill_process(*worker.first().context("no worker")?);
+    let invocation = site.finished(command).await?;
+    ensure!(invocation["Status"] == "Failed", "{invocation}");
+    let left: Vec<_> = std::fs::read_dir(&destination)?.collect::<Result<_, _>>()?;
+    ensure!(left.is_empty(), "{left:?}");
+    drop(connected);
+    Ok(())
 }
 
 #[tokio::test]

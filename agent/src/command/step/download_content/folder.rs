@@ -6,7 +6,7 @@ use std::{
     fs::{File, Permissions},
     io::{self, Write as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Component, Path, PathBuf},
@@ -17,7 +17,7 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat},
     libc,
     sys::stat::{Mode, fstatat, mkdirat},
-    unistd::{UnlinkatFlags, symlinkat, unlinkat},
+    unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat},
 };
 
 use super::{super::make_private_directory, MODE};
@@ -96,16 +96,24 @@ impl Folder {
         ring::rand::SecureRandom::fill(&source, &mut random)
             .map_err(|_| io::Error::other("the system gives no random numbers"))?;
         let temporary = OsString::from(format!(".moorline-{:016x}.part", u64::from_ne_bytes(random)));
-        // Whatever has this name, be it a link, is not ours.
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.directory, temporary.as_os_str(), flags, Mode::S_IRWXU)?;
-        Ok(NewFile {
+        let new = |file: OwnedFd, is_named: bool| NewFile {
             file: File::from(file),
             folder: self,
-            temporary,
+            temporary: temporary.clone(),
             name: name.to_owned(),
-            is_whole: false,
-        })
+            is_named,
+        };
+        // A file without a name goes with whoever writes it, however that ends.
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        match openat(&self.directory, ".", flags | OFlag::O_TMPFILE, Mode::S_IRWXU) {
+            // A file system, or a kernel, that knows none.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {}
+            other => return Ok(new(other?, false)),
+        }
+        // Whatever has this name, be it a link, is not ours.
+        let flags = flags | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let file = openat(&self.directory, temporary.as_os_str(), flags, Mode::S_IRWXU)?;
+        Ok(new(file, true))
     }
 
     /// A link in place of what is there.
@@ -140,15 +148,16 @@ impl Folder {
     }
 }
 
-/// A file that appears under its name only when it is whole. Until then it has a name that nobody can guess, and what
-/// is given up goes.
+/// A file that appears under its name only when it is whole. Until then it has none, or where the file system knows no
+/// such files one that nobody can guess, and what is given up goes.
 #[derive(Debug)]
 pub(super) struct NewFile<'a> {
     pub(super) file: File,
     folder: &'a Folder,
     temporary: OsString,
     name: OsString,
-    is_whole: bool,
+    /// It is there, under its temporary name.
+    is_named: bool,
 }
 
 impl NewFile<'_> {
@@ -160,20 +169,33 @@ impl NewFile<'_> {
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(MODE))?;
         let directory = &self.folder.directory;
+        if !self.is_named {
+            // It takes no name that is taken, and so not the one of what it replaces.
+            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let temporary = self.temporary.as_os_str();
+            linkat(
+                AT_FDCWD,
+                own.as_str(),
+                directory,
+                temporary,
+                AtFlags::AT_SYMLINK_FOLLOW,
+            )?;
+            self.is_named = true;
+        }
         renameat(
             directory,
             self.temporary.as_os_str(),
             directory,
             self.name.as_os_str(),
         )?;
-        self.is_whole = true;
+        self.is_named = false;
         Ok(())
     }
 }
 
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
-        if !self.is_whole {
+        if self.is_named {
             // What cannot be removed is half a file with a name that says so.
             drop(self.folder.remove(&self.temporary));
         }
@@ -211,7 +233,7 @@ mod tests {
         }
         let mut given_up = folder.create(OsStr::new("f")).unwrap();
         given_up.file.write_all(b"half").unwrap();
-        assert_eq!(names(&shared).len(), 4);
+        assert_eq!(names(&shared), [".f.part", "f", "f.part"]);
         drop(given_up);
         assert_eq!(names(&shared), [".f.part", "f", "f.part"]);
         folder
