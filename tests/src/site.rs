@@ -46,6 +46,28 @@ impl Site {
         send_script(self.api(), self.node.id(), script).await
     }
 
+    /// Starts the node again in a boot of the test's own. Where it is to reboot, it runs this instead. Takes root.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn reboot_by(&mut self, command: &[&str]) -> Result<()> {
+        self.node.kill_daemon().await?;
+        self.node
+            .configure(&format!("[command]\nreboot_command = {command:?}\n"))?;
+        self.node.next_boot()?;
+        self.node.start().await
+    }
+
+    /// The node goes down, and up again in the next boot; behind [`Self::reboot_by`].
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn reboot(&mut self) -> Result<()> {
+        self.node.kill_daemon().await?;
+        self.node.next_boot()?;
+        self.node.start().await
+    }
+
     /// Waits for the final status of a command on the node, and returns the invocation.
     ///
     /// # Errors

@@ -181,16 +181,9 @@ async fn a_command_goes_on_in_the_boot_after_the_one_that_it_asked_for() -> Resu
         return Ok(());
     }
     let mut site = Site::start().await?;
-    site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
     let (asked, runs) = (dir.join("asked"), dir.join("runs"));
-    let settings = format!(
-        "[command]\nreboot_command = [\"touch\", {:?}]\n",
-        asked.display().to_string()
-    );
-    site.node.configure(&settings)?;
-    site.node.next_boot()?;
-    site.node.start().await?;
+    site.reboot_by(&["touch", &asked.display().to_string()]).await?;
     let line = format!(
         "echo run >> {0}; cat {0}; [ $(wc -l < {0}) -gt 1 ] || exit 194",
         runs.display()
@@ -206,9 +199,7 @@ async fn a_command_goes_on_in_the_boot_after_the_one_that_it_asked_for() -> Resu
         std::fs::read_to_string(&runs)? == "run\n",
         "it went on in the same boot"
     );
-    site.node.kill_daemon().await?;
-    site.node.next_boot()?;
-    site.node.start().await?;
+    site.reboot().await?;
     let invocation = site.finished(&command_id).await?;
     ensure!(
         invocation["Status"] == "Success" && invocation["StandardOutputContent"] == "run\nrun\nrun\n",

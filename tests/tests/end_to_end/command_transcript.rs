@@ -197,16 +197,9 @@ async fn a_node_that_sends_to_another_node_s_recording_is_refused_and_the_audit_
 
 /// Runs a command that asks for two reboots, and gets them; its id.
 async fn rebooted_twice(site: &mut Site) -> Result<String> {
-    site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
     let (asked, runs) = (dir.join("asked"), dir.join("runs"));
-    let settings = format!(
-        "[command]\nreboot_command = [\"touch\", {:?}]\n",
-        asked.display().to_string()
-    );
-    site.node.configure(&settings)?;
-    site.node.next_boot()?;
-    site.node.start().await?;
+    site.reboot_by(&["touch", &asked.display().to_string()]).await?;
     let line = format!(
         "echo run >> {0}; echo run-$(wc -l < {0}); [ $(wc -l < {0}) -gt 2 ] || exit 194",
         runs.display()
@@ -215,9 +208,7 @@ async fn rebooted_twice(site: &mut Site) -> Result<String> {
     for _ in 0..2 {
         wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
         fs::remove_file(&asked)?;
-        site.node.kill_daemon().await?;
-        site.node.next_boot()?;
-        site.node.start().await?;
+        site.reboot().await?;
     }
     let invocation = site.finished(&id).await?;
     ensure!(invocation["Status"] == "Success", "{invocation}");

@@ -50,9 +50,7 @@ impl Bench {
             "reboot" => {
                 let asked = &self.asked;
                 wait_until("the reboot to be asked for", async || Ok(asked.exists())).await?;
-                self.site.node.kill_daemon().await?;
-                self.site.node.next_boot()?;
-                self.site.node.start().await
+                self.site.reboot().await
             }
             other => bail!("nothing is disturbed by {other}"),
         }

@@ -208,7 +208,6 @@ async fn a_worker_that_is_killed_while_it_asks_for_a_reboot_has_one_all_the_same
         return Ok(());
     }
     let mut site = Site::start().await?;
-    site.node.kill_daemon().await?;
     let dir = site.node.dir().to_owned();
     let (asked, runs) = (dir.join("asked"), dir.join("runs"));
     // the worker, which asks first, dies of it
@@ -217,11 +216,7 @@ async fn a_worker_that_is_killed_while_it_asks_for_a_reboot_has_one_all_the_same
         dir.join("first").display(),
         asked.display()
     );
-    site.node.configure(&format!(
-        "[command]\nreboot_command = [\"sh\", \"-c\", {reboot:?}]\n"
-    ))?;
-    site.node.next_boot()?;
-    site.node.start().await?;
+    site.reboot_by(&["sh", "-c", &reboot]).await?;
     let script = format!(
         "echo run >> {0}; [ $(wc -l < {0}) -gt 1 ] || exit 194",
         runs.display()
@@ -232,9 +227,7 @@ async fn a_worker_that_is_killed_while_it_asks_for_a_reboot_has_one_all_the_same
         std::fs::read_to_string(&runs)? == "run\n",
         "it went on without a reboot"
     );
-    site.node.kill_daemon().await?;
-    site.node.next_boot()?;
-    site.node.start().await?;
+    site.reboot().await?;
     let invocation = site.finished(&command).await?;
     ensure!(invocation["Status"] == "Success", "{invocation}");
     Ok(())

@@ -69,26 +69,12 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use moorline_protocol::message::ResultStatus;
     use rusqlite::StatementStatus;
 
     use super::{
-        super::{Conclusion, NewReply, Opener},
+        super::{Opener, tests::end},
         *,
     };
-
-    fn end(journal: &mut Journal, id: &str) {
-        journal.accept(id, id, "{}", 1).unwrap();
-        let ended = journal.cancel(id, false, 1, |_| Conclusion {
-            status: ResultStatus::Cancelled,
-            replies: vec![NewReply {
-                message_id: uuid::Uuid::new_v4(),
-                is_final: true,
-                payload: "{}".to_owned(),
-            }],
-        });
-        ended.unwrap();
-    }
 
     #[test]
     fn ends_of_this_machine_are_found_one_after_another_whatever_waits_for_the_endpoint() {
@@ -99,7 +85,7 @@ mod tests {
             .pragma_update(None, "synchronous", "OFF")
             .unwrap();
         for number in 0..500 {
-            end(&mut journal, &format!("c{number}"));
+            end(&mut journal, &format!("c{number}"), 1);
         }
         let mut statement = journal.connection.prepare(NEXT_END).unwrap();
         assert!(!statement.exists([0]).unwrap());
@@ -107,7 +93,7 @@ mod tests {
         assert!(steps < 100, "{steps}");
         drop(statement);
         for name in ["drop+a", "drop+b"] {
-            end(&mut journal, name);
+            end(&mut journal, name, 1);
         }
         let first = journal.local_end(0).unwrap().unwrap();
         let second = journal.local_end(first.reply_id).unwrap().unwrap();

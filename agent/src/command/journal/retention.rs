@@ -95,28 +95,13 @@ mod tests {
     use rusqlite::{Connection, StatementStatus};
 
     use super::{
-        super::{Conclusion, FILE_NAME, MIGRATIONS, NewReply, Opener},
+        super::{FILE_NAME, MIGRATIONS, Opener, tests::end},
         *,
     };
 
     const NOW: u64 = 1_795_333_005_107;
-    const DAY: u64 = 24 * 3600 * 1000;
-
-    /// Ended three days ago, with replies that nobody has acknowledged.
-    fn end(journal: &mut Journal, id: &str) {
-        let then = NOW - 3 * DAY;
-        let reply = |is_final| NewReply {
-            message_id: uuid::Uuid::new_v4(),
-            is_final,
-            payload: "{}".to_owned(),
-        };
-        journal.accept(id, id, "{}", then).unwrap();
-        let ended = journal.cancel(id, false, then, |_| Conclusion {
-            status: moorline_protocol::message::ResultStatus::Cancelled,
-            replies: vec![reply(false), reply(true)],
-        });
-        ended.unwrap();
-    }
+    /// Three days before that.
+    const THEN: u64 = NOW - 3 * 24 * 3600 * 1000;
 
     /// What SQLite does for one batch of each, beside so many commands that wait for their acknowledgement.
     fn cost(waiting: usize) -> i32 {
@@ -127,7 +112,7 @@ mod tests {
             .pragma_update(None, "synchronous", "OFF")
             .unwrap();
         for number in 0..waiting {
-            end(&mut journal, &format!("w{number}"));
+            end(&mut journal, &format!("w{number}"), THEN);
             let once = crate::policy::Once {
                 nonce: number.to_string(),
                 expires: NOW / 1000,
@@ -139,7 +124,7 @@ mod tests {
             .execute("DELETE FROM reply WHERE is_final = 0", [])
             .unwrap();
         for number in 0..3 {
-            end(&mut journal, &format!("t{number}"));
+            end(&mut journal, &format!("t{number}"), THEN);
         }
         journal
             .connection

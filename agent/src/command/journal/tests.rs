@@ -34,6 +34,16 @@ fn reply(is_final: bool) -> NewReply {
     }
 }
 
+/// A command that has ended at that time, with replies that nobody has acknowledged.
+pub(super) fn end(journal: &mut Journal, id: &str, then: u64) {
+    journal.accept(id, id, "{}", then).unwrap();
+    let ended = journal.cancel(id, false, then, |_| Conclusion {
+        status: ResultStatus::Cancelled,
+        replies: vec![reply(false), reply(true)],
+    });
+    ended.unwrap();
+}
+
 fn conclusion(status: ResultStatus) -> Conclusion {
     Conclusion {
         status,
