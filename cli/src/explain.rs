@@ -7,6 +7,7 @@ use moorline_ssm::{
 
 use crate::{
     console::{self, one_line},
+    counted::counted,
     error::CliError,
     operator::Operator,
     pick, run,
@@ -95,12 +96,12 @@ fn lines(node: &str, told: &ExplainCommandResponse) -> Vec<String> {
 
 fn targets(command: &Command) -> String {
     let ids = command.instance_ids.as_deref().unwrap_or_default();
-    let count = command.target_count.unwrap_or(0);
+    let nodes = counted(command.target_count.unwrap_or(0), "node");
     if !ids.is_empty() {
-        return format!("{count} nodes by their ids");
+        return format!("{nodes} by id");
     }
     let targets: Vec<String> = command.targets.iter().flatten().map(run::shown_target).collect();
-    format!("{count} nodes by {}", targets.join(" and "))
+    format!("{nodes} by {}", targets.join(" and "))
 }
 
 fn step_line(step: &CommandPlugin, is_refused: bool) -> String {

@@ -10,6 +10,7 @@ mod attach;
 mod audit;
 mod command_output;
 mod console;
+mod counted;
 #[cfg(test)]
 #[path = "../../tests/documentation/command_lines.rs"]
 mod documentation;

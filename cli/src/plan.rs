@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     console::{self, one_line},
+    counted::counted,
     error::CliError,
     operator::Operator,
 };
@@ -110,10 +111,10 @@ fn heading(plan: &PlanCommandResponse) -> String {
         lines.push(one_line(&format!("the nodes read {name} of the Parameter Store")));
     }
     lines.push(format!(
-        "{} nodes, at most {} at the same time, no further one after more than {} errors",
-        plan.target_count.unwrap_or(0),
+        "{}, at most {} at the same time, no further one after more than {}",
+        counted(plan.target_count.unwrap_or(0), "node"),
         plan.max_concurrency.unwrap_or(0),
-        plan.max_errors.unwrap_or(0)
+        counted(plan.max_errors.unwrap_or(0), "error")
     ));
     lines.join("\n")
 }

@@ -15,7 +15,13 @@ use super::{
     options::{Filter, Format},
     pages::Pages,
 };
-use crate::{console, error::CliError, operator::Operator, transcript::export::create_private};
+use crate::{
+    console,
+    counted::{agreeing, counted},
+    error::CliError,
+    operator::Operator,
+    transcript::export::create_private,
+};
 
 /// How long the endpoint may take to sign what is last. It promises one second.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
@@ -80,8 +86,9 @@ async fn cloud_trail(operator: &Operator, out: &Path, filter: &Filter) -> Result
     }
     if trail.unreadable() > 0 {
         console::note(&format!(
-            "{} lines cannot be read and are left out: the log was altered; `moorline audit verify` says where",
-            trail.unreadable()
+            "{} cannot be read and {} left out: the log was altered; `moorline audit verify` says where",
+            counted(trail.unreadable(), "line"),
+            agreeing(trail.unreadable(), "is", "are")
         ));
     }
     for record in trail.finish() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moorline_protocol::audit::{Actor, ActorKind, Body, Event, EventKind, Line};
 
-use crate::console::one_line;
+use crate::{console::one_line, counted::counted};
 
 /// Of parameters and messages.
 const MOST_CHARACTERS: usize = 200;
@@ -73,7 +73,7 @@ fn text(line: &Line, event: &Event) -> String {
     }
     words.extend(event.session.as_ref().map(|session| format!("session {session}")));
     words.extend(event.command.as_ref().map(|command| format!("command {command}")));
-    words.extend(event.count.map(|count| format!("{count} times")));
+    words.extend(event.count.map(|count| counted(count, "time")));
     words.extend(event.result.clone());
     words.extend(
         event

@@ -12,7 +12,7 @@ use moorline_protocol::{
 };
 use serde_json::json;
 
-use crate::{console, error::CliError};
+use crate::{console, counted::counted, error::CliError};
 
 const EXIT_ALTERED: u8 = 1;
 const EXIT_UNREADABLE: u8 = 2;
@@ -81,7 +81,8 @@ fn show(file: &Path, outcome: &Outcome) -> Result<(), CliError> {
     }
     let kept = u64::try_from(outcome.findings.len()).unwrap_or(u64::MAX);
     if outcome.faults > kept {
-        console::print_line(&format!("{file}: and {} places more", outcome.faults - kept))?;
+        let more = counted(outcome.faults - kept, "more place");
+        console::print_line(&format!("{file}: and {more}"))?;
     }
     if outcome.clock_went_back > 0 {
         let count = outcome.clock_went_back;
@@ -94,9 +95,9 @@ fn show(file: &Path, outcome: &Outcome) -> Result<(), CliError> {
         .last
         .map(|(index, hash)| format!("; the last is record {index}, hash {hash}"));
     console::print_line(&format!(
-        "{file}: {verdict}: {} records and {} checkpoints{}",
-        outcome.events,
-        outcome.checkpoints,
+        "{file}: {verdict}: {} and {}{}",
+        counted(outcome.events, "record"),
+        counted(outcome.checkpoints, "checkpoint"),
         last.unwrap_or_default()
     ))
 }

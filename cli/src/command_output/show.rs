@@ -14,6 +14,7 @@ use super::follower::{Follower, News};
 use crate::{
     arguments::OutputOptions,
     console,
+    counted::{agreeing, counted},
     error::CliError,
     operator::{Operator, is_passing},
     pick,
@@ -90,7 +91,10 @@ pub(crate) async fn execute(
     }
     if missing > 0 {
         console::note(&format!(
-            "{missing} bytes of it are not in the recording: the node had no room for them"
+            "{} of it {} not in the recording: the node had no room for {}",
+            counted(missing, "byte"),
+            agreeing(missing, "is", "are"),
+            agreeing(missing, "it", "them")
         ));
     }
     Ok(u8::from(missing > 0 || follower.is_cut()))

@@ -235,7 +235,10 @@ impl<'a> Driver<'a> {
         if under_way.targets == 0 {
             // a wave that nobody got proves nothing, and the next one stands on it
             under_way.may_run = false;
-            let error = CliError::Usage(format!("none of its {} nodes is a target any more", nodes.len()));
+            let error = CliError::Usage(match nodes.len() {
+                1 => "its only node is no target any more".to_owned(),
+                count => format!("none of its {count} nodes is a target any more"),
+            });
             return Err(Stop::Refused(error));
         }
         if !is_probe {

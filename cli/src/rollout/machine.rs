@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::wave::Wave;
+use crate::counted::{agreeing, counted};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,13 +189,14 @@ impl std::fmt::Display for Halt {
                     .partition(|(_, status)| status == TERMINATED);
                 write!(
                     f,
-                    "the command failed on {} nodes, and {allowed} are allowed: {}",
-                    errors.saturating_sub(stopped.len()),
+                    "the command failed on {}, and {allowed} {} allowed: {}",
+                    counted(errors.saturating_sub(stopped.len()), "node"),
+                    agreeing(*allowed, "is", "are"),
                     listed(&failed)
                 )?;
                 match stopped.len() {
                     0 => Ok(()),
-                    spared => write!(f, "; on {spared} others it was not begun"),
+                    spared => write!(f, "; on {} it was not begun", counted(spared, "other")),
                 }
             }
             Cause::HeartbeatsLost(nodes) => {
@@ -301,14 +303,14 @@ mod tests {
                     failed: failed(&["a", "b"])
                 }
             ),
-            "wave one: the command failed on 2 nodes, and 1 are allowed: a (Failed), b (Failed)"
+            "wave one: the command failed on 2 nodes, and 1 is allowed: a (Failed), b (Failed)"
         );
         let mut some = failed(&["b"]);
         some.insert("a".to_owned(), TERMINATED.to_owned());
         let mut none_may = Machine::begin(vec![wave("one", &["a", "b"])], true, 0).0;
         assert_eq!(
             halted(&mut none_may, Event::WaveEnded { failed: some }),
-            "wave one: the command failed on 1 nodes, and 0 are allowed: b (Failed); on 1 others it was not begun"
+            "wave one: the command failed on 1 node, and 0 are allowed: b (Failed); on 1 other it was not begun"
         );
         assert_eq!(
             halted(

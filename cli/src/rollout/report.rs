@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     console::{self, one_line},
+    counted::{agreeing, counted},
     error::CliError,
 };
 
@@ -135,21 +136,23 @@ impl Report {
             |document| format!("{document} asks for the health of each wave"),
         );
         console::print_line(&one_line(&format!(
-            "{health}; halts after more than {allowed_errors} failed nodes"
+            "{health}; halts after more than {}",
+            counted(allowed_errors, "failed node")
         )))?;
         for (nodes, why) in [
             (&self.left_out.away, "not connected"),
             (&self.left_out.wrong_platform, "of another platform"),
             (
                 &self.left_out.refusing,
-                "their owners refuse it, its health probe, or what is not signed",
+                "where the owner refuses it, its health probe, or what is not signed",
             ),
             (&self.left_out.unassigned, "in no wave"),
         ] {
             if !nodes.is_empty() {
                 console::print_line(&format!(
-                    "{} nodes are left out, {why}: {}",
-                    nodes.len(),
+                    "{} {} left out, {why}: {}",
+                    counted(nodes.len(), "node"),
+                    agreeing(nodes.len(), "is", "are"),
                     some(nodes)
                 ))?;
             }
@@ -185,13 +188,19 @@ impl Report {
         let (name, no_longer) = (&report.name, &report.no_longer_targets);
         let command_id = report.command_id.as_deref().unwrap_or_default();
         tell(&format!(
-            "wave {} of {of}, {name}: {targets} nodes, command {command_id}",
-            wave + 1
+            "wave {} of {of}, {name}: {}, command {command_id}",
+            wave + 1,
+            counted(targets, "node")
         ));
         if !no_longer.is_empty() {
             tell(&format!(
-                "wave {name}: {} nodes are no longer targets and do not get it: {}",
-                no_longer.len(),
+                "wave {name}: {} {}: {}",
+                counted(no_longer.len(), "node"),
+                agreeing(
+                    no_longer.len(),
+                    "is no longer a target and does not get it",
+                    "are no longer targets and do not get it"
+                ),
                 some(no_longer)
             ));
         }
@@ -200,8 +209,9 @@ impl Report {
     /// All waves are through, and their nodes are watched for so long.
     pub(super) fn watching(&self, nodes: usize, time: Duration) {
         tell(&format!(
-            "all {} waves are through; watching the heartbeats of {nodes} nodes for {} s (--heartbeat-grace)",
-            self.waves.len(),
+            "{}; watching the heartbeats of {} for {} s (--heartbeat-grace)",
+            self.all_through(),
+            counted(nodes, "node"),
             time.as_secs()
         ));
     }
@@ -216,7 +226,11 @@ impl Report {
         let command = report.command_id.as_deref().unwrap_or_default();
         if failed.is_empty() {
             let got = report.nodes.len() - report.no_longer_targets.len();
-            tell(&format!("wave {name}: succeeded on all {got} nodes that got it"));
+            let all = match got {
+                1 => "the only node that got it".to_owned(),
+                _ => format!("all {got} nodes that got it"),
+            };
+            tell(&format!("wave {name}: succeeded on {all}"));
         }
         for (node, status) in failed {
             tell(&format!(
@@ -257,17 +271,26 @@ impl Report {
                     .map(|wave| wave.nodes.len())
                     .sum();
                 tell(&format!(
-                    "halted after {} whole waves: {reason}; {untouched} nodes were not touched",
-                    through.count()
+                    "halted after {}: {reason}; {} {} not touched",
+                    counted(through.count(), "whole wave"),
+                    counted(untouched, "node"),
+                    agreeing(untouched, "was", "were")
                 ));
                 Ok(())
             }
             None => console::print_line(&format!(
-                "roll-out {}: all {} waves are through, {} nodes failed",
+                "roll-out {}: {}, {} failed",
                 ended.id,
-                self.waves.len(),
-                ended.errors
+                self.all_through(),
+                counted(ended.errors, "node")
             )),
+        }
+    }
+
+    fn all_through(&self) -> String {
+        match self.waves.len() {
+            1 => "its only wave is through".to_owned(),
+            waves => format!("all {waves} waves are through"),
         }
     }
 

@@ -9,7 +9,12 @@ use moorline_ssm::command::{CommandStatus, GetCommandInvocationResult};
 use serde::Serialize;
 
 use super::watch::Outcome;
-use crate::{command_output::Lines, console, error::CliError};
+use crate::{
+    command_output::Lines,
+    console,
+    counted::{agreeing, counted},
+    error::CliError,
+};
 
 /// What stands in a result where something was left out.
 const CUT: &str = "--output truncated--";
@@ -133,7 +138,10 @@ impl Report {
                     self.print(*stream, &lines)?;
                 }
                 OutputPiece::Gap(bytes) => self.note(&format!(
-                    "{bytes} bytes of the output of {node} are missing: it had no room for them"
+                    "{} of the output of {node} {} missing: it had no room for {}",
+                    counted(*bytes, "byte"),
+                    agreeing(*bytes, "is", "are"),
+                    agreeing(*bytes, "it", "them")
                 )),
             }
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{cast::Line, reader::Reader, text::PlainText};
 use crate::{
     console::{self, one_line},
+    counted::counted,
     error::CliError,
 };
 
@@ -151,17 +152,17 @@ fn note(name: &str, event: &Value) -> Option<String> {
         Some(value @ Value::Number(_)) => Some(value.to_string()),
         _ => None,
     };
+    let bytes = || match event.get("bytes").and_then(Value::as_u64) {
+        Some(count) => counted(count, "byte"),
+        None => "? bytes".to_owned(),
+    };
     let or_unknown = |name| member(name).unwrap_or_else(|| "?".to_owned());
     let with = |before: &str, name, after: &str| {
         member(name).map_or_else(String::new, |value| format!("{before}{value}{after}"))
     };
     Some(match name {
-        "gap" => format!(
-            "gap: {} bytes not recorded{}",
-            or_unknown("bytes"),
-            with(" (", "reason", ")")
-        ),
-        "masked" => format!("masked: {} bytes not shown", or_unknown("bytes")),
+        "gap" => format!("gap: {} not recorded{}", bytes(), with(" (", "reason", ")")),
+        "masked" => format!("masked: {} not shown", bytes()),
         "opened" => format!(
             "opened: connection {}{}",
             or_unknown("stream"),

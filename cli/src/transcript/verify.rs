@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     console::{self, one_line},
+    counted::counted,
     error::CliError,
 };
 
@@ -134,8 +135,8 @@ fn as_text(path: &Path, outcome: &Outcome) -> String {
                 _ => "; it is one part of a command: give all of them, and a missing one is found",
             };
             format!(
-                "{file}: intact: {of}, {} records, {end}{beside}\n",
-                outcome.records
+                "{file}: intact: {of}, {}, {end}{beside}\n",
+                counted(outcome.records, "record")
             )
         }
         Verdict::Altered if outcome.found > outcome.findings.len() as u64 => format!(

@@ -117,7 +117,12 @@ async fn a_plan_names_the_rule_by_which_a_nodes_owner_would_refuse() -> Result<(
         .run(&[&words[..], &["--wave", "all=all", "--", "true"]].concat())
         .await?
         .success()?;
-    ensure!(shown.stdout.contains("their owners refuse it"), "{shown:?}");
+    ensure!(
+        shown
+            .stdout
+            .contains("1 node is left out, where the owner refuses it"),
+        "{shown:?}"
+    );
     ensure!(commands(&site).await?.is_empty(), "a plan sent a command");
     ensure!(
         !second.state_dir().join("commands").exists(),
@@ -238,7 +243,7 @@ async fn a_failure_in_the_first_wave_leaves_the_others_untouched() -> Result<()>
     let ran = site.cli().run(&waves(&[], "exit 1")).await?.with_code(3)?;
     ensure!(
         ran.stderr
-            .contains("wave canary: the command failed on 1 nodes, and 0 are allowed")
+            .contains("wave canary: the command failed on 1 node, and 0 are allowed")
             && ran.stderr.contains("2 nodes were not touched"),
         "{ran:?}"
     );
@@ -252,7 +257,7 @@ async fn a_failure_in_the_first_wave_leaves_the_others_untouched() -> Result<()>
         .await?
         .with_code(1)?;
     ensure!(
-        ran.stdout.contains("all 2 waves are through, 1 nodes failed"),
+        ran.stdout.contains("all 2 waves are through, 1 node failed"),
         "{ran:?}"
     );
     Ok(())
@@ -332,7 +337,7 @@ async fn explain_tells_why_a_command_ran_on_a_node_or_did_not() -> Result<()> {
         .success()?
         .stdout;
     for part in [
-        "to 1 nodes by tag:Ring=canary",
+        "to 1 node by tag:Ring=canary",
         "sent to the node",
         "taken by the node",
         "exit code 5",

@@ -186,7 +186,7 @@ async fn a_roll_out_that_is_killed_sends_no_other_wave_and_what_was_sent_ends_by
     let (site, _others) = fleet().await?;
     let (started, go, script) = held(&site);
     let mut roll_out = Running::start(&site.cli(), &waves(&[], &script))?;
-    roll_out.tells("wave 1 of 2, canary: 1 nodes, command ").await?;
+    roll_out.tells("wave 1 of 2, canary: 1 node, command ").await?;
     wait_until("the canary to run it", async || Ok(started.exists())).await?;
     roll_out.kill().await?;
     std::fs::File::create(&go)?;

@@ -179,7 +179,7 @@ async fn each_wave_of_a_roll_out_and_its_probe_are_signed() -> Result<()> {
         .with_code(64)?;
     ensure!(
         ran.stdout
-            .contains("1 nodes are left out, their owners refuse it")
+            .contains("1 node is left out, where the owner refuses it")
             && ran.stderr.contains("no wave has a node: nothing is sent"),
         "{ran:?}"
     );
