@@ -1,5 +1,6 @@
 //! `moorline run`: a document on nodes, from the request to the last node's output.
 
+mod hold_up;
 mod interrupts;
 mod live;
 mod report;

@@ -125,6 +125,11 @@ impl Report {
         !self.json
     }
 
+    /// Whether the user sees how the command stands.
+    pub(super) fn shows_progress(&self) -> bool {
+        self.progress.is_some()
+    }
+
     /// Output of a node that still runs.
     pub(super) fn output(&mut self, node: &str, pieces: &[OutputPiece]) -> Result<(), CliError> {
         for piece in pieces {

@@ -15,6 +15,7 @@ use moorline_transport::CallError;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    hold_up::HoldUp,
     interrupts::Interrupts,
     live::{Live, Shown},
     report::{Invocation, Report},
@@ -72,6 +73,7 @@ pub(super) struct Watch<'a> {
     nodes: BTreeMap<String, Progress>,
     is_interrupted: bool,
     unreachable_since: Option<Instant>,
+    hold_up: HoldUp,
 }
 
 /// What one look brings.
@@ -96,6 +98,7 @@ impl<'a> Watch<'a> {
             nodes: BTreeMap::new(),
             is_interrupted: false,
             unreachable_since: None,
+            hold_up: HoldUp::default(),
         }
     }
 
@@ -183,6 +186,11 @@ impl<'a> Watch<'a> {
                 },
             };
             self.nodes.insert(node, progress);
+        }
+        if let Some(text) = self.hold_up.looked(now, &waiting(&self.nodes))
+            && !report.shows_progress()
+        {
+            report.note(&text);
         }
         let Some(command) = looked.command else {
             return Ok(None);
@@ -311,6 +319,22 @@ impl<'a> Watch<'a> {
             .collect();
         format!("{} of {total} ended: {}", self.ended(), counts.join(", "))
     }
+}
+
+/// The nodes that have not taken the command, if those are all that are waited for.
+fn waiting(nodes: &BTreeMap<String, Progress>) -> Vec<&str> {
+    let mut waiting = Vec::new();
+    for (node, progress) in nodes {
+        match progress {
+            Progress::Running {
+                status: CommandInvocationStatus::Pending | CommandInvocationStatus::Delayed,
+                ..
+            } => waiting.push(node.as_str()),
+            Progress::Running { .. } | Progress::Ending { .. } => return Vec::new(),
+            Progress::Ended(_) => {}
+        }
+    }
+    waiting
 }
 
 /// What the endpoint says of the command now. Of nodes that are known to have ended nothing is asked.

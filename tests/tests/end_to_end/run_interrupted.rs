@@ -1,4 +1,4 @@
-//! Ctrl-C of `moorline run`.
+//! `moorline run` that is waited for, and Ctrl-C.
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{Cable, Running, Site, wait_until};
@@ -88,5 +88,26 @@ async fn a_second_ctrl_c_leaves_a_command_that_is_being_sent_and_says_that_it_ma
     ensure!(running.code().await? == Some(130));
     let listed = site.api().call("ListCommands", json!({})).await?;
     ensure!(listed["Commands"] == json!([]), "{listed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_waits_for_a_node_that_is_away_is_told_so_without_a_terminal_too() -> Result<()> {
+    let mut site = Site::start().await?;
+    site.node.stop_daemon().await?;
+    site.node.wait_offline().await?;
+    let words = ["run", "--node", site.node.id(), "--json", "--", "true"];
+    let mut running = Running::start(&site.cli(), &words)?;
+    let told = format!(
+        "waiting for 1 node that has not taken the command for 15 s, and may be away: {};",
+        site.node.id()
+    );
+    running.tells(&told).await?;
+    running.interrupt()?;
+    let (code, report) = running.ends().await?;
+    ensure!(
+        code == Some(130) && report["Status"] == "Cancelled",
+        "{code:?} {report}"
+    );
     Ok(())
 }
