@@ -142,6 +142,7 @@ impl<'a> Driver<'a> {
 
     /// Until it is through or halted.
     pub(super) async fn run(mut self) -> Ended {
+        self.report.begins(&self.id);
         loop {
             self.next = match self.next.clone() {
                 Action::Send(wave) => self.carry_out(wave, false).await,

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const EXIT_INTERRUPTED: u8 = 130;
+/// Values of one target.
+const MOST_VALUES: usize = 50;
 
 /// How a roll-out ended.
 #[derive(Debug)]
@@ -114,6 +116,14 @@ impl Report {
             waves: waves.collect(),
             left_out,
         }
+    }
+
+    /// It begins, and is known by this id.
+    pub(super) fn begins(&self, id: &str) {
+        tell(&format!(
+            "roll-out {id} begins; when this program dies no further wave is sent, and the comment of each command that \
+             was sent has that id"
+        ));
     }
 
     /// The waves, before anything is sent.
@@ -264,18 +274,21 @@ impl Report {
                     .iter()
                     .take_while(|wave| halted_in != Some(&wave.name))
                     .filter(|wave| wave.progress != Progress::NotSent);
-                let untouched: usize = self
+                let untouched: Vec<&str> = self
                     .waves
                     .iter()
                     .filter(|wave| wave.progress == Progress::NotSent)
-                    .map(|wave| wave.nodes.len())
-                    .sum();
+                    .flat_map(|wave| wave.nodes.iter().map(String::as_str))
+                    .collect();
                 tell(&format!(
                     "halted after {}: {reason}; {} {} not touched",
                     counted(through.count(), "whole wave"),
-                    counted(untouched, "node"),
-                    agreeing(untouched, "was", "were")
+                    counted(untouched.len(), "node"),
+                    agreeing(untouched.len(), "was", "were")
                 ));
+                if let Some(way) = way_on(&untouched) {
+                    tell(&way);
+                }
                 Ok(())
             }
             None => console::print_line(&format!(
@@ -311,6 +324,18 @@ impl Report {
 /// Tells the user how the roll-out goes.
 pub(super) fn tell(text: &str) {
     console::note(&one_line(text));
+}
+
+/// How to roll out to the nodes that are left, if there are any.
+fn way_on(untouched: &[&str]) -> Option<String> {
+    let targets = match untouched.len() {
+        0 => return None,
+        1..=MOST_VALUES => format!("--targets InstanceIds={}", untouched.join(",")),
+        _ => format!("--targets InstanceIds=…, {MOST_VALUES} nodes at a time; --json names them"),
+    };
+    Some(format!(
+        "to go on with what was not touched, the same command line takes in place of its targets: {targets}"
+    ))
 }
 
 /// The first few of many.

@@ -297,6 +297,13 @@ async fn a_lost_heartbeat_halts_a_roll_out() -> Result<()> {
         "{told}"
     );
     ensure!(told.contains("2 nodes were not touched"), "{told}");
+    let rest = told.split_once("in place of its targets: --targets InstanceIds=");
+    let (_, rest) = rest.with_context(|| format!("no way on: {told}"))?;
+    let rest = rest.lines().next().unwrap_or_default();
+    ensure!(
+        rest.split(',').count() == 2 && !rest.contains(site.node.id()),
+        "{told}"
+    );
     Ok(())
 }
 
