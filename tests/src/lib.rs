@@ -1,9 +1,10 @@
 //! The testkit: the real programs, started for one test and gone after it.
 //!
-//! Nothing here stands in for a part of Moorline. An [`Endpoint`] is a `moorline-control` process, a [`Node`] a
+//! But for the last of these nothing stands in for a part of Moorline. An [`Endpoint`] is a `moorline-control` process, a [`Node`] a
 //! registered `moorline-agent` process with its workers, [`Cli`] and [`Aws`] run the clients an operator would type,
 //! a [`Terminal`] is what such a client believes to be a screen, a [`Cable`] is the network between two of them, to
-//! be cut, and a [`StockAgent`] is the other agent of this protocol, by script. Each cleans up after itself, stops
+//! be cut, a [`StockAgent`] is the other agent of this protocol, by script, and a
+//! [`SimulatedFleet`] many nodes that only say what agents say. Each cleans up after itself, stops
 //! only what it started, and listens on loopback only.
 //!
 //! Tests wait for conditions, with [`wait_for`], never for time to pass.
@@ -28,6 +29,7 @@ mod recording;
 mod reserved_port;
 mod running;
 mod s3_server;
+mod simulated;
 mod site;
 mod ssh_server;
 mod stock_agent;
@@ -53,6 +55,7 @@ pub use recording::Recording;
 pub use reserved_port::ReservedPort;
 pub use running::Running;
 pub use s3_server::S3Server;
+pub use simulated::SimulatedFleet;
 pub use site::{Site, finished, send_script};
 pub use ssh_server::SshServer;
 pub use stock_agent::{NodeIdentity, StockAgent, StockChannel};

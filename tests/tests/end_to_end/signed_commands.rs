@@ -7,7 +7,9 @@ use moorline_protocol::{
     document::Digest,
     signed_command::{Purpose, SignedCommand, SigningKey, Statement},
 };
-use moorline_tests::{Aws, Cli, Endpoint, Node, PATIENCE, Site, WorkerKind, wait_for, wait_until};
+use moorline_tests::{
+    Aws, Cli, Endpoint, Node, PATIENCE, SimulatedFleet, Site, WorkerKind, wait_for, wait_until,
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -184,6 +186,60 @@ async fn each_wave_of_a_roll_out_and_its_probe_are_signed() -> Result<()> {
         "{ran:?}"
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn a_signed_wave_has_fifty_nodes_at_most_and_of_a_larger_one_nothing_is_sent() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let mut fleet = SimulatedFleet::connect(&endpoint, 51).await?;
+    let cli = Cli::of(&endpoint);
+    let dir = tempfile::tempdir()?;
+    let key = dir.path().join("operator.key");
+    let key = key.to_str().context("a path")?;
+    cli.run(&["key", "new", key]).await?.success()?;
+    let (name, value) = SimulatedFleet::TAG;
+    let tag = format!("{name}={value}");
+    let roll_out = async |more: &[&str]| {
+        let words = [
+            "run",
+            "--tag",
+            &tag,
+            "--max-concurrency",
+            "100%",
+            "--heartbeat-grace",
+            "1s",
+            "--yes",
+        ];
+        cli.run(&[&words[..], more, &["--", "true"]].concat()).await
+    };
+    let commands = async || {
+        let listed = endpoint.api().call("ListCommands", json!({})).await?;
+        let commands = listed["Commands"].as_array().context("no commands")?;
+        let targets = commands
+            .iter()
+            .filter_map(|command| command["TargetCount"].as_u64());
+        let mut targets: Vec<u64> = targets.collect();
+        targets.sort_unstable();
+        anyhow::Ok(targets)
+    };
+    let refused = roll_out(&["--wave", "all=all", "--sign-with", key])
+        .await?
+        .with_code(64)?;
+    ensure!(
+        refused
+            .stderr
+            .contains("wave all has 51 nodes, and a signature is for 50 at most: make smaller waves"),
+        "{refused:?}"
+    );
+    ensure!(commands().await?.is_empty(), "something was sent");
+    roll_out(&["--wave", "most=50,rest=all", "--sign-with", key])
+        .await?
+        .success()?;
+    ensure!(commands().await? == [1, 50], "{:?}", commands().await?);
+    // It is the signature's limit.
+    roll_out(&["--wave", "all=all"]).await?.success()?;
+    ensure!(commands().await? == [1, 50, 51], "{:?}", commands().await?);
+    fleet.check_connected()
 }
 
 #[tokio::test]

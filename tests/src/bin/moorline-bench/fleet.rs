@@ -1,34 +1,20 @@
 //! A fleet of simulated nodes, each with a control channel of its own over TLS: how long a command for all of them takes.
 
-mod keys;
-mod node;
-
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use moorline_ssm::{
-    activation::{CreateActivation, CreateActivationRequest},
-    command::{Command, ListCommands, ListCommandsRequest, SendCommand, SendCommandRequest, Target},
-    node::Tag,
+use anyhow::{Context, Result, ensure};
+use moorline_ssm::command::{
+    Command, ListCommands, ListCommandsRequest, SendCommand, SendCommandRequest, Target,
 };
-use moorline_tests::Endpoint;
+use moorline_tests::{Endpoint, SimulatedFleet};
 use moorline_transport::ApiClient;
-use tokio::task::JoinSet;
 
-use self::{
-    keys::NodeKeys,
-    node::{Activation, SimulatedNode},
-};
 use crate::{
     client::api,
     footprint,
     report::{Bound, Report},
 };
 
-/// Uses that an activation has at most.
-const ACTIVATION_USES: usize = 1000;
-/// Nodes that register and connect at the same time.
-const DIALLERS: usize = 16;
 /// Between two looks at a command.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Nothing measured here takes longer.
@@ -66,7 +52,7 @@ async fn measure(count: usize) -> Result<Measured> {
     let mut endpoint = Endpoint::start().await?;
     let pid = endpoint.pid().context("the endpoint does not run")?;
     let client = api(&endpoint);
-    let mut fleet = connect(&endpoint, &client, count).await?;
+    let mut fleet = SimulatedFleet::connect(&endpoint, count).await?;
     let mut measured = Measured {
         first_result: Vec::new(),
         all_results: Vec::new(),
@@ -76,67 +62,11 @@ async fn measure(count: usize) -> Result<Measured> {
         let (first, all) = run_once(&endpoint, &client, count).await?;
         measured.first_result.push(first);
         measured.all_results.push(all);
-        if let Some(ended) = fleet.try_join_next() {
-            ended?.context("a simulated node")?;
-            bail!("a simulated node lost its control channel");
-        }
+        fleet.check_connected()?;
     }
     measured.memory = footprint::peak_memory(pid)?;
     endpoint.check_alive()?;
-    fleet.abort_all();
     Ok(measured)
-}
-
-/// Registers all nodes and connects them; each is a task that answers jobs as long as the set lives.
-async fn connect(endpoint: &Endpoint, client: &ApiClient, count: usize) -> Result<JoinSet<Result<()>>> {
-    let mut keys = NodeKeys::generate(count)?;
-    let mut activations = Vec::new();
-    for _ in 0..count.div_ceil(ACTIVATION_USES) {
-        activations.push(activation(endpoint, client).await?);
-    }
-    let mut fleet = JoinSet::new();
-    let mut opening = JoinSet::new();
-    let mut dialler: Vec<_> = (0..DIALLERS).map(|_| api(endpoint)).collect();
-    for number in 0..count {
-        if dialler.is_empty() {
-            let (client, node): (ApiClient, SimulatedNode) =
-                opening.join_next().await.context("no dialler")???;
-            fleet.spawn(node.run());
-            dialler.push(client);
-        }
-        let client = dialler.pop().context("no dialler")?;
-        let key = keys.next().context("no key")??;
-        let activation = activations[number / ACTIVATION_USES].clone();
-        opening.spawn(async move {
-            let node = SimulatedNode::open(&client, &activation, key).await?;
-            anyhow::Ok((client, node))
-        });
-    }
-    while let Some(opened) = opening.join_next().await {
-        let (_, node) = opened??;
-        fleet.spawn(node.run());
-    }
-    Ok(fleet)
-}
-
-async fn activation(endpoint: &Endpoint, client: &ApiClient) -> Result<Activation> {
-    let tag = Tag {
-        key: Some("Fleet".to_owned()),
-        value: Some("bench".to_owned()),
-    };
-    let input = CreateActivationRequest {
-        iam_role: Some("moorline-node".to_owned()),
-        registration_limit: Some(i32::try_from(ACTIVATION_USES)?),
-        tags: Some(vec![tag]),
-        ..Default::default()
-    };
-    let made = client
-        .call::<CreateActivation>(Some(endpoint.api().credentials()), &input)
-        .await?;
-    Ok(Activation {
-        id: made.activation_id.context("no activation id")?,
-        code: made.activation_code.context("no activation code")?,
-    })
 }
 
 /// One command to all: when the first result was in the API, and when the last was, in milliseconds.
@@ -146,8 +76,8 @@ async fn run_once(endpoint: &Endpoint, client: &ApiClient, count: usize) -> Resu
     let input = SendCommandRequest {
         document_name: Some("AWS-RunShellScript".to_owned()),
         targets: Some(vec![Target {
-            key: Some("tag:Fleet".to_owned()),
-            values: Some(vec!["bench".to_owned()]),
+            key: Some(format!("tag:{}", SimulatedFleet::TAG.0)),
+            values: Some(vec![SimulatedFleet::TAG.1.to_owned()]),
         }]),
         parameters: Some([("commands".to_owned(), vec!["true".to_owned()])].into()),
         max_concurrency: Some("100%".to_owned()),

@@ -124,7 +124,7 @@ impl SimulatedNode {
     async fn send(&mut self, message_type: MessageType, payload: &impl Serialize) -> Result<()> {
         let now = Now {
             monotonic: Duration::ZERO,
-            unix_millis: moorline_tests::epoch(),
+            unix_millis: crate::epoch(),
         };
         let payload = Bytes::from(serde_json::to_vec(payload)?);
         let message = AgentMessage::control(message_type, Uuid::new_v4(), now, 0, payload);
