@@ -78,7 +78,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 17] = [
+const MIGRATIONS: [(i64, &str, &str); 18] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -147,6 +147,11 @@ const MIGRATIONS: [(i64, &str, &str); 17] = [
         34,
         "untold end",
         include_str!("../migrations/0034_untold_end.sql"),
+    ),
+    (
+        35,
+        "packed bytes",
+        include_str!("../migrations/0035_packed_bytes.sql"),
     ),
 ];
 

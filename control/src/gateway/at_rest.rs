@@ -84,7 +84,7 @@ fn report(error: &StoreError) {
 
 async fn pack(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
     match app.transcripts.pack(recording).await? {
-        Some(content) => app.store.transcript_packed(recording, &content).await,
+        Some(packed) => app.store.transcript_packed(recording, &packed).await,
         None => lost(app, recording).await,
     }
 }

@@ -210,6 +210,16 @@ async fn answer_to(
                 "the transcript {id} is refused and was closed: {reason}"
             )))
         }
+        Appended::OverShare => {
+            tracing::warn!(%id, %node, "the node has more than its share of the disk; a chunk of a transcript was refused");
+            let refused = "moorline_transcript_chunks_over_share_total";
+            app.metrics.counter(refused, &[]).increment();
+            Err(Refusal::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "InternalServerError",
+                "the recordings of this node have their share of the endpoint's disk; send this again later",
+            ))
+        }
         Appended::NoRoom => {
             tracing::warn!(%id, "the disk is nearly full; a chunk of a transcript was refused");
             let refused = "moorline_transcript_chunks_without_room_total";

@@ -22,7 +22,9 @@ use crate::{
 
 /// Transcripts are synced, and commands looked after, this often.
 const TICK: Duration = Duration::from_secs(1);
-/// Sessions are looked at every so many ticks.
+/// What each node's recordings take of the disk is counted every so many ticks, beginning with the first.
+const SHARE_TICKS: u64 = 60;
+/// Sessions are looked at every so many.
 const SESSION_TICKS: u64 = 5;
 /// Attachments at every so many.
 const ATTACHMENT_TICKS: u64 = 60 * 60;
@@ -48,6 +50,12 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         let (Some(app), Some(gateway)) = (app.upgrade(), gateway.upgrade()) else {
             return;
         };
+        if count.is_multiple_of(SHARE_TICKS) {
+            report(
+                "count what transcripts take of the disk",
+                app.transcripts.count_shares(&app.store).await,
+            );
+        }
         count += 1;
         report(
             "sync transcripts",

@@ -8,6 +8,7 @@ mod remote;
 mod row;
 mod search;
 mod seekable;
+mod share;
 mod space;
 
 use std::{
@@ -28,7 +29,7 @@ use tokio::sync::{Notify, Semaphore, futures::Notified};
 pub(crate) use self::chain::Sender;
 #[cfg(test)]
 use self::space::RESERVED_BYTES;
-use self::{chain::Chain, space::Space};
+use self::{chain::Chain, share::Shares, space::Space};
 pub(crate) use self::{
     chunk::{Appended, Chunk},
     remote::{RemoteStore, RemoteStoreError},
@@ -109,6 +110,7 @@ pub(crate) struct TranscriptFiles {
     chains: Arc<Mutex<BTreeMap<TranscriptId, Chain>>>,
     /// A function, so that tests can fill the disk.
     space: fn(&File) -> io::Result<Space>,
+    shares: Arc<Shares>,
     /// For those who wait for more of a recording. They are few, so one for all.
     changed: Arc<Notify>,
     /// There is something to pack, or to remove.
@@ -132,6 +134,7 @@ impl TranscriptFiles {
             durable: Arc::default(),
             unsynced: Arc::default(),
             space: Space::around,
+            shares: Arc::default(),
             changed: Arc::default(),
             at_rest: Arc::default(),
             packing: Arc::default(),
@@ -205,7 +208,8 @@ impl TranscriptFiles {
         (is_closed, now): (bool, u64),
     ) -> io::Result<Appended> {
         let _one_at_a_time = self.locked(recording);
-        self.append_locked(recording, Source::Sender(sender), chunk, (is_closed, now))
+        let source = Source::Sender(sender);
+        self.append_locked(recording, &sender.node, source, chunk, (is_closed, now))
     }
 
     /// The same of a recording that is growing, without a question to the database: its chain is in memory and says
@@ -233,7 +237,13 @@ impl TranscriptFiles {
             };
             let path = files.path(&recording);
             files
-                .append_locked(&recording, Source::Known(chain), &chunk, (false, now))
+                .append_locked(
+                    &recording,
+                    node.as_str(),
+                    Source::Known(chain),
+                    &chunk,
+                    (false, now),
+                )
                 .map(Some)
                 .map_err(file_error("append to the transcript", &path))
         })
@@ -252,6 +262,7 @@ impl TranscriptFiles {
     fn append_locked(
         &self,
         recording: &TranscriptId,
+        node: &str,
         source: Source<'_>,
         chunk: &Chunk,
         (is_closed, now): (bool, u64),
@@ -295,8 +306,14 @@ impl TranscriptFiles {
         if added > 0 && has_ended {
             return Ok(Appended::Closed(length));
         }
-        if added > 0 && !(self.space)(&file)?.has_room_for(added) {
-            return Ok(Appended::NoRoom);
+        if added > 0 {
+            let space = (self.space)(&file)?;
+            if !space.has_room_for(added) {
+                return Ok(Appended::NoRoom);
+            }
+            if !space.leaves_as_much_as(self.shares.of(node), added) {
+                return Ok(Appended::OverShare);
+            }
         }
         if let (Chain::Sealed(sealed), Ok(())) = (&mut chain, &taken) {
             taken = sealed.push(&chunk.bytes);
@@ -314,6 +331,7 @@ impl TranscriptFiles {
         if let Err(refusal) = taken {
             return self.break_off(recording, (&file, &chunk.bytes), chain, (refusal, now));
         }
+        self.shares.add(node, added);
         let state = self.settle(recording, &file, &mut chain, (chunk, now))?;
         self.keep(recording, chain);
         Ok(Appended::Stored(longer, state))

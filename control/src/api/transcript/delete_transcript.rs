@@ -27,7 +27,7 @@ pub(super) async fn delete_transcript(
     if row.place == Place::File {
         match cx.app.transcripts.pack(&id).await {
             Ok(None) => {}
-            Ok(Some(content)) => cx.app.store.transcript_packed(&id, &content).await?,
+            Ok(Some(packed)) => cx.app.store.transcript_packed(&id, &packed).await?,
             // whoever deletes on a full disk may want the room
             Err(error) if error.is_for_want_of_room() => content = cx.app.transcripts.content(&id).await?,
             Err(error) => return Err(error.into()),

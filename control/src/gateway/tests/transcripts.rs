@@ -267,6 +267,31 @@ async fn a_node_is_asked_to_wait_with_its_recording_while_the_disk_is_nearly_ful
 }
 
 #[tokio::test]
+async fn what_a_node_has_of_the_disk_is_counted_wherever_its_recording_is() {
+    let endpoint = with_session().await;
+    let app = &endpoint.test.app;
+    let share = async || {
+        app.transcripts.count_shares(&app.store).await.unwrap();
+        app.transcripts.share_of(endpoint.node().as_str())
+    };
+    assert_eq!(share().await, 0);
+    let piece = format!("{{}}\n[0,\"o\",\"{}\"]\n", "x".repeat(5000));
+    assert_eq!(put(&endpoint, "offset=0", piece.as_bytes()).await.0, 200);
+    let length = u64::try_from(piece.len()).unwrap();
+    assert_eq!(share().await, length);
+    let query = format!("offset={length}&complete=true");
+    assert_eq!(put(&endpoint, &query, b"").await.0, 200);
+    at_rest::look(app).await;
+    let packed = endpoint.test.dir().join(format!("transcripts/{ID}.cast.zst"));
+    let packed = std::fs::metadata(packed).unwrap().len();
+    assert!(packed < length);
+    assert_eq!(share().await, packed);
+    endpoint.test.call::<DeleteTranscript>(delete()).await.unwrap();
+    at_rest::look(app).await;
+    assert_eq!(share().await, 0);
+}
+
+#[tokio::test]
 async fn an_ended_session_is_forgotten_after_ninety_days_and_its_transcript_keeps_what_a_list_shows() {
     let endpoint = with_session().await;
     assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
@@ -409,7 +434,7 @@ async fn a_crash_between_any_two_steps_of_compressing_loses_nothing() {
     assert!(!plain.exists() && packed.exists());
     at_rest::look(app).await;
     let listed = list(&endpoint, ListTranscriptsRequest::default()).await;
-    let hash = content.unwrap().hash.to_string();
+    let hash = content.unwrap().content.hash.to_string();
     assert_eq!(
         (listed[0].sha256.clone(), listed[0].length_bytes),
         (Some(hash), Some(3))

@@ -25,6 +25,14 @@ use crate::store::StoreError;
 /// Read at a time.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
+/// A recording that is compressed in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) content: Content,
+    /// What it takes of the disk.
+    pub(super) bytes: u64,
+}
+
 /// A recording on the disk.
 enum Local {
     Plain(File),
@@ -119,12 +127,18 @@ impl TranscriptFiles {
     }
 
     /// Compresses a recording that is closed; what it is. `None`: there is none.
-    pub(crate) async fn pack(&self, recording: &TranscriptId) -> Result<Option<Content>, StoreError> {
+    pub(crate) async fn pack(&self, recording: &TranscriptId) -> Result<Option<Packed>, StoreError> {
         let files = self.clone();
         let recording = recording.clone();
         blocking(move || {
-            let packed = files.pack_now(&recording);
-            packed.map_err(file_error("compress the transcript", &files.path(&recording)))
+            let pack = || match files.pack_now(&recording)? {
+                Some(content) => {
+                    let bytes = fs::metadata(files.packed_path(&recording))?.len();
+                    Ok(Some(Packed { content, bytes }))
+                }
+                None => Ok(None),
+            };
+            pack().map_err(file_error("compress the transcript", &files.path(&recording)))
         })
         .await
     }

@@ -43,6 +43,8 @@ pub(crate) enum Appended {
     Broken(String),
     /// The file system is nearly full.
     NoRoom,
+    /// Its node would have more than its share of the file system.
+    OverShare,
     /// What it is compressed to cannot be read.
     Garbled(NotCompressed),
 }

@@ -1,11 +1,14 @@
 //! What is known of each transcript beside its bytes. A row outlives its session, and as a tombstone the recording.
 
+use std::collections::BTreeMap;
+
 use moorline_protocol::types::{CommandId, InstanceId, TranscriptId};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use super::{
     super::{Store, StoreError, column, column_millis, failed_to, millis_of},
     Content, TranscriptState,
+    at_rest::Packed,
 };
 
 /// Rows that one look at what is to be done gives.
@@ -307,19 +310,44 @@ impl Store {
     pub(crate) async fn transcript_packed(
         &self,
         recording: &TranscriptId,
-        content: &Content,
+        packed: &Packed,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE transcript SET place = $2, length = $3, sha256 = $4 WHERE session_id = $1 AND place = 'file'",
+            "UPDATE transcript SET place = $2, length = $3, sha256 = $4, packed_bytes = $5 \
+             WHERE session_id = $1 AND place = 'file'",
         )
         .bind(recording.as_str())
         .bind(Place::Packed.as_str())
-        .bind(column_millis(content.length))
-        .bind(content.hash.to_string())
+        .bind(column_millis(packed.content.length))
+        .bind(packed.content.hash.to_string())
+        .bind(column_millis(packed.bytes))
         .execute(&self.writer)
         .await
         .map_err(failed_to("record that a transcript was packed"))?;
         Ok(())
+    }
+
+    /// What packed recordings take of this disk, by node.
+    pub(crate) async fn packed_bytes(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT instance_id, CAST(COALESCE(SUM(packed_bytes), 0) AS BIGINT) AS bytes FROM transcript \
+             WHERE place = 'packed' GROUP BY instance_id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("add up what transcripts take"))?;
+        let bytes = |row| Ok((column(row, "instance_id")?, millis_of(column(row, "bytes")?)));
+        rows.iter().map(bytes).collect()
+    }
+
+    /// Recordings that lie here as they came, each with its node.
+    pub(crate) async fn unpacked_transcripts(&self) -> Result<Vec<(TranscriptId, String)>, StoreError> {
+        let rows = sqlx::query("SELECT session_id, instance_id FROM transcript WHERE place = 'file'")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed_to("look for transcripts that are not packed"))?;
+        let named = |row| Ok((id(row)?, column(row, "instance_id")?));
+        rows.iter().map(named).collect()
     }
 
     /// It was moved.

@@ -27,6 +27,16 @@ impl Space {
         self.available.saturating_sub(bytes) >= self.reserved()
     }
 
+    /// Whether a node that has `share` already, and gets so much more, has then no more than what is left for all: a node
+    /// alone may have half of the room there is, and another one always finds some.
+    pub(super) fn leaves_as_much_as(self, share: u64, more: u64) -> bool {
+        let left = self
+            .available
+            .saturating_sub(more)
+            .saturating_sub(self.reserved());
+        share.saturating_add(more) <= left
+    }
+
     /// Compressing may take half of what recordings leave free: it gives back more than it takes, and a disk that
     /// recordings have filled would stay full without it.
     pub(super) fn has_room_to_pack(self, bytes: u64) -> bool {

@@ -64,6 +64,32 @@ async fn a_recording_that_cannot_be_synced_is_tried_again_and_a_removed_one_is_d
 }
 
 #[tokio::test]
+async fn a_node_has_no_more_of_the_disk_than_is_left_for_the_others() {
+    let (mut files, _dir) = files();
+    // for 100 bytes
+    files.space = |_| {
+        Ok(Space {
+            available: RESERVED_BYTES + 100,
+            total: u64::MAX,
+        })
+    };
+    let stored = |length| Appended::Stored(length, TranscriptState::Open);
+    assert_eq!(append(&files, "a", 0, &[b'x'; 51]).await, Appended::OverShare);
+    assert_eq!(append(&files, "a", 0, &[b'x'; 30]).await, stored(30));
+    // its other recordings count as well, and those of others do not
+    assert_eq!(append(&files, "b", 0, &[b'x'; 36]).await, Appended::OverShare);
+    assert_eq!(append(&files, "b", 0, &[b'x'; 35]).await, stored(35));
+    let other = Sender {
+        node: "mi-0123456789abcdef1".to_owned(),
+        keys: Vec::new(),
+    };
+    let of_other = files
+        .append(&named("c"), other, chunk(0, &[b'x'; 50]), (false, 0))
+        .await;
+    assert_eq!(of_other.unwrap(), stored(50));
+}
+
+#[tokio::test]
 async fn a_search_of_a_long_recording_pauses_inside_and_comes_to_its_end() {
     let (files, _dir) = files();
     std::fs::create_dir_all(&files.dir).unwrap();
