@@ -500,6 +500,29 @@ async fn an_end_that_the_audit_log_does_not_take_is_told_once_when_it_does_and_i
 }
 
 #[tokio::test]
+async fn however_many_commands_end_telling_the_audit_log_takes_no_more_than_a_part_of_a_sweep() {
+    let fleet = Fleet::new().await;
+    let store = &fleet.endpoint.app.store;
+    let count = async || -> i64 {
+        let counted = sqlx::query_scalar("SELECT COUNT(*) FROM untold_end").fetch_one(&store.readers);
+        counted.await.unwrap()
+    };
+    sqlx::query(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3300) \
+         INSERT INTO untold_end (command_id, instance_id, details, ended_at) \
+         SELECT printf('00000000-0000-4000-8000-%012x', i), $1, 'Success', i FROM n",
+    )
+    .bind(node_id(1).as_str())
+    .execute(&store.writer)
+    .await
+    .unwrap();
+    fleet.sweep().await;
+    assert_eq!(count().await, 100);
+    fleet.sweep().await;
+    assert_eq!(count().await, 0);
+}
+
+#[tokio::test]
 async fn commands_that_wait_for_nodes_that_are_away_hold_no_other_up() {
     let fleet = Fleet::new().await;
     let (first, second) = (fleet.node(1).await, fleet.node(2).await);

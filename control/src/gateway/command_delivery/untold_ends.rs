@@ -7,9 +7,12 @@ use crate::{
     store::{StoreError, UntoldEnd},
 };
 
-/// Tells the audit log of all that it does not have. One task does, or a line would be there twice.
+/// Most turns of one call: the sweep has more to do, however fast commands end.
+const MOST_TURNS: usize = 16;
+
+/// Tells the audit log what it does not have, a bounded part at a time. One task does, or a line would be there twice.
 pub(super) async fn tell(app: &App) -> Result<(), StoreError> {
-    loop {
+    for _ in 0..MOST_TURNS {
         let ends = app.store.take_untold_ends(app.audit.segment()).await?;
         let Some(there) = in_the_log(app, &ends).await else {
             return Ok(());
@@ -33,9 +36,10 @@ pub(super) async fn tell(app: &App) -> Result<(), StoreError> {
         app.store.ends_told(&told).await?;
         // the log of the process says why; it is tried again
         if !is_recorded {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// Those of which the log has a line, though nobody came to note that. `None`: it cannot be read.
