@@ -106,8 +106,11 @@ async fn one_program_takes_the_place_of_its_shell_and_lives_through_control_c() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("program");
     let script = "#!/bin/sh\ntrap 'echo got; exit 9' INT\necho ready $PPID\nwhile :; do sleep 0.02; done\n";
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // by another process: what a test beside this one starts may hold for a moment what is open here, and keep it busy
+    let write = "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"";
+    let mut writer = Command::new("sh");
+    writer.args(["-c", write, "sh", script]).arg(&path);
+    assert!(writer.status().unwrap().success());
     let (pty, shell) = run(&format!("{} 'an argument'", path.display()));
     read_until(&pty, &format!("ready {}", std::process::id())).await;
     pty.write(b"\x03").await.unwrap();
