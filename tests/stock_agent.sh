@@ -23,4 +23,5 @@ cat > "$work/agent/configuration/amazon-ssm-agent.json" <<JSON
 }
 JSON
 "$work/agent/amazon-ssm-agent" -register -code "$ACTIVATION_CODE" -id "$ACTIVATION_ID" -region us-east-1 -y
-exec "$work/agent/amazon-ssm-agent"
+# As its unit does: it is started again when it ends, and what it has started goes on meanwhile.
+while :; do "$work/agent/amazon-ssm-agent" || true; done

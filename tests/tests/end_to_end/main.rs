@@ -45,6 +45,7 @@ mod signed_commands;
 mod signed_ports;
 mod ssh_proxy;
 mod stock_agent;
+mod stock_commands;
 mod stock_documents;
 mod stock_peers;
 mod transcript;

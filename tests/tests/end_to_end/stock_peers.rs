@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{
     Api, Aws, Cable, Cli, Endpoint, Node, PATIENCE, ReservedPort, StockProcess, Terminal, finished, is_root,
     send_script, skipped, wait_for,
@@ -37,8 +37,14 @@ struct Mix {
     of_client: Cable,
     of_node: Cable,
     node: String,
-    _node: Box<dyn std::any::Any>,
+    process: Running,
     endpoint: Endpoint,
+}
+
+/// What serves as the node.
+enum Running {
+    Ours { _node: Box<Node> },
+    Stock(Box<StockProcess>),
 }
 
 impl Mix {
@@ -53,15 +59,20 @@ impl Mix {
         let endpoint = Endpoint::start_named(&["localhost", "127.0.0.1", "::1", KMS_OF_AWS]).await?;
         let of_client = Cable::to(endpoint.address()).await?;
         let of_node = Cable::to(endpoint.address()).await?;
-        let (id, process): (String, Box<dyn std::any::Any>) = match (node, agent) {
+        let (id, process) = match (node, agent) {
             (Whose::Stock, Some(directory)) => {
                 let (id, process) = stock_node(&endpoint, &of_node.url(), &directory).await?;
-                (id, Box::new(process))
+                (id, Running::Stock(Box::new(process)))
             }
             _ => {
                 let mut ours = Node::register_through(&endpoint, &of_node.url(), &[]).await?;
                 ours.start().await?;
-                (ours.id().to_owned(), Box::new(ours))
+                (
+                    ours.id().to_owned(),
+                    Running::Ours {
+                        _node: Box::new(ours),
+                    },
+                )
             }
         };
         let aws = Aws::of(&endpoint)?.with("AWS_ENDPOINT_URL", &of_client.url());
@@ -79,7 +90,7 @@ impl Mix {
             of_client,
             of_node,
             node: id,
-            _node: process,
+            process,
             endpoint,
         }))
     }
@@ -130,8 +141,12 @@ impl StockNode {
         self.0.endpoint.api()
     }
 
-    pub(crate) fn id(&self) -> &str {
-        &self.0.node
+    /// See [`StockProcess::kill_agent`].
+    pub(crate) fn kill_agent(&self) -> Result<()> {
+        match &self.0.process {
+            Running::Stock(process) => process.kill_agent(),
+            Running::Ours { .. } => bail!("the node is one of ours"),
+        }
     }
 }
 
@@ -218,6 +233,29 @@ async fn cut(client: Whose, node: Whose) -> Result<()> {
     ] {
         terminal.expect(mark).await?;
         cable.cut();
+    }
+    terminal
+        .expect_within("end-of-count", Duration::from_secs(120))
+        .await?;
+    check_count(&terminal.text())?;
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+/// The same when it is the endpoint that dies, and another serves its state.
+async fn killed_endpoint(client: Whose, node: Whose) -> Result<()> {
+    let Some(mut mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let mut terminal = mix.shell()?;
+    terminal.expect("Starting session with SessionId").await?;
+    terminal.send(COUNT)?;
+    for mark in ["\n300\r", "\n900\r"] {
+        terminal.expect(mark).await?;
+        mix.endpoint.kill().await?;
+        mix.endpoint.start_again().await?;
     }
     terminal
         .expect_within("end-of-count", Duration::from_secs(120))
@@ -337,6 +375,27 @@ async fn forwarded_port(client: Whose, node: Whose) -> Result<()> {
     Ok(())
 }
 
+/// More connections than either end has threads for, to a port that the node reaches by a name.
+async fn forwarded_port_of_a_name(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let remote = echo_server().await?.to_string();
+    let parameters = json!({"host": ["localhost"], "portNumber": [remote], "localPortNumber": ["0"]});
+    let mut terminal = mix.session("AWS-StartPortForwardingSessionToRemoteHost", &parameters)?;
+    let port = opened_port(&mut terminal).await?;
+    let connections: Vec<_> = (1..=40)
+        .map(|number| tokio::spawn(echo(port, number * 1000)))
+        .collect();
+    for connection in connections {
+        connection.await??;
+    }
+    terminal.send("\u{3}")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
 async fn refused_port(client: Whose, node: Whose) -> Result<()> {
     let Some(mix) = Mix::start(client, node).await? else {
         return Ok(());
@@ -354,6 +413,36 @@ async fn refused_port(client: Whose, node: Whose) -> Result<()> {
     }
     ensure!(rest.is_empty());
     terminal.send("\u{3}")?;
+    ensure!(terminal.wait().await? == 0);
+    Ok(())
+}
+
+/// A document's own command at the terminal, with a parameter, told of the window's sizes and typed to.
+async fn interactive_command(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    // the stock agent has no handshake for these, and without one the stock plugin tells no size before it is shown
+    // something
+    let commands = "echo begun; until [ \"$(stty size)\" = '24 80' ]; do sleep 0.1; done; echo first-{{ word }}; \
+                    until [ \"$(stty size)\" = '33 101' ]; do sleep 0.1; done; echo second-{{ word }}; \
+                    read line; echo \"got-$line as $(id -un)\"; exit 7";
+    let content = json!({
+        "schemaVersion": "1.0",
+        "description": "a command that looks at its window",
+        "sessionType": "InteractiveCommands",
+        "parameters": {"word": {"type": "String", "allowedPattern": "^[a-z]+$", "default": "none"}},
+        "properties": {"linux": {"commands": commands, "runAsElevated": true}},
+    });
+    let document = json!({"Name": "Window", "DocumentType": "Session", "Content": content.to_string()});
+    mix.endpoint.api().call("CreateDocument", document).await?;
+    let mut terminal = mix.session("Window", &json!({"word": ["size"]}))?;
+    terminal.expect("first-size").await?;
+    terminal.resize(101, 33)?;
+    terminal.expect("second-size").await?;
+    terminal.send("typed\r")?;
+    terminal.expect("got-typed as root").await?;
+    terminal.expect("Exiting session").await?;
     ensure!(terminal.wait().await? == 0);
     Ok(())
 }
@@ -407,14 +496,23 @@ every_mix! {
     the_stock_plugin_survives_cuts_with_our_node: cut Stock Ours;
     our_plugin_survives_cuts_with_the_stock_agent: cut Ours Stock;
     the_stock_plugin_survives_cuts_with_the_stock_agent: cut Stock Stock;
+    the_stock_plugin_survives_a_killed_endpoint_with_our_node: killed_endpoint Stock Ours;
+    our_plugin_survives_a_killed_endpoint_with_the_stock_agent: killed_endpoint Ours Stock;
+    the_stock_plugin_survives_a_killed_endpoint_with_the_stock_agent: killed_endpoint Stock Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_our_node: command_without_terminal Stock Ours;
     our_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Ours Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Stock Stock;
     the_stock_plugin_forwards_a_port_of_our_node: forwarded_port Stock Ours;
     our_plugin_forwards_a_port_of_the_stock_agent: forwarded_port Ours Stock;
     the_stock_plugin_forwards_a_port_of_the_stock_agent: forwarded_port Stock Stock;
+    the_stock_plugin_forwards_a_port_of_a_name_that_our_node_knows: forwarded_port_of_a_name Stock Ours;
+    our_plugin_forwards_a_port_of_a_name_that_the_stock_agent_knows: forwarded_port_of_a_name Ours Stock;
+    the_stock_plugin_forwards_a_port_of_a_name_that_the_stock_agent_knows: forwarded_port_of_a_name Stock Stock;
     the_stock_plugin_hears_of_a_port_that_our_node_cannot_reach: refused_port Stock Ours;
     our_plugin_hears_of_a_port_that_the_stock_agent_cannot_reach: refused_port Ours Stock;
+    the_stock_plugin_tells_an_interactive_command_on_our_node_of_its_window: interactive_command Stock Ours;
+    our_plugin_tells_an_interactive_command_on_the_stock_agent_of_its_window: interactive_command Ours Stock;
+    the_stock_plugin_tells_an_interactive_command_on_the_stock_agent_of_its_window: interactive_command Stock Stock;
     the_stock_plugin_shares_a_key_of_our_endpoint_with_our_node: encrypted_shell Stock Ours;
     our_plugin_shares_a_key_of_our_endpoint_with_the_stock_agent: encrypted_shell Ours Stock;
     the_stock_plugin_shares_a_key_of_our_endpoint_with_the_stock_agent: encrypted_shell Stock Stock;
