@@ -169,3 +169,50 @@ async fn a_command_outlives_the_stock_agent_that_is_killed_in_its_middle() -> Re
     ensure!(invocation["StandardOutputContent"] == "again\n", "{invocation}");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_stock_agent_installs_a_package_with_its_variables() -> Result<()> {
+    let Some(stock) = StockNode::start().await? else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("install.sh"),
+        "echo \"greets: $SSM_GREETING\"\n",
+    )?;
+    std::fs::write(
+        folder.path().join("uninstall.sh"),
+        "echo \"leaves: $SSM_GREETING\"\n",
+    )?;
+    let folder = folder.path().display().to_string();
+    let publish = [
+        "package",
+        "publish",
+        &folder,
+        "--name",
+        "Greeter",
+        "--version",
+        "1.0",
+    ];
+    stock.cli().run(&publish).await?.success()?;
+    for (action, greeting) in [("Install", "greets: a $$ 'b'"), ("Uninstall", "leaves: a $$ 'b'")] {
+        let input = json!({
+            "DocumentName": "AWS-ConfigureAWSPackage",
+            "InstanceIds": [stock.id()],
+            "Parameters": {
+                "action": [action],
+                "name": ["Greeter"],
+                "additionalArguments": [r#"{"SSM_GREETING": "a $$ 'b'"}"#],
+            },
+        });
+        let sent = stock.api().call("SendCommand", input).await?;
+        let command = sent["Command"]["CommandId"].as_str().context("no id")?;
+        let invocation = finished(stock.api(), stock.id(), command).await?;
+        let output = invocation["StandardOutputContent"].as_str().unwrap_or_default();
+        ensure!(
+            invocation["Status"] == "Success" && output.lines().any(|line| line == greeting),
+            "{invocation}"
+        );
+    }
+    Ok(())
+}

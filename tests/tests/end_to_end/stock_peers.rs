@@ -141,6 +141,14 @@ impl StockNode {
         self.0.endpoint.api()
     }
 
+    pub(crate) fn cli(&self) -> Cli {
+        Cli::of(&self.0.endpoint)
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.0.node
+    }
+
     /// See [`StockProcess::kill_agent`].
     pub(crate) fn kill_agent(&self) -> Result<()> {
         match &self.0.process {
