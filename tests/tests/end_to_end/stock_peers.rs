@@ -1,7 +1,7 @@
 //! The unmodified session-manager-plugin and amazon-ssm-agent in every mix with ours, over our relay, for who has
 //! them: `MOORLINE_STOCK_PLUGIN` names the directory of the one, `MOORLINE_STOCK_AGENT_DIR` that of the other.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{
@@ -286,6 +286,45 @@ fn check_count(shown: &str) -> Result<()> {
         numbers == (2..=1500).collect::<Vec<u32>>(),
         "lines are lost or doubled:\n{shown}"
     );
+    Ok(())
+}
+
+/// The endpoint pauses an agent five seconds after its client has gone, and starts it when the client is back.
+#[tokio::test]
+async fn the_stock_agent_loses_nothing_while_our_plugin_is_away() -> Result<()> {
+    let Some(mix) = Mix::start(Whose::Ours, Whose::Stock).await? else {
+        return Ok(());
+    };
+    let there = tempfile::tempdir()?;
+    // the shell is not root's
+    std::fs::set_permissions(there.path(), std::fs::Permissions::from_mode(0o777))?;
+    let late = there.path().join("late");
+    let mut terminal = mix.shell()?;
+    terminal.expect("Starting session with SessionId").await?;
+    terminal.send(&format!(
+        "stty -echo; echo be''gun; sleep 10; touch {}; seq 1 20000; echo end-of-''seq\r",
+        late.display()
+    ))?;
+    terminal.expect("begun").await?;
+    mix.of_client.unplug();
+    wait_for("output of a paused agent", PATIENCE, async || {
+        Ok(late.exists().then_some(()))
+    })
+    .await?;
+    mix.of_client.plug_in();
+    terminal.expect("end-of-seq").await?;
+    let shown = terminal.text();
+    let numbers: Vec<u32> = shown
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .collect();
+    ensure!(
+        numbers == (1..=20_000).collect::<Vec<u32>>(),
+        "lines are lost or doubled"
+    );
+    terminal.send("exit\r")?;
+    terminal.expect("Exiting session").await?;
+    ensure!(terminal.wait().await? == 0);
     Ok(())
 }
 

@@ -31,18 +31,23 @@ impl Composer {
         }
     }
 
-    /// What a stock peer gets says nothing.
+    /// What a stock peer gets says nothing beyond its name.
     pub(super) fn start_publication(&mut self, now: Now, start: &StartPublication) -> Bytes {
-        let payload = if *start == StartPublication::default() {
-            Bytes::new()
+        if *start == StartPublication::default() {
+            self.bare(now, MessageType::StartPublication)
         } else {
-            json(start)
-        };
-        self.message(now, MessageType::StartPublication, payload)
+            self.message(now, MessageType::StartPublication, json(start))
+        }
     }
 
     pub(super) fn pause_publication(&mut self, now: Now) -> Bytes {
-        self.message(now, MessageType::PausePublication, Bytes::new())
+        self.bare(now, MessageType::PausePublication)
+    }
+
+    /// A message that says nothing. Its name is its payload, since the stock agent drops what ends with its header.
+    fn bare(&mut self, now: Now, message_type: MessageType) -> Bytes {
+        let name = Bytes::copy_from_slice(message_type.as_str().as_bytes());
+        self.message(now, message_type, name)
     }
 
     /// Acknowledges a data frame in the place of a peer that did so before.

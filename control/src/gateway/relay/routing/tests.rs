@@ -223,7 +223,7 @@ fn both_sides_are_told_to_start_with_each_others_payload_size() {
 }
 
 #[test]
-fn a_stock_client_gets_an_empty_start_and_keeps_its_agent_at_small_payloads() {
+fn a_stock_client_gets_a_start_that_says_nothing_and_keeps_its_agent_at_small_payloads() {
     let mut bench = Bench::new(SessionType::StandardStream);
     bench.attach(Side::Agent, ours("")).unwrap();
     bench.attach(Side::Client, stock("c")).unwrap();
@@ -233,7 +233,10 @@ fn a_stock_client_gets_an_empty_start_and_keeps_its_agent_at_small_payloads() {
         r#"{"MoorlineMaxPayloadBytes":1024,"MoorlineClientId":"c"}"#
     );
     let to_client = bench.drain(Side::Client);
-    assert_eq!((to_client.len(), to_client[0].payload.len()), (1, 0));
+    assert_eq!(
+        (to_client.len(), &*to_client[0].payload),
+        (1, b"start_publication".as_slice())
+    );
     // the agent comes back: the running client is left alone
     bench.detach(Side::Agent);
     bench.attach(Side::Agent, ours("")).unwrap();
@@ -429,6 +432,21 @@ fn an_absent_clients_agent_is_paused_after_a_while_and_started_when_it_is_back()
     assert_eq!(bench.types(Side::Agent), [""; 0]);
     bench.attach(Side::Client, stock("c")).unwrap();
     assert_eq!(bench.types(Side::Agent), ["start_publication"]);
+}
+
+/// Its parser wants a byte behind the header, and drops the message otherwise.
+#[test]
+fn nothing_that_a_stock_agent_is_told_ends_with_its_header() {
+    let mut bench = Bench::new(SessionType::StandardStream);
+    bench.attach(Side::Agent, stock("")).unwrap();
+    bench.attach(Side::Client, stock("c")).unwrap();
+    bench.detach(Side::Client);
+    bench.pass(6 * SECOND);
+    let told = bench.drain(Side::Agent);
+    assert_eq!(told.len(), 2, "{told:?}");
+    for message in told {
+        assert!(!message.payload.is_empty(), "{message:?}");
+    }
 }
 
 #[test]
