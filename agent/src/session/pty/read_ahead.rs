@@ -62,8 +62,14 @@ impl ReadAhead {
     /// # Errors
     /// The machine has no thread or no descriptor left.
     pub(super) fn start(master: OwnedFd) -> io::Result<Self> {
+        // here, so that the thread needs no heap of its own
+        let buffer = vec![0; READ_BYTES];
+        let state = State {
+            read: VecDeque::with_capacity(AHEAD_BYTES),
+            ..State::default()
+        };
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             filled: Notify::new(),
             taken: Condvar::new(),
             dropped: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
@@ -72,7 +78,7 @@ impl ReadAhead {
         let thread = thread::Builder::new()
             .name("terminal".to_owned())
             .stack_size(64 * 1024)
-            .spawn(move || theirs.fill(&master))?;
+            .spawn(move || theirs.fill(&master, buffer))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -119,8 +125,7 @@ impl Shared {
     }
 
     /// The thread.
-    fn fill(&self, master: &OwnedFd) {
-        let mut buffer = vec![0; READ_BYTES];
+    fn fill(&self, master: &OwnedFd, mut buffer: Vec<u8>) {
         while self.wait_for_room() && self.wait_for_output(master) {
             let end = match read_available(master, &mut buffer) {
                 Ok(0) => Some(End::HungUp),

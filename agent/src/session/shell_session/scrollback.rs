@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 /// Kept in any case: a few screens.
 const LEAST_BYTES: usize = 64 * 1024;
+/// It grows by so much.
+const STEP_BYTES: usize = 128 * 1024;
 /// Gives colours and the like their usual values: what set them may not be among what is shown again.
 const RESET: &[u8] = b"\x1b[0m";
 
@@ -18,12 +20,21 @@ pub(super) struct Scrollback {
 impl Scrollback {
     /// `unacknowledged`: bytes of the output so far, this included, that may be lost with the present client.
     pub(super) fn push(&mut self, shown: &[u8], unacknowledged: usize) {
-        self.kept.extend(shown);
-        let over = self.kept.len().saturating_sub(LEAST_BYTES.max(unacknowledged));
+        let length = self.kept.len() + shown.len();
+        let over = length.saturating_sub(LEAST_BYTES.max(unacknowledged));
+        let of_kept = over.min(self.kept.len());
         if over > 0 {
             self.is_cut = true;
-            self.kept.drain(..over);
+            self.kept.drain(..of_kept);
         }
+        let shown = shown.get(over - of_kept..).unwrap_or_default();
+        // what it takes of itself is up to twice as much
+        let needed = self.kept.len() + shown.len();
+        if needed > self.kept.capacity() {
+            let more = needed.next_multiple_of(STEP_BYTES) - self.kept.len();
+            self.kept.reserve_exact(more);
+        }
+        self.kept.extend(shown);
     }
 
     /// At most `limit` bytes for a new client, from a line's begin on where only part of the output is left.
@@ -63,6 +74,20 @@ mod tests {
         scrollback.push(b"$ ls\r\n", 6);
         scrollback.push(b"$ ", 8);
         assert_eq!(scrollback.replay(1000), b"\x1b[0m$ ls\r\n$ ");
+    }
+
+    #[test]
+    fn it_takes_little_more_memory_than_what_it_keeps() {
+        let mut scrollback = Scrollback::default();
+        let mut unacknowledged = 0;
+        for _ in 0..100 {
+            unacknowledged = (unacknowledged + 32_760).min(1024 * 1024);
+            scrollback.push(&[b'x'; 32_760], unacknowledged);
+        }
+        assert_eq!(scrollback.kept.len(), 1024 * 1024);
+        assert!(scrollback.kept.capacity() <= 1024 * 1024 + STEP_BYTES);
+        scrollback.push(&[b'y'; 100_000], 0);
+        assert_eq!(scrollback.kept, vec![b'y'; LEAST_BYTES]);
     }
 
     #[test]
