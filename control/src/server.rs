@@ -40,6 +40,7 @@ use crate::{
     api,
     app::{App, Clock, Routing},
     audit::AuditLog,
+    auth::LatelyRegistered,
     gateway::Gateway,
     server::{
         certificate::ServerCertificate, listener::Listener, request::Service, settings::Settings,
@@ -143,7 +144,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         clock,
         keys,
         kms,
-        lately_registered: crate::auth::LatelyRegistered::default(),
+        lately_registered: LatelyRegistered::default(),
         metrics,
         output_store: output_store::open(&settings.output_store)?.map(Arc::new),
         region: settings.region.clone(),

@@ -232,8 +232,7 @@ impl Spooled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::Packed;
-    use crate::recording::{Spool, SpoolLimits, spool::folder};
+    use crate::recording::{Packed, Spool, SpoolLimits, spool::folder};
 
     fn spool(dir: &Path) -> Spool {
         spool_of(dir, Deliverer::Worker)

@@ -227,8 +227,8 @@ impl Store {
         Ok(())
     }
 
-    /// Recordings that began, and of what ended, before `cutoff` and that nobody closed, by id behind `behind`, a bounded number. With the
-    /// place to go on from: `None` is the begin.
+    /// Recordings that began, and of what ended, before `cutoff` and that nobody closed, by id behind `behind`, a bounded
+    /// number. With the place to go on from: `None` is the begin.
     pub(crate) async fn transcripts_left_open(
         &self,
         cutoff: u64,

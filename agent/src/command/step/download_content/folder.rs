@@ -103,10 +103,14 @@ impl Folder {
             name: name.to_owned(),
             is_named,
         };
-        // A file without a name goes with whoever writes it, however that ends.
+        // A file without a name goes with whoever writes it, however that ends. It gets one by way of /proc.
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        match openat(&self.directory, ".", flags | OFlag::O_TMPFILE, Mode::S_IRWXU) {
-            // A file system, or a kernel, that knows none.
+        let nameless = match Path::new(OWN_FILES).is_dir() {
+            true => openat(&self.directory, ".", flags | OFlag::O_TMPFILE, Mode::S_IRWXU),
+            false => Err(Errno::EOPNOTSUPP),
+        };
+        match nameless {
+            // No /proc, or a file system or a kernel that knows no such files.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {}
             other => return Ok(new(other?, false)),
         }
@@ -148,6 +152,9 @@ impl Folder {
     }
 }
 
+/// Where a process finds what it has open.
+const OWN_FILES: &str = "/proc/self/fd";
+
 /// A file that appears under its name only when it is whole. Until then it has none, or where the file system knows no
 /// such files one that nobody can guess, and what is given up goes.
 #[derive(Debug)]
@@ -171,7 +178,7 @@ impl NewFile<'_> {
         let directory = &self.folder.directory;
         if !self.is_named {
             // It takes no name that is taken, and so not the one of what it replaces.
-            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let own = format!("{OWN_FILES}/{}", self.file.as_raw_fd());
             let temporary = self.temporary.as_os_str();
             linkat(
                 AT_FDCWD,
