@@ -295,10 +295,10 @@ impl SessionClient {
             }
             let head = data.split_to(piece);
             match self.channel.send(now, *payload_type, &head) {
-                Ok(()) if data.is_empty() => {
+                Ok(_) if data.is_empty() => {
                     self.input.pop_front();
                 }
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(WindowFull) => return, // `writable` has just said that there is room
             }
         }

@@ -275,12 +275,20 @@ impl DataChannel {
     /// one message). Cuts fall between the characters of UTF-8 text. Nothing is sent for empty data: a stock agent
     /// cannot read it.
     ///
+    /// Returns the payloads, in clear: who keeps them too takes no memory of its own for them, since they lie in the
+    /// frames that wait for their acknowledgement (unless those are encrypted).
+    ///
     /// # Errors
     /// Nothing was taken: the window is full, or [`Self::writable`] is zero for another reason.
-    pub fn send(&mut self, now: Now, payload_type: PayloadType, data: &[u8]) -> Result<(), WindowFull> {
+    pub fn send(
+        &mut self,
+        now: Now,
+        payload_type: PayloadType,
+        data: &[u8],
+    ) -> Result<Vec<Bytes>, WindowFull> {
         self.now = now;
         if data.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if data.len() > self.writable() {
             return Err(WindowFull);
@@ -289,13 +297,14 @@ impl DataChannel {
             PayloadType::Output | PayloadType::StdErr => self.max_payload,
             _ => data.len(),
         };
+        let mut sent = Vec::with_capacity(data.len().div_ceil(largest));
         let mut rest = data;
         while !rest.is_empty() {
             let (payload, after) = cut(rest, largest);
-            self.push(payload_type, Bytes::copy_from_slice(payload));
+            sent.push(self.push(payload_type, Bytes::copy_from_slice(payload)));
             rest = after;
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Bytes that [`Self::send`] would take now. Zero while paused, while a handshake is under way or has failed,

@@ -43,15 +43,18 @@ impl MessageIds {
 }
 
 impl DataChannel {
-    /// Appends one message to the numbered stream.
-    pub(super) fn push(&mut self, payload_type: PayloadType, payload: Bytes) {
+    /// Appends one message to the numbered stream. Returns its payload in clear, which shares the frame's memory where
+    /// that is not encrypted.
+    pub(super) fn push(&mut self, payload_type: PayloadType, payload: Bytes) -> Bytes {
         let sequence_number = self.send.next_number();
         let (message_type, first) = match self.role {
             Role::Agent => (MessageType::OutputStreamData, FLAG_SYN),
             Role::Client => (MessageType::InputStreamData, 0), // client-wire §3.5
         };
+        let clear = payload.clone();
         let payload = self.encryption.seal(self.role, payload_type, payload);
         let payload_bytes = payload.len();
+        let is_clear = self.encryption.overhead(self.role, payload_type) == 0;
         let message = AgentMessage {
             message_type,
             schema_version: 1,
@@ -62,7 +65,13 @@ impl DataChannel {
             payload_type,
             payload,
         };
-        self.send.push(message.encode(), payload_bytes);
+        let frame = message.encode();
+        let kept = match is_clear {
+            true => frame.slice(frame.len() - payload_bytes..),
+            false => clear,
+        };
+        self.send.push(frame, payload_bytes);
+        kept
     }
 
     pub(super) fn push_control(&mut self, message_type: MessageType, payload: Bytes) {

@@ -297,7 +297,7 @@ fn the_window_bounds_what_is_sent() {
         agent.send(at(0), PayloadType::ExitCode, b"EXIT_CODE: 0"),
         Err(WindowFull)
     );
-    assert_eq!(agent.send(at(0), PayloadType::Output, b""), Ok(()));
+    assert_eq!(agent.send(at(0), PayloadType::Output, b""), Ok(Vec::new()));
     assert_eq!(frames(&drain(&mut agent)).len(), 3);
     // room is made at the front only: the receiver keeps what is behind a gap
     give(&mut agent, 1, &ack(1));
@@ -321,8 +321,24 @@ fn the_count_of_messages_is_bounded_too() {
     give(&mut client, 1, &ack(0));
     let room = client.writable();
     assert!(room > 0 && room < STANDARD_PAYLOAD_BYTES);
-    assert_eq!(client.send(at(1), PayloadType::Output, &vec![b'k'; room]), Ok(()));
+    let sent = client.send(at(1), PayloadType::Output, &vec![b'k'; room]);
+    assert_eq!(sent, Ok(vec![vec![b'k'; room].into()]));
     assert_eq!(client.writable(), 0);
+}
+
+#[test]
+fn what_was_sent_lies_in_its_frames() {
+    let mut agent = connected(Role::Agent);
+    let sent = agent.send(at(0), PayloadType::Output, &[b'x'; 3000]).unwrap();
+    let outputs = drain(&mut agent);
+    assert_eq!(outputs.len(), 3);
+    for (payload, output) in sent.iter().zip(&outputs) {
+        let Output::Transmit(frame) = output else {
+            panic!("no frame: {output:?}")
+        };
+        assert_eq!(payload, &frame.slice(FRAME_HEADER_BYTES..));
+        assert_eq!(payload.as_ptr(), frame.as_ptr().wrapping_add(FRAME_HEADER_BYTES));
+    }
 }
 
 #[test]

@@ -33,9 +33,11 @@ impl ShellSession {
     }
 
     fn pass(&mut self, payload_type: PayloadType, shown: &[u8]) {
-        self.send_output(payload_type, shown);
+        let sent = self.send_output(payload_type, shown);
         let at_risk = self.attachment.channel.unacknowledged();
-        self.scrollback.push(shown, at_risk);
+        for piece in sent {
+            self.scrollback.push(piece, at_risk);
+        }
     }
 
     /// The endpoint took something of the recording, or will take nothing.
@@ -79,16 +81,22 @@ impl ShellSession {
         }
     }
 
-    pub(super) fn send_output(&mut self, payload_type: PayloadType, shown: &[u8]) {
-        let now = self.attachment.now();
-        if self.attachment.order().is_none()
-            && self.attachment.channel.send(now, payload_type, shown).is_err()
-        {
-            // `room` is never more than the window takes; a lost byte must not pass unseen.
-            self.attachment.end(Order::Failed(
-                "output was read that the data channel does not take".to_owned(),
-            ));
+    /// Returns what was sent: nothing once nobody sees it any more.
+    pub(super) fn send_output(&mut self, payload_type: PayloadType, shown: &[u8]) -> Vec<Bytes> {
+        if self.attachment.order().is_some() {
+            return Vec::new();
         }
+        let now = self.attachment.now();
+        self.attachment
+            .channel
+            .send(now, payload_type, shown)
+            .unwrap_or_else(|_full| {
+                // `room` is never more than the window takes; a lost byte must not pass unseen.
+                self.attachment.end(Order::Failed(
+                    "output was read that the data channel does not take".to_owned(),
+                ));
+                Vec::new()
+            })
     }
 
     /// The client can follow the program: it is started, if it waited for that and the session is not to end already.

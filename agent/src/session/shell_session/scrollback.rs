@@ -2,65 +2,99 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, Bytes};
+
 /// Kept in any case: a few screens.
 const LEAST_BYTES: usize = 64 * 1024;
-/// It grows by so much.
-const STEP_BYTES: usize = 128 * 1024;
+/// A piece below this is copied, behind others like it: each would hold on to a frame for a few bytes.
+const LEAST_PIECE_BYTES: usize = 512;
+/// So many of those lie together.
+const COPIED_BYTES: usize = 4 * 1024;
 /// Gives colours and the like their usual values: what set them may not be among what is shown again.
 const RESET: &[u8] = b"\x1b[0m";
 
-/// The last output, and all of it that no client has acknowledged.
+/// The last output, and all of it that no client has acknowledged: as pieces of the frames that carry it, since both
+/// are kept for the same time.
 #[derive(Debug, Default)]
 pub(super) struct Scrollback {
-    kept: VecDeque<u8>,
+    pieces: VecDeque<Bytes>,
+    /// What comes behind them.
+    copied: Vec<u8>,
+    /// Bytes of both.
+    length: usize,
     /// Output before it was dropped.
     is_cut: bool,
 }
 
 impl Scrollback {
     /// `unacknowledged`: bytes of the output so far, this included, that may be lost with the present client.
-    pub(super) fn push(&mut self, shown: &[u8], unacknowledged: usize) {
-        let length = self.kept.len() + shown.len();
-        let over = length.saturating_sub(LEAST_BYTES.max(unacknowledged));
-        let of_kept = over.min(self.kept.len());
-        if over > 0 {
+    pub(super) fn push(&mut self, shown: Bytes, unacknowledged: usize) {
+        self.length += shown.len();
+        if shown.len() < LEAST_PIECE_BYTES {
+            self.copied.extend_from_slice(&shown);
+            if self.copied.len() >= COPIED_BYTES {
+                self.close_copied();
+            }
+        } else {
+            self.close_copied();
+            self.pieces.push_back(shown);
+        }
+        self.drop_beyond(LEAST_BYTES.max(unacknowledged));
+    }
+
+    fn close_copied(&mut self) {
+        if !self.copied.is_empty() {
+            self.pieces.push_back(Bytes::copy_from_slice(&self.copied));
+            self.copied.clear();
+        }
+    }
+
+    fn drop_beyond(&mut self, limit: usize) {
+        while self.length > limit {
             self.is_cut = true;
-            self.kept.drain(..of_kept);
+            let over = self.length - limit;
+            // what is copied is less than what is always kept
+            let Some(first) = self.pieces.front_mut() else {
+                return;
+            };
+            if first.len() > over {
+                first.advance(over);
+                self.length = limit;
+            } else {
+                self.length -= first.len();
+                self.pieces.pop_front();
+            }
         }
-        let shown = shown.get(over - of_kept..).unwrap_or_default();
-        // what it takes of itself is up to twice as much
-        let needed = self.kept.len() + shown.len();
-        if needed > self.kept.capacity() {
-            let more = needed.next_multiple_of(STEP_BYTES) - self.kept.len();
-            self.kept.reserve_exact(more);
-        }
-        self.kept.extend(shown);
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = &u8> {
+        self.pieces.iter().flatten().chain(&self.copied)
     }
 
     /// At most `limit` bytes for a new client, from a line's begin on where only part of the output is left.
     pub(super) fn replay(&self, limit: usize) -> Vec<u8> {
         let room = limit.saturating_sub(RESET.len());
-        let skipped = self.kept.len().saturating_sub(room);
+        let skipped = self.length.saturating_sub(room);
         let begin = if self.is_cut || skipped > 0 {
-            let rest = self.kept.iter().skip(skipped);
             // a screen without any line's end is shown from the middle
             skipped
-                + rest
-                    .clone()
+                + self
+                    .bytes()
+                    .skip(skipped)
                     .position(|byte| *byte == b'\n')
                     .map_or(0, |end| end + 1)
         } else {
             0
         };
-        let mut replay = Vec::with_capacity(RESET.len() + self.kept.len() - begin);
+        let mut replay = Vec::with_capacity(RESET.len() + self.length - begin);
         replay.extend_from_slice(RESET);
-        replay.extend(self.kept.iter().skip(begin));
+        replay.extend(self.bytes().skip(begin));
         replay
     }
 
     /// Gives back the memory of a flood.
     pub(super) fn rest(&mut self) {
-        self.kept.shrink_to(self.kept.len());
+        self.pieces.shrink_to_fit();
     }
 }
 
@@ -71,30 +105,42 @@ mod tests {
     #[test]
     fn all_is_shown_again_while_it_is_little() {
         let mut scrollback = Scrollback::default();
-        scrollback.push(b"$ ls\r\n", 6);
-        scrollback.push(b"$ ", 8);
+        scrollback.push(Bytes::from_static(b"$ ls\r\n"), 6);
+        scrollback.push(Bytes::from_static(b"$ "), 8);
         assert_eq!(scrollback.replay(1000), b"\x1b[0m$ ls\r\n$ ");
     }
 
     #[test]
-    fn it_takes_little_more_memory_than_what_it_keeps() {
+    fn it_takes_no_memory_of_its_own_for_large_pieces_and_little_for_small_ones() {
         let mut scrollback = Scrollback::default();
-        let mut unacknowledged = 0;
-        for _ in 0..100 {
-            unacknowledged = (unacknowledged + 32_760).min(1024 * 1024);
-            scrollback.push(&[b'x'; 32_760], unacknowledged);
+        let sent: Vec<Bytes> = (0..32).map(|_| vec![b'x'; 32_768].into()).collect();
+        for (piece, number) in sent.iter().zip(1..) {
+            scrollback.push(piece.clone(), number * 32_768);
         }
-        assert_eq!(scrollback.kept.len(), 1024 * 1024);
-        assert!(scrollback.kept.capacity() <= 1024 * 1024 + STEP_BYTES);
-        scrollback.push(&[b'y'; 100_000], 0);
-        assert_eq!(scrollback.kept, vec![b'y'; LEAST_BYTES]);
+        assert!(
+            scrollback
+                .pieces
+                .iter()
+                .zip(&sent)
+                .all(|(kept, sent)| kept.as_ptr() == sent.as_ptr())
+        );
+        for _ in 0..200_000 {
+            scrollback.push(Bytes::from_static(b"y"), 0);
+        }
+        assert_eq!(scrollback.length, LEAST_BYTES);
+        assert!(scrollback.pieces.len() <= LEAST_BYTES / COPIED_BYTES + 1);
+        assert!(
+            sent.into_iter().all(|piece| piece.is_unique()),
+            "a frame is kept that is not shown"
+        );
+        assert_eq!(scrollback.replay(usize::MAX).len(), LEAST_BYTES + RESET.len());
     }
 
     #[test]
     fn of_much_the_end_is_shown_from_a_lines_begin_on() {
         let mut scrollback = Scrollback::default();
         for number in 0..20_000 {
-            scrollback.push(format!("{number}\r\n").as_bytes(), 0);
+            scrollback.push(format!("{number}\r\n").into(), 0);
         }
         let replay = String::from_utf8(scrollback.replay(usize::MAX)).unwrap();
         let lines: Vec<&str> = replay.strip_prefix("\x1b[0m").unwrap().lines().collect();
@@ -111,10 +157,10 @@ mod tests {
     fn what_nobody_has_acknowledged_is_kept() {
         let mut scrollback = Scrollback::default();
         for number in 1..=100 {
-            scrollback.push(&[b'x'; 4096], number * 4096);
+            scrollback.push(vec![b'x'; 4096].into(), number * 4096);
         }
         assert_eq!(scrollback.replay(usize::MAX).len(), 100 * 4096 + RESET.len());
-        scrollback.push(b"y", 1);
+        scrollback.push(Bytes::from_static(b"y"), 1);
         assert_eq!(scrollback.replay(usize::MAX).len(), LEAST_BYTES + RESET.len());
     }
 }

@@ -48,6 +48,6 @@ impl ShellSession {
             return;
         }
         let replay = self.scrollback.replay(self.attachment.channel.writable());
-        self.send_output(PayloadType::Output, &replay);
+        self.send_output(PayloadType::Output, &replay); // which is among what is shown last already
     }
 }

@@ -127,7 +127,8 @@ fn both_ends_agree_and_who_carries_it_reads_nothing() {
     pair.client
         .send(at(4), PayloadType::Size, br#"{"cols":1}"#)
         .unwrap();
-    pair.agent.send(at(4), PayloadType::Output, &shown).unwrap();
+    let sent = pair.agent.send(at(4), PayloadType::Output, &shown).unwrap();
+    assert_eq!(sent.concat(), shown, "who keeps what was sent gets it in clear");
     pair.agent
         .send(at(4), PayloadType::StdErr, b"secret failure")
         .unwrap();
