@@ -7,8 +7,9 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod blocks;
 mod chain;
-mod compression;
+
 mod countersign;
 mod encryption;
 mod header;
@@ -25,8 +26,8 @@ mod weave;
 mod word;
 
 pub use self::{
+    blocks::{BadBlocks, Blocks, MAX_BLOCK_BYTES, MAX_UNPACKED_BYTES},
     chain::Fault,
-    compression::{MAX_COMPRESSED_FROM, NotCompressed, compressed, decompressed},
     countersign::{Countersigner, Ending},
     encryption::{DataKey, Decryptor, Encryptor, NotDecrypted},
     header::{Encryption, Header, HeaderError, Origin, RecordingId, RecordingKind},

@@ -359,7 +359,7 @@ async fn deliver_chunk(
         || sent >= progress.durable + DURABLE_STEP;
     let chunk = Chunk {
         offset,
-        piece: Packed::new(bytes),
+        piece: Packed::new(&bytes),
         is_last,
         is_durable,
         is_sealed: spooled.is_sealed,

@@ -43,15 +43,15 @@ pub(crate) struct TranscriptPlace {
     client: HttpClient,
     registration: Arc<Registration>,
     credentials: Arc<CredentialSupply>,
-    /// It said so. One of an earlier release would take what is compressed for the recording itself.
-    takes_compressed: AtomicBool,
+    /// It said so. One of an earlier release would take what is packed for the recording itself.
+    takes_blocks: AtomicBool,
 }
 
 /// What an answer says beside.
 #[derive(Deserialize)]
 struct Abilities {
-    #[serde(rename = "Lz4", default)]
-    lz4: bool,
+    #[serde(rename = "Blocks", default)]
+    blocks: bool,
 }
 
 impl TranscriptPlace {
@@ -61,7 +61,7 @@ impl TranscriptPlace {
             client: HttpClient::new(endpoint, registration.trust.clone()),
             registration,
             credentials,
-            takes_compressed: AtomicBool::new(false),
+            takes_blocks: AtomicBool::new(false),
         }
     }
 
@@ -71,10 +71,10 @@ impl TranscriptPlace {
     /// There is no answer; it may have been taken all the same.
     pub(crate) async fn send(&self, path: &str, chunk: Chunk) -> Result<Response, SendError> {
         let is_sealed = chunk.is_sealed;
-        let (uri, body) = request(path, chunk, self.takes_compressed.load(Ordering::Relaxed));
+        let (uri, body) = request(path, chunk, self.takes_blocks.load(Ordering::Relaxed));
         let response = self.post(&uri, CONTENT_TYPE, body, is_sealed).await?;
-        if let Ok(Abilities { lz4 }) = serde_json::from_slice(&response.body) {
-            self.takes_compressed.store(lz4, Ordering::Relaxed);
+        if let Ok(Abilities { blocks }) = serde_json::from_slice(&response.body) {
+            self.takes_blocks.store(blocks, Ordering::Relaxed);
         }
         Ok(response)
     }
@@ -132,38 +132,40 @@ impl TranscriptPlace {
 }
 
 /// Where a chunk goes, and what.
-fn request(path: &str, chunk: Chunk, takes_compressed: bool) -> (String, Bytes) {
+fn request(path: &str, chunk: Chunk, takes_blocks: bool) -> (String, Bytes) {
     let complete = if chunk.is_last { "&complete=true" } else { "" };
     let durable = if chunk.is_durable { "&durable=true" } else { "" };
     let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
-    match chunk.piece {
-        Packed::Lz4 { block, length } if takes_compressed => (format!("{uri}&lz4={length}"), block),
-        piece => (uri, piece.plain()),
+    let piece = chunk.piece;
+    match takes_blocks && piece.held_bytes() < piece.len() {
+        true => (format!("{uri}&blocks=true"), piece.blocks().clone()),
+        false => (uri, piece.plain().into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use moorline_protocol::transcript::decompressed;
-
     use super::*;
 
     #[test]
-    fn a_chunk_is_compressed_for_an_endpoint_that_said_that_it_takes_that() {
+    fn a_chunk_is_packed_for_an_endpoint_that_said_that_it_takes_that() {
         let chunk = |length: usize| Chunk {
             offset: 7,
-            piece: Packed::new(vec![b'x'; length]),
+            piece: Packed::new(&vec![b'x'; length]),
             is_last: false,
             is_durable: true,
             is_sealed: true,
         };
         let large = chunk(9000);
         let (uri, body) = request("/p", large.clone(), false);
-        assert_eq!((&*uri, body), ("/p?offset=7&durable=true", large.piece.plain()));
+        assert_eq!(
+            (&*uri, &body[..]),
+            ("/p?offset=7&durable=true", &large.piece.plain()[..])
+        );
         let (uri, body) = request("/p", large.clone(), true);
-        assert_eq!(uri, "/p?offset=7&durable=true&lz4=9000");
+        assert_eq!(uri, "/p?offset=7&durable=true&blocks=true");
         assert!(body.len() < 100);
-        assert_eq!(decompressed(&body, 9000).unwrap(), large.piece.plain());
+        assert_eq!(&body, large.piece.blocks());
         let (uri, body) = request("/p", chunk(10), true);
         assert_eq!((&*uri, &*body), ("/p?offset=7&durable=true", &b"xxxxxxxxxx"[..]));
     }

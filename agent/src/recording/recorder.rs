@@ -21,7 +21,7 @@ use crate::identity::TranscriptKey;
 
 /// A record is closed after this much activity at the latest, and at this length.
 const RECORD_TIME: Duration = Duration::from_secs(1);
-const RECORD_BYTES: u64 = 256 * 1024;
+const RECORD_BYTES: u64 = 1024 * 1024;
 /// Events are encrypted together up to this length; a line of the file holds them all.
 const ENCRYPTED_BYTES: usize = 64 * 1024;
 /// What stands in the place of a secret.

@@ -361,8 +361,10 @@ impl SpoolFile {
             let mut to = at;
             for part in parts {
                 // one at a time: all of them together may be many times what they are in memory
-                self.file.write_all_at(&part.plain(), to)?;
-                to += part.len() as u64;
+                for piece in part.pieces() {
+                    self.file.write_all_at(&piece, to)?;
+                    to += piece.len() as u64;
+                }
             }
             self.syncing.start(&self.file)
         };

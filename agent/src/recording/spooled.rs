@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn parts<const N: usize>(parts: [&'static str; N]) -> [Packed; N] {
-        parts.map(Packed::new)
+        parts.map(|part| Packed::new(part.as_bytes()))
     }
 
     #[test]

@@ -267,6 +267,9 @@ impl ShellSession {
             Happening::Link(event) => self.attachment.on_link(event),
             Happening::Rest => {
                 self.scrollback.rest();
+                if let Some(transcript) = &mut self.parts.transcript {
+                    transcript.rest();
+                }
                 shrink();
             }
             Happening::Shown(read) => self.on_output(read),

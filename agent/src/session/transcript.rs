@@ -8,6 +8,7 @@ mod shipment;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use moorline_protocol::transcript::MAX_BLOCK_BYTES;
 use moorline_transport::{Response, unix_millis};
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
@@ -20,19 +21,20 @@ use crate::{
 };
 
 /// This much is sent at once.
-const FULL_CHUNK_BYTES: usize = 64 * 1024;
+const FULL_CHUNK_BYTES: u64 = 64 * 1024;
 /// Less than that waits this long for more: each request costs the endpoint a write.
 const GATHER: Duration = Duration::from_millis(100);
 /// And this long after the last request. A power cut takes no more than that with it.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// At full speed a request goes out this long after the one before, or with so much: each costs the endpoint queries
-/// beside.
+/// So much of what is written is packed, and waits.
+const PACKED_BYTES: usize = MAX_BLOCK_BYTES;
+/// At full speed a request goes out this long after the one before, or with so much.
 const BULK_INTERVAL: Duration = Duration::from_millis(10);
-const BULK_CHUNK_BYTES: usize = 192 * 1024;
+const BULK_CHUNK_BYTES: u64 = 768 * 1024;
 /// What waits in memory beyond this, in bytes of memory or of the recording, goes to the disk: the endpoint is slower
 /// than the session.
 const SPOOLED_BYTES: usize = 256 * 1024;
-const SPOOLED_LENGTH: u64 = 2 * 1024 * 1024;
+const SPOOLED_LENGTH: u64 = 16 * 1024 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
 const MOST_HELD_BYTES: usize = 1024 * 1024;
 /// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
@@ -138,7 +140,7 @@ impl Transcript {
         let at = self.begun.elapsed();
         record(&mut self.recorder, at);
         self.recorder.seal_if_due(at, unix_millis());
-        if self.sending.is_some() && self.recorder.written.len() >= BULK_CHUNK_BYTES {
+        if self.recorder.written.len() >= PACKED_BYTES {
             self.pack();
             let by = Instant::now() + GATHER;
             self.spool_at.get_or_insert(by);
@@ -146,19 +148,18 @@ impl Transcript {
         self.schedule();
     }
 
-    /// What is written waits for its turn as a piece of its own.
+    /// What is written waits for its turn as pieces of its own.
     fn pack(&mut self) {
-        while let Some(piece) = self.written() {
-            self.shipment.push(piece);
+        let written = &mut self.recorder.written;
+        for piece in written.chunks(PACKED_BYTES) {
+            self.shipment.push(Packed::new(piece));
         }
+        written.clear();
     }
 
-    /// What is written, at most so much as one request takes.
-    fn written(&mut self) -> Option<Packed> {
-        let written = &mut self.recorder.written;
-        let rest = written.split_off(written.len().min(MAX_CHUNK_BYTES));
-        let piece = std::mem::replace(written, rest);
-        (!piece.is_empty()).then(|| Packed::new(piece))
+    /// Gives back the memory of a flood.
+    pub(super) fn rest(&mut self) {
+        self.recorder.written.shrink_to_fit();
     }
 
     /// What is too much for the memory goes to the disk; whether the disk does not take it either.
@@ -271,8 +272,8 @@ impl Transcript {
     /// Decides when the next request goes out, if none is under way, and when what waits must be safe.
     fn schedule(&mut self) {
         let now = Instant::now();
-        let waiting = self.recorder.waiting();
-        if self.is_away && waiting > 0 {
+        let written = self.recorder.waiting();
+        if self.is_away && written > 0 {
             self.spool_at.get_or_insert(now + GATHER);
         }
         // What is repeated has its time already.
@@ -283,7 +284,8 @@ impl Transcript {
             .spool
             .end()
             .is_some_and(|end| end > self.shipment.next_offset());
-        let is_late = self.finished || self.shipment.repeats() || self.shipment.has_waiting() || is_behind;
+        let waiting = written as u64 + self.shipment.waiting().1;
+        let is_late = self.finished || self.shipment.repeats() || is_behind;
         let is_full = is_late || waiting >= FULL_CHUNK_BYTES;
         let is_bulk = !is_late && waiting < BULK_CHUNK_BYTES;
         // in strict mode somebody waits to see it
@@ -342,10 +344,11 @@ impl Transcript {
         let next = self.shipment.next_offset();
         if self.spool.end().is_some_and(|end| end > next) {
             let bytes = self.spool.read(next, MAX_CHUNK_BYTES)?;
-            self.shipment.load(Packed::new(bytes), true);
+            self.shipment.load(Packed::new(&bytes), true);
             return Ok(());
         }
-        if let Some(piece) = self.shipment.next_waiting().or_else(|| self.written()) {
+        self.pack();
+        if let Some(piece) = self.shipment.next_waiting() {
             self.shipment.load(piece, false);
         }
         if !self.shipment.has_waiting() && !self.is_away {

@@ -149,7 +149,7 @@ pub(super) fn token(root: &'static str, token: &str) -> Answer {
 /// How much of a transcript is stored now, and how much of that survives a power cut; and that what follows may be
 /// compressed.
 pub(super) fn stored(length: u64, durable: u64) -> Answer {
-    let body = format!("{{\"Length\":{length},\"Durable\":{durable},\"Lz4\":true}}");
+    let body = format!("{{\"Length\":{length},\"Durable\":{durable},\"Blocks\":true}}");
     respond(StatusCode::OK, "application/json", body)
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use moorline_protocol::{
-    transcript::Ending,
+    transcript::{BadBlocks, Blocks, Ending},
     types::{InstanceId, SessionId, TranscriptId},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     app::App,
     auth::{ChannelGrant, Principal, Resource, authenticate, authenticate_sealed, authorize},
     server::MOST_BODY_BYTES,
-    store::{Appended, Chunk, Recorded, Sender, SessionRow, StoreError, TranscriptState},
+    store::{Appended, Chunk, ChunkBody, Recorded, Sender, SessionRow, StoreError, TranscriptState},
 };
 
 /// A request for a channel is a few dozen bytes.
@@ -75,7 +75,7 @@ pub(super) async fn answer(
         Route::Transcript(id) => {
             let query = Query::parse(parts.uri.query().unwrap_or_default())?;
             if query.ending.is_none() {
-                let chunk = query.chunk(body.bytes.clone());
+                let chunk = query.chunk(&id, body.bytes.clone())?;
                 let now = app.clock.unix_millis();
                 // its chain in memory says whose it is and that it is open: four questions less to the database
                 if let Some(appended) = app.transcripts.append_to_known(&id, node, chunk, now).await? {
@@ -88,7 +88,7 @@ pub(super) async fn answer(
             authorize(&principal, "moorline:PutTranscript", &resource)?;
             match query.ending {
                 Some(Ending::Cut) => end_early(app, &recorded, query.offset).await,
-                _ => store_chunk(app, &recorded, query.chunk(body.bytes.clone())).await,
+                _ => store_chunk(app, &recorded, query.chunk(&id, body.bytes.clone())?).await,
             }
         }
         Route::OpenTranscripts(wanted) => {
@@ -146,7 +146,7 @@ pub(super) async fn cut(app: &App, node: &InstanceId, id: &TranscriptId) -> Resu
 
 async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Answer, Refusal> {
     let Recorded { id, node, .. } = recorded;
-    let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.bytes.is_empty());
+    let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.body.len() == 0);
     let now = app.clock.unix_millis();
     // whatever the time is, which may be wrong: what is known may be recorded until that is closed
     let is_closed = app.store.transcript_is_closed(id).await?;
@@ -187,9 +187,7 @@ async fn answer_to(
             app.transcripts.has_changed();
             Ok(answer::stored(length, app.transcripts.durable(id).min(length)))
         }
-        Appended::Garbled(what) => Err(Refusal::bad_request(format!(
-            "the bytes for {id} are damaged: {what}"
-        ))),
+        Appended::Garbled(what) => Err(garbled(id, what)),
         Appended::WrongOffset(length) => Ok(answer::length(StatusCode::CONFLICT, length)),
         Appended::TooLong(length) => Err(Refusal::too_large(format!(
             "the transcript {id} has {length} bytes; more are not kept"
@@ -233,30 +231,31 @@ async fn answer_to(
     }
 }
 
-/// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true][&lz4=M]`.
+fn garbled(id: &TranscriptId, what: BadBlocks) -> Refusal {
+    Refusal::bad_request(format!("the bytes for {id} are damaged: {what}"))
+}
+
+/// What a node says of the bytes that it sends: `offset=N[&complete=true|&cut=true][&durable=true][&blocks=true]`.
 #[derive(Debug)]
 struct Query {
     offset: u64,
     /// Nothing follows.
     ending: Option<Ending>,
     is_durable: bool,
-    /// They are compressed, and were so many.
-    compressed_from: Option<usize>,
+    /// Not the bytes themselves.
+    are_blocks: bool,
 }
 
 impl Query {
     fn parse(query: &str) -> Result<Self, Refusal> {
-        let (mut offset, mut ending, mut is_durable, mut compressed_from) = (None, None, false, None);
+        let (mut offset, mut ending, mut is_durable, mut are_blocks) = (None, None, false, false);
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("offset", value)) => offset = value.parse().ok(),
                 Some(("complete", "true")) => ending = Some(Ending::Complete),
                 Some(("cut", "true")) => ending = Some(Ending::Cut),
                 Some(("durable", value)) => is_durable = value == "true",
-                Some(("lz4", value)) => {
-                    let length = value.parse();
-                    compressed_from = Some(length.map_err(|_| Refusal::bad_request("lz4 is not a number"))?);
-                }
+                Some(("blocks", value)) => are_blocks = value == "true",
                 _ => {}
             }
         }
@@ -265,17 +264,20 @@ impl Query {
             offset,
             ending,
             is_durable,
-            compressed_from,
+            are_blocks,
         })
     }
 
-    fn chunk(&self, bytes: Bytes) -> Chunk {
-        Chunk {
+    fn chunk(&self, id: &TranscriptId, bytes: Bytes) -> Result<Chunk, Refusal> {
+        let body = match self.are_blocks {
+            true => ChunkBody::Blocks(Blocks::parse(bytes).map_err(|what| garbled(id, what))?),
+            false => ChunkBody::Plain(bytes),
+        };
+        Ok(Chunk {
             offset: self.offset,
-            bytes,
-            compressed_from: self.compressed_from,
+            body,
             is_last: self.ending.is_some(),
             is_durable: self.is_durable,
-        }
+        })
     }
 }

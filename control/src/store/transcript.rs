@@ -21,7 +21,7 @@ use std::{
 };
 
 use moorline_protocol::{
-    transcript::{Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
+    transcript::{BadBlocks, Ending, MAX_RECORDING_BYTES, RecordingId, Refusal},
     types::{InstanceId, TranscriptId},
 };
 use tokio::sync::{Notify, Semaphore, futures::Notified};
@@ -31,7 +31,7 @@ pub(crate) use self::chain::Sender;
 use self::space::RESERVED_BYTES;
 use self::{chain::Chain, share::Shares, space::Space};
 pub(crate) use self::{
-    chunk::{Appended, Chunk},
+    chunk::{Appended, Chunk, ChunkBody},
     remote::{RemoteStore, RemoteStoreError},
     row::{Hold, Place, Recorded, Tombstone, TranscriptQuery, TranscriptRow},
     search::Searched,
@@ -188,11 +188,6 @@ impl TranscriptFiles {
         let recording = recording.clone();
         blocking(move || {
             let path = files.path(&recording);
-            // here, where few are at work at a time: it is more than what came
-            let chunk = match chunk.plain() {
-                Ok(chunk) => chunk,
-                Err(garbled) => return Ok(Appended::Garbled(garbled)),
-            };
             files
                 .append_now(&recording, &sender, &chunk, (is_closed, now))
                 .map_err(file_error("append to the transcript", &path))
@@ -227,13 +222,6 @@ impl TranscriptFiles {
             let _one_at_a_time = files.locked(&recording);
             let Some(chain) = files.take_chain_of(&recording, &node) else {
                 return Ok(None);
-            };
-            let chunk = match chunk.plain() {
-                Ok(chunk) => chunk,
-                Err(garbled) => {
-                    files.keep(&recording, chain);
-                    return Ok(Some(Appended::Garbled(garbled)));
-                }
             };
             let path = files.path(&recording);
             files
@@ -282,7 +270,7 @@ impl TranscriptFiles {
         if chunk.offset != length {
             return Ok(Appended::WrongOffset(length));
         }
-        let added = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
+        let added = u64::try_from(chunk.body.len()).unwrap_or(u64::MAX);
         let longer = length.saturating_add(added);
         if longer > MAX_RECORDING_BYTES {
             return Ok(Appended::TooLong(length));
@@ -315,21 +303,30 @@ impl TranscriptFiles {
                 return Ok(Appended::OverShare);
             }
         }
-        if let (Chain::Sealed(sealed), Ok(())) = (&mut chain, &taken) {
-            taken = sealed.push(&chunk.bytes);
-        }
-        if taken.is_ok() {
-            if let Err(error) = file.write_all_at(&chunk.bytes, length) {
+        let mut end = length;
+        for piece in chunk.body.pieces() {
+            let Ok(piece) = piece else {
+                file.set_len(length)?;
+                return Ok(Appended::Garbled(BadBlocks));
+            };
+            if let (Chain::Sealed(sealed), Ok(())) = (&mut chain, &taken) {
+                taken = sealed.push(&piece);
+            }
+            if let Err(refusal) = taken {
+                return self.break_off(recording, (&file, &piece), chain, (refusal, now));
+            }
+            if let Err(error) = file.write_all_at(&piece, end) {
                 // half a chunk would be taken for a whole one when the node asks how much is here
                 file.set_len(length)?;
                 return Err(error);
             }
-            if let (Chain::Undecided, Some(sender)) = (&chain, sender) {
-                (chain, taken) = self.load(recording, sender, &file)?;
-            }
+            end += piece.len() as u64;
+        }
+        if let (Chain::Undecided, Some(sender)) = (&chain, sender) {
+            (chain, taken) = self.load(recording, sender, &file)?;
         }
         if let Err(refusal) = taken {
-            return self.break_off(recording, (&file, &chunk.bytes), chain, (refusal, now));
+            return self.break_off(recording, (&file, &[]), chain, (refusal, now));
         }
         self.shares.add(node, added);
         let state = self.settle(recording, &file, &mut chain, (chunk, now))?;
@@ -369,17 +366,18 @@ impl TranscriptFiles {
         }
     }
 
-    /// The node sent something that is not as it should be. What stands before it is kept, and is all there will be.
+    /// The node sent something that is not as it should be: in this piece, or before. What stands before it is kept, and
+    /// is all there will be.
     fn break_off(
         &self,
         recording: &TranscriptId,
-        (file, chunk): (&File, &[u8]),
+        (file, piece): (&File, &[u8]),
         mut chain: Chain,
         (refusal, now): (Refusal, u64),
     ) -> io::Result<Appended> {
         let length = file.metadata()?.len();
         let good = refusal.offset.saturating_sub(length);
-        let good = chunk
+        let good = piece
             .get(..usize::try_from(good).unwrap_or(usize::MAX))
             .unwrap_or_default();
         file.write_all_at(good, length)?;

@@ -183,7 +183,7 @@ fn a_record_is_closed_after_a_second_of_activity_and_there_is_none_at_rest() {
 #[test]
 fn a_record_is_closed_when_it_is_long() {
     let (dir, mut recorder) = sealing();
-    for _ in 0..64 {
+    for _ in 0..256 {
         recorder.output(Duration::from_millis(1), &[b'x'; 32 * 1024]);
         recorder.seal_if_due(Duration::from_millis(1), 1);
     }

@@ -4,12 +4,14 @@
 
 use std::collections::VecDeque;
 
+use moorline_protocol::transcript::MAX_UNPACKED_BYTES;
 use serde::Deserialize;
 
 use crate::recording::{Chunk, Packed};
 
-/// The largest request.
+/// The largest request: in bytes of the network, and of the recording.
 pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
+const MAX_CHUNK_LENGTH: usize = MAX_UNPACKED_BYTES;
 /// An endpoint that refuses a transcript so often will not take it.
 const MAX_REFUSALS: u32 = 6;
 
@@ -201,9 +203,20 @@ impl Shipment {
         !self.waiting.is_empty()
     }
 
-    /// The next that waits and is not in the spool.
+    /// The next that waits and is not in the spool: as much as one request takes.
     pub(super) fn next_waiting(&mut self) -> Option<Packed> {
-        self.waiting.pop_front()
+        let first = self.waiting.pop_front()?;
+        let (mut held, mut length) = (first.held_bytes(), first.len());
+        let mut parts = vec![first];
+        while let Some(next) = self.waiting.pieces.front() {
+            held += next.held_bytes();
+            length += next.len();
+            if held > MAX_CHUNK_BYTES || length > MAX_CHUNK_LENGTH {
+                break;
+            }
+            parts.extend(self.waiting.pop_front());
+        }
+        Some(Packed::joined(parts))
     }
 
     /// The next request. `is_last`: nothing follows it.
@@ -426,12 +439,12 @@ mod tests {
             {
                 let at = usize::try_from(next.checked_sub(*start).expect("it is in the spool")).unwrap();
                 let end = bytes.len().min(at + 100);
-                self.shipment.load(Packed::new(bytes[at..end].to_vec()), true);
+                self.shipment.load(Packed::new(&bytes[at..end]), true);
             } else if let Some(waiting) = self.shipment.next_waiting() {
                 self.shipment.load(waiting, false);
             } else {
                 self.shipment
-                    .load(Packed::new(std::mem::take(&mut self.written)), false);
+                    .load(Packed::new(&std::mem::take(&mut self.written)), false);
             }
         }
 
@@ -459,7 +472,7 @@ mod tests {
                 let fate = fates.next().unwrap_or(Fate::Answered);
                 match fate {
                     Fate::Spooled => node.spool(),
-                    Fate::Pushed => node.shipment.push(Packed::new(std::mem::take(&mut node.written))),
+                    Fate::Pushed => node.shipment.push(Packed::new(&std::mem::take(&mut node.written))),
                     _ => {}
                 }
                 if !node.shipment.repeats() {
@@ -506,10 +519,10 @@ mod tests {
     fn an_endpoint_that_has_lost_what_it_said_is_on_its_disk_or_invented_bytes_ends_the_transfer() {
         for (durable, theirs) in [(10_u64, 3_u64), (4, 3), (0, 500)] {
             let mut shipment = Shipment::default();
-            shipment.load(Packed::new(&b"0123456789"[..]), false);
+            shipment.load(Packed::new(b"0123456789"), false);
             shipment.next_chunk(false);
             shipment.answered(200, format!("{{\"Length\":10,\"Durable\":{durable}}}").as_bytes());
-            shipment.load(Packed::new(&b"more"[..]), false);
+            shipment.load(Packed::new(b"more"), false);
             shipment.next_chunk(false);
             shipment.answered(409, format!("{{\"Length\":{theirs}}}").as_bytes());
             assert!(matches!(
@@ -526,11 +539,11 @@ mod tests {
             ("0123", r#"{"Length":4,"Durable":0}"#),
             ("4567", r#"{"Length":8,"Durable":2}"#),
         ] {
-            shipment.load(Packed::new(bytes), false);
+            shipment.load(Packed::new(bytes.as_bytes()), false);
             shipment.next_chunk(false);
             assert_eq!(shipment.answered(200, answer.as_bytes()), Verdict::GoOn);
         }
-        shipment.load(Packed::new(&b"89"[..]), false);
+        shipment.load(Packed::new(b"89"), false);
         shipment.next_chunk(false);
         let verdict = shipment.answered(409, br#"{"Length":3}"#);
         assert!(matches!(verdict, Verdict::Later(_)));
@@ -545,7 +558,7 @@ mod tests {
     #[test]
     fn a_refusal_is_tried_again_a_few_times_and_an_outage_for_ever() {
         let mut shipment = Shipment::default();
-        shipment.load(Packed::new(&b"x"[..]), false);
+        shipment.load(Packed::new(b"x"), false);
         shipment.next_chunk(false);
         for _ in 0..100 {
             assert!(matches!(shipment.answered(503, b""), Verdict::Later(_)));
@@ -567,7 +580,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_asks_for_the_same_again_and_again_is_no_tight_loop() {
         let mut shipment = Shipment::default();
-        shipment.load(Packed::new(&b"x"[..]), false);
+        shipment.load(Packed::new(b"x"), false);
         shipment.next_chunk(false);
         assert!(matches!(
             shipment.answered(409, br#"{"Length":0}"#),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     gateway::command_delivery::fixture::{Fleet, ONE_STEP, request},
-    store::{Chunk, OutputUpload, Recorded, S3Server, Sender},
+    store::{Chunk, ChunkBody, OutputUpload, Recorded, S3Server, Sender},
 };
 
 const RECORDING: &str = concat!(
@@ -72,8 +72,7 @@ impl Bench {
         };
         let chunk = Chunk {
             offset: 0,
-            bytes: Bytes::from_static(RECORDING.as_bytes()),
-            compressed_from: None,
+            body: ChunkBody::Plain(Bytes::from_static(RECORDING.as_bytes())),
             is_last: true,
             is_durable: true,
         };

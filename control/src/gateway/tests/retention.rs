@@ -20,7 +20,7 @@ use crate::{
         sweep::{close_transcripts, forget_sessions},
     },
     server::Metrics,
-    store::{Chunk, NewSession, Place, Sender, SessionStatus, TranscriptState as State},
+    store::{Chunk, ChunkBody, NewSession, Place, Sender, SessionStatus, TranscriptState as State},
     test_support::TestApp,
 };
 
@@ -47,8 +47,9 @@ async fn with_recording() -> (Fleet, TranscriptId) {
     };
     let chunk = Chunk {
         offset: 0,
-        bytes: Bytes::from_static(b"{\"version\":2,\"width\":80,\"height\":24}\n"),
-        compressed_from: None,
+        body: ChunkBody::Plain(Bytes::from_static(
+            b"{\"version\":2,\"width\":80,\"height\":24}\n",
+        )),
         is_last: true,
         is_durable: true,
     };

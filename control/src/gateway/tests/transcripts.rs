@@ -1,6 +1,6 @@
 //! Recordings, chunk by chunk.
 
-use moorline_protocol::transcript::compressed;
+use moorline_protocol::transcript::{Blocks, MAX_BLOCK_BYTES};
 use moorline_ssm::audit::{ListAuditRecords, ListAuditRecordsRequest};
 use moorline_ssm::transcript::{
     DeleteTranscript, DeleteTranscriptRequest, GetTranscript, GetTranscriptRequest, ListTranscripts,
@@ -68,19 +68,32 @@ async fn get(endpoint: &Endpoint, offset: i64, max_bytes: Option<i32>) -> (Strin
 }
 
 #[tokio::test]
-async fn a_compressed_chunk_is_stored_as_it_was_and_a_damaged_one_is_not() {
+async fn of_a_chunk_in_blocks_all_is_stored_as_it_was_or_nothing() {
     let endpoint = with_session().await;
-    let piece = format!("{{}}\n[0,\"o\",\"{}\"]\n", "x".repeat(5000));
-    let block = compressed(piece.as_bytes()).unwrap();
-    for (query, block) in [
-        (format!("offset=0&lz4={}", piece.len() - 1), &*block),
-        (format!("offset=0&lz4={}", piece.len()), &block[1..]),
-        ("offset=0&lz4=x".to_owned(), &*block),
-        ("offset=0&lz4=99999999999".to_owned(), &*block),
+    let piece = format!("{{}}\n[0,\"o\",\"{}\"]\n", "x".repeat(200_000));
+    let blocks = Blocks::new(piece.as_bytes()).blocks().to_vec();
+    let damaged_at = |at: usize| {
+        let mut damaged = blocks.clone();
+        damaged[at] ^= 0xff;
+        damaged
+    };
+    for damaged in [
+        damaged_at(0),
+        damaged_at(8),
+        blocks[1..].to_vec(),
+        blocks[..blocks.len() - 1].to_vec(),
     ] {
-        assert_eq!(put(&endpoint, &query, block).await.0, 400, "{query}");
+        assert_eq!(put(&endpoint, "offset=0&blocks=true", &damaged).await.0, 400);
     }
-    let (status, text) = put(&endpoint, &format!("offset=0&lz4={}", piece.len()), &block).await;
+    // the blocks before the damaged one are good
+    let begin_of_last = blocks.len() - Blocks::new(&piece.as_bytes()[3 * MAX_BLOCK_BYTES..]).held_bytes();
+    assert_eq!(
+        put(&endpoint, "offset=0&blocks=true", &damaged_at(begin_of_last + 8))
+            .await
+            .0,
+        400
+    );
+    let (status, text) = put(&endpoint, "offset=0&blocks=true", &blocks).await;
     assert_eq!(status, 200, "{text}");
     assert_eq!(
         put(&endpoint, &format!("offset={}&complete=true", piece.len()), b"")
@@ -99,7 +112,7 @@ async fn a_repeated_chunk_is_stored_once() {
     let endpoint = with_session().await;
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
-        (200, r#"{"Length":6,"Durable":0,"Lz4":true}"#.to_owned())
+        (200, r#"{"Length":6,"Durable":0,"Blocks":true}"#.to_owned())
     );
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
@@ -116,7 +129,7 @@ async fn a_repeated_chunk_is_stored_once() {
     );
     assert_eq!(
         put(&endpoint, "offset=6&durable=true", "\"é\"]\n".as_bytes()).await,
-        (200, r#"{"Length":12,"Durable":12,"Lz4":true}"#.to_owned())
+        (200, r#"{"Length":12,"Durable":12,"Blocks":true}"#.to_owned())
     );
     assert_eq!(
         get(&endpoint, 3, None).await,
@@ -125,7 +138,7 @@ async fn a_repeated_chunk_is_stored_once() {
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, false));
     assert_eq!(
         put(&endpoint, "offset=12&complete=true", b"").await,
-        (200, r#"{"Length":12,"Durable":12,"Lz4":true}"#.to_owned())
+        (200, r#"{"Length":12,"Durable":12,"Blocks":true}"#.to_owned())
     );
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, true));
     assert_eq!(get(&endpoint, 0, Some(4)).await, ("{}\n".to_owned(), 3, false));

@@ -1,7 +1,9 @@
 //! A chunk of a recording as it arrives, and what becomes of it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use moorline_protocol::transcript::{NotCompressed, decompressed};
+use moorline_protocol::transcript::{BadBlocks, Blocks};
 
 use super::TranscriptState;
 
@@ -9,22 +11,34 @@ use super::TranscriptState;
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
     pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
-    /// They are an LZ4 block, of so many.
-    pub(crate) compressed_from: Option<usize>,
+    pub(crate) body: ChunkBody,
     /// Nothing follows.
     pub(crate) is_last: bool,
     /// It is answered when it is on the disk for good.
     pub(crate) is_durable: bool,
 }
 
-impl Chunk {
-    /// With the bytes of the recording.
-    pub(super) fn plain(mut self) -> Result<Self, NotCompressed> {
-        if let Some(length) = self.compressed_from.take() {
-            self.bytes = decompressed(&self.bytes, length)?.into();
+/// The bytes of the recording.
+#[derive(Debug, Clone)]
+pub(crate) enum ChunkBody {
+    Plain(Bytes),
+    Blocks(Blocks),
+}
+
+impl ChunkBody {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Plain(bytes) => bytes.len(),
+            Self::Blocks(blocks) => blocks.len(),
         }
-        Ok(self)
+    }
+
+    /// One after the other, so that little is held of what is more than came.
+    pub(super) fn pieces(&self) -> Box<dyn Iterator<Item = Result<Cow<'_, [u8]>, BadBlocks>> + '_> {
+        match self {
+            Self::Plain(bytes) => Box::new(std::iter::once(Ok(Cow::Borrowed(&bytes[..])))),
+            Self::Blocks(blocks) => Box::new(blocks.pieces()),
+        }
     }
 }
 
@@ -45,6 +59,6 @@ pub(crate) enum Appended {
     NoRoom,
     /// Its node would have more than its share of the file system.
     OverShare,
-    /// What it is compressed to cannot be read.
-    Garbled(NotCompressed),
+    /// Its blocks cannot be read.
+    Garbled(BadBlocks),
 }

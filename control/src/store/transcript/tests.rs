@@ -28,8 +28,7 @@ fn sender() -> Sender {
 fn chunk(offset: u64, bytes: &'static [u8]) -> Chunk {
     Chunk {
         offset,
-        bytes: Bytes::from_static(bytes),
-        compressed_from: None,
+        body: ChunkBody::Plain(Bytes::from_static(bytes)),
         is_last: false,
         is_durable: false,
     }
@@ -148,7 +147,6 @@ async fn a_disk_that_is_nearly_full_takes_no_more_of_a_recording_but_its_end() {
     let files = TranscriptFiles::without_room(dir.path().to_owned(), signer());
     assert_eq!(append(&files, "a", 0, b"x").await, Appended::NoRoom);
     let last = Chunk {
-        compressed_from: None,
         is_last: true,
         ..chunk(0, b"")
     };

@@ -2,7 +2,7 @@
 
 use moorline_protocol::{
     public_keys::{Keys, NodeKey, PublicKey},
-    transcript::{Verdict, Verifier, Weaver},
+    transcript::{Blocks, Verdict, Verifier, Weaver},
 };
 use std::io::Write as _;
 
@@ -52,10 +52,15 @@ impl Endpoint {
     }
 
     fn put(&self, offset: usize, bytes: &[u8], is_last: bool) -> Appended {
+        // every other one in blocks, so that what is wrong may be in any of them
+        let (head, tail) = bytes.split_at(bytes.len() / 2);
+        let body = match offset % 2 {
+            0 => ChunkBody::Plain(Bytes::copy_from_slice(bytes)),
+            _ => ChunkBody::Blocks(Blocks::joined(&[Blocks::new(head), Blocks::new(tail)])),
+        };
         let chunk = Chunk {
             offset: offset as u64,
-            bytes: Bytes::copy_from_slice(bytes),
-            compressed_from: None,
+            body,
             is_last,
             is_durable: false,
         };
@@ -133,8 +138,7 @@ async fn only_its_own_node_adds_to_a_recording_without_being_looked_up_and_only_
     let rest = |endpoint: &Endpoint, node: &'static str, is_durable| {
         let chunk = Chunk {
             offset: first as u64,
-            bytes: Bytes::copy_from_slice(&bytes[first..]),
-            compressed_from: None,
+            body: ChunkBody::Plain(Bytes::copy_from_slice(&bytes[first..])),
             is_last: false,
             is_durable,
         };
@@ -243,8 +247,7 @@ fn lines_without_end_of_many_recordings_take_a_bounded_part_of_the_memory() {
         bytes.extend_from_slice(format!("[9.000000,\"o\",\"{}", "x".repeat(200_000)).as_bytes());
         let chunk = Chunk {
             offset: 0,
-            bytes: bytes.into(),
-            compressed_from: None,
+            body: ChunkBody::Plain(bytes.into()),
             is_last: false,
             is_durable: false,
         };
@@ -275,8 +278,7 @@ fn a_recording_that_is_shorter_than_what_was_signed_waits_to_be_put_back() {
     endpoint.restart();
     let chunk = Chunk {
         offset: 300,
-        bytes: Bytes::copy_from_slice(&bytes[300..]),
-        compressed_from: None,
+        body: ChunkBody::Plain(Bytes::copy_from_slice(&bytes[300..])),
         is_last: true,
         is_durable: false,
     };
