@@ -12,29 +12,34 @@ use crate::{
     error::CliError,
 };
 
+/// Text that waits to be printed together, in bytes.
+const PRINTED_BYTES: usize = 64 * 1024;
+/// So much output is looked at before what it makes is printed: cursor moves make blanks of a few bytes.
+const SLICE_BYTES: usize = 512;
+
 /// Prints all of it, without a control character of the recording.
 pub(super) async fn show(mut reader: Reader<'_>, with_times: bool) -> Result<(), CliError> {
-    let mut page = Page::new(with_times);
+    let mut page = Page::new(with_times, console::print);
     let mut has_header = false;
     while let Some(lines) = reader.lines().await? {
-        for line in lines {
-            match line {
-                Ok(line) => page.line(line),
-                Err(error) => {
-                    console::print(&page.take())?;
-                    return Err(error);
-                }
-            }
-        }
         if !std::mem::replace(&mut has_header, true)
             && let Some(header) = reader.header().filter(|_| with_times)
         {
             console::print(&title(header))?;
         }
-        console::print(&page.take())?;
+        for line in lines {
+            match line {
+                Ok(line) => page.line(line)?,
+                Err(error) => {
+                    page.print()?;
+                    return Err(error);
+                }
+            }
+        }
+        page.print()?;
     }
     page.finish();
-    console::print(&page.take())
+    page.print()
 }
 
 /// Who did it, where and when.
@@ -52,31 +57,34 @@ fn title(header: &Header) -> String {
     one_line(&title) + "\n"
 }
 
-/// Puts lines of text together.
-#[derive(Debug, Default)]
-struct Page {
+/// Puts lines of text together, and prints them before they are many.
+struct Page<P> {
     with_times: bool,
     screen: PlainText,
     at: Duration,
     done: String,
+    print: P,
 }
 
-impl Page {
-    fn new(with_times: bool) -> Self {
+impl<P: FnMut(&str) -> Result<(), CliError>> Page<P> {
+    fn new(with_times: bool, print: P) -> Self {
         Self {
             with_times,
-            ..Self::default()
+            screen: PlainText::default(),
+            at: Duration::ZERO,
+            done: String::new(),
+            print,
         }
     }
 
-    fn line(&mut self, line: Line) {
+    fn line(&mut self, line: Line) -> Result<(), CliError> {
         match line {
             Line::Size { width, .. } => self
                 .screen
                 .set_width(usize::try_from(width).unwrap_or(usize::MAX)),
-            Line::Output { at, data } => self.output(at, &data),
+            Line::Output { at, data } => self.output(at, &data)?,
             Line::Event { at, code, data } => match happened(code, &data) {
-                Some(Happened::Output(text)) => self.output(at, &text),
+                Some(Happened::Output(text)) => self.output(at, &text)?,
                 Some(Happened::Note(note)) => {
                     // what stands on the line of the cursor was there before
                     self.finish();
@@ -87,12 +95,22 @@ impl Page {
                 None => {}
             },
         }
+        Ok(())
     }
 
-    fn output(&mut self, at: Duration, text: &str) {
+    fn output(&mut self, at: Duration, text: &str) -> Result<(), CliError> {
         self.at = at;
-        self.screen.write(text);
-        self.take_screen();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (slice, later) = rest.split_at(rest.floor_char_boundary(SLICE_BYTES));
+            rest = later;
+            self.screen.write(slice);
+            self.take_screen();
+            if self.done.len() >= PRINTED_BYTES {
+                self.print()?;
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self) {
@@ -100,8 +118,8 @@ impl Page {
         self.take_screen();
     }
 
-    fn take(&mut self) -> String {
-        std::mem::take(&mut self.done)
+    fn print(&mut self) -> Result<(), CliError> {
+        (self.print)(&std::mem::take(&mut self.done))
     }
 
     /// A line has the time at which it was ended.
@@ -202,8 +220,37 @@ mod tests {
     }
 
     #[test]
+    fn output_that_makes_much_text_of_few_bytes_is_never_in_memory_together() {
+        let (mut longest, mut all) = (0, 0);
+        let mut page = Page::new(true, |text: &str| {
+            longest = longest.max(text.len());
+            all += text.len();
+            Ok(())
+        });
+        let wide = Line::Size {
+            width: u64::MAX,
+            height: 1,
+        };
+        page.line(wide).unwrap();
+        for bomb in ["\u{1b}[999999Cx\n", "x\r\u{1b}[999999@\n"] {
+            let data = bomb.repeat(3000);
+            page.line(Line::Output {
+                at: Duration::ZERO,
+                data,
+            })
+            .unwrap();
+        }
+        assert!(all > 10 * 1024 * 1024, "{all}");
+        assert!(longest < 1024 * 1024, "{longest}");
+    }
+
+    #[test]
     fn lines_have_the_time_of_their_end_and_events_are_told_between() {
-        let mut page = Page::new(true);
+        let mut shown = String::new();
+        let mut page = Page::new(true, |text: &str| {
+            shown.push_str(text);
+            Ok(())
+        });
         for line in [
             Line::Output {
                 at: Duration::from_secs(1),
@@ -243,11 +290,12 @@ mod tests {
             event(3666, 'x', "3"),
             event(3666, 'e', r#"{"event":"end","reason":"exit"}"#),
         ] {
-            page.line(line);
+            page.line(line).unwrap();
         }
         page.finish();
+        page.print().unwrap();
         assert_eq!(
-            page.take(),
+            shown,
             "[00:00:01] $ ls\n[01:01:01] part\n[01:01:02] -- gap: 120 bytes not recorded (disk full\u{fffd}[2J)\n\
              [01:01:02] -- masked: 8 bytes not shown\n[01:01:03] -- opened: connection 1 to 10.0.0.1:80\n\
              [01:01:03] -- closed: connection 1, sent 5 bytes, received 7 bytes: reset\n\

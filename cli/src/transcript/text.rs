@@ -9,6 +9,8 @@ use crate::console::is_obeyed;
 
 /// A line that grows beyond this is cut: no cursor goes further to the right.
 const MAX_LINE_CHARS: usize = 256 * 1024;
+/// No terminal has so many columns. A width that is made up must not make a line of blanks of every few bytes.
+const MAX_WIDTH: usize = 4096;
 /// Parameters of a control sequence beyond this are not kept.
 const MAX_PARAMETER_BYTES: usize = 64;
 const TAB: usize = 8;
@@ -24,10 +26,8 @@ enum State {
     OneMore,
     /// After `ESC [`.
     Control,
-    /// After `ESC ]`, `ESC P` and their like, until BEL or `ESC \`.
+    /// After `ESC ]`, `ESC P` and their like, until BEL, ST or another sequence.
     Skipped,
-    /// ESC within such a one.
-    SkippedEscape,
 }
 
 /// Turns terminal output into text.
@@ -63,7 +63,7 @@ impl Default for PlainText {
 impl PlainText {
     /// The terminal has this many columns from now on.
     pub(super) fn set_width(&mut self, columns: usize) {
-        self.width = columns.clamp(1, MAX_LINE_CHARS);
+        self.width = columns.clamp(1, MAX_WIDTH);
     }
 
     pub(super) fn write(&mut self, output: &str) {
@@ -86,12 +86,10 @@ impl PlainText {
 
     fn push(&mut self, c: char) {
         self.state = match (self.state, c) {
-            (State::Skipped, '\u{7}') | (State::SkippedEscape, '\\') => State::Text,
-            (State::Skipped | State::SkippedEscape, '\u{1b}') => State::SkippedEscape,
-            (State::Skipped | State::SkippedEscape, _) => State::Skipped,
-            // cancel and substitute end any sequence
-            (_, '\u{18}' | '\u{1a}') => State::Text,
+            // cancel and substitute end any sequence, and so does the begin of another
+            (_, '\u{18}' | '\u{1a}') | (State::Skipped, '\u{7}' | '\u{9c}') => State::Text,
             (_, '\u{1b}') => State::Escape,
+            (State::Skipped, _) => State::Skipped,
             (State::Text, _) => {
                 if !self.is_alternate {
                     self.text(c);
@@ -212,7 +210,7 @@ impl PlainText {
                 self.blank(self.column, end);
             }
             '@' if self.column <= self.line.len() && self.line.len() + count <= MAX_LINE_CHARS => {
-                let blanks = std::iter::repeat_n(' ', count);
+                let blanks = std::iter::repeat_n(' ', count.min(self.width));
                 self.line.splice(self.column..self.column, blanks);
             }
             _ => return, // colours and the like leave the cursor where it is

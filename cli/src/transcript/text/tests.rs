@@ -71,6 +71,22 @@ fn the_alternate_screen_is_not_text() {
     );
 }
 
+/// What a terminal shows must not be hidden from a reader by a title that only seems to go on.
+#[test]
+fn a_title_ends_as_on_a_terminal_also_without_its_end() {
+    for end in ["\x07", "\x1b\\", "\u{9c}", "\x18", "\x1a", "\x1b[0m", "\x1bc"] {
+        for begin in ["\x1b]0;title", "\x1bPq", "\x1b_x"] {
+            if (end, begin) != ("\x07", "\x1bPq") && (end, begin) != ("\x07", "\x1b_x") {
+                assert_eq!(
+                    shown(&format!("{begin}{end}rm -rf /\r\n")),
+                    "rm -rf /\n",
+                    "{begin:?} {end:?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn clearing_the_screen_begins_a_line() {
     assert_eq!(shown("a\x1b[H\x1b[2Jb\r\n"), "a\nb\n");
