@@ -20,9 +20,12 @@ use crate::{
     terminal::{self, RawMode, input},
 };
 
-/// Gives the terminal back what a recording may have left behind: colours, hidden cursor, the other screen, mouse.
-pub(crate) const RESET: &str =
-    "\x1b[0m\x1b[?25h\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
+/// Gives the terminal back what a recording may have left behind: a held picture, the other screen, margins, colours,
+/// inserted or unwrapped text, another cursor, letters that are lines, mouse.
+pub(crate) const RESET: &str = concat!(
+    "\x1b[?2026l\x1b[?1049l\x1b7\x1b[r\x1b8\x1b[!p\x1b[0m\x1b[4l\x1b[?5l\x1b[?7h\x1b[?25h\x1b[0 q\x0f\x1b(B",
+    "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n"
+);
 /// Before it is shown again from its begin: as [`RESET`], and an empty screen.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 /// How far an arrow jumps.
@@ -263,6 +266,27 @@ mod tests {
             idle_limit,
             start_at: 10 * SECOND,
         })
+    }
+
+    #[test]
+    fn what_a_recording_may_leave_behind_on_a_terminal_is_undone() {
+        for (left_behind, undone_by) in [
+            ("\x1b[7m", "\x1b[0m"),
+            ("\x1b[?25l", "\x1b[?25h"),
+            ("\x1b[?1049h", "\x1b[?1049l"),
+            ("\x1b[?2026h", "\x1b[?2026l"),
+            ("\x1b[?5h", "\x1b[?5l"),
+            ("\x1b[?6h", "\x1b[!p"),
+            ("\x1b[?7l", "\x1b[?7h"),
+            ("\x1b[4h", "\x1b[4l"),
+            ("\x1b[2;5r", "\x1b[r"),
+            ("\x1b[5 q", "\x1b[0 q"),
+            ("\x1b(0", "\x1b(B"),
+            ("\x0e", "\x0f"),
+        ] {
+            assert_eq!(Shown::new(false).of(left_behind), left_behind);
+            assert!(RESET.contains(undone_by), "{left_behind:?}");
+        }
     }
 
     #[test]
