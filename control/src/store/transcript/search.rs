@@ -202,7 +202,7 @@ enum Shown {
     Escape,
     /// Behind `ESC [`.
     Sequence,
-    /// Behind `ESC ]` and its like, until BEL or ST.
+    /// Behind `ESC ]` and its like, until BEL, ST or another sequence.
     Command,
 }
 
@@ -212,6 +212,8 @@ impl Shown {
         for character in text.chars() {
             *self = match (*self, character) {
                 (_, '\u{1b}') => Self::Escape,
+                // cancel and substitute end any sequence, as on a terminal
+                (_, '\u{18}' | '\u{1a}') | (Self::Command, '\u{7}' | '\u{9c}') => Self::Text,
                 (Self::Text, character) => {
                     if !character.is_control() || matches!(character, '\n' | '\t') {
                         out.push(character.to_ascii_lowercase());
@@ -221,7 +223,7 @@ impl Shown {
                 (Self::Escape, '[') => Self::Sequence,
                 (Self::Escape, ']' | 'P' | 'X' | '^' | '_') => Self::Command,
                 (Self::Escape, ' '..='/') => Self::Escape,
-                (Self::Escape, _) | (Self::Sequence, '@'..='~') | (Self::Command, '\u{7}') => Self::Text,
+                (Self::Escape, _) | (Self::Sequence, '@'..='~') => Self::Text,
                 (Self::Sequence, _) => Self::Sequence,
                 (Self::Command, _) => Self::Command,
             };
@@ -255,6 +257,9 @@ mod tests {
             (&[(out, "\u{1b}[1;31mdr\u{1b}[0mop")], "drop", true),
             (&[(out, "\u{1b}]0;title\u{7}drop")], "title", false),
             (&[(out, "\u{1b}]0;title\u{1b}\\drop")], "drop", true),
+            (&[(out, "\u{1b}]0;title\u{9c}drop")], "drop", true),
+            (&[(out, "\u{1b}]0;title\u{18}drop")], "drop", true),
+            (&[(out, "\u{1b}[3\u{1a}drop")], "drop", true),
             (&[(out, "dr"), (Code::Resize, "80x24"), (out, "op")], "drop", true),
             (&[(Code::Input, "DROP\r")], "drop", true),
             (
