@@ -157,8 +157,18 @@ impl App {
             .end_session(session, status, details, exit_code, now)
             .await?;
         if has_ended {
-            audit::session_ended(self, session).await;
+            self.tell_ends_of_sessions().await;
         }
         Ok(has_ended)
+    }
+
+    /// Has the audit log have the ends of sessions that the store has. What cannot be told now is told later.
+    pub(crate) async fn tell_ends_of_sessions(&self) {
+        if let Err(error) = audit::tell_ends_of_sessions(self).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to tell the audit log of sessions that have ended; it is tried again"
+            );
+        }
     }
 }

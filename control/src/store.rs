@@ -78,7 +78,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schema, in the order in which it grew.
-const MIGRATIONS: [(i64, &str, &str); 18] = [
+const MIGRATIONS: [(i64, &str, &str); 19] = [
     (1, "base", include_str!("../migrations/0001_base.sql")),
     (2, "command", include_str!("../migrations/0002_command.sql")),
     (3, "session", include_str!("../migrations/0003_session.sql")),
@@ -152,6 +152,11 @@ const MIGRATIONS: [(i64, &str, &str); 18] = [
         35,
         "packed bytes",
         include_str!("../migrations/0035_packed_bytes.sql"),
+    ),
+    (
+        36,
+        "untold session end",
+        include_str!("../migrations/0036_untold_session_end.sql"),
     ),
 ];
 

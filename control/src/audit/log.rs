@@ -81,6 +81,8 @@ struct Inner {
     places: Arc<Semaphore>,
     /// Until it is closed.
     writing: Mutex<Option<Writing>>,
+    /// Held by who tells of what the store has and the log not yet.
+    telling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -147,6 +149,7 @@ impl AuditLog {
             shared,
             places: Arc::new(Semaphore::new(MOST_WAITING)),
             writing: Mutex::new(Some(Writing { queue, thread })),
+            telling: tokio::sync::Mutex::default(),
         }));
         if torn > 0 {
             tracing::warn!(
@@ -169,6 +172,10 @@ impl AuditLog {
 
     pub(super) fn end(&self) -> (u64, u64) {
         self.0.shared.end()
+    }
+
+    pub(super) fn telling(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.telling
     }
 
     /// What is recorded from now on stands in this segment or behind.

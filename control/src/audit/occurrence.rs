@@ -9,7 +9,11 @@ use moorline_protocol::{
 use serde_json::Map;
 
 use super::{AuditLog, NotRecorded, repeats::Key};
-use crate::{app::App, log_lines::shown};
+use crate::{
+    app::App,
+    log_lines::shown,
+    store::{SessionRow, StoreError},
+};
 
 impl AuditLog {
     /// A client joined its session, perhaps again: a network that comes and goes makes one record a minute.
@@ -60,7 +64,23 @@ impl AuditLog {
         self.sync(event).await
     }
 
-    /// The same of a recording, because of its age.
+    /// A session has ended. This outlives a power cut when it returns; otherwise it is told again.
+    async fn session_ended(&self, session: &SessionRow) -> Result<(), NotRecorded> {
+        let mut event = of_session(EventKind::SessionEnded, Actor::endpoint(), &session.session_id);
+        event.nodes = vec![session.node.to_string()];
+        event.result = Some(session.status.as_str().to_owned());
+        event.message = Some(shown(&session.details).to_string()).filter(|text| !text.is_empty());
+        let mut details = Map::new();
+        details.insert("owner".to_owned(), session.owner.clone().into());
+        details.insert("document".to_owned(), session.document_name.clone().into());
+        if let Some(code) = session.exit_code {
+            details.insert("exit_code".to_owned(), code.into());
+        }
+        event.details = Some(details);
+        self.sync_or_keep(event).await
+    }
+
+    /// The same as [`Self::session_deleted`], of a recording, because of its age.
     pub(crate) async fn transcript_deleted(&self, id: &TranscriptId, why: &str) -> Result<(), NotRecorded> {
         let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
         match id.command() {
@@ -79,6 +99,15 @@ impl AuditLog {
     pub(crate) async fn command_deleted(&self, command: &str, why: &str) -> Result<(), NotRecorded> {
         let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
         event.command = Some(command.to_owned());
+        event.message = Some(why.to_owned());
+        self.sync(event).await
+    }
+
+    /// The same of a parameter, because a policy of its own says so.
+    pub(crate) async fn parameter_deleted(&self, name: &str, why: &str) -> Result<(), NotRecorded> {
+        let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
+        event.operation = Some("DeleteParameter".to_owned());
+        event.parameters = Some([("Name".to_owned(), name.into())].into_iter().collect());
         event.message = Some(why.to_owned());
         self.sync(event).await
     }
@@ -104,28 +133,27 @@ impl AuditLog {
     }
 }
 
-/// A session has ended, whoever said so first; the store knows how.
-pub(crate) async fn session_ended(app: &App, session: &SessionId) {
-    let mut event = of_session(EventKind::SessionEnded, Actor::endpoint(), session);
-    match app.store.session(session).await {
-        Ok(Some(row)) => {
-            event.nodes = vec![row.node.to_string()];
-            event.result = Some(row.status.as_str().to_owned());
-            event.message = Some(shown(&row.details).to_string()).filter(|text| !text.is_empty());
-            let mut details = Map::new();
-            details.insert("owner".to_owned(), row.owner.into());
-            details.insert("document".to_owned(), row.document_name.into());
-            if let Some(code) = row.exit_code {
-                details.insert("exit_code".to_owned(), code.into());
-            }
-            event.details = Some(details);
+/// Tells the log of the sessions that have ended, whoever said so first, and of which it does not have that yet: just now,
+/// or before the endpoint died, or while the log could not be written.
+pub(crate) async fn tell_ends_of_sessions(app: &App) -> Result<(), StoreError> {
+    // or a line would be there twice
+    let _one_at_a_time = app.audit.telling().lock().await;
+    loop {
+        let ended = app.store.untold_sessions().await?;
+        // together, so that they wait for the disk once
+        let recorded = ended.iter().map(|session| app.audit.session_ended(session));
+        let recorded = futures_util::future::join_all(recorded).await;
+        let is_told = ended
+            .iter()
+            .zip(recorded)
+            .filter(|(_, recorded)| recorded.is_ok());
+        let told: Vec<&SessionId> = is_told.map(|(session, _)| &session.session_id).collect();
+        // the log of the process says why one is not; it is tried again
+        if told.is_empty() {
+            return Ok(());
         }
-        Ok(None) => {}
-        Err(error) => {
-            tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to learn how a session ended, for the audit log");
-        }
+        app.store.sessions_told(&told).await?;
     }
-    app.audit.record(event);
 }
 
 fn of_session(kind: EventKind, by: Actor, session: &SessionId) -> Event {

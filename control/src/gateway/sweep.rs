@@ -82,6 +82,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
         if count.is_multiple_of(SESSION_TICKS) {
             report("look after parameters", notify_of_parameters(&app).await);
             report("look after sessions", look_after_sessions(&app, &gateway).await);
+            app.tell_ends_of_sessions().await;
             if is_clock_trusted {
                 report(
                     "close transcripts that were left open",
@@ -157,8 +158,17 @@ pub(super) async fn delete_attachments(app: &App) -> Result<(), StoreError> {
 /// What has expired is given out no more; here it leaves the disk as well, a bounded part at a time.
 pub(super) async fn delete_expired_parameters(app: &App) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
-    for name in app.store.delete_expired_parameters(now).await? {
-        tracing::info!(name, "deleted a parameter that had expired");
+    let expired = app.store.expired_parameters(now).await?;
+    // together, so that they wait for the disk once
+    let recorded = expired
+        .iter()
+        .map(|name| app.audit.parameter_deleted(name, "its policy had it expire"));
+    let recorded = futures_util::future::join_all(recorded).await;
+    for (name, recorded) in expired.iter().zip(recorded) {
+        // the log of the process says why it is not
+        if recorded.is_ok() && app.store.delete_expired_parameter(name, now).await? {
+            tracing::info!(name, "deleted a parameter that had expired");
+        }
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ impl Store {
         delete_all_tags(&mut tx, TaggedResource::Node(id.as_str())).await?;
         end_invocations_of_node(&mut tx, id, now).await?;
         let ended = sqlx::query(
-            "UPDATE session SET status = 'Terminated', details = $2, ended_at = $3 \
+            "UPDATE session SET status = 'Terminated', details = $2, ended_at = $3, is_end_untold = 1 \
              WHERE instance_id = $1 AND ended_at IS NULL RETURNING session_id",
         )
         .bind(id.as_str())

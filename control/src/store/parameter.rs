@@ -135,22 +135,32 @@ impl Store {
         Ok(was_there)
     }
 
-    /// Deletes what has expired, a bounded part at a time; returns the names.
-    pub(crate) async fn delete_expired_parameters(&self, now: u64) -> Result<Vec<String>, StoreError> {
-        const DOING: &str = "delete expired parameters";
-        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM parameter WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100",
+    /// What has expired, by name; a bounded number.
+    pub(crate) async fn expired_parameters(&self, now: u64) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT name FROM parameter WHERE expires_at <= $1 ORDER BY expires_at, name LIMIT 100",
         )
         .bind(column_millis(now))
-        .fetch_all(&mut *tx)
+        .fetch_all(&self.readers)
         .await
-        .map_err(failed_to(DOING))?;
-        for name in &names {
+        .map_err(failed_to("look for expired parameters"))
+    }
+
+    /// Deletes a parameter that has expired. `false`: it was written again meanwhile, or is gone.
+    pub(crate) async fn delete_expired_parameter(&self, name: &str, now: u64) -> Result<bool, StoreError> {
+        const DOING: &str = "delete an expired parameter";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        let expired = sqlx::query("SELECT 1 FROM parameter WHERE name = $1 AND expires_at <= $2")
+            .bind(name)
+            .bind(column_millis(now))
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed_to(DOING))?;
+        if expired.is_some() {
             delete(&mut tx, name).await?;
         }
         tx.commit().await.map_err(failed_to(DOING))?;
-        Ok(names)
+        Ok(expired.is_some())
     }
 
     /// Whether a command that has not ended on this node leaves it to the node to read the parameter, in this version.

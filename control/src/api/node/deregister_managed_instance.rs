@@ -6,10 +6,7 @@
 use moorline_ssm::node::{DeregisterManagedInstanceRequest, DeregisterManagedInstanceResult};
 
 use super::{instance_id, no_such_node};
-use crate::{
-    api::{ApiResult, RequestContext},
-    audit,
-};
+use crate::api::{ApiResult, RequestContext};
 
 /// Shown to the clients of the node's sessions, and to the node.
 const REASON: &str = "the node was deregistered";
@@ -24,8 +21,8 @@ pub(super) async fn deregister_managed_instance(
         return Err(no_such_node(id.as_str()));
     };
     tracing::info!(node = %id, by = cx.principal.arn(), "node deregistered");
+    cx.app.tell_ends_of_sessions().await;
     for session in &sessions {
-        audit::session_ended(&cx.app, session).await;
         cx.app.routing.end_session(session, REASON).await;
     }
     cx.app.routing.disconnect(&id, REASON).await;

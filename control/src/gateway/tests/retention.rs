@@ -3,9 +3,10 @@
 use std::{fs, sync::Arc};
 
 use bytes::Bytes;
-use moorline_protocol::types::{SessionId, TranscriptId};
+use moorline_protocol::types::{InstanceId, SessionId, TranscriptId};
 use moorline_ssm::{
     audit::{ListAuditRecords, ListAuditRecordsRequest},
+    parameter::{ParameterTier, ParameterType, PutParameter, PutParameterRequest},
     transcript::{ListTranscripts, ListTranscriptsRequest, Transcript, TranscriptState},
 };
 
@@ -17,7 +18,7 @@ use crate::{
             fixture::{Fleet, ONE_STEP, request},
             forget_command,
         },
-        sweep::{close_transcripts, forget_sessions},
+        sweep::{close_transcripts, delete_expired_parameters, forget_sessions},
     },
     server::Metrics,
     store::{Chunk, ChunkBody, NewSession, Place, Sender, SessionStatus, TranscriptState as State},
@@ -76,13 +77,18 @@ async fn listed(test: &TestApp, state: Option<TranscriptState>) -> Vec<Transcrip
 
 /// Lines of the audit log that say what the endpoint deleted.
 async fn deletions(test: &TestApp) -> Vec<String> {
+    recorded(test, "deleted").await
+}
+
+/// Lines of the audit log.
+async fn recorded(test: &TestApp, event: &str) -> Vec<String> {
     let page = test
         .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
         .await
         .unwrap();
     let lines = page.records.unwrap().into_iter();
     lines
-        .filter(|line| line.contains("\"event\":\"deleted\""))
+        .filter(|line| line.contains(&format!("\"event\":\"{event}\"")))
         .collect()
 }
 
@@ -148,6 +154,105 @@ async fn nothing_that_age_deletes_is_gone_before_the_audit_log_has_it() {
     assert_eq!(deletions(test).await.len(), 2);
 }
 
+#[tokio::test]
+async fn a_parameter_that_expired_is_deleted_when_the_audit_log_has_that() {
+    let mut test = TestApp::new().await;
+    let expiration =
+        r#"[{"Type":"Expiration","Version":"1.0","Attributes":{"Timestamp":"2026-11-23T00:00:00Z"}}]"#;
+    let put = PutParameterRequest {
+        name: Some("/app/brief".to_owned()),
+        value: Some("v".to_owned()),
+        r#type: Some(ParameterType::String),
+        policies: Some(expiration.to_owned()),
+        tier: Some(ParameterTier::Advanced),
+        ..PutParameterRequest::default()
+    };
+    test.call::<PutParameter>(put).await.unwrap();
+    test.advance_millis(2 * DAY_MILLIS);
+    let log = test.app.audit.clone();
+    let obstacle = test.dir().join("obstacle");
+    fs::write(&obstacle, "no directory").unwrap();
+    let app = Arc::get_mut(&mut test.app).expect("nobody else has it");
+    let failures = Metrics::default().counter("failures", &[]);
+    let (key, clock) = (Arc::clone(&app.signing_key), app.clock.clone());
+    app.audit = AuditLog::open(&obstacle.join("audit"), key, clock, failures).unwrap();
+    delete_expired_parameters(&test.app).await.unwrap();
+    let left = test.app.store.expired_parameters(test.now()).await.unwrap();
+    assert_eq!(left, ["/app/brief"], "it could not be recorded");
+    Arc::get_mut(&mut test.app).expect("nobody else has it").audit = log;
+    delete_expired_parameters(&test.app).await.unwrap();
+    let left = test.app.store.expired_parameters(test.now()).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    let [line] = deletions(&test).await.try_into().unwrap();
+    assert!(
+        line.contains("/app/brief") && line.contains("DeleteParameter"),
+        "{line}"
+    );
+}
+
+fn new_session(session: &SessionId, node: &InstanceId) -> NewSession {
+    NewSession {
+        session_id: session.clone(),
+        node: node.clone(),
+        owner: "arn:moorline:iam:::user/admin".to_owned(),
+        document_name: "SSM-SessionManagerRunShell".to_owned(),
+        session_type: moorline_protocol::document::SessionType::StandardStream,
+        reason: None,
+        start_content: "{}".to_owned(),
+        idle_timeout_millis: 60_000,
+        max_duration_millis: None,
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_a_session_that_is_stored_is_in_the_audit_log_once_though_the_endpoint_died_before_it_told_it()
+ {
+    let mut test = TestApp::new().await;
+    let node = test.register_node(1, &[]).await;
+    let session: SessionId = "admin-00000000000000001".parse().unwrap();
+    let (store, now) = (&test.app.store, test.now());
+    store
+        .insert_session(&new_session(&session, &node), now)
+        .await
+        .unwrap();
+    let ended = store.end_session(&session, SessionStatus::Terminated, "by alice", None, now);
+    assert!(ended.await.unwrap());
+    assert!(recorded(&test, "session-ended").await.is_empty());
+    for _ in 0..2 {
+        test = test.restarted().await;
+        test.app.tell_ends_of_sessions().await;
+        let [line] = recorded(&test, "session-ended").await.try_into().unwrap();
+        assert!(
+            line.contains(session.as_str()) && line.contains("by alice"),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_a_session_that_the_audit_log_does_not_take_is_told_when_it_does() {
+    let mut test = TestApp::new().await;
+    let node = test.register_node(1, &[]).await;
+    let session: SessionId = "admin-00000000000000001".parse().unwrap();
+    let new = new_session(&session, &node);
+    test.app.store.insert_session(&new, test.now()).await.unwrap();
+    let obstacle = test.dir().join("obstacle");
+    fs::write(&obstacle, "no directory").unwrap();
+    let app = Arc::get_mut(&mut test.app).expect("nobody else has it");
+    let failures = Metrics::default().counter("failures", &[]);
+    let (key, clock) = (Arc::clone(&app.signing_key), app.clock.clone());
+    app.audit = AuditLog::open(&obstacle.join("audit"), key, clock, failures).unwrap();
+    let ended = test
+        .app
+        .end_session(&session, SessionStatus::Terminated, "", None);
+    assert!(ended.await.unwrap());
+    fs::remove_file(&obstacle).unwrap();
+    for _ in 0..2 {
+        test.app.tell_ends_of_sessions().await;
+        assert_eq!(recorded(&test, "session-ended").await.len(), 1);
+    }
+}
+
 /// Sessions that have ended, in this order, with recordings that nobody closed. All but the last are damaged.
 async fn left_open(count: usize) -> (TestApp, Vec<TranscriptId>) {
     let test = TestApp::new().await;
@@ -157,18 +262,10 @@ async fn left_open(count: usize) -> (TestApp, Vec<TranscriptId>) {
     let ids: Vec<_> = (0..count).map(id).collect();
     for id in &ids {
         let session: SessionId = id.as_str().parse().unwrap();
-        let new = NewSession {
-            session_id: session.clone(),
-            node: node.clone(),
-            owner: "arn:moorline:iam:::user/admin".to_owned(),
-            document_name: "SSM-SessionManagerRunShell".to_owned(),
-            session_type: moorline_protocol::document::SessionType::StandardStream,
-            reason: None,
-            start_content: "{}".to_owned(),
-            idle_timeout_millis: 60_000,
-            max_duration_millis: None,
-        };
-        app.store.insert_session(&new, begun).await.unwrap();
+        app.store
+            .insert_session(&new_session(&session, &node), begun)
+            .await
+            .unwrap();
         let recorded = app.store.recorded(id).await.unwrap().unwrap();
         app.store.transcript_started(&recorded, begun).await.unwrap();
         let ended = app.end_session(&session, SessionStatus::Terminated, "", None);

@@ -4,11 +4,13 @@ use moorline_protocol::types::{InstanceId, SessionId};
 
 use super::{
     super::{Store, StoreError, column_millis, failed_to},
-    SessionStatus, session_id,
+    SessionRow, SessionStatus, session, session_id,
 };
 
 /// Old sessions that one look deletes.
 const FORGET_ROWS: i64 = 50;
+/// Ends that are told together.
+const UNTOLD_ROWS: i64 = 200;
 
 /// How the node says that its side ended.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ impl Store {
         let done = sqlx::query(
             "UPDATE session SET status = COALESCE(agent_status, $2), \
              details = CASE WHEN agent_status IS NULL THEN $3 ELSE details END, \
-             exit_code = COALESCE(exit_code, $4), ended_at = $5 \
+             exit_code = COALESCE(exit_code, $4), ended_at = $5, is_end_untold = 1 \
              WHERE session_id = $1 AND ended_at IS NULL",
         )
         .bind(id.as_str())
@@ -43,6 +45,32 @@ impl Store {
         .await
         .map_err(failed_to("end a session"))?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// Sessions that have ended, and of which the audit log may not have that: the oldest ends, a bounded number.
+    pub(crate) async fn untold_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM session WHERE is_end_untold = 1 ORDER BY ended_at, session_id LIMIT $1",
+        )
+        .bind(UNTOLD_ROWS)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed_to("look for ends that the audit log does not have"))?;
+        rows.iter().map(session).collect()
+    }
+
+    /// The audit log has the ends of these, and keeps them through a power cut.
+    pub(crate) async fn sessions_told(&self, told: &[&SessionId]) -> Result<(), StoreError> {
+        const DOING: &str = "note what the audit log has";
+        let mut tx = self.writer.begin().await.map_err(failed_to(DOING))?;
+        for id in told {
+            sqlx::query("UPDATE session SET is_end_untold = 0 WHERE session_id = $1")
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed_to(DOING))?;
+        }
+        tx.commit().await.map_err(failed_to(DOING))
     }
 
     /// The node reported its side as over; its first report counts.
