@@ -5,6 +5,7 @@
 
 mod call;
 mod log;
+mod marked_secrets;
 mod mask;
 mod occurrence;
 mod query;

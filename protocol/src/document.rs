@@ -29,7 +29,7 @@ pub use flow::*;
 pub use parameter::*;
 pub use pattern::AllowedPattern;
 pub use preferences::{PREFERENCES_DOCUMENT, complete_session};
-pub use secret::is_secret_name;
+pub use secret::{is_secret_name, marked_secrets};
 pub use session::*;
 pub use substitution::MAX_INSERTED_BYTES;
 pub use text::{MAX_TEXT_BYTES, TextFormat, read_text, write_yaml};

@@ -45,6 +45,7 @@ impl Router {
                 let input = O::decode_input(&body).map_err(|source| malformed(&source))?;
                 let resource = resource(&input);
                 cx.record.is_call_of::<O>(&action, &input, &resource);
+                cx.record.mask_marked_secrets(&cx.app.store).await;
                 authorize(&cx.principal, &action, &resource)?;
                 moorline_ssm::validate(&input)?;
                 cx.record.accept().await?;

@@ -110,6 +110,13 @@ impl CallRecord {
         }
     }
 
+    /// What the log will show of the request; `None`: it is not known what it asks for.
+    pub(super) fn with_parameters<T>(&self, look: impl FnOnce(&mut Map<String, Value>) -> T) -> Option<T> {
+        let mut state = self.state();
+        let called = state.called.as_mut()?;
+        Some(look(&mut called.parameters))
+    }
+
     /// Managed nodes that it turned out to be about.
     pub(crate) fn is_about_nodes<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) {
         let mut state = self.state();

@@ -29,6 +29,16 @@ pub fn is_secret_name(name: &str) -> bool {
     SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }
 
+/// Names of the parameters that a document marks as secrets, whatever else is in it.
+pub fn marked_secrets(document: &Value) -> impl Iterator<Item = &str> {
+    let parameters = document.get("parameters").and_then(Value::as_object);
+    let is_marked = |definition: &Value| definition.get("noEcho") == Some(&Value::Bool(true));
+    parameters
+        .into_iter()
+        .flatten()
+        .filter_map(move |(name, definition)| is_marked(definition).then_some(name.as_str()))
+}
+
 impl Definitions {
     /// The texts of parameters that are marked as secrets, of values that were filled in.
     #[must_use]
