@@ -5,16 +5,18 @@
 //! bytes that are no UTF-8 become U+FFFD, so the concatenated events are exactly the lossy text of the output. Of a
 //! command, an event before says which bytes they were.
 
+mod json_text;
 mod mask;
 
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use moorline_protocol::transcript::{
     Code, DataKey, Digest, Encryption, Encryptor, Header, Origin, RecordingId, RecordingKind, Sealer, Time,
-    event_line, json_plain_length,
+    event_line,
 };
 use serde_json::{Map, Value, json};
 
+use self::json_text::{escape, escape_lossy};
 pub(crate) use self::mask::{Masker, Piece};
 
 use crate::identity::TranscriptKey;
@@ -74,8 +76,10 @@ pub(crate) struct Recorder {
     output: Track,
     errors: Track,
     input: Track,
-    /// Bytes of output that there was no room for, since the last event.
+    /// Bytes that there was no room for, since the last event.
     gap: u64,
+    /// The size that the terminal has since then.
+    missed_size: Option<Size>,
     pub(crate) written: Vec<u8>,
 }
 
@@ -131,6 +135,7 @@ impl Recorder {
             errors: Track::default(),
             input: Track::default(),
             gap: 0,
+            missed_size: None,
             written: Vec::new(),
         }
     }
@@ -169,6 +174,7 @@ impl Recorder {
 
     /// Records input that the terminal echoed.
     pub(crate) fn input(&mut self, at: Duration, bytes: &[u8]) {
+        self.close_gap(at);
         self.track(at, Kind::Input, bytes, false);
     }
 
@@ -226,13 +232,19 @@ impl Recorder {
         self.written.len() + self.cipher.as_ref().map_or(0, |cipher| cipher.open.len())
     }
 
-    /// There is no room for so much output; the next event is preceded by one that says so.
+    /// There is no room for so much; the next event is preceded by one that says so.
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.gap = self.gap.saturating_add(bytes as u64);
     }
 
+    /// There is no room for a new size; it is recorded before the next event.
+    pub(crate) fn skip_resize(&mut self, size: Size) {
+        self.missed_size = Some(size);
+    }
+
     /// Records a new terminal size.
     pub(crate) fn resize(&mut self, at: Duration, size: Size) {
+        self.missed_size = None;
         if size == self.size {
             return;
         }
@@ -325,10 +337,13 @@ impl Recorder {
     }
 
     fn close_gap(&mut self, at: Duration) {
-        let bytes = std::mem::take(&mut self.gap);
+        let (bytes, size) = (std::mem::take(&mut self.gap), self.missed_size.take());
         if bytes > 0 {
             let gap = json!({"event": "gap", "bytes": bytes, "reason": "there was no room for it"});
             self.note(at, &gap);
+        }
+        if let Some(size) = size {
+            self.resize(at, size);
         }
     }
 
@@ -540,43 +555,6 @@ fn complete_length(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes.get(start..).unwrap_or_default()) {
         Err(error) if error.error_len().is_none() => start.saturating_add(error.valid_up_to()),
         _ => bytes.len(),
-    }
-}
-
-/// As [`escape`], of bytes that are not all UTF-8.
-fn escape_lossy(into: &mut Vec<u8>, bytes: &[u8]) {
-    for chunk in bytes.utf8_chunks() {
-        escape(into, chunk.valid().as_bytes());
-        if !chunk.invalid().is_empty() {
-            into.extend_from_slice("\u{fffd}".as_bytes());
-        }
-    }
-}
-
-/// Appends text as the inside of a JSON string. Runs that need no escape, nearly everything, are copied whole.
-fn escape(into: &mut Vec<u8>, text: &[u8]) {
-    let mut rest = text;
-    loop {
-        let plain = json_plain_length(rest);
-        let (run, after) = rest.split_at(plain);
-        into.extend_from_slice(run);
-        let Some((special, after)) = after.split_first() else {
-            return;
-        };
-        match special {
-            b'"' => into.extend_from_slice(b"\\\""),
-            b'\\' => into.extend_from_slice(b"\\\\"),
-            b'\n' => into.extend_from_slice(b"\\n"),
-            b'\r' => into.extend_from_slice(b"\\r"),
-            b'\t' => into.extend_from_slice(b"\\t"),
-            control => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                into.extend_from_slice(b"\\u00");
-                into.push(HEX[usize::from(control >> 4)]);
-                into.push(HEX[usize::from(control & 0x0F)]);
-            }
-        }
-        rest = after;
     }
 }
 

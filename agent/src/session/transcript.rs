@@ -134,17 +134,26 @@ impl Transcript {
             return;
         }
         self.shown += length as u64;
-        if self.has_no_room() {
-            return self.recorder.skip(length);
-        }
-        let at = self.begun.elapsed();
-        record(&mut self.recorder, at);
-        self.recorder.seal_if_due(at, unix_millis());
+        self.record_beside(length, |recorder, at| {
+            record(recorder, at);
+            recorder.seal_if_due(at, unix_millis());
+        });
         if self.recorder.written.len() >= PACKED_BYTES {
             self.pack();
             let by = Instant::now() + GATHER;
             self.spool_at.get_or_insert(by);
         }
+    }
+
+    /// Records something that is no output, or that so many bytes are missing where there is no room for it.
+    fn record_beside(&mut self, length: usize, record: impl FnOnce(&mut Recorder, Duration)) {
+        if self.is_over() {
+            return;
+        }
+        if self.has_no_room() {
+            return self.recorder.skip(length);
+        }
+        record(&mut self.recorder, self.begun.elapsed());
         self.schedule();
     }
 
@@ -173,18 +182,12 @@ impl Transcript {
 
     /// Records input that the terminal echoed.
     pub(super) fn input(&mut self, bytes: &[u8]) {
-        if !self.is_over() && !self.has_no_room() {
-            self.recorder.input(self.begun.elapsed(), bytes);
-            self.schedule();
-        }
+        self.record_beside(bytes.len(), |recorder, at| recorder.input(at, bytes));
     }
 
     /// Records that so many bytes of input are not shown.
     pub(super) fn masked(&mut self, bytes: usize) {
-        if !self.is_over() && !self.has_no_room() {
-            self.recorder.masked(self.begun.elapsed(), bytes);
-            self.schedule();
-        }
+        self.record_beside(bytes, |recorder, at| recorder.masked(at, bytes));
     }
 
     /// No output follows.
@@ -202,18 +205,15 @@ impl Transcript {
     }
 
     pub(super) fn resize(&mut self, size: Size) {
-        if !self.is_over() && !self.has_no_room() {
-            self.recorder.resize(self.begun.elapsed(), size);
-            self.schedule();
+        if self.has_no_room() {
+            return self.recorder.skip_resize(size);
         }
+        self.record_beside(0, |recorder, at| recorder.resize(at, size));
     }
 
     /// Records what a terminal does not show.
     pub(super) fn note(&mut self, event: &Value) {
-        if !self.is_over() && !self.has_no_room() {
-            self.recorder.note(self.begun.elapsed(), event);
-            self.schedule();
-        }
+        self.record_beside(event.to_string().len(), |recorder, at| recorder.note(at, event));
     }
 
     /// Nothing will follow; the rest is sent at once.
@@ -446,3 +446,6 @@ async fn answer(sending: &mut Option<Sending>) -> Result<Response, SendError> {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
