@@ -12,16 +12,19 @@ use crate::{
     operator::Operator,
 };
 
-/// Says nothing: it is done, or there is an error; unless somebody holds it already.
+/// Holds a session's, or all parts of a command's. Says nothing: it is done, or there is an error; unless somebody holds
+/// it already.
 pub(super) async fn put(operator: &Operator, options: HoldOptions) -> Result<(), CliError> {
-    let request = PutTranscriptLegalHoldRequest {
-        session_id: Some(which::id(operator, &options.named.into()).await?),
-        held: Some(!options.release),
-        reason: options.reason,
-    };
-    let answer = operator.call::<PutTranscriptLegalHold>(&request).await?;
-    if let Some(note) = held_already(answer) {
-        console::note(&note);
+    for part in which::parts(operator, &options.named.into()).await? {
+        let request = PutTranscriptLegalHoldRequest {
+            session_id: Some(part),
+            held: Some(!options.release),
+            reason: options.reason.clone(),
+        };
+        let answer = operator.call::<PutTranscriptLegalHold>(&request).await?;
+        if let Some(note) = held_already(answer) {
+            console::note(&note);
+        }
     }
     Ok(())
 }

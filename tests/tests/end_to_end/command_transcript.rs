@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{
-    Cli, Endpoint, Node, Recording, Site, finished, is_root, python_program, send_script, wait_until,
+    Cli, Endpoint, Finished, Node, Recording, Site, finished, is_root, python_program, send_script,
+    wait_until,
 };
 use serde_json::json;
 use tokio::process::Command;
@@ -213,6 +214,40 @@ async fn rebooted_twice(site: &mut Site) -> Result<String> {
     let invocation = site.finished(&id).await?;
     ensure!(invocation["Status"] == "Success", "{invocation}");
     Ok(id)
+}
+
+#[tokio::test]
+async fn a_hold_and_a_deletion_of_a_command_are_of_all_parts_around_its_reboots() -> Result<()> {
+    if !is_root() {
+        println!("skipped: another boot is made in a mount namespace, which takes root");
+        return Ok(());
+    }
+    let mut site = Site::start().await?;
+    let id = rebooted_twice(&mut site).await?;
+    let cli = site.cli();
+    let listed = async |more: &[&str]| -> Result<usize> {
+        let list = [&["transcript", "list", "--command", &id, "--json"], more].concat();
+        let listed = cli.run(&list).await?.success()?.json()?;
+        Ok(listed.as_array().context("no list")?.len())
+    };
+    wait_until("all parts to be whole", async || {
+        Ok(listed(&["--state", "complete"]).await? == 3)
+    })
+    .await?;
+    let transcript = async |what: &[&str]| -> Result<Finished> {
+        let on_node = ["--node", site.node.id()];
+        cli.run(&[&["transcript"], what, &[id.as_str()], &on_node].concat())
+            .await
+    };
+    transcript(&["hold", "--reason", "case 4711"]).await?.success()?;
+    ensure!(listed(&["--held"]).await? == 3, "a part is not held");
+    let refused = transcript(&["delete"]).await?;
+    ensure!(refused.code == 1, "{refused:?}");
+    transcript(&["hold", "--release"]).await?.success()?;
+    transcript(&["delete"]).await?.success()?;
+    let left = (listed(&[]).await?, listed(&["--state", "deleted"]).await?);
+    ensure!(left == (0, 3), "{left:?}");
+    Ok(())
 }
 
 #[tokio::test]
