@@ -18,7 +18,7 @@ pub(super) async fn export(operator: &Operator, session: String, out: Option<&Pa
     let mut export = Export::open(operator, session).await?;
     let Some(path) = out else {
         while let Some(piece) = export.piece().await? {
-            console::print_bytes(&piece)?;
+            console::print_output(&piece)?;
         }
         return Ok(());
     };

@@ -216,6 +216,25 @@ async fn rebooted_twice(site: &mut Site) -> Result<String> {
     Ok(id)
 }
 
+/// Whoever leaves `--out` out looks at it.
+#[tokio::test]
+async fn an_export_to_a_terminal_has_no_control_character_of_what_was_recorded() -> Result<()> {
+    let site = Site::start().await?;
+    // what JSON does not have to escape: the terminal's other way to begin a sequence, and delete
+    let id = site.send(r"printf 'be\302\23331mgun\177\n'").await?;
+    site.finished(&id).await?;
+    let recording = Recording::of_command(&site.cli(), site.node.dir(), &id).await?;
+    let obeyed = ['\u{9b}', '\u{7f}'];
+    ensure!(recording.text.contains(obeyed), "{}", recording.text);
+    let mut terminal = site
+        .cli()
+        .at_terminal(&["transcript", "export", &recording.session])?;
+    ensure!(terminal.wait().await? == 0, "{}", terminal.text());
+    let shown = terminal.text();
+    ensure!(shown.contains("close ") && !shown.contains(obeyed), "{shown:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_hold_and_a_deletion_of_a_command_are_of_all_parts_around_its_reboots() -> Result<()> {
     if !is_root() {
