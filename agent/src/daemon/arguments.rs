@@ -49,7 +49,9 @@ enum Verb {
     Status(StatusArguments),
     /// Show what the policy of this node's owner says, and would say of a command or a session
     Policy(policy::PolicyArguments),
-    /// End the open sessions of this node and tell their users why, as before it shuts down; exit code 1 when some stay
+    /// End the open sessions of this node and tell their users why, as before it shuts down
+    ///
+    /// This is root's to do, or the user's that the agent runs as. Exit code: 0, or 1 when some sessions stay.
     EndSessions(EndSessionsArguments),
 }
 

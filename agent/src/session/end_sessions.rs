@@ -12,8 +12,9 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
+    unistd::{Pid, Uid, geteuid},
 };
 use tokio::time::{Instant, sleep};
 
@@ -25,8 +26,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why no session was ended.
 #[derive(Debug, thiserror::Error)]
-#[error("the processes of this machine cannot be listed in /proc")]
-pub(crate) struct ProcessesUnknown(#[source] io::Error);
+pub(crate) enum EndSessionsError {
+    #[error("the processes of this machine cannot be listed in /proc")]
+    ProcessesUnknown(#[source] io::Error),
+    #[error(
+        "you may not end the sessions of {}: run this as root, or as the user that its agent runs as",
+        state_dir.display()
+    )]
+    NotYours { state_dir: PathBuf },
+}
 
 /// What came of it.
 #[derive(Debug)]
@@ -39,17 +47,21 @@ pub(crate) struct Ended {
     pub(crate) untold: Option<io::Error>,
 }
 
-/// Ends all sessions that daemons of `state_dir` have started as this user, also those that start meanwhile, and
-/// waits for at most `wait`.
+/// Ends all sessions that daemons of `state_dir` have started, also those that start meanwhile, and waits for at most
+/// `wait`.
 ///
 /// # Errors
-/// The machine's processes cannot be listed.
+/// The machine's processes cannot be listed, or the sessions are not this user's to end.
 pub(crate) async fn end_sessions(
     state_dir: &Path,
     reason: &str,
     wait: Duration,
-) -> Result<Ended, ProcessesUnknown> {
+) -> Result<Ended, EndSessionsError> {
     let deadline = Instant::now() + wait;
+    let not_yours = || EndSessionsError::NotYours {
+        state_dir: state_dir.to_owned(),
+    };
+    let owner = owner_for_us(state_dir).ok_or_else(not_yours)?;
     let (_left, untold) = match ShutdownReason::leave(state_dir, reason) {
         Ok(left) => (Some(left), None),
         Err(error) => (None, Some(error)),
@@ -57,12 +69,16 @@ pub(crate) async fn end_sessions(
     let state_dir = canonical(state_dir);
     let mut told = BTreeSet::new();
     loop {
-        let workers = workers(&state_dir).map_err(ProcessesUnknown)?;
+        let workers = workers(&state_dir, owner).map_err(EndSessionsError::ProcessesUnknown)?;
         for worker in &workers {
             // a second time would say nothing new
             if told.insert((worker.pid, worker.start_ticks)) {
-                // it may have ended meanwhile
-                let _gone = kill(Pid::from_raw(worker.pid), Signal::SIGTERM);
+                match kill(Pid::from_raw(worker.pid), Signal::SIGTERM) {
+                    // root's agent, in a directory of ours
+                    Err(Errno::EPERM) => return Err(not_yours()),
+                    // it may have ended meanwhile
+                    Ok(()) | Err(_) => {}
+                }
             }
         }
         if workers.is_empty() || Instant::now() >= deadline {
@@ -76,13 +92,26 @@ pub(crate) async fn end_sessions(
     }
 }
 
+/// Whose the state directory is; `None` where this user is a stranger to it. Of one that is gone, or on a disk that does
+/// not answer, it is assumed that it was ours.
+fn owner_for_us(state_dir: &Path) -> Option<Uid> {
+    let us = geteuid();
+    match fs::metadata(state_dir) {
+        Ok(metadata) => Some(Uid::from_raw(metadata.uid())).filter(|owner| us.is_root() || *owner == us),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(_) => Some(us),
+    }
+}
+
 /// The living session workers of a state directory.
-fn workers(state_dir: &Path) -> io::Result<Vec<ProcessKey>> {
-    let uid = geteuid().as_raw();
+fn workers(state_dir: &Path, owner: Uid) -> io::Result<Vec<ProcessKey>> {
     let is_worker = |directory: &Path| {
-        // only the owner of a process, and root, may call it anything; nobody else's is signalled
-        let is_ours = fs::metadata(directory).is_ok_and(|metadata| metadata.uid() == uid);
-        is_ours
+        // whoever starts a process may call it anything; that it serves this directory is root's and the owner's to say
+        let is_believed = fs::metadata(directory).is_ok_and(|metadata| {
+            let user = Uid::from_raw(metadata.uid());
+            user.is_root() || user == owner
+        });
+        is_believed
             && fs::read(directory.join("cmdline")).is_ok_and(|arguments| {
                 worker_directory(&arguments).is_some_and(|directory| canonical(&directory) == state_dir)
             })
@@ -113,7 +142,52 @@ fn canonical(directory: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        os::unix::{
+            fs::{PermissionsExt, chown},
+            process::CommandExt,
+        },
+        process::{Command, Stdio},
+    };
+
     use super::*;
+
+    const NOBODY: u32 = 65_534;
+
+    #[tokio::test]
+    async fn root_ends_the_sessions_of_another_users_agent_and_nothing_that_only_calls_itself_one() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("worker"), "read line\n").unwrap();
+        let state_dir = dir.path().join("agent");
+        fs::create_dir(&state_dir).unwrap();
+        let mut children = [NOBODY, NOBODY - 1].map(|user| {
+            let mut command = Command::new("/bin/sh");
+            command
+                .arg0("moorline-agent")
+                .args(["worker", "session"])
+                .arg(&state_dir);
+            command
+                .current_dir(&dir)
+                .stdin(Stdio::piped())
+                .uid(user)
+                .gid(user);
+            command.spawn().unwrap()
+        });
+        chown(&state_dir, Some(NOBODY), Some(NOBODY)).unwrap();
+        let ended = end_sessions(&state_dir, "x", Duration::from_secs(10)).await;
+        let states = children.each_mut().map(|child| child.try_wait().unwrap());
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let ended = ended.unwrap();
+        assert_eq!((ended.ended, ended.left), (1, 0), "{states:?}");
+        assert!(states[1].is_none(), "{states:?}");
+    }
 
     #[test]
     fn a_session_worker_is_told_from_other_processes() {

@@ -1,9 +1,13 @@
 //! The node goes down: `moorline-agent end-sessions`, which systemd runs before it takes the network away.
 
-use std::time::Duration;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
-use moorline_tests::{Node, Site, Terminal, WorkerKind, skipped, wait_until};
+use moorline_tests::{Node, Site, Terminal, WorkerKind, is_root, skipped, wait_until};
 use tokio::{process::Command, time::timeout};
 
 use crate::session_processes::Mark;
@@ -71,17 +75,59 @@ async fn the_sessions_of_one_node_end_with_the_reason_that_was_given_though_its_
     Ok(())
 }
 
+#[tokio::test]
+async fn a_user_who_may_not_end_the_sessions_of_a_node_is_told_so_and_ends_none() -> Result<()> {
+    if !is_root() {
+        skipped("only root can be another user");
+        return Ok(());
+    }
+    let site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    let state_dir = site.node.state_dir().display().to_string();
+    // a place where everybody may execute it
+    let public = tempfile::tempdir()?;
+    fs::set_permissions(public.path(), Permissions::from_mode(0o755))?;
+    let program = public.path().join("moorline-agent");
+    let copied = Command::new("cp")
+        .arg(site.node.program()?)
+        .arg(&program)
+        .status()
+        .await?;
+    ensure!(copied.success(), "the program cannot be copied");
+    // a stranger who does not see the state directory, and one who does
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(site.node.dir(), Permissions::from_mode(mode))?;
+        let mut stranger = Command::new(&program);
+        let ended = stranger
+            .args(["end-sessions", "--state-dir", &state_dir])
+            .uid(65_534)
+            .gid(65_534);
+        let ended = ended.output().await?;
+        let told = String::from_utf8_lossy(&ended.stderr);
+        ensure!(
+            ended.status.code() == Some(1) && ended.stdout.is_empty(),
+            "{ended:?}"
+        );
+        let expected = format!("you may not end the sessions of {state_dir}: run this as root, or as");
+        ensure!(told.contains(&expected), "{told}");
+    }
+    terminal.send("echo still-''here; exit 4\n")?;
+    terminal.expect("still-here").await?;
+    ensure!(terminal.wait().await? == 4);
+    Ok(())
+}
+
 /// With programs that are there in the place of those that a package installs.
 #[tokio::test]
 async fn systemd_understands_the_units() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
     let mut copies = Vec::new();
-    for entry in std::fs::read_dir(units)? {
+    for entry in fs::read_dir(units)? {
         let entry = entry?;
-        let text = std::fs::read_to_string(entry.path())?;
+        let text = fs::read_to_string(entry.path())?;
         let copy = dir.path().join(entry.file_name());
-        std::fs::write(&copy, text.replace("/usr/bin/moorline-", "/bin/true "))?;
+        fs::write(&copy, text.replace("/usr/bin/moorline-", "/bin/true "))?;
         copies.push(copy);
     }
     ensure!(copies.len() >= 3, "{copies:?}");
