@@ -11,7 +11,7 @@ use moorline_protocol::{
 use crate::{
     audit::{self, AuditLog},
     auth::{EndpointSigningKey, KmsKeys, LatelyRegistered, MasterKey},
-    server::{Bodies, Metrics},
+    server::{Bodies, LongPolls, Metrics},
     store::{AttachmentFiles, OutputStore, S3Source, SessionStatus, Store, StoreError},
 };
 
@@ -127,6 +127,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Where output of commands is brought, if they name a bucket; `None`: nowhere.
     pub(crate) output_store: Option<Arc<OutputStore>>,
+    /// Of agents that ask for messages by the older way.
+    pub(crate) polls: LongPolls,
     /// Region that clients sign for; any is accepted, this one is told to nodes.
     pub(crate) region: String,
     pub(crate) routing: Arc<dyn Routing>,

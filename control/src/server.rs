@@ -7,6 +7,7 @@ mod body;
 mod certificate;
 mod kms_key_file;
 mod listener;
+mod long_polls;
 mod metrics;
 mod output_store;
 mod peer_share;
@@ -18,6 +19,7 @@ mod state_dir;
 mod transcript_store;
 
 pub(crate) use body::{Bodies, BodyError, MOST_BODY_BYTES};
+pub(crate) use long_polls::LongPolls;
 pub(crate) use metrics::{Counter, Gauge, Held, Metrics};
 pub(crate) use peer_share::Newcomer;
 
@@ -147,6 +149,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         lately_registered: LatelyRegistered::default(),
         metrics,
         output_store: output_store::open(&settings.output_store)?.map(Arc::new),
+        polls: LongPolls::default(),
         region: settings.region.clone(),
         routing: Arc::clone(&gateway) as Arc<dyn Routing>,
         transcript_retention_millis: settings
@@ -176,6 +179,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     drop(listener);
     // Nobody may be listening any more, then there is nothing to drain.
     let _listening = stop.send(true);
+    app.polls.stop();
     drain(connections).await;
     let closed = tokio::task::spawn_blocking(move || app.audit.close());
     if tokio::time::timeout(DRAIN_TIMEOUT, closed).await.is_err() {

@@ -21,7 +21,7 @@ use crate::{
     app::{App, Clock, NotAnswered, Routing},
     audit::{AuditLog, CallRecord, Source},
     auth::{EndpointSigningKey, KmsKeys, LatelyRegistered, MasterKey, Principal, Purpose},
-    server::{Bodies, Metrics},
+    server::{Bodies, LongPolls, Metrics},
     store::{AccessKeyRow, AttachmentFiles, NewActivation, NewNode, Store, TranscriptFiles},
 };
 
@@ -149,6 +149,7 @@ impl TestApp {
             lately_registered: LatelyRegistered::default(),
             metrics,
             output_store: None,
+            polls: LongPolls::default(),
             region: "us-east-1".to_owned(),
             routing: channels,
             store,
@@ -198,6 +199,7 @@ impl TestApp {
             lately_registered: LatelyRegistered::default(),
             metrics: Metrics::default(),
             output_store: None,
+            polls: LongPolls::default(),
             region: app.region.clone(),
             routing: Arc::clone(&app.routing),
             signing_key: Arc::clone(&app.signing_key),

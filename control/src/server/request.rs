@@ -12,14 +12,14 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use moorline_ssm::ErrorCode;
+use moorline_ssm::{ErrorCode, Operation as _, message_delivery::GetMessages};
 use tokio::time::timeout;
 
 use crate::{
     api::{self, ApiError, CONTENT_TYPE, RequestContext, Router},
     app::App,
     audit::{CallRecord, Source},
-    auth::{Principal, authenticate, claimed_key},
+    auth::{AuthError, Principal, authenticate, claimed_key},
     gateway::{self, Gateway},
     log_lines::{Pace, shown_line},
     server::{
@@ -201,7 +201,17 @@ impl Service {
                 "the request has no X-Amz-Target header, so it names no operation",
             ));
         }
-        let principal = authenticate(&self.app, &parts, &body.bytes).await?;
+        let principal = match authenticate(&self.app, &parts, &body.bytes).await {
+            Ok(principal) => principal,
+            Err(error) => {
+                drop(body);
+                // the stock agent of a node that was deregistered polls for ever, and again at once
+                if is_poll(target) && matches!(error, AuthError::ExpiredToken | AuthError::UnknownNode(_)) {
+                    self.app.polls.hold_refusal().await;
+                }
+                return Err(error.into());
+            }
+        };
         record.is_by(&principal);
         let cx = RequestContext {
             app: Arc::clone(&self.app),
@@ -214,6 +224,11 @@ impl Service {
         };
         self.router.call(cx, target, body.bytes.clone()).await
     }
+}
+
+/// Whether it is asked for messages by the older way.
+fn is_poll(target: &str) -> bool {
+    target.split_once('.') == Some((GetMessages::PREFIX, GetMessages::NAME))
 }
 
 /// What the headers say about where a request comes from.

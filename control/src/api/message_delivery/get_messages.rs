@@ -2,20 +2,15 @@
 //!
 //! Not in the public API; agent-only. Deviations: no message ever comes this way.
 
-use std::time::Duration;
-
 use moorline_ssm::message_delivery::{GetMessagesRequest, GetMessagesResult};
 
 use crate::api::{ApiResult, RequestContext};
 
-/// The stock agent gives up after 20 seconds, and polls again at once after a quick answer.
-const HOLD: Duration = Duration::from_secs(15);
-
 pub(super) async fn get_messages(
-    _cx: RequestContext,
+    cx: RequestContext,
     input: GetMessagesRequest,
 ) -> ApiResult<GetMessagesResult> {
-    tokio::time::sleep(HOLD).await;
+    cx.app.polls.hold().await;
     Ok(GetMessagesResult {
         destination: input.destination,
         messages: Some(Vec::new()),
@@ -50,7 +45,7 @@ mod tests {
             .call_as::<GetMessages>(Principal::Node(node_id(0)), request())
             .await
             .unwrap();
-        assert_eq!(start.elapsed().as_secs(), HOLD.as_secs());
+        assert_eq!(start.elapsed().as_secs(), 15);
         assert_eq!(reply.destination, request().destination);
         assert_eq!(reply.messages_request_id, request().messages_request_id);
         assert_eq!(reply.messages, Some(Vec::new()));

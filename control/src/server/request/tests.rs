@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::{
     app::Clock,
-    auth::ChannelGrant,
+    auth::{ChannelGrant, ROLE_CREDENTIALS_LIFETIME_MILLIS},
     server::{
         certificate::{Authority, ServerCertificate},
         listener::Listener,
@@ -107,8 +107,12 @@ impl Endpoint {
         String::from_utf8(reply).unwrap()
     }
 
-    /// An operator's signed call; `framing` gives the headers and bytes of the body.
+    /// The head of an operator's signed call, but for what says where its body ends.
     fn signed(&self, target: &str, body: &[u8]) -> String {
+        self.signed_by(&operator(), target, body)
+    }
+
+    fn signed_by(&self, credentials: &Credentials, target: &str, body: &[u8]) -> String {
         let headers = [("host", HOST), ("x-amz-target", target)];
         let request = SignableRequest {
             method: "POST",
@@ -122,12 +126,7 @@ impl Endpoint {
             service: "ssm",
             unix_millis,
         };
-        let credentials = Credentials {
-            access_key_id: "AKIAOPERATOR".to_owned(),
-            secret_access_key: "secret".to_owned(),
-            session_token: None,
-        };
-        let added = sign(&request, &scope, &credentials);
+        let added = sign(&request, &scope, credentials);
         let added = added.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let lines = headers
             .into_iter()
@@ -140,9 +139,21 @@ impl Endpoint {
     }
 
     async fn call(&self, target: &str, body: &str) -> String {
-        let head = self.signed(target, body.as_bytes());
+        self.call_by(&operator(), target, body).await
+    }
+
+    async fn call_by(&self, credentials: &Credentials, target: &str, body: &str) -> String {
+        let head = self.signed_by(credentials, target, body.as_bytes());
         self.exchange(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
             .await
+    }
+}
+
+fn operator() -> Credentials {
+    Credentials {
+        access_key_id: "AKIAOPERATOR".to_owned(),
+        secret_access_key: "secret".to_owned(),
+        session_token: None,
     }
 }
 
@@ -292,6 +303,48 @@ async fn a_request_under_way_is_answered_after_the_process_was_asked_to_stop() {
     let _read = tls.read_to_end(&mut reply).await;
     assert!(reply.starts_with(b"HTTP/1.1 200 OK"));
     endpoint.serving.await.unwrap();
+}
+
+/// What a node may still sign with that the endpoint does not know, or not any more.
+fn of_no_node(endpoint: &Endpoint, issued_at: u64) -> Credentials {
+    let node = crate::test_support::node_id(9);
+    let issued = endpoint.test.app.keys.role_credentials(&node, 1, issued_at);
+    Credentials {
+        access_key_id: issued.access_key_id,
+        secret_access_key: issued.secret_access_key,
+        session_token: Some(issued.session_token),
+    }
+}
+
+#[tokio::test]
+async fn a_poll_of_a_node_that_is_not_known_any_more_is_refused_when_it_ends_and_not_before() {
+    let endpoint = Endpoint::start().await;
+    let now = endpoint.test.now();
+    let deregistered = of_no_node(&endpoint, now);
+    let late = of_no_node(&endpoint, now - ROLE_CREDENTIALS_LIFETIME_MILLIS);
+    let body = r#"{"Destination":"mi-00000000000000009","MessagesRequestId":"0123456789abcdef"}"#;
+    let target = "EC2WindowsMessageDeliveryService.GetMessages";
+    let polls = async {
+        tokio::join!(
+            endpoint.call_by(&deregistered, target, body),
+            endpoint.call_by(&late, target, body),
+        )
+    };
+    let end = async {
+        while endpoint.test.app.polls.refusals_held() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // whoever asks for anything else is told at once
+        let told = endpoint
+            .call_by(&deregistered, "AmazonSSM.ListInstanceAssociations", "{}")
+            .await;
+        assert!(told.contains("AccessDeniedException"), "{told}");
+        endpoint.test.app.polls.stop();
+    };
+    let both = timeout(Duration::from_secs(10), async { tokio::join!(polls, end) });
+    let ((deregistered, late), ()) = both.await.expect("the polls are held and then refused");
+    assert!(deregistered.contains("AccessDeniedException"), "{deregistered}");
+    assert!(late.contains("ExpiredTokenException"), "{late}");
 }
 
 #[tokio::test]
