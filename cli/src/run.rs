@@ -8,7 +8,10 @@ mod watch;
 
 use std::{collections::BTreeMap, pin::pin};
 
-use moorline_ssm::command::{SendCommand, SendCommandRequest, SendCommandResult, Target};
+use moorline_ssm::{
+    ErrorCode,
+    command::{SendCommand, SendCommandRequest, SendCommandResult, Target},
+};
 use moorline_transport::{CallError, HttpError};
 
 use self::{interrupts::Interrupts, report::Report, watch::Watch};
@@ -111,16 +114,17 @@ fn answered(sent: Result<SendCommandResult, CallError>) -> Result<(String, usize
     Ok((id, target_count))
 }
 
-/// Whether a request whose answer did not come may be with the endpoint.
+/// Whether a command may have been taken whose answer did not come. What is refused as unavailable was not begun: the
+/// endpoint says so before it does anything.
 fn may_have_arrived(error: &CallError) -> bool {
-    let is_unsent = matches!(
-        error,
-        CallError::Http {
-            source: HttpError::Dial(_),
-            ..
-        }
-    );
-    is_passing(error) && !is_unsent
+    let is_undone = match error {
+        CallError::Http { source, .. } => matches!(source, HttpError::Dial(_)),
+        CallError::Service { source, .. } => [ErrorCode::ServiceUnavailable, ErrorCode::ThrottlingException]
+            .map(ErrorCode::as_str)
+            .contains(&source.code.as_str()),
+        CallError::Shape { .. } => false,
+    };
+    is_passing(error) && !is_undone
 }
 
 /// The command as it is asked for.
@@ -238,6 +242,7 @@ fn targets(tags: &[(String, String)]) -> Vec<Target> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use moorline_transport::ServiceError;
 
     use super::*;
     use crate::arguments::{Arguments, Command};
@@ -247,6 +252,29 @@ mod tests {
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Run(options) => options,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_may_run_unless_the_endpoint_said_that_nothing_was_begun() {
+        for (status, code, expected) in [
+            (503, "ServiceUnavailableException", false),
+            (400, "ThrottlingException", false),
+            (400, "InvalidInstanceId", false),
+            (500, "InternalServerError", true),
+            // of something between us and the endpoint
+            (503, "", true),
+        ] {
+            let source = ServiceError {
+                code: code.to_owned(),
+                message: String::new(),
+                status,
+            };
+            let error = CallError::Service {
+                operation: "SendCommand",
+                source,
+            };
+            assert_eq!(may_have_arrived(&error), expected, "{code}");
         }
     }
 

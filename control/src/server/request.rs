@@ -147,9 +147,10 @@ impl Service {
         )
         .await;
         let too_long = || {
+            // not as unavailable: that says that nothing was begun
             Err(ApiError::new(
-                ErrorCode::ServiceUnavailable,
-                "the operation took too long; try again",
+                ErrorCode::InternalServerError,
+                "the operation took too long to be answered; it may have been carried out all the same",
             ))
         };
         let result = answered.unwrap_or_else(|_| too_long());

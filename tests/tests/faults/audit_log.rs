@@ -145,6 +145,15 @@ async fn on_a_full_disk_nothing_is_changed_but_sessions_and_reads_go_on() -> Res
             .contains("Free space on the endpoint's file system"),
         "{refused:?}"
     );
+    let unsent = Cli::of(&endpoint)
+        .run(&["run", "--node", node.id(), "--", "true"])
+        .await?;
+    ensure!(
+        unsent.code != 0
+            && unsent.stderr.contains("nothing is changed now")
+            && !unsent.stderr.contains("may run"),
+        "{unsent:?}"
+    );
     let node_list = endpoint
         .api()
         .call("DescribeInstanceInformation", json!({}))
@@ -159,7 +168,7 @@ async fn on_a_full_disk_nothing_is_changed_but_sessions_and_reads_go_on() -> Res
     terminal.send("exit\n")?;
     terminal.wait().await?;
     let refused = audit_records(&endpoint, &["--result", "ServiceUnavailableException"]).await?;
-    ensure!(refused.len() == 1, "{refused:?}");
+    ensure!(refused.len() == 2, "{refused:?}");
     wait_until("the end of the session in the log", async || {
         Ok(!audit_records(&endpoint, &["--operation", "session-ended"])
             .await?
