@@ -2,6 +2,7 @@
 
 use std::io;
 
+use moorline_protocol::error_chain;
 use moorline_transport::{CallError, DialError, HttpError};
 
 use crate::{
@@ -59,17 +60,7 @@ impl CliError {
 
 /// An error and its causes on one line. A cause that its error has already told is left out.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let told = cause.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        next = cause.source();
-    }
-    console::one_line(&text.replace(['\n', '\r'], " "))
+    console::one_line(&error_chain(error).replace(['\n', '\r'], " "))
 }
 
 /// What the user can do, where we know it.

@@ -31,6 +31,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use moorline_protocol::error_chain;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -88,7 +89,7 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("failed to serve: {error:#}");
+            tracing::error!("failed to serve: {}", error_chain(&*error));
             ExitCode::FAILURE
         }
     }

@@ -60,6 +60,7 @@ use std::{
     time::Duration,
 };
 
+use moorline_protocol::error_chain;
 use sqlx::{
     Row, SqlSafeStr, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
@@ -294,7 +295,7 @@ impl Store {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %error_chain(&error),
                     "the store is not healthy"
                 );
                 false

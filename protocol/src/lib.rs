@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod channel;
 pub mod document;
+mod error_chain;
 mod hex;
 pub mod message;
 pub mod mux;
@@ -16,3 +17,5 @@ pub mod sigv4;
 pub mod time;
 pub mod transcript;
 pub mod types;
+
+pub use error_chain::error_chain;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use moorline_protocol::types::TranscriptId;
+use moorline_protocol::{error_chain, types::TranscriptId};
 
 use super::Answer;
 use crate::{
@@ -129,7 +129,7 @@ impl From<Denied> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(
-            error = &error as &dyn std::error::Error,
+            error = %error_chain(&error),
             "the store failed a channel request"
         );
         let message = "internal failure; see the endpoint's log";

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::types::TranscriptId;
+use moorline_protocol::{error_chain, types::TranscriptId};
 use tokio::time::timeout;
 
 use crate::{
@@ -77,7 +77,7 @@ async fn each(
 
 fn report(error: &StoreError) {
     tracing::error!(
-        error = error as &dyn std::error::Error,
+        error = %error_chain(error),
         "a transcript stays where it is; it is tried again"
     );
 }

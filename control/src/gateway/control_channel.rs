@@ -8,6 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use moorline_protocol::{
+    error_chain,
     message::{
         AgentJobReply, AgentJobReplyAck, AgentMessage, MessageType, OpenControlChannel, PolicyQuestion,
     },
@@ -94,7 +95,7 @@ impl NotOpened {
 
     fn failure(error: &StoreError) -> Self {
         tracing::error!(
-            error = error as &dyn std::error::Error,
+            error = %error_chain(error),
             "the store failed while a control channel opened"
         );
         Self {
@@ -334,7 +335,7 @@ impl Task {
         done.inspect_err(|error| {
             tracing::error!(
                 node = %self.node,
-                error = error as &dyn std::error::Error,
+                error = %error_chain(error),
                 "the store failed a control channel; it stays open"
             );
             let failures = "moorline_control_channel_store_failures_total";

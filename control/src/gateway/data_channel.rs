@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc};
 
-use moorline_protocol::{message::OpenDataChannel, types::SessionId};
+use moorline_protocol::{error_chain, message::OpenDataChannel, types::SessionId};
 
 use super::{
     Gateway,
@@ -57,7 +57,7 @@ pub(super) async fn serve(
         Ok(Some(row)) => tell_end(&app, &row, side, socket).await,
         Ok(None) => socket::close(socket, CLOSE_POLICY, "there is no such session").await,
         Err(error) => {
-            tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to open a data channel");
+            tracing::error!(%session, error = %error_chain(&error), "failed to open a data channel");
             socket::close(socket, CLOSE_FAILURE, "internal failure").await;
         }
     }
@@ -79,7 +79,7 @@ async fn end_left_over(app: &App, row: &SessionRow) {
         .end_session(&row.session_id, SessionStatus::Terminated, "", None)
         .await;
     if let Err(error) = ended {
-        tracing::error!(session = %row.session_id, error = &error as &dyn std::error::Error, "failed to end a session");
+        tracing::error!(session = %row.session_id, error = %error_chain(&error), "failed to end a session");
     }
 }
 
@@ -148,7 +148,7 @@ async fn attach(
         && first
         && let Err(error) = app.store.session_agent_attached(&session).await
     {
-        tracing::error!(%session, error = &error as &dyn std::error::Error, "failed to record that a node joined its session");
+        tracing::error!(%session, error = %error_chain(&error), "failed to record that a node joined its session");
     }
     // when it ended, with its node, before there was a relay, nobody told the relay
     if let Ok(Some(row)) = app.store.session(&session).await

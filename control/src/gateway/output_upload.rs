@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use moorline_protocol::transcript::{OutputError, OutputPiece, OutputReader};
+use moorline_protocol::{
+    error_chain,
+    transcript::{OutputError, OutputPiece, OutputReader},
+};
 use tokio::time::timeout;
 
 use self::sink::Sinks;
@@ -105,7 +108,7 @@ async fn look(app: &Arc<App>, store: &OutputStore) {
 
 fn report(error: &StoreError) {
     tracing::error!(
-        error = error as &dyn std::error::Error,
+        error = %error_chain(error),
         "output of commands is not brought to its bucket; it is tried again"
     );
 }
@@ -327,16 +330,7 @@ async fn give_up(app: &App, store: &OutputStore, due: &DueUpload) -> Result<(), 
 
 /// An error with its causes, for a line.
 fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // many say what their cause says
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
+    let text = error_chain(error);
     let line: Vec<&str> = text.split_whitespace().collect();
     let line = line.join(" ");
     let end = line.floor_char_boundary(REASON_BYTES);

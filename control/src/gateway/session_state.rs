@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use moorline_protocol::types::{InstanceId, SessionId};
+use moorline_protocol::{
+    error_chain,
+    types::{InstanceId, SessionId},
+};
 
 use super::relay::{Ending, RelayEvent};
 use crate::{
@@ -73,7 +76,7 @@ impl SessionState {
                 };
                 self.writing = None;
                 if let Err(error) = written {
-                    tracing::error!(session = %self.session, error = &error as &dyn std::error::Error, "failed to record a session's status");
+                    tracing::error!(session = %self.session, error = %error_chain(&error), "failed to record a session's status");
                 }
             }
             let Some(status) = self.next.take() else {
@@ -110,7 +113,7 @@ impl SessionState {
             Ok(true) => tracing::info!(session = %self.session, reason = ending.reason, "session ended"),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(session = %self.session, error = &error as &dyn std::error::Error, "failed to record the end of a session");
+                tracing::error!(session = %self.session, error = %error_chain(&error), "failed to record the end of a session");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::types::TranscriptId;
+use moorline_protocol::{error_chain, types::TranscriptId};
 use tokio::time::Instant;
 
 use super::{
@@ -105,7 +105,7 @@ pub(super) async fn run(app: Weak<App>, gateway: Weak<Gateway>) {
 fn report(doing: &'static str, done: Result<(), StoreError>) {
     if let Err(error) = done {
         tracing::error!(
-            error = &error as &dyn std::error::Error,
+            error = %error_chain(&error),
             "failed to {doing}; it is tried again"
         );
     }

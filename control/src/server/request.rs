@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use moorline_protocol::error_chain;
 use moorline_ssm::{ErrorCode, Operation as _, message_delivery::GetMessages};
 use tokio::time::timeout;
 
@@ -280,24 +281,9 @@ impl From<BodyError> for ApiError {
 }
 
 fn log_failure(error: &ApiError, target: &str, request_id: &str) {
-    let mut chain = String::new();
-    let mut cause: Option<&dyn std::error::Error> = error.source.as_deref().map(|source| source as _);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // some say what their causes say
-        if !chain.contains(&text) {
-            chain.push_str(if chain.is_empty() { "" } else { ": " });
-            chain.push_str(&text);
-        }
-        cause = error.source();
-    }
-    tracing::error!(
-        request_id,
-        target,
-        cause = chain,
-        "{}",
-        shown_line(&error.to_string())
-    );
+    let source = error.source.as_deref();
+    let cause = source.map_or_else(String::new, |source| error_chain(source));
+    tracing::error!(request_id, target, cause, "{}", shown_line(&error.to_string()));
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {

@@ -150,7 +150,24 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
     // what is finished stays here, and is there for everybody
     let second = record(&cli, &node, "red-pears").await?;
     become_files(&endpoint, &second, &[".cast.zst", ".signatures"]).await?;
-    verifies(&cli, dir.path(), &second, "red-pears").await
+    verifies(&cli, dir.path(), &second, "red-pears").await?;
+    // why, the log says once
+    let line = wait_for("the line of the log", PATIENCE, async || {
+        let log = endpoint.log();
+        Ok(log
+            .lines()
+            .find(|line| line.contains("a transcript stays where it is"))
+            .map(str::to_owned))
+    })
+    .await?;
+    for told in [
+        "Error performing PUT",
+        "error sending request",
+        "Connection refused",
+    ] {
+        ensure!(line.matches(told).count() == 1, "{told}: {line}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use moorline_protocol::error_chain;
+
 use crate::{
     app::App,
     store::{StoreError, UntoldEnd},
@@ -51,7 +53,7 @@ async fn in_the_log(app: &App, ends: &[UntoldEnd]) -> Option<BTreeSet<(String, S
     found
         .inspect_err(|error| {
             tracing::error!(
-                error = error as &dyn std::error::Error,
+                error = %error_chain(error),
                 "failed to look which ends of commands the audit log has; it is tried again"
             );
         })

@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use futures_util::future::BoxFuture;
+use moorline_protocol::error_chain;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -113,7 +114,7 @@ async fn write_group(writer: &SqlitePool, group: &mut Vec<Box<dyn Pending>>) {
                 return;
             }
             Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
+                error = %error_chain(&error),
                 "a group of changes failed; each is tried alone"
             ),
         }
