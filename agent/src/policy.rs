@@ -18,6 +18,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use moorline_protocol::error_chain;
+
 pub(crate) use self::{
     files::PolicyError,
     rule::{Asked, Effect, Facts, Subject},
@@ -277,7 +279,7 @@ pub(crate) fn foresee(folder: &Path, facts: &Facts<'_>) -> Result<(), Refusal> {
 /// It cannot be used, so everything is refused.
 pub(crate) fn load_or_refuse(folder: &Path) -> Result<Policy, Refusal> {
     Policy::load(folder).map_err(|error| {
-        let reason = format!("{:#}", anyhow::Error::from(error));
+        let reason = error_chain(&error);
         Refusal(format!("it cannot be used, so everything is refused: {reason}"))
     })
 }

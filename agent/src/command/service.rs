@@ -2,7 +2,10 @@
 
 use std::{fs::ReadDir, sync::Arc, time::Duration};
 
-use moorline_protocol::message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType, PolicyQuestion};
+use moorline_protocol::{
+    error_chain,
+    message::{AgentJobReplyAck, AgentMessage, JobAckCode, MessageType, PolicyQuestion},
+};
 use tokio::{
     sync::{Notify, OwnedMutexGuard, mpsc, watch},
     time::Instant,
@@ -306,7 +309,7 @@ impl Service {
         let told = self.tell_dropped().await;
         let accepted = self.accept_dropped().await;
         let done = told.and(accepted);
-        let error = done.err().map(|error| format!("{error:#}"));
+        let error = done.err().map(|error| error_chain(&*error));
         if let Some(error) = error
             .as_ref()
             .filter(|error| self.drop_error.as_ref() != Some(*error))

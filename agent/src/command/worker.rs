@@ -11,6 +11,7 @@ use moorline_protocol::{
         AfterRun, CommandDocument, Decision, Flow, Next, Platform as PlanPlatform, Ran, Step, StepOutcome,
         StepResult, StopReason, document_status,
     },
+    error_chain,
     message::{ResultStatus, SendCommandContent},
     transcript::Digest,
 };
@@ -138,7 +139,7 @@ fn serve(task: &WorkerTask) -> Result<(), String> {
             }
         };
         tokio::select! {
-            done = run(task, &stop, || say(JOURNAL)) => done.map_err(|error| chain(&error)),
+            done = run(task, &stop, || say(JOURNAL)) => done.map_err(|error| error_chain(&error)),
             () = listening => Ok(()),
         }
     })
@@ -160,17 +161,6 @@ fn say(what: u8) {
         std::io::Write::write_all(&mut stdout, &[what, b'\n'])
             .and_then(|()| std::io::Write::flush(&mut stdout)),
     );
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Runs the command, if this worker is the one that gets it.
@@ -229,7 +219,7 @@ pub(super) async fn run(
     let recording = match begun.transpose() {
         Ok(recording) => recording.unwrap_or_default(),
         Err(error) => {
-            let obstacle = Obstacle::Failed(chain(&error));
+            let obstacle = Obstacle::Failed(error_chain(&error));
             refuse(&assignment.job_id, &plan.names, &obstacle, &mut recorder).await;
             return Ok(());
         }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use moorline_protocol::types::ActivationId;
+use moorline_protocol::{error_chain, types::ActivationId};
 
 use super::{policy, run, status};
 use crate::{
@@ -181,7 +181,7 @@ pub(crate) fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "this is what a command line answers on")]
 fn say_error(error: &anyhow::Error) {
-    eprintln!("moorline-agent: {error:#}");
+    eprintln!("moorline-agent: {}", error_chain(&**error));
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a command line answers on")]
@@ -209,7 +209,7 @@ fn end_sessions(arguments: &EndSessionsArguments) -> anyhow::Result<ExitCode> {
     let (state_dir, wait) = (&arguments.state.state_dir, Duration::from_secs(arguments.wait));
     let ended = run::runtime()?.block_on(session::end_sessions(state_dir, &arguments.reason, wait))?;
     if let Some(error) = ended.untold {
-        eprintln!("moorline-agent: the sessions end with a reason of their own: {error:#}");
+        eprintln!("moorline-agent: the sessions end with a reason of their own: {error}");
     }
     println!("{} sessions ended", ended.ended);
     if ended.left == 0 {

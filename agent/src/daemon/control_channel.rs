@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use moorline_protocol::{
+    error_chain,
     message::{AgentJob, AgentJobAck, AgentMessage, JobAckCode, MessageType, OpenControlChannel},
     sigv4::Credentials,
     time::Now,
@@ -101,9 +102,10 @@ pub(super) async fn keep_connected(
             }
         };
         let pause = backoff.next(random_u32());
-        tracing::warn!("control channel lost, next attempt in {pause:.1?}: {ended:#}");
+        let ended = error_chain(&*ended);
+        tracing::warn!("control channel lost, next attempt in {pause:.1?}: {ended}");
         status.write(Channel::Connecting {
-            last_error: Some(format!("{ended:#}")),
+            last_error: Some(ended),
         });
         sleep(pause).await;
     }
@@ -238,7 +240,8 @@ impl Line<'_> {
 
     fn count_malformed(&mut self, error: &anyhow::Error) -> anyhow::Result<()> {
         self.malformed += 1;
-        tracing::warn!("dropped a malformed message of the control channel: {error:#}");
+        let told = error_chain(&**error);
+        tracing::warn!("dropped a malformed message of the control channel: {told}");
         if self.malformed > MAX_MALFORMED {
             bail!("the endpoint sent {MAX_MALFORMED} malformed messages");
         }

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use moorline_protocol::error_chain;
 use moorline_ssm::node::{UpdateInstanceInformation, UpdateInstanceInformationRequest};
 use moorline_transport::CallError;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage, unistd::gethostname};
@@ -46,10 +47,7 @@ pub(super) async fn keep_reporting(context: Arc<NodeContext>) {
                     context.credentials_rejected.notify_one();
                 }
                 let pause = backoff.next(random_u32());
-                tracing::warn!(
-                    "health ping failed, next in {pause:.1?}: {:#}",
-                    anyhow::Error::from(error)
-                );
+                tracing::warn!("health ping failed, next in {pause:.1?}: {}", error_chain(&error));
                 pause
             }
         };

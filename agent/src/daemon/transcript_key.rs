@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use moorline_protocol::sigv4::Credentials;
+use moorline_protocol::{error_chain, sigv4::Credentials};
 use moorline_ssm::public_key::{RegisterTranscriptKey, RegisterTranscriptKeyRequest};
 use tokio::time::timeout;
 
@@ -35,7 +35,7 @@ pub(super) async fn register(context: &NodeContext, credentials: &Credentials) {
             tracing::info!(key = %key.public().id(), "transcripts are sealed with this key");
         }
         Ok(Err(error)) => {
-            let reason = format!("{:#}", anyhow::Error::from(error));
+            let reason = error_chain(&error);
             tracing::warn!(
                 reason,
                 "the endpoint did not take the key of transcripts; they are kept unsealed"

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use moorline_protocol::error_chain;
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -40,8 +41,8 @@ pub(crate) async fn keep_fresh(
             }
             Err(error) => {
                 let pause = backoff.next(random_u32());
-                let error = anyhow::Error::from(error);
-                tracing::warn!("no role credentials, next attempt in {pause:.1?}: {error:#}");
+                let error = error_chain(&error);
+                tracing::warn!("no role credentials, next attempt in {pause:.1?}: {error}");
                 tokio::select! {
                     () = publish.closed() => return,
                     () = sleep(pause) => {}

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use moorline_protocol::error_chain;
 use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
@@ -458,7 +459,7 @@ async fn cut(place: &TranscriptPlace, path: &str, length: u64) -> Outcome {
 }
 
 fn answer(sent: Result<Response, SendError>) -> Result<Response, Outcome> {
-    sent.map_err(|error| Outcome::Away(format!("{:#}", anyhow::Error::from(error))))
+    sent.map_err(|error| Outcome::Away(error_chain(&error)))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use moorline_protocol::{
     channel::{DataKey, encryption_context},
+    error_chain,
     sigv4::Credentials,
     types::SessionId,
 };
@@ -104,8 +105,8 @@ impl KeyService {
                         self.credentials.reject(&credentials).await;
                     }
                     let pause = backoff.next(random_u32());
-                    let error = anyhow::Error::from(error);
-                    tracing::info!("no data key yet, next attempt in {pause:.1?}: {error:#}");
+                    let error = error_chain(&error);
+                    tracing::info!("no data key yet, next attempt in {pause:.1?}: {error}");
                     sleep(pause).await;
                 }
                 result => return result,

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use moorline_protocol::error_chain;
 use nix::{
     fcntl::{Flock, FlockArg},
     unistd::User,
@@ -67,7 +68,7 @@ pub(super) async fn create(name: &str, may_sudo: bool, state_dir: &Path) -> Resu
     };
     tracing::info!(user = name, uid = user.uid.as_raw(), "default user made");
     if may_sudo && let Err(error) = sudo_right::grant(name, Path::new(SUDOERS_FOLDER)).await {
-        let reason = format!("{:#}", anyhow::Error::from(error));
+        let reason = error_chain(&error);
         tracing::warn!(user = name, reason, "the default user gets no right to use sudo");
     }
     Ok(user)

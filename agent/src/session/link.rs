@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
+use moorline_protocol::error_chain;
 use moorline_transport::{SendQueue, WebSocket};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -171,7 +172,7 @@ impl Link {
             self.state = State::Closed;
             return Some(LinkEvent::Ended);
         }
-        let text = format!("{:#}", anyhow::Error::from(error));
+        let text = error_chain(&error);
         if now.duration_since(self.away_since) > self.patience {
             self.state = State::Closed;
             return Some(LinkEvent::GivenUp(text));

@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use moorline_protocol::error_chain;
 use nix::unistd::{Gid, Uid, User};
 
 use super::default_user::{self, CreateError};
@@ -198,7 +199,7 @@ fn instead_of_absent(
     if error == CreateError::Off {
         return Ok(None);
     }
-    let reason = format!("{:#}", anyhow::Error::from(error));
+    let reason = error_chain(&error);
     tracing::warn!(user = name, reason, "the default user could not be made");
     Ok(Some(format!(
         "the default user {name} could not be made, this shell is root's: {reason}"

@@ -19,6 +19,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use moorline_protocol::error_chain;
 use nix::{
     libc,
     sys::{
@@ -126,7 +127,7 @@ pub(super) fn main() -> ExitCode {
     };
     let reason = match become_shell(&mut progress) {
         Ok(never) => match never {},
-        Err(error) => format!("{error:#}").chars().take(MAX_REASON_CHARS).collect(),
+        Err(error) => error_chain(&*error).chars().take(MAX_REASON_CHARS).collect(),
     };
     tell(&mut progress, &Progress::Failed(reason));
     ExitCode::FAILURE

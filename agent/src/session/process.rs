@@ -7,6 +7,7 @@
 use std::io;
 
 use futures_util::future::BoxFuture;
+use moorline_protocol::error_chain;
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -81,7 +82,7 @@ impl Process {
             }
             Err(error) => Self::NotStarted(NotStarted {
                 exit_code: exit_code_of(&error),
-                reason: format!("{:#}", anyhow::Error::from(error)),
+                reason: error_chain(&error),
             }),
         };
     }

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use moorline_protocol::error_chain;
 use moorline_transport::unix_millis;
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -98,7 +99,7 @@ impl ShellStart {
             match self.start_with_pam(pty.name(), slave).await {
                 Ok(shell) => return Ok((pty, shell)),
                 Err(error) => {
-                    let reason = format!("{:#}", anyhow::Error::from(error));
+                    let reason = error_chain(&error);
                     tracing::warn!(reason, user = self.user.name, "no PAM session");
                     notices.push(format!("this shell has no PAM session: {reason}"));
                 }

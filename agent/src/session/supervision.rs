@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use moorline_protocol::{
+    error_chain,
     message::{AgentMessage, AgentTaskComplete, MessageType, StartSessionContent},
     time::Now,
     types::SessionId,
@@ -141,7 +142,7 @@ impl Supervision {
         let mut worker = match WorkerProcess::spawn(WorkerKind::Session, &state_dir, &task).await {
             Ok(worker) => worker,
             Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
+                let reason = error_chain(&error);
                 tracing::warn!(session_id = %self.session_id, reason, "session not started");
                 return WorkerEnd::Said(SessionOutcome::failed(&reason));
             }

@@ -8,7 +8,7 @@ mod shipment;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use moorline_protocol::transcript::MAX_BLOCK_BYTES;
+use moorline_protocol::{error_chain, transcript::MAX_BLOCK_BYTES};
 use moorline_transport::{Response, unix_millis};
 use serde_json::Value;
 use tokio::time::{Duration, Instant};
@@ -386,7 +386,7 @@ impl Transcript {
     fn answered(&mut self, answer: Result<Response, SendError>) {
         let verdict = match answer {
             Ok(response) => self.shipment.answered(response.status, &response.body),
-            Err(error) => Verdict::Later(format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => Verdict::Later(error_chain(&error)),
         };
         match verdict {
             Verdict::GoOn => {

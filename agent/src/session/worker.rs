@@ -10,6 +10,7 @@ use std::{
 use moorline_protocol::{
     channel::{DataChannel, HandshakeOffer, NEWEST_MUX_VERSION, Role},
     document::{DocumentError, SessionDocument, SessionPlan, SessionType},
+    error_chain,
     types::{InvalidId, SessionId},
 };
 use moorline_transport::Service;
@@ -106,7 +107,7 @@ pub(super) fn main() -> ExitCode {
             return ExitCode::from(EXIT_SERVED_ELSEWHERE);
         }
         Err(error) => {
-            let reason = format!("{:#}", anyhow::Error::from(error));
+            let reason = error_chain(&error);
             tracing::warn!(reason, "the session did not start");
             SessionOutcome::failed(&reason)
         }

@@ -12,6 +12,7 @@ use std::{path::Path, time::Duration};
 
 use moorline_protocol::{
     document::{Ending, Step, member},
+    error_chain,
     package::{Target, platform_family, platform_name},
 };
 use serde_json::{Map, Value};
@@ -67,7 +68,13 @@ pub(super) async fn run(
         Err(reason) => return outputs.fail(reason),
     };
     let name = inputs.name().to_owned();
-    let failed = |error: anyhow::Error| format!("failed to {} {name}: {error:#}", inputs.action.verb());
+    let failed = |error: anyhow::Error| {
+        format!(
+            "failed to {} {name}: {}",
+            inputs.action.verb(),
+            error_chain(&*error)
+        )
+    };
     let revealed =
         secure_parameters::reveal(Language::Shell, "", inputs.arguments.clone(), context.task).await;
     let arguments = match revealed {

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use moorline_protocol::error_chain;
 use moorline_ssm::document::{
     AttachmentContent, DescribeDocument, DescribeDocumentRequest, DocumentType, GetDocument,
     GetDocumentRequest, GetDocumentResult,
@@ -48,7 +49,8 @@ pub(super) async fn fetch(state_dir: &Path, reference: &str) -> Result<FetchedDo
     if name.is_empty() {
         return Err("Document Path must be provided".to_owned());
     }
-    let failed = |error: anyhow::Error| format!("failed to get the document {name}: {error:#}");
+    let failed =
+        |error: anyhow::Error| format!("failed to get the document {name}: {}", error_chain(&*error));
     let registration = Registration::load(state_dir).map_err(|error| failed(error.into()))?;
     let wanted = Wanted {
         name: full_name,
@@ -71,7 +73,12 @@ pub(super) async fn fetch_package(
     name: &str,
     version_name: Option<&str>,
 ) -> Result<FetchedPackage, String> {
-    let failed = |error: anyhow::Error| format!("failed to get the package document {name}: {error:#}");
+    let failed = |error: anyhow::Error| {
+        format!(
+            "failed to get the package document {name}: {}",
+            error_chain(&*error)
+        )
+    };
     let registration = Registration::load(state_dir).map_err(|error| failed(error.into()))?;
     let wanted = Wanted {
         name,

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moorline_protocol::document::{Ending, member, read_text};
+use moorline_protocol::{
+    document::{Ending, member, read_text},
+    error_chain,
+};
 use serde_json::{Map, Value};
 
 use self::destination::Destination;
@@ -128,7 +131,7 @@ async fn reveal_secrets(
         .collect();
     let count = referred.len();
     let revealed = secure_parameters::reveal(Language::Shell, "", referred, task).await;
-    let revealed = revealed.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let revealed = revealed.map_err(|error| error_chain(&error))?;
     for (name, value) in revealed.environment.into_iter().take(count) {
         info.insert(name, Value::String(value));
     }

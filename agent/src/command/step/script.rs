@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::document::{Ending, Step, member};
+use moorline_protocol::{
+    document::{Ending, Step, member},
+    error_chain,
+};
 use nix::{
     sys::statvfs::{FsFlags, statvfs},
     unistd::{geteuid, getuid},
@@ -116,7 +119,7 @@ pub(super) async fn run(
         secrets,
     } = match revealed {
         Ok(revealed) => revealed,
-        Err(error) => return Ending::NotStarted(format!("{:#}", anyhow::Error::from(error))),
+        Err(error) => return Ending::NotStarted(error_chain(&error)),
     };
     if !secrets.is_empty() {
         context.hide(secrets);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use moorline_protocol::{
     channel::DataKey,
+    error_chain,
     message::{PayloadType, TerminalSize},
 };
 
@@ -59,7 +60,7 @@ impl ShellSession {
         match result {
             Ok(key) => self.attachment.channel.provide_decrypted_key(now, &key),
             Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
+                let reason = error_chain(&error);
                 self.attachment.channel.refuse_data_key(now, &reason);
             }
         }

@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, path::PathBuf};
 
 use base64::Engine;
+use moorline_protocol::error_chain;
 use moorline_transport::Trust;
 use serde_json::{Map, Value};
 
@@ -76,10 +77,10 @@ pub(super) async fn download(file: &File<'_>, destination: &Destination) -> Resu
         max_bytes: MOST_BYTES,
         before: 0,
     };
-    let trust = Trust::system().map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let trust = Trust::system().map_err(|error| error_chain(&error))?;
     resumable::download(&source, &trust, headers, &new.file)
         .await
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+        .map_err(|error| error_chain(&error))?;
     new.finish().map_err(unwritten)?;
     Ok(path)
 }

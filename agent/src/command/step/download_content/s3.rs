@@ -12,7 +12,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use moorline_protocol::sigv4::{self, Credentials, SignableRequest, SigningScope};
+use moorline_protocol::{
+    error_chain,
+    sigv4::{self, Credentials, SignableRequest, SigningScope},
+};
 use moorline_transport::{Download, DownloadError, Progress, Trust, unix_millis};
 
 use self::{listing::Listing, place::Place};
@@ -89,12 +92,12 @@ impl Objects {
 pub(super) async fn download(objects: &Objects, destination: &Destination) -> Result<PathBuf, String> {
     tokio::time::timeout(resumable::MOST_TIME, get(objects, destination))
         .await
-        .unwrap_or_else(|_| Err(chain(DownloadError::TooLong(resumable::MOST_TIME).into())))
+        .unwrap_or_else(|_| Err(error_chain(&DownloadError::TooLong(resumable::MOST_TIME))))
 }
 
 async fn get(objects: &Objects, destination: &Destination) -> Result<PathBuf, String> {
     let Objects { place, server } = objects;
-    let trust = Trust::system().map_err(|error| chain(error.into()))?;
+    let trust = Trust::system().map_err(|error| error_chain(&error))?;
     let folder = match place.key.as_str() {
         "" => String::new(),
         key => format!("{}/", key.trim_end_matches('/')),
@@ -174,7 +177,7 @@ impl Server {
         match download.run(trust, &mut Progress::default(), take).await {
             Ok(()) => {}
             Err(DownloadError::Status(403)) => return Err(ListError::Forbidden),
-            Err(error) => return Err(ListError::Other(chain(error.into()))),
+            Err(error) => return Err(ListError::Other(error_chain(&error))),
         }
         Listing::parse(&text).ok_or_else(|| ListError::Other("the server's list is not one of S3".to_owned()))
     }
@@ -227,7 +230,7 @@ impl Server {
         };
         let size = resumable::download(&source, trust, || self.headers(&url), &new.file)
             .await
-            .map_err(|error| format!("{key}: {}", chain(error.into())))?;
+            .map_err(|error| format!("{key}: {}", error_chain(&error)))?;
         new.finish().map_err(unwritten(&path))?;
         Ok(size)
     }
@@ -259,10 +262,6 @@ impl Server {
 fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> String {
     let path = path.to_owned();
     move |error| format!("failed to write {}: {error}", path.display())
-}
-
-fn chain(error: anyhow::Error) -> String {
-    format!("{error:#}")
 }
 
 #[cfg(test)]
