@@ -42,7 +42,7 @@ pub(crate) async fn execute(
     json: bool,
 ) -> Result<u8, CliError> {
     match command {
-        TranscriptCommand::List(filter) => list::show(&connect()?, &filter, json).await?,
+        TranscriptCommand::List(filter) => return list::show(&connect()?, &filter, json).await,
         TranscriptCommand::Play {
             recording,
             speed,

@@ -41,7 +41,8 @@ struct Listed {
     delete_reason: Option<String>,
 }
 
-pub(super) async fn show(operator: &Operator, filter: &TranscriptFilter, json: bool) -> Result<(), CliError> {
+/// The exit code: 1 when recordings could not be searched.
+pub(super) async fn show(operator: &Operator, filter: &TranscriptFilter, json: bool) -> Result<u8, CliError> {
     let target = match &filter.node {
         Some(node) => Some(pick::node(operator, node).await?),
         None => None,
@@ -51,18 +52,29 @@ pub(super) async fn show(operator: &Operator, filter: &TranscriptFilter, json: b
         max_results: Some(PAGE),
         ..request(filter)
     };
-    let transcripts: Vec<Listed> = list(operator, request)
-        .await?
-        .into_iter()
-        .map(Listed::from)
-        .collect();
-    if json {
-        return console::print_json(&transcripts);
+    let Found {
+        transcripts,
+        not_searched,
+    } = list(operator, request).await?;
+    let transcripts: Vec<Listed> = transcripts.into_iter().map(Listed::from).collect();
+    match json {
+        true => console::print_json(&transcripts)?,
+        false => print(&transcripts)?,
     }
+    for session in &not_searched {
+        console::note(&format!(
+            "{} was not searched: the endpoint cannot read it, and its log says why",
+            one_line(session)
+        ));
+    }
+    Ok(u8::from(!not_searched.is_empty()))
+}
+
+fn print(transcripts: &[Listed]) -> Result<(), CliError> {
     let mut table = console::table(&[
         "SESSION", "KIND", "NODE", "OWNER", "DOCUMENT", "STARTED", "BYTES", "STATE",
     ]);
-    for transcript in &transcripts {
+    for transcript in transcripts {
         let text = |value: &Option<String>| one_line(value.as_deref().unwrap_or("-"));
         let state = text(&transcript.state);
         table.add_row([
@@ -95,18 +107,27 @@ pub(super) async fn newest(operator: &Operator) -> Result<String, CliError> {
         .ok_or_else(|| CliError::Transcript("there is no transcript yet".to_owned()))
 }
 
-/// All of them, newest first. A page may be empty while the endpoint still looks for a text.
+/// What there is, newest first.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) transcripts: Vec<Transcript>,
+    /// Recordings in which the text was not looked for: they cannot be read.
+    not_searched: Vec<String>,
+}
+
+/// All of them. A page may be empty while the endpoint still looks for a text.
 pub(super) async fn list(
     operator: &Operator,
     mut request: ListTranscriptsRequest,
-) -> Result<Vec<Transcript>, CliError> {
-    let mut transcripts: Vec<Transcript> = Vec::new();
+) -> Result<Found, CliError> {
+    let mut found = Found::default();
     loop {
         let page = operator.call::<ListTranscripts>(&request).await?;
-        transcripts.extend(page.transcripts.unwrap_or_default());
+        found.transcripts.extend(page.transcripts.unwrap_or_default());
+        found.not_searched.extend(page.not_searched.unwrap_or_default());
         request.next_token = page.next_token.filter(|token| !token.is_empty());
         if request.next_token.is_none() {
-            return Ok(transcripts);
+            return Ok(found);
         }
     }
 }

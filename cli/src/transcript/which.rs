@@ -69,6 +69,7 @@ async fn of_command(operator: &Operator, command: &str) -> Result<Vec<String>, C
     };
     let found = list::list(operator, request).await?;
     Ok(found
+        .transcripts
         .into_iter()
         .filter_map(|transcript| transcript.session_id)
         .collect())

@@ -295,6 +295,8 @@ pub struct ListTranscriptsResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcripts: Option<Vec<Transcript>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_searched: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
 }
 

@@ -167,6 +167,16 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
     ] {
         ensure!(line.matches(told).count() == 1, "{told}: {line}");
     }
+    // and it keeps nobody from what is here
+    let looked = cli
+        .run(&["transcript", "list", "--json", "--contains", "shown"])
+        .await?
+        .with_code(1)?;
+    ensure!(
+        looked.stderr.contains(&format!("{away} was not searched")),
+        "{looked:?}"
+    );
+    ensure!(looked.stdout.contains(&second), "{looked:?}");
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! `ListTranscripts`: recorded sessions and commands, the newest first. Ours, not AWS's.
 //!
 //! With `Contains` the recordings that the other filters leave are read for the text. A call looks for a bounded time
-//! and then answers with what it found, perhaps nothing, and a `NextToken` to go on with.
+//! and then answers with what it found, perhaps nothing, and a `NextToken` to go on with. What cannot be read is named in
+//! `NotSearched`.
 
 use std::{fmt, time::Duration};
 
+use moorline_protocol::error_chain;
 use moorline_ssm::{
     EpochSeconds,
     transcript::{
@@ -18,7 +20,7 @@ use crate::{
         ApiResult, RequestContext,
         pagination::{self, Listing},
     },
-    store::{Searched, TranscriptQuery, TranscriptRow, TranscriptState},
+    store::{Place, Searched, StoreError, TranscriptQuery, TranscriptRow, TranscriptState},
 };
 
 const MOST_RESULTS: usize = 200;
@@ -66,28 +68,11 @@ pub(super) async fn list_transcripts(
         rows.truncate(limit);
         last = rows.last().map(|row| Position::behind(row).to_string());
     }
+    let mut not_searched = None;
     if let Some(text) = &input.contains {
-        let until = Instant::now() + SEARCH_TIME;
-        let mut found = Vec::new();
-        let mut rest = rows.into_iter().peekable();
-        while let Some(row) = rest.next() {
-            let mut here = Position::behind(&row);
-            let from = std::mem::take(&mut from);
-            let searched = match row.deleted {
-                None => cx.app.transcripts.search(&row.id, text, (from, until)).await?,
-                Some(_) => Searched::NotFound,
-            };
-            match searched {
-                Searched::Found => found.push(row),
-                Searched::NotFound => {}
-                Searched::Paused(offset) => here.inside = Some(offset),
-            }
-            if here.inside.is_some() || (Instant::now() >= until && rest.peek().is_some()) {
-                last = Some(here.to_string());
-                break;
-            }
-        }
-        rows = found;
+        let looked = look_for(&cx, text, rows, from).await?;
+        last = looked.last.or(last);
+        (rows, not_searched) = (looked.found, Some(looked.not_searched));
     }
     let mut transcripts = Vec::with_capacity(rows.len());
     for row in rows {
@@ -99,8 +84,60 @@ pub(super) async fn list_transcripts(
     }
     Ok(ListTranscriptsResponse {
         transcripts: Some(transcripts),
+        not_searched: not_searched.filter(|ids| !ids.is_empty()),
         next_token: last.map(|last| listing.token(&last)),
     })
+}
+
+/// What a call came to that looks for a text.
+#[derive(Default)]
+struct Looked {
+    found: Vec<TranscriptRow>,
+    /// Recordings that could not be read.
+    not_searched: Vec<String>,
+    /// Where the next call goes on; `None`: all were looked at.
+    last: Option<String>,
+}
+
+/// Looks for the text in these recordings, in the first of them from an offset on.
+async fn look_for(
+    cx: &RequestContext,
+    text: &str,
+    rows: Vec<TranscriptRow>,
+    mut from: u64,
+) -> ApiResult<Looked> {
+    let until = Instant::now() + SEARCH_TIME;
+    let mut looked = Looked::default();
+    let mut is_store_away = false;
+    let mut rest = rows.into_iter().peekable();
+    while let Some(row) = rest.next() {
+        let mut here = Position::behind(&row);
+        let from = std::mem::take(&mut from);
+        if row.deleted.is_some() {
+            continue;
+        }
+        // the others there would be waited for, each as long, and for nothing
+        if is_store_away && row.place == Place::Store {
+            looked.not_searched.push(row.id.to_string());
+            continue;
+        }
+        match cx.app.transcripts.search(&row.id, text, (from, until)).await {
+            Ok(Searched::Found) => looked.found.push(row),
+            Ok(Searched::NotFound) => {}
+            Ok(Searched::Paused(offset)) => here.inside = Some(offset),
+            Err(error) => {
+                tracing::error!(recording = %row.id, error = %error_chain(&error), "a recording is not searched");
+                looked.not_searched.push(row.id.to_string());
+                is_store_away |= matches!(error, StoreError::Object { .. });
+                continue;
+            }
+        }
+        if here.inside.is_some() || (Instant::now() >= until && rest.peek().is_some()) {
+            looked.last = Some(here.to_string());
+            break;
+        }
+    }
+    Ok(looked)
 }
 
 fn query(input: &ListTranscriptsRequest) -> TranscriptQuery {

@@ -15,7 +15,7 @@ use crate::{
         at_rest,
         sweep::{close_transcripts, forget_sessions},
     },
-    store::NewSession,
+    store::{NewSession, Recorded},
     test_support::administrator,
 };
 
@@ -349,6 +349,44 @@ pub(super) async fn of_state(endpoint: &Endpoint, state: TranscriptState) -> Vec
         ..ListTranscriptsRequest::default()
     };
     list(endpoint, request).await
+}
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_searched_is_named_and_keeps_no_other_from_being_found() {
+    let endpoint = with_session().await;
+    let store = &endpoint.test.app.store;
+    let transcripts = endpoint.test.dir().join("transcripts");
+    for id in [ID, "admin-0123456789abcdef1", "admin-0123456789abcdef2"] {
+        let recorded = Recorded {
+            id: id.parse().unwrap(),
+            node: endpoint.node(),
+            command: None,
+            owner: administrator().arn(),
+            document_name: "SSM-SessionManagerRunShell".to_owned(),
+        };
+        store
+            .transcript_started(&recorded, endpoint.test.now())
+            .await
+            .unwrap();
+        std::fs::create_dir_all(&transcripts).unwrap();
+        std::fs::write(
+            transcripts.join(format!("{id}.cast")),
+            b"{}\n[0.000000,\"o\",\"drop table\"]\n",
+        )
+        .unwrap();
+    }
+    let damaged = "admin-0123456789abcdef1";
+    std::fs::remove_file(transcripts.join(format!("{damaged}.cast"))).unwrap();
+    std::fs::write(transcripts.join(format!("{damaged}.cast.zst")), b"no table").unwrap();
+    let request = ListTranscriptsRequest {
+        contains: Some("drop".to_owned()),
+        ..ListTranscriptsRequest::default()
+    };
+    let listed = endpoint.test.call::<ListTranscripts>(request).await.unwrap();
+    let ids = listed.transcripts.unwrap().into_iter();
+    let ids: Vec<_> = ids.filter_map(|transcript| transcript.session_id).collect();
+    assert_eq!(ids, ["admin-0123456789abcdef2", ID]);
+    assert_eq!(listed.not_searched, Some(vec![damaged.to_owned()]));
 }
 
 fn delete() -> DeleteTranscriptRequest {
