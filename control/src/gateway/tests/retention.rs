@@ -97,6 +97,39 @@ fn files(test: &TestApp) -> usize {
 }
 
 #[tokio::test]
+async fn a_recording_that_came_behind_the_end_of_its_command_has_not_ended_before_it_began() {
+    let fleet = Fleet::new().await;
+    let (test, node) = (&fleet.endpoint, fleet.node(1).await);
+    let command = fleet.send_as(request(ONE_STEP, &[&node])).await;
+    let job = fleet.due_job(&node).await;
+    fleet.ack(&node, &job, "200").await;
+    fleet
+        .reply(&node, &job, "Success", &[("shell", "Success", 0, "done")])
+        .await;
+    test.advance_millis(DAY_MILLIS);
+    let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
+    let recorded = test.app.store.recorded(&id).await.unwrap().unwrap();
+    let store = &test.app.store;
+    store.transcript_started(&recorded, test.now()).await.unwrap();
+    let times = async || {
+        let [one] = listed(test, None).await.try_into().unwrap();
+        [one.start_date, one.end_date].map(|date| date.unwrap().millis())
+    };
+    assert_eq!(times().await, [test.now(); 2]);
+    // the command is forgotten before its recording
+    store
+        .transcript_closed(&id, State::Complete, test.now())
+        .await
+        .unwrap();
+    test.advance_millis(40 * DAY_MILLIS);
+    forget_command(&test.app).await.unwrap();
+    let (command, _) = id.command().unwrap();
+    assert!(store.command(&command).await.unwrap().is_none());
+    let [started, ended] = times().await;
+    assert!(started <= ended, "{started} {ended}");
+}
+
+#[tokio::test]
 async fn age_deletes_the_recording_of_a_command_and_leaves_whose_it_was() {
     let (fleet, id) = with_recording().await;
     let test = &fleet.endpoint;

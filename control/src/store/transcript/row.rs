@@ -77,6 +77,7 @@ pub(crate) struct Recorded {
 pub(crate) struct TranscriptRow {
     pub(crate) id: TranscriptId,
     pub(crate) node: String,
+    /// When its first bytes came, which may be behind the end of what they are of.
     pub(crate) started_at: u64,
     /// When it was closed.
     pub(crate) completed_at: Option<u64>,
@@ -85,7 +86,7 @@ pub(crate) struct TranscriptRow {
     pub(crate) document_name: Option<String>,
     /// Of a command; `None`: of a session.
     pub(crate) command_id: Option<String>,
-    /// When the session, or the command, ended.
+    /// When the session, or the command, ended; not before it was begun to be had.
     pub(crate) ended_at: Option<u64>,
     pub(crate) place: Place,
     /// Once it is packed.
@@ -559,17 +560,18 @@ fn transcript(row: &SqliteRow) -> Result<TranscriptRow, StoreError> {
             reason: column(row, "delete_reason")?,
         })
     });
+    let started_at = millis_of(column(row, "started_at")?);
     Ok(TranscriptRow {
         place: place.ok_or_else(|| corrupt("place", id.as_str()))?,
         state: state.ok_or_else(|| corrupt("chain", id.as_str()))?,
         id,
         node: column(row, "instance_id")?,
-        started_at: millis_of(column(row, "started_at")?),
+        started_at,
         completed_at: millis("completed_at")?,
         owner: column(row, "owner")?,
         document_name: column(row, "document_name")?,
         command_id: column(row, "command_id")?,
-        ended_at: millis("ended_at")?,
+        ended_at: millis("ended_at")?.map(|ended_at| ended_at.max(started_at)),
         length: millis("length")?,
         sha256: column(row, "sha256")?,
         hold: held(row)?,
