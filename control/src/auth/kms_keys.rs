@@ -14,7 +14,8 @@ const FILE_HEADER: &str = "moorline-kms-keys 1";
 /// First byte of what is sealed.
 const SEALED_VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
-const ALIAS: &str = "alias/moorline";
+/// What the newest key is called.
+pub(crate) const KMS_ALIAS: &str = "alias/moorline";
 const ARN_PREFIX: &str = "arn:moorline:kms:::";
 
 /// The file is not what [`KmsKeys::new_file`] writes. Nothing of the file is told: it holds keys.
@@ -157,7 +158,7 @@ impl KmsKey {
     fn is_called(&self, name: &str) -> bool {
         let name = name.strip_prefix(ARN_PREFIX).unwrap_or(name);
         let id = name.strip_prefix("key/").unwrap_or(name);
-        name == ALIAS || Uuid::try_parse(id) == Ok(self.id)
+        name == KMS_ALIAS || Uuid::try_parse(id) == Ok(self.id)
     }
 
     fn head(&self) -> [u8; HEAD_BYTES] {

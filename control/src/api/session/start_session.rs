@@ -2,10 +2,13 @@
 //!
 //! AWS: API_StartSession. The node is told at once, so that its shell is up when the client comes. Deviations: a
 //! target is a managed node's id and nothing else; a parameter that breaks its rule is a `ValidationException`; a
-//! document is used in its default version, which no request can change, but the preferences in their latest one.
+//! document is used in its default version, which no request can change, but the preferences in their latest one. A
+//! key that the endpoint's KMS does not have is an `InvalidDocument`.
 
 use moorline_protocol::{
-    document::{DocumentError, PREFERENCES_DOCUMENT, SessionDocument, SessionPlan, complete_session},
+    document::{
+        DocumentError, PREFERENCES_DOCUMENT, SessionDocument, SessionPlan, SessionType, complete_session,
+    },
     message::StartSessionContent,
     types::{InstanceId, SessionId},
 };
@@ -19,8 +22,9 @@ use uuid::Uuid;
 use super::client_channel;
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
-    auth::Principal,
+    auth::{KMS_ALIAS, Principal},
     engine::preferences::RUN_AS_TAG,
+    log_lines::shown,
     store::{DocumentRow, NewSession, TaggedResource, VersionChoice},
 };
 
@@ -99,9 +103,14 @@ impl Prepared {
             .map_err(|error| ApiError::validation(format!("document {name}: {error}")))?;
         let parameters = parameters.as_map().clone();
         let unusable = |error| unusable(name, &error);
+        let mut names_key = name;
         let (content, document) = match preferences(cx, name).await? {
             None => (content, document),
             Some(preferences) => {
+                let own = document.plan(&parameters).map_err(unusable)?;
+                if own.kms_key_id.is_empty() {
+                    names_key = PREFERENCES_DOCUMENT;
+                }
                 let own = document.resolved_inputs(&parameters).map_err(unusable)?;
                 let content = complete_session(content, &own, document.session_type, &preferences);
                 let document = SessionDocument::parse(&content).map_err(unusable)?;
@@ -109,6 +118,7 @@ impl Prepared {
             }
         };
         let plan = document.plan(&parameters).map_err(unusable)?;
+        check_key(cx, names_key, &plan)?;
         let run_as_user = match plan.run_as_enabled {
             true => run_as_user(cx).await?,
             false => String::new(),
@@ -185,6 +195,19 @@ async fn preferences(cx: &RequestContext, name: &str) -> ApiResult<Option<Sessio
     let plan = document.plan(&Map::new());
     plan.map(Some)
         .map_err(|error| unusable(PREFERENCES_DOCUMENT, &error))
+}
+
+/// With a key that there is not every client would fail in its handshake, and say less about it.
+fn check_key(cx: &RequestContext, document: &str, plan: &SessionPlan) -> ApiResult<()> {
+    let key = &plan.kms_key_id;
+    if key.is_empty() || plan.session_type == SessionType::Port || cx.app.kms.has(key) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "document {document} names kmsKeyId {}, and the endpoint has no key of that name; update the document with \
+         {KMS_ALIAS} or the id of a key in the endpoint's key file",
+        shown(key)
+    )))
 }
 
 /// The user whom the caller's tag names. Without one the node decides by the document.

@@ -24,22 +24,25 @@ async fn prefer(test: &TestApp, inputs: &Value) {
     test.call::<UpdateDocument>(update).await.unwrap();
 }
 
+fn of(document: Option<&str>, parameters: &[(&str, &str)]) -> StartSessionRequest {
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
+    StartSessionRequest {
+        document_name: document.map(str::to_owned),
+        parameters: Some(parameters.collect()),
+        ..request()
+    }
+}
+
 /// What the node gets for a session, with its two time limits in minutes.
 async fn started(
     test: &TestApp,
     document: Option<&str>,
     parameters: &[(&str, &str)],
 ) -> (Value, u64, Option<u64>) {
-    let parameters = parameters
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
-    let request = StartSessionRequest {
-        document_name: document.map(str::to_owned),
-        parameters: Some(parameters.collect()),
-        ..request()
-    };
     let id = test
-        .call::<StartSession>(request)
+        .call::<StartSession>(of(document, parameters))
         .await
         .unwrap()
         .session_id
@@ -122,6 +125,40 @@ fn content_of_own_limits() -> String {
         "InteractiveCommands",
         &json!({"idleSessionTimeout": "30", "maxSessionDuration": "", "runAsEnabled": false}),
     )
+}
+
+#[tokio::test]
+async fn a_session_with_a_key_that_there_is_not_is_refused_with_the_document_that_names_it() {
+    let test = endpoint().await;
+    let own = CreateDocumentRequest {
+        name: Some("Own-Key".to_owned()),
+        content: Some(content("Standard_Stream", &json!({"kmsKeyId": "alias/own"}))),
+        document_type: Some(DocumentType::Session),
+        ..CreateDocumentRequest::default()
+    };
+    test.call::<CreateDocument>(own).await.unwrap();
+    prefer(&test, &json!({"kmsKeyId": "alias/typo"})).await;
+    let command = [("command", "id")];
+    for (document, parameters, named, key) in [
+        (None, &[][..], PREFERENCES, "alias/typo"),
+        (
+            Some("AWS-StartInteractiveCommand"),
+            &command,
+            PREFERENCES,
+            "alias/typo",
+        ),
+        (Some("Own-Key"), &[], "Own-Key", "alias/own"),
+    ] {
+        let refused = test.refuse::<StartSession>(of(document, parameters)).await;
+        assert_eq!(refused.code, ErrorCode::InvalidDocument);
+        for told in [&format!("document {named} "), key, "alias/moorline"] {
+            assert!(refused.message.contains(told), "{}", refused.message);
+        }
+    }
+    // a port is not encrypted, and a key that is there is taken
+    started(&test, Some("AWS-StartSSHSession"), &[]).await;
+    prefer(&test, &json!({"kmsKeyId": "alias/moorline"})).await;
+    started(&test, None, &[]).await;
 }
 
 #[tokio::test]
