@@ -21,12 +21,15 @@ use super::{
 };
 use crate::{
     app::App,
+    engine::reply::cut,
     store::{AgentEnd, SessionDue, SessionStatus, StoreError},
 };
 
 /// How often the end of a session is told on one connection, and then no more; a node that knows nothing of it never
 /// answers.
 const MOST_TELLINGS: u32 = 12;
+/// What is kept of a node's words about an end, which lists of sessions show.
+const DETAILS_BYTES: usize = 1024;
 /// Ends are told again after this time.
 const TELL_AGAIN_MILLIS: u64 = 5000;
 
@@ -108,7 +111,7 @@ fn agent_end(complete: &AgentTaskComplete) -> AgentEnd {
         } else {
             SessionStatus::Terminated
         },
-        details: complete.output.clone(),
+        details: cut(complete.output.clone(), DETAILS_BYTES),
         exit_code: complete.moorline_exit_code,
     }
 }

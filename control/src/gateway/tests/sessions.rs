@@ -463,6 +463,25 @@ async fn an_end_that_was_acknowledged_to_the_node_outlives_the_endpoint() {
 }
 
 #[tokio::test]
+async fn what_a_node_says_of_an_end_is_cut_to_what_a_list_of_sessions_may_show() {
+    let endpoint = Endpoint::start().await;
+    let Opened {
+        mut node,
+        agent: _agent,
+        client: _client,
+        id,
+    } = open(&endpoint).await;
+    let complete = serde_json::json!({
+        "SchemaVersion": 1, "TaskId": id, "Topic": "agent_task_complete", "FinalTaskStatus": "Failed",
+        "InstanceId": endpoint.node().to_string(), "Output": "é".repeat(200_000), "RetryNumber": 1,
+    });
+    node.say(MessageType::AgentTaskComplete, complete).await;
+    node.expect(MessageType::AgentTaskAcknowledge).await;
+    let row = endpoint.test.app.store.session(&id.parse().unwrap()).await;
+    assert_eq!(row.unwrap().unwrap().details, "é".repeat(512));
+}
+
+#[tokio::test]
 async fn a_flood_of_unreadable_frames_closes_its_own_socket_only() {
     let endpoint = Endpoint::start().await;
     let Opened {
