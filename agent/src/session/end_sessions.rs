@@ -73,11 +73,10 @@ pub(crate) async fn end_sessions(
         for worker in &workers {
             // a second time would say nothing new
             if told.insert((worker.pid, worker.start_ticks)) {
-                match kill(Pid::from_raw(worker.pid), Signal::SIGTERM) {
+                // another error is that it has ended meanwhile
+                if kill(Pid::from_raw(worker.pid), Signal::SIGTERM) == Err(Errno::EPERM) {
                     // root's agent, in a directory of ours
-                    Err(Errno::EPERM) => return Err(not_yours()),
-                    // it may have ended meanwhile
-                    Ok(()) | Err(_) => {}
+                    return Err(not_yours());
                 }
             }
         }
