@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use moorline_protocol::{
     audit::{Actor, ActorKind, Event, EventKind},
-    error_chain,
     types::{CommandId, InstanceId, SessionId, TranscriptId},
 };
 use serde_json::Map;
