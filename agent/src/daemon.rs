@@ -3,6 +3,7 @@
 mod arguments;
 mod control_channel;
 mod health;
+mod hidden_line;
 mod policy;
 mod run;
 mod status;

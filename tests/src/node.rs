@@ -572,20 +572,22 @@ pub async fn register_agent(
     .await
 }
 
-/// As [`register_agent`], on a terminal, where the code is typed.
+/// As [`register_agent`], on a terminal, where the code is typed. A script for the shell starts it, as `"$@"`.
 ///
 /// # Errors
 /// It cannot be started.
 pub fn register_at_terminal(
     home: &Path,
-    state_dir: &Path,
+    script: &str,
     url: &str,
     ca: &Path,
     activation_id: &str,
 ) -> Result<Terminal> {
-    let mut command = Command::new(program("moorline-agent")?);
+    let mut command = Command::new("/bin/sh");
     command
-        .args(register_arguments(state_dir, url, ca, activation_id))
+        .args(["-c", script, "sh"])
+        .arg(program("moorline-agent")?)
+        .args(register_arguments(&home.join("agent"), url, ca, activation_id))
         .env_clear()
         .envs(bare_environment(home));
     Terminal::start(&mut command, 80, 24)

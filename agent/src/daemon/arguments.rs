@@ -3,8 +3,8 @@
 use std::{
     ffi::CStr,
     fs,
-    io::{BufRead as _, IsTerminal as _, Read as _},
-    path::PathBuf,
+    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use moorline_protocol::{error_chain, types::ActivationId};
 
-use super::{policy, run, status};
+use super::{hidden_line::read_hidden_line, policy, run, status};
 use crate::{
     command,
     config::Config,
@@ -222,16 +222,18 @@ fn end_sessions(arguments: &EndSessionsArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn read_code(file: &PathBuf) -> anyhow::Result<String> {
-    let mut code = String::new();
-    let read = if file.as_os_str() == "-" {
-        ask_for_code();
-        // what is typed on a terminal has no end but that of its line
-        std::io::stdin().lock().take(MAX_CODE_BYTES).read_line(&mut code)
+fn read_code(file: &Path) -> anyhow::Result<String> {
+    let stdin = io::stdin();
+    let read = if file.as_os_str() != "-" {
+        fs::File::open(file).and_then(|file| io::read_to_string(file.take(MAX_CODE_BYTES)))
+    } else if stdin.is_terminal() {
+        read_hidden_line(ask_for_code)
     } else {
-        fs::File::open(file).and_then(|file| file.take(MAX_CODE_BYTES).read_to_string(&mut code))
+        let mut line = String::new();
+        let read = stdin.lock().take(MAX_CODE_BYTES).read_line(&mut line);
+        read.map(|_| line)
     };
-    read.with_context(|| format!("failed to read the activation code from {}", file.display()))?;
+    let code = read.with_context(|| format!("failed to read the activation code from {}", file.display()))?;
     let code = code.trim().to_owned();
     anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display());
     Ok(code)
@@ -239,9 +241,7 @@ fn read_code(file: &PathBuf) -> anyhow::Result<String> {
 
 #[expect(clippy::print_stderr, reason = "a prompt is for who types")]
 fn ask_for_code() {
-    if std::io::stdin().is_terminal() {
-        eprint!("activation code: ");
-    }
+    eprint!("activation code (what you type is not shown): ");
 }
 
 fn run_document(arguments: &RunDocumentArguments) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! A machine becomes a managed node.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
@@ -8,29 +8,24 @@ use moorline_tests::{
 };
 use serde_json::{Value, json};
 
+/// Id and code of an activation that our client makes with these words.
+async fn create_activation(cli: &Cli, words: &[&str]) -> Result<(String, String)> {
+    let create = [&["activation", "create", "--json"], words].concat();
+    let created = cli.run(&create).await?.success()?.json()?;
+    let text = |name: &str| Some(created[name].as_str()?.to_owned());
+    let created = text("ActivationId").zip(text("ActivationCode"));
+    created.context("the activation's JSON")
+}
+
 #[tokio::test]
 async fn a_node_joins_with_an_activation_of_our_client_and_is_listed_with_its_tags() -> Result<()> {
     let endpoint = Endpoint::start().await?;
     let cli = Cli::of(&endpoint);
-    let created = cli
-        .run(&[
-            "activation",
-            "create",
-            "--tag",
-            "Role=web",
-            "--tag",
-            "Stage=a=b",
-            "--limit",
-            "1",
-            "--json",
-        ])
-        .await?
-        .success()?
-        .json()?;
-    let text = |name: &str| created[name].as_str().context("the activation's JSON");
+    let words = ["--tag", "Role=web", "--tag", "Stage=a=b", "--limit", "1"];
+    let (id, code) = create_activation(&cli, &words).await?;
+    let activation = (id.as_str(), code.as_str());
     let dir = tempfile::tempdir()?;
     let state_dir = dir.path().join("agent");
-    let activation = (text("ActivationId")?, text("ActivationCode")?);
     let mut node = Node::register_with(&endpoint, &endpoint.url(), activation, dir, state_dir).await?;
     node.start().await?;
 
@@ -61,24 +56,51 @@ async fn a_node_joins_with_an_activation_of_our_client_and_is_listed_with_its_ta
     Ok(())
 }
 
+const CODE_PROMPT: &str = "activation code (what you type is not shown): ";
+
 #[tokio::test]
-async fn an_activation_code_is_asked_for_on_a_terminal_and_ends_with_its_line() -> Result<()> {
+async fn an_activation_code_is_asked_for_on_a_terminal_and_ends_with_its_line_and_is_not_shown() -> Result<()>
+{
     let endpoint = Endpoint::start().await?;
-    let created = Cli::of(&endpoint)
-        .run(&["activation", "create", "--json"])
-        .await?
-        .success()?
-        .json()?;
-    let text = |name: &str| created[name].as_str().context("the activation's JSON");
+    let (id, code) = create_activation(&Cli::of(&endpoint), &[]).await?;
     let dir = tempfile::tempdir()?;
-    let state_dir = dir.path().join("agent");
-    let id = text("ActivationId")?;
-    let mut terminal = register_at_terminal(dir.path(), &state_dir, &endpoint.url(), &endpoint.ca(), id)?;
-    terminal.expect("activation code: ").await?;
-    terminal.send(&format!("{}\n", text("ActivationCode")?))?;
-    terminal.expect("registered as mi-").await?;
+    let mut terminal = register_at_terminal(dir.path(), "\"$@\"", &endpoint.url(), &endpoint.ca(), &id)?;
+    terminal.expect(CODE_PROMPT).await?;
+    terminal.send(&format!("{code}\n"))?;
+    terminal.expect("\r\nregistered as mi-").await?;
     ensure!(terminal.wait().await? == 0);
+    ensure!(!terminal.text().contains(&code), "{}", terminal.text());
     Ok(())
+}
+
+/// Says how the agent ended, and whether the terminal shows what is typed.
+const SHOWS_ECHO: &str = "echo ended $?; stty -a | grep -ow -e '-*echo'";
+
+#[tokio::test]
+async fn a_terminal_shows_what_is_typed_again_however_the_asking_for_a_code_ended() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ask = |script: &str| {
+        let (url, id) = ("https://127.0.0.1:1", "12345678-1234-1234-1234-123456789012");
+        register_at_terminal(dir.path(), script, url, Path::new("none"), id)
+    };
+    let (ctrl_c, ctrl_d, ctrl_z) = ("\x03", "\x04", "\x1a");
+    for (keys, code) in [(ctrl_c, 130), (ctrl_d, 1), ("\n", 1)] {
+        // Ctrl-C is the agent's alone
+        let mut terminal = ask(&format!("trap : INT; \"$@\"; {SHOWS_ECHO}"))?;
+        terminal.expect(CODE_PROMPT).await?;
+        terminal.send(keys)?;
+        terminal.expect(&format!("ended {code}\r\necho\r\n")).await?;
+    }
+    // with jobs, as an interactive shell has them
+    let mut terminal = ask(&format!(
+        "set -m; trap : INT; \"$@\"; {SHOWS_ECHO}; fg; {SHOWS_ECHO}"
+    ))?;
+    terminal.expect(CODE_PROMPT).await?;
+    terminal.send(ctrl_z)?;
+    terminal.expect("\r\necho\r\n").await?;
+    terminal.expect(CODE_PROMPT).await?;
+    terminal.send(ctrl_c)?;
+    terminal.expect("ended 130\r\necho\r\n").await
 }
 
 #[tokio::test]
@@ -237,12 +259,8 @@ async fn nobody_trusts_an_endpoint_of_another_ca() -> Result<()> {
         "{refused:?}"
     );
     let dir = tempfile::tempdir()?;
-    let activation = endpoint
-        .api()
-        .call("CreateActivation", json!({"IamRole": "r"}))
-        .await?;
-    let text = |name: &str| activation[name].as_str().context("CreateActivation");
-    let activation = (text("ActivationId")?, text("ActivationCode")?);
+    let (id, code) = create_activation(&Cli::of(&endpoint), &[]).await?;
+    let activation = (id.as_str(), code.as_str());
     let state_dir = dir.path().join("agent");
     let refused = register_agent(dir.path(), &state_dir, &endpoint.url(), &other.ca(), activation).await?;
     ensure!(
