@@ -4,6 +4,7 @@ use std::{process::Stdio, sync::Arc};
 
 use anyhow::{Result, ensure};
 use moorline_tests::{Cable, Cli, Endpoint, Forward, Node, PATIENCE, ReservedPort, Site, wait_until};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixStream},
@@ -165,6 +166,9 @@ async fn the_connection_after_the_512th_is_refused_with_a_reason_and_the_others_
     let site = Site::start().await?;
     let spec = format!("0:{}", echo_server().await?);
     let mut forward = Forward::start(&site.cli(), site.node.id(), &spec).await?;
+    // this process has both ends of each connection; the programs have one, and the limit that they were started with
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let mut connections = Vec::new();
     for _ in 0..512 {
         let mut connection = forward.connect().await?;
