@@ -54,6 +54,12 @@ pub(crate) enum Command {
     /// arguments, quoted for the shell. Exit code: 0 when it succeeded everywhere, 1 when it failed on any node or
     /// there was none, 3 when a roll-out in waves was halted, 130 when it was cancelled by Ctrl-C.
     Run(Box<RunOptions>),
+    /// Cancel a command on all its nodes, or on some
+    ///
+    /// What has not begun does not begin, what runs is ended, and this waits until it is seen to have ended; Ctrl-C
+    /// leaves at once. What had ended before stays as it is. Exit code: 0 when it has ended on all of these nodes, now or
+    /// before; 1 when it was not cancelled; 130 after Ctrl-C.
+    Cancel(CancelOptions),
     /// Tell why a command ran on a node, or did not
     Explain {
         /// The command's id
@@ -103,6 +109,13 @@ pub(crate) enum Command {
     },
     /// List sessions: the open ones, or with --history the ended ones
     Sessions(SessionsOptions),
+    /// End a session of anybody, whose user is told by whom
+    ///
+    /// Exit code: 0 when it has ended, now or before, and 1 when it was not ended.
+    Terminate {
+        /// Its id, or what only its id begins with
+        session: String,
+    },
     /// Show the audit log: who did what, from where, on which node, and how it went
     ///
     /// Repeated reads and refusals are counted: one record at first, and one a minute with their number.
@@ -195,6 +208,16 @@ pub(crate) struct NodesOptions {
     /// Do not ask for the tags of each node: faster for large fleets
     #[arg(long)]
     pub(crate) no_tags: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelOptions {
+    /// The command's id
+    #[arg(value_name = "COMMAND-ID")]
+    pub(crate) command: String,
+    /// Only on these nodes, by their ids or by names that only one node has
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -41,6 +41,7 @@ mod sign;
 mod tag;
 mod take_over;
 mod terminal;
+mod terminate;
 mod transcript;
 mod watch;
 
@@ -123,6 +124,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Attach { session } => take_over::execute(connect()?, session.as_deref()).await,
         Command::Audit(options) => audit::execute(connect, *options, json).await,
         Command::Watch { session, raw } => watch::execute(&connect()?, session.as_deref(), raw).await,
+        Command::Cancel(options) => run::cancel(&connect()?, &options, json).await,
         Command::Explain { command, node } => explain::execute(&connect()?, &command, &node, json).await,
         Command::Document { command } => documents::execute(connect, command, json).await,
         Command::Package { command } => packages::execute(connect, command, json).await,
@@ -137,6 +139,7 @@ async fn execute(arguments: Arguments) -> Result<u8, CliError> {
         Command::Forward(options) => forward::forward(connect()?, &options, json).await,
         Command::SshProxy(options) => forward::ssh_proxy(connect()?, &options).await,
         Command::Sessions(options) => sessions::execute(&connect()?, &options, json).await,
+        Command::Terminate { session } => terminate::execute(&connect()?, &session, json).await,
         Command::Tag { command } => tag::execute(&connect()?, command, json).await,
         Command::Transcript { command } => transcript::execute(connect, command, json).await,
         Command::InstallPlugin { directory } => install_plugin::execute(directory.as_deref(), json),

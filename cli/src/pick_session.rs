@@ -2,7 +2,9 @@
 
 use moorline_ssm::{
     operator::{ListOperators, ListOperatorsRequest},
-    session::{DescribeSessions, DescribeSessionsRequest, Session, SessionFilter, SessionState},
+    session::{
+        DescribeSessions, DescribeSessionsRequest, Session, SessionFilter, SessionFilterKey, SessionState,
+    },
 };
 use moorline_transport::CallError;
 
@@ -53,6 +55,19 @@ pub(crate) async fn open(operator: &Operator, begin: Option<&str>) -> Result<Ope
             choose(&sessions, is_mine, |_| false).ok_or(PickSessionError::None)?
         }
     }
+}
+
+/// The session with this id, if it has ended.
+///
+/// # Errors
+/// The endpoint does not tell.
+pub(crate) async fn ended(operator: &Operator, id: &str) -> Result<Option<Session>, CallError> {
+    let filter = SessionFilter {
+        key: Some(SessionFilterKey::SessionId),
+        value: Some(id.to_owned()),
+    };
+    let ended = list(operator, SessionState::History, Some(vec![filter])).await?;
+    Ok(ended.into_iter().next())
 }
 
 /// Of those that fit, the one that fits exactly or the only one. `None`: none fits.

@@ -1,5 +1,6 @@
 //! `moorline run`: a document on nodes, from the request to the last node's output.
 
+mod cancel;
 mod hold_up;
 mod interrupts;
 mod live;
@@ -14,6 +15,7 @@ use moorline_ssm::{
 };
 use moorline_transport::{CallError, HttpError};
 
+pub(crate) use self::cancel::execute as cancel;
 use self::{interrupts::Interrupts, report::Report, watch::Watch};
 use crate::{
     arguments::RunOptions,

@@ -15,7 +15,7 @@ use crate::{
 /// A session as scripts read it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listed {
+pub(crate) struct Listed {
     session_id: String,
     target: Option<String>,
     status: Option<String>,

@@ -1,7 +1,9 @@
-//! Nodes that do not take a command hold it up: who sees no progress is told so, once.
+//! Nodes that do not take a command, or do not end one that was cancelled, hold it up: who sees no progress is told so,
+//! once.
 
 use std::time::Duration;
 
+use moorline_ssm::command::CommandInvocationStatus;
 use tokio::time::Instant;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     counted::{agreeing, counted},
 };
 
-/// A node that is there takes a command sooner, also after a pause of its network.
+/// A node that is there takes a command, and ends it, sooner, also after a pause of its network.
 const AFTER: Duration = Duration::from_secs(15);
 /// Nodes that are named.
 const MOST_NAMED: usize = 5;
@@ -17,13 +19,32 @@ const MOST_NAMED: usize = 5;
 /// What was seen of it.
 #[derive(Debug, Default)]
 pub(super) struct HoldUp {
+    is_cancelled: bool,
     since: Option<Instant>,
     is_told: bool,
 }
 
 impl HoldUp {
-    /// A look found that all that is left are these nodes, which have not taken the command; none, if others run it.
-    /// Returns what there is to tell.
+    /// Of a command that was cancelled.
+    pub(super) fn of_cancelled() -> Self {
+        Self {
+            is_cancelled: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a node where the command stands so is one that holds it up.
+    pub(super) fn is_one(&self, status: &CommandInvocationStatus) -> bool {
+        match self.is_cancelled {
+            true => matches!(status, CommandInvocationStatus::Cancelling),
+            false => matches!(
+                status,
+                CommandInvocationStatus::Pending | CommandInvocationStatus::Delayed
+            ),
+        }
+    }
+
+    /// A look found that all that is left are these nodes; none, if others run it. Returns what there is to tell.
     pub(super) fn looked(&mut self, now: Instant, nodes: &[&str]) -> Option<String> {
         if nodes.is_empty() {
             self.since = None;
@@ -39,9 +60,15 @@ impl HoldUp {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
+        let (what, end) = match self.is_cancelled {
+            true => ("ended the cancelled command", "Ctrl-C leaves it"),
+            false => (
+                "taken the command",
+                "that ends with --delivery-timeout at the latest; Ctrl-C cancels the command, and a second one leaves it",
+            ),
+        };
         Some(one_line(&format!(
-            "waiting for {} that {} not taken the command for {} s, and may be away: {}{more}; that ends with \
-             --delivery-timeout at the latest; Ctrl-C cancels the command, and a second one leaves it",
+            "waiting for {} that {} not {what} for {} s, and may be away: {}{more}; {end}",
             counted(nodes.len(), "node"),
             agreeing(nodes.len(), "has", "have"),
             AFTER.as_secs(),

@@ -1,7 +1,7 @@
 //! What the user sees of a command: live status on standard error when that is a terminal, the nodes' output on
 //! standard output and standard error, or everything at once as JSON.
 
-use std::io::IsTerminal;
+use std::{collections::BTreeMap, io::IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use moorline_protocol::transcript::{OutputPiece, OutputStream};
@@ -94,6 +94,8 @@ struct Finished<'a> {
 pub(super) struct Report {
     command_id: String,
     json: bool,
+    /// Neither output nor failures are shown: the user looks at the end alone.
+    is_quiet: bool,
     /// Only one node can answer: its output is shown raw.
     is_single: bool,
     progress: Option<ProgressBar>,
@@ -113,6 +115,7 @@ impl Report {
         Self {
             command_id: command_id.to_owned(),
             json,
+            is_quiet: false,
             is_single,
             progress,
             invocations: Vec::new(),
@@ -120,9 +123,17 @@ impl Report {
         }
     }
 
+    /// Of a command whose output is another's to look at.
+    pub(super) fn quiet(command_id: &str, json: bool) -> Self {
+        Self {
+            is_quiet: true,
+            ..Self::new(command_id, json, false)
+        }
+    }
+
     /// Whether output is shown while nodes run.
     pub(super) fn shows_output(&self) -> bool {
-        !self.json
+        !self.json && !self.is_quiet
     }
 
     /// Whether the user sees how the command stands.
@@ -160,10 +171,10 @@ impl Report {
                 let rest = self.lines.end(&invocation.instance_id, stream);
                 self.print(stream, &rest)?;
             }
-        } else if !self.json {
+        } else if self.shows_output() {
             self.show(&invocation)?;
         }
-        if !self.json && !invocation.is_success() {
+        if self.shows_output() && !invocation.is_success() {
             self.note(&invocation.failure(&self.command_id));
         }
         self.invocations.push(invocation);
@@ -234,11 +245,22 @@ impl Report {
         }
     }
 
-    /// The command is over.
-    pub(super) fn finish(&mut self, outcome: &Outcome) -> Result<(), CliError> {
+    /// The nodes that have ended, each with its status; nothing more is shown.
+    pub(super) fn into_statuses(mut self) -> BTreeMap<String, String> {
+        self.clear_progress();
+        let ended = self.invocations.into_iter();
+        ended.map(|ended| (ended.instance_id, ended.status)).collect()
+    }
+
+    fn clear_progress(&mut self) {
         if let Some(bar) = self.progress.take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// The command is over.
+    pub(super) fn finish(&mut self, outcome: &Outcome) -> Result<(), CliError> {
+        self.clear_progress();
         self.invocations.sort_by(|a, b| a.instance_id.cmp(&b.instance_id));
         if self.json {
             return console::print_json(&Finished {

@@ -7,14 +7,15 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use moorline_ssm::command::{
-    CancelCommand, CancelCommandRequest, Command, CommandInvocation, CommandInvocationStatus, CommandStatus,
-    GetCommandInvocation, GetCommandInvocationRequest, GetCommandInvocationResult, ListCommandInvocations,
+    Command, CommandInvocation, CommandInvocationStatus, CommandStatus, GetCommandInvocation,
+    GetCommandInvocationRequest, GetCommandInvocationResult, ListCommandInvocations,
     ListCommandInvocationsRequest, ListCommands, ListCommandsRequest,
 };
 use moorline_transport::CallError;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    cancel,
     hold_up::HoldUp,
     interrupts::Interrupts,
     live::{Live, Shown},
@@ -70,6 +71,8 @@ pub(super) struct Watch<'a> {
     id: &'a str,
     /// Nodes that must show up before the command can be over; 0 when the endpoint has not told.
     expected: usize,
+    /// The only nodes that are waited for; `None`: all, and the command itself.
+    only: Option<BTreeSet<String>>,
     nodes: BTreeMap<String, Progress>,
     is_interrupted: bool,
     unreachable_since: Option<Instant>,
@@ -95,10 +98,21 @@ impl<'a> Watch<'a> {
             operator,
             id,
             expected,
+            only: None,
             nodes: BTreeMap::new(),
             is_interrupted: false,
             unreachable_since: None,
             hold_up: HoldUp::default(),
+        }
+    }
+
+    /// Of a command that was cancelled on these nodes: the end there is waited for, and Ctrl-C leaves at once.
+    pub(super) fn of_cancelled(operator: &'a Operator, id: &'a str, nodes: BTreeSet<String>) -> Self {
+        Self {
+            only: Some(nodes),
+            is_interrupted: true,
+            hold_up: HoldUp::of_cancelled(),
+            ..Self::new(operator, id, 0)
         }
     }
 
@@ -187,7 +201,7 @@ impl<'a> Watch<'a> {
             };
             self.nodes.insert(node, progress);
         }
-        if let Some(text) = self.hold_up.looked(now, &waiting(&self.nodes))
+        if let Some(text) = self.hold_up.looked(now, &waiting(&self.nodes, &self.hold_up))
             && !report.shows_progress()
         {
             report.note(&text);
@@ -195,6 +209,9 @@ impl<'a> Watch<'a> {
         let Some(command) = looked.command else {
             return Ok(None);
         };
+        if self.only.is_some() {
+            return Ok(command.status);
+        }
         let targets = usize::try_from(command.target_count.unwrap_or(0)).unwrap_or(0);
         self.expected = self.expected.max(targets);
         Ok(command.status.filter(is_over))
@@ -241,22 +258,14 @@ impl<'a> Watch<'a> {
         }
         self.is_interrupted = true;
         report.note("cancelling; press Ctrl-C again to leave at once");
-        let request = CancelCommandRequest {
-            command_id: Some(self.id.to_owned()),
-            instance_ids: None,
-        };
-        let why = tokio::select! {
-            () = interrupts.next() => "interrupted".to_owned(),
-            cancelled = self.operator.call::<CancelCommand>(&request) => match cancelled {
-                Ok(_) => return false,
-                Err(error) => error::chain(&error),
-            },
-        };
-        report.note(&format!(
-            "command {} was not cancelled, and may still run: {why}",
-            self.id
-        ));
-        true
+        self.hold_up = HoldUp::of_cancelled();
+        match cancel::ask(self.operator, self.id, None, interrupts).await {
+            Ok(()) => false,
+            Err(why) => {
+                report.note(&why.told(self.id));
+                true
+            }
+        }
     }
 
     /// An endpoint out of reach is waited for.
@@ -288,10 +297,10 @@ impl<'a> Watch<'a> {
         let known = |progress: &Progress| !matches!(progress, Progress::Running { .. });
         let known = self.nodes.iter().filter(|(_, progress)| known(progress));
         let known = known.map(|(node, _)| node.clone()).collect();
-        let (operator, id, expected) = (self.operator, self.id, self.expected);
+        let (operator, id, expected, only) = (self.operator, self.id, self.expected, self.only.clone());
         async move {
             sleep(pause).await;
-            look(operator, id, known, expected).await
+            look(operator, id, known, (expected, only)).await
         }
         .boxed()
     }
@@ -321,15 +330,12 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The nodes that have not taken the command, if those are all that are waited for.
-fn waiting(nodes: &BTreeMap<String, Progress>) -> Vec<&str> {
+/// The nodes that give no sign, if those are all that are waited for.
+fn waiting<'a>(nodes: &'a BTreeMap<String, Progress>, hold_up: &HoldUp) -> Vec<&'a str> {
     let mut waiting = Vec::new();
     for (node, progress) in nodes {
         match progress {
-            Progress::Running {
-                status: CommandInvocationStatus::Pending | CommandInvocationStatus::Delayed,
-                ..
-            } => waiting.push(node.as_str()),
+            Progress::Running { status, .. } if hold_up.is_one(status) => waiting.push(node.as_str()),
             Progress::Running { .. } | Progress::Ending { .. } => return Vec::new(),
             Progress::Ended(_) => {}
         }
@@ -337,12 +343,13 @@ fn waiting(nodes: &BTreeMap<String, Progress>) -> Vec<&str> {
     waiting
 }
 
-/// What the endpoint says of the command now. Of nodes that are known to have ended nothing is asked.
+/// What the endpoint says of the command now. Of nodes that are known to have ended nothing is asked, nor of any but
+/// `only` these.
 async fn look(
     operator: &Operator,
     id: &str,
     known: BTreeSet<String>,
-    expected: usize,
+    (expected, only): (usize, Option<BTreeSet<String>>),
 ) -> Result<Looked, CliError> {
     let mut looked = Looked::default();
     let mut count = 0;
@@ -350,6 +357,9 @@ async fn look(
         let (Some(node), Some(status)) = (listed.instance_id, listed.status) else {
             continue;
         };
+        if only.as_ref().is_some_and(|only| !only.contains(&node)) {
+            continue;
+        }
         count += 1;
         if known.contains(&node) {
             continue;
@@ -368,17 +378,25 @@ async fn look(
     let all_ended = looked.running.is_empty() && !looked.has_more && count >= expected;
     // whether those are all that there are, only the command itself tells
     if all_ended {
-        let request = ListCommandsRequest {
-            command_id: Some(id.to_owned()),
-            ..Default::default()
-        };
-        let page = operator.call::<ListCommands>(&request).await?;
-        looked.command = page.commands.unwrap_or_default().into_iter().next();
+        looked.command = command(operator, id).await?;
     }
     Ok(looked)
 }
 
-async fn invocations(operator: &Operator, id: &str) -> Result<Vec<CommandInvocation>, CallError> {
+pub(super) async fn command(operator: &Operator, id: &str) -> Result<Option<Command>, CallError> {
+    let request = ListCommandsRequest {
+        command_id: Some(id.to_owned()),
+        ..Default::default()
+    };
+    let page = operator.call::<ListCommands>(&request).await?;
+    Ok(page.commands.unwrap_or_default().into_iter().next())
+}
+
+/// Of all nodes that the command was sent to.
+///
+/// # Errors
+/// A page could not be had; there is no such command.
+pub(super) async fn invocations(operator: &Operator, id: &str) -> Result<Vec<CommandInvocation>, CallError> {
     let mut invocations = Vec::new();
     let mut next_token = None;
     loop {
@@ -404,7 +422,7 @@ fn is_over(status: &CommandStatus) -> bool {
     )
 }
 
-fn is_final(status: &CommandInvocationStatus) -> bool {
+pub(super) fn is_final(status: &CommandInvocationStatus) -> bool {
     matches!(
         status,
         CommandInvocationStatus::Success

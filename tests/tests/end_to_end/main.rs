@@ -8,6 +8,7 @@ mod audit;
 mod aws_cli;
 mod bad_input;
 mod boto3;
+mod cancel;
 mod closed_memory;
 mod command_documents;
 mod command_output;
