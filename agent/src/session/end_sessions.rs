@@ -34,6 +34,11 @@ pub(crate) enum EndSessionsError {
         state_dir.display()
     )]
     NotYours { state_dir: PathBuf },
+    #[error(
+        "{} is no directory, and no session of an agent of such a directory runs: give --state-dir as the agent has it",
+        state_dir.display()
+    )]
+    NoStateDirectory { state_dir: PathBuf },
 }
 
 /// What came of it.
@@ -51,7 +56,8 @@ pub(crate) struct Ended {
 /// `wait`.
 ///
 /// # Errors
-/// The machine's processes cannot be listed, or the sessions are not this user's to end.
+/// The machine's processes cannot be listed, the sessions are not this user's to end, or there is neither the directory nor
+/// a session of it.
 pub(crate) async fn end_sessions(
     state_dir: &Path,
     reason: &str,
@@ -73,12 +79,14 @@ pub(crate) async fn end_sessions(
         for worker in &workers {
             // a second time would say nothing new
             if told.insert((worker.pid, worker.start_ticks)) {
-                // another error is that it has ended meanwhile
+                // it may have ended meanwhile; of root's agent in a directory of ours it is refused
                 if kill(Pid::from_raw(worker.pid), Signal::SIGTERM) == Err(Errno::EPERM) {
-                    // root's agent, in a directory of ours
                     return Err(not_yours());
                 }
             }
+        }
+        if told.is_empty() && !state_dir.is_dir() {
+            return Err(EndSessionsError::NoStateDirectory { state_dir });
         }
         if workers.is_empty() || Instant::now() >= deadline {
             return Ok(Ended {
@@ -186,6 +194,28 @@ mod tests {
         let ended = ended.unwrap();
         assert_eq!((ended.ended, ended.left), (1, 0), "{states:?}");
         assert!(states[1].is_none(), "{states:?}");
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_is_none_is_named_and_not_told_to_have_no_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file, dir.path().join("none")] {
+            let refused = end_sessions(&path, "x", Duration::from_secs(10)).await;
+            let told = refused.unwrap_err().to_string();
+            assert!(
+                told.starts_with(&format!("{} is no directory", path.display())),
+                "{told}"
+            );
+        }
+        assert_eq!(
+            end_sessions(dir.path(), "x", Duration::from_secs(10))
+                .await
+                .unwrap()
+                .ended,
+            0
+        );
     }
 
     #[test]
