@@ -16,7 +16,7 @@ use nix::{
     libc,
     pty::{Winsize, openpty},
     sys::{
-        signal::{Signal, killpg},
+        signal::{SigHandler, Signal, killpg, signal},
         termios::{FlowArg, tcflow},
     },
     unistd::Pid,
@@ -67,7 +67,7 @@ impl Terminal {
             None => command.stderr(pty.slave),
         };
         #[expect(unsafe_code, reason = "only a forked child can take a controlling terminal")]
-        // SAFETY: setsid and ioctl are async-signal-safe, and nothing allocates between fork and exec.
+        // SAFETY: setsid, sigaction and ioctl are async-signal-safe, and nothing allocates between fork and exec.
         unsafe {
             command.pre_exec(take_terminal);
         }
@@ -222,9 +222,15 @@ fn winsize(columns: u16, rows: u16) -> Winsize {
     }
 }
 
-/// In the child: a session of its own, with standard input as its controlling terminal.
+/// In the child: a session of its own, with standard input as its controlling terminal, whose keys work even where the
+/// tests run in the background of a shell, which has what it puts there ignore them.
 fn take_terminal() -> std::io::Result<()> {
     nix::unistd::setsid()?;
+    for key in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGHUP] {
+        #[expect(unsafe_code, reason = "setting how a signal is handled is")]
+        // SAFETY: no handler is installed, and sigaction is async-signal-safe.
+        unsafe { signal(key, SigHandler::SigDfl) }?;
+    }
     #[expect(unsafe_code, reason = "there is no safe call for TIOCSCTTY")]
     // SAFETY: descriptor 0 is the terminal's slave, and this request takes no pointer.
     let outcome = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };

@@ -39,7 +39,7 @@ const SPOOLED_LENGTH: u64 = 16 * 1024 * 1024;
 const MOST_HELD_BYTES: usize = 1024 * 1024;
 /// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
 /// spool.
-const KEPT_BYTES: usize = 128 * 1024;
+const KEPT_BYTES: usize = 384 * 1024;
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
 /// An endpoint has everything on its disk after a second; this long after the last request it is asked.
 const DURABLE_AFTER: Duration = Duration::from_millis(1200);
