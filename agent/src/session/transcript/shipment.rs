@@ -14,6 +14,9 @@ pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
 const MAX_CHUNK_LENGTH: usize = MAX_UNPACKED_BYTES;
 /// An endpoint that refuses a transcript so often will not take it.
 const MAX_REFUSALS: u32 = 6;
+/// What an endpoint says to a node that it knows, or knows no more. To a request that does not prove whose it is it says
+/// something else.
+const NOT_THIS_NODES: &[u8] = b"<AccessDeniedException>";
 
 /// The endpoint will not take the transcript.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -241,8 +244,11 @@ impl Shipment {
                 verdict
             }
             (409, Ok(Stored { length, .. })) => self.holds(length, false),
-            (408 | 429 | 500.., _) => Verdict::Later(format!("HTTP status {status}")),
-            (_, _) => self.refused(status, body),
+            (200..300 | 404 | 409 | 410 | 413, _) => self.refused(status, body),
+            (403, _) if body.starts_with(NOT_THIS_NODES) => self.refused(status, body),
+            // what is not about the recording comes right again: a clock that differs, credentials that ended, a slow link,
+            // something between. What was closed for what it has is told as closed the next time.
+            _ => Verdict::Later(format!("HTTP status {status}: {}", beginning(body))),
         }
     }
 
@@ -311,7 +317,7 @@ impl Shipment {
     }
 
     fn refused(&mut self, status: u16, body: &[u8]) -> Verdict {
-        let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
+        let text = beginning(body);
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals >= MAX_REFUSALS {
             return self.fail(TranscriptError::Refused { status, text });
@@ -333,11 +339,18 @@ impl Shipment {
     }
 }
 
+fn beginning(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(200).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const SKEWED: &[u8] =
+        b"<InvalidSignatureException><Message>Signature expired</Message></InvalidSignatureException>";
 
     /// The endpoint's side as agreed: it appends at its length and refuses any other offset.
     #[derive(Default)]
@@ -377,6 +390,8 @@ mod tests {
         AnswerLost,
         NeverArrived,
         Unavailable,
+        /// Who asks is not proven: the endpoint's clock is wrong.
+        NotProven,
         /// And what its disk has is synced.
         Synced,
         /// The machine of the endpoint loses its power afterwards; so much of what was not synced is left.
@@ -401,6 +416,7 @@ mod tests {
             Just(Fate::AnswerLost),
             Just(Fate::NeverArrived),
             Just(Fate::Unavailable),
+            Just(Fate::NotProven),
             Just(Fate::Synced),
             any::<usize>().prop_map(Fate::PowerCut),
             Just(Fate::Spooled),
@@ -490,6 +506,10 @@ mod tests {
                         let is_later = matches!(node.shipment.answered(503, b"<busy>"), Verdict::Later(_));
                         prop_assert!(is_later);
                     }
+                    Fate::NotProven => {
+                        let is_later = matches!(node.shipment.answered(403, SKEWED), Verdict::Later(_));
+                        prop_assert!(is_later);
+                    }
                 }
                 if node.shipment.is_over() {
                     break;
@@ -575,6 +595,50 @@ mod tests {
                 text: "no such session".to_owned()
             })
         );
+    }
+
+    #[test]
+    fn an_answer_that_is_not_about_the_recording_is_an_outage_and_one_that_is_ends_it() {
+        let answered = |status: u16, body: &[u8]| {
+            let mut shipment = Shipment::default();
+            shipment.load(Packed::new(b"x"), false);
+            shipment.next_chunk(false);
+            for _ in 0..100 {
+                shipment.answered(status, body);
+            }
+            (shipment.is_over(), shipment.repeats())
+        };
+        for (status, body) in [
+            (403, SKEWED),
+            (
+                403,
+                b"<ExpiredTokenException><Message>x</Message></ExpiredTokenException>",
+            ),
+            (
+                400,
+                b"<ValidationException><Message>the body came too slowly</Message></ValidationException>",
+            ),
+            (401, b"<html>a proxy</html>"),
+            (403, b"<html>a proxy</html>"),
+            (403, b""),
+            (407, b""),
+        ] {
+            assert_eq!(answered(status, body), (false, true), "{status}");
+        }
+        for (status, body) in [
+            (404, &b""[..]),
+            (
+                410,
+                b"<ValidationException><Message>it is closed</Message></ValidationException>",
+            ),
+            (413, b""),
+            (
+                403,
+                b"<AccessDeniedException><Message>another node's</Message></AccessDeniedException>",
+            ),
+        ] {
+            assert_eq!(answered(status, body), (true, false), "{status}");
+        }
     }
 
     #[test]
