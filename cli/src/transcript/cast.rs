@@ -1,6 +1,6 @@
 //! asciicast v2, read in pieces that are cut anywhere.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use moorline_protocol::transcript::{Header, MAX_LINE_BYTES};
 use serde_json::Value;
@@ -25,39 +25,54 @@ pub(crate) enum Line {
 #[derive(Debug, Default)]
 pub(crate) struct Cast {
     partial: Vec<u8>,
+    /// The line is too long, and its rest is skipped.
+    is_overlong: bool,
     lines: u64,
     header: Option<Header>,
 }
 
 impl Cast {
     /// The lines that this piece completes.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Result<Line, CliError>> {
-        let mut lines = Vec::new();
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Vec<Result<Line, CliError>> {
+        iter::from_fn(|| self.next(&mut piece)).collect()
+    }
+
+    /// Takes the next line from the front of a piece. `None`: nothing is left of the piece.
+    pub(super) fn next(&mut self, piece: &mut &[u8]) -> Option<Result<Line, CliError>> {
+        while !piece.is_empty() {
+            let end = piece.iter().position(|byte| *byte == b'\n');
+            let (part, rest) = piece.split_at(end.map_or(piece.len(), |end| end + 1));
+            *piece = rest;
+            if self.is_overlong {
+                self.is_overlong = end.is_none();
+                continue;
+            }
             if self.partial.len() + part.len() > MAX_LINE_BYTES {
                 self.partial.clear();
-                lines.push(Err(self.broken()));
-                return lines;
+                self.is_overlong = end.is_none();
+                self.lines += 1;
+                return Some(Err(self.broken()));
             }
             self.partial.extend_from_slice(part);
-            if !part.ends_with(b"\n") {
+            if end.is_none() {
                 continue;
             }
             let line = std::mem::take(&mut self.partial);
             if !line.trim_ascii().is_empty() {
                 self.lines += 1;
-                lines.push(match self.lines {
+                return Some(match self.lines {
                     1 => self.first(&line),
                     _ => self.event(&line),
                 });
             }
         }
-        lines
+        None
     }
 
     /// What follows is not what follows the last piece: it begins with a line.
     pub(crate) fn skip_partial(&mut self) {
         self.partial.clear();
+        self.is_overlong = false;
     }
 
     /// The header, where it is one of ours. Recordings of other programs have none.

@@ -102,23 +102,20 @@ async fn run(
     keys: &mut mpsc::Receiver<Bytes>,
 ) -> Result<(), CliError> {
     let mut player = Player::new(pace);
-    while let Some(lines) = reader.lines().await? {
-        for line in lines {
-            match line? {
-                Line::Size { width, height } => tell_size(width, height),
-                Line::Output { at, data } => match player.wait(at, keys).await {
-                    Turn::Show => console::print_bytes(shown.of(&data).as_bytes())?,
-                    Turn::Again => {
-                        console::print_bytes(RESET.as_bytes())?;
-                        console::print_bytes(CLEAR.as_bytes())?;
-                        reader.rewind()?;
-                        shown.begin_again();
-                        break;
-                    }
-                    Turn::Quit => return Ok(()),
-                },
-                Line::Event { .. } => {}
-            }
+    while let Some(line) = reader.line().await? {
+        match line {
+            Line::Size { width, height } => tell_size(width, height),
+            Line::Output { at, data } => match player.wait(at, keys).await {
+                Turn::Show => console::print_bytes(shown.of(&data).as_bytes())?,
+                Turn::Again => {
+                    console::print_bytes(RESET.as_bytes())?;
+                    console::print_bytes(CLEAR.as_bytes())?;
+                    reader.rewind()?;
+                    shown.begin_again();
+                }
+                Turn::Quit => return Ok(()),
+            },
+            Line::Event { .. } => {}
         }
     }
     Ok(())

@@ -20,26 +20,27 @@ const SLICE_BYTES: usize = 512;
 /// Prints all of it, without a control character of the recording.
 pub(super) async fn show(mut reader: Reader<'_>, with_times: bool) -> Result<(), CliError> {
     let mut page = Page::new(with_times, console::print);
+    let read = read(&mut reader, &mut page, with_times).await;
+    page.finish();
+    page.print()?;
+    read
+}
+
+async fn read<P: FnMut(&str) -> Result<(), CliError>>(
+    reader: &mut Reader<'_>,
+    page: &mut Page<P>,
+    with_times: bool,
+) -> Result<(), CliError> {
     let mut has_header = false;
-    while let Some(lines) = reader.lines().await? {
+    while let Some(line) = reader.line().await? {
         if !std::mem::replace(&mut has_header, true)
             && let Some(header) = reader.header().filter(|_| with_times)
         {
-            console::print(&title(header))?;
+            page.done.push_str(&title(header));
         }
-        for line in lines {
-            match line {
-                Ok(line) => page.line(line)?,
-                Err(error) => {
-                    page.print()?;
-                    return Err(error);
-                }
-            }
-        }
-        page.print()?;
+        page.line(line)?;
     }
-    page.finish();
-    page.print()
+    Ok(())
 }
 
 /// Who did it, where and when.
@@ -95,7 +96,7 @@ impl<P: FnMut(&str) -> Result<(), CliError>> Page<P> {
                 None => {}
             },
         }
-        Ok(())
+        self.print_much()
     }
 
     fn output(&mut self, at: Duration, text: &str) -> Result<(), CliError> {
@@ -106,11 +107,16 @@ impl<P: FnMut(&str) -> Result<(), CliError>> Page<P> {
             rest = later;
             self.screen.write(slice);
             self.take_screen();
-            if self.done.len() >= PRINTED_BYTES {
-                self.print()?;
-            }
+            self.print_much()?;
         }
         Ok(())
+    }
+
+    fn print_much(&mut self) -> Result<(), CliError> {
+        match self.done.len() >= PRINTED_BYTES {
+            true => self.print(),
+            false => Ok(()),
+        }
     }
 
     fn finish(&mut self) {

@@ -1,5 +1,6 @@
 //! A transcript as its reader sees it: line by line, and decrypted where it is encrypted.
 
+use bytes::{Buf, Bytes};
 use moorline_protocol::transcript::{Decryptor, Header};
 
 use super::{
@@ -13,6 +14,10 @@ use crate::{console::one_line, error::CliError};
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     source: Source<'a>,
+    /// Of the source: what was not read as lines yet.
+    piece: Bytes,
+    /// The same of an encrypted line: what is short there may be millions of lines.
+    opened: Bytes,
     cast: Cast,
     identity: Option<Identity>,
     decryptor: Option<Decryptor>,
@@ -23,6 +28,8 @@ impl<'a> Reader<'a> {
     pub(super) fn new(source: Source<'a>, identity: Option<Identity>) -> Self {
         Self {
             source,
+            piece: Bytes::new(),
+            opened: Bytes::new(),
             cast: Cast::default(),
             identity,
             decryptor: None,
@@ -34,42 +41,51 @@ impl<'a> Reader<'a> {
         self.cast.header()
     }
 
-    /// The next lines, each readable; `None` at the end of what there is.
-    pub(super) async fn lines(&mut self) -> Result<Option<Vec<Result<Line, CliError>>>, CliError> {
-        let piece = self.source.piece().await?;
-        if piece.is_empty() {
-            return Ok(None);
-        }
-        let mut lines = Vec::new();
-        for line in self.cast.push(&piece) {
+    /// The next line; `None` at the end of what there is.
+    pub(super) async fn line(&mut self) -> Result<Option<Line>, CliError> {
+        loop {
+            if let Some(inner) = self.inner_line() {
+                return inner.map(Some);
+            }
+            let mut rest = &self.piece[..];
+            let line = self.cast.next(&mut rest);
+            let left = rest.len();
+            self.piece.advance(self.piece.len() - left);
             match line {
-                Ok(Line::Event { code: 'z', data, .. }) => self.decrypt(&data, &mut lines),
-                line => lines.push(line),
+                Some(Ok(Line::Event { code: 'z', data, .. })) => self.opened = self.open(&data)?.into(),
+                Some(line) => return line.map(Some),
+                None => {
+                    self.piece = self.source.piece().await?.into();
+                    if self.piece.is_empty() {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        Ok(Some(lines))
     }
 
     /// Back to the begin.
     pub(super) fn rewind(&mut self) -> Result<(), CliError> {
         self.cast = Cast::default();
         self.decryptor = None;
+        (self.piece, self.opened) = (Bytes::new(), Bytes::new());
         self.source.rewind()
     }
 
-    fn decrypt(&mut self, text: &str, lines: &mut Vec<Result<Line, CliError>>) {
-        match self.opened(text) {
-            Ok(opened) => {
-                let inner = opened
-                    .split(|byte| *byte == b'\n')
-                    .filter(|line| !line.is_empty());
-                lines.extend(inner.map(|line| self.cast.event(line)));
+    /// The next of those in the encrypted line.
+    fn inner_line(&mut self) -> Option<Result<Line, CliError>> {
+        while !self.opened.is_empty() {
+            let end = self.opened.iter().position(|byte| *byte == b'\n');
+            let line = self.opened.split_to(end.unwrap_or(self.opened.len()));
+            self.opened.advance(usize::from(end.is_some()));
+            if !line.is_empty() {
+                return Some(self.cast.event(&line));
             }
-            Err(error) => lines.push(Err(error)),
         }
+        None
     }
 
-    fn opened(&mut self, text: &str) -> Result<Vec<u8>, CliError> {
+    fn open(&mut self, text: &str) -> Result<Vec<u8>, CliError> {
         let decryptor = match &mut self.decryptor {
             Some(decryptor) => decryptor,
             None => self

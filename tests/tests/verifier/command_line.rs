@@ -1,6 +1,6 @@
 //! What an auditor does with a file: `moorline transcript verify`, `play` and `text`, and a stock player.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Stdio};
 
 use age::secrecy::ExposeSecret;
 use anyhow::{Context, Result, ensure};
@@ -346,5 +346,35 @@ async fn an_encrypted_recording_is_verified_without_a_secret_and_read_with_it() 
         .await?
         .success()?;
     ensure!(played.stdout == "the secret is\r\nshown\r\n", "{played:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_encrypted_line_that_is_millions_of_lines_takes_little_memory() -> Result<()> {
+    let desk = Desk::new()?;
+    let (identity, encryption) = encryption(&desk, &[7; 32])?;
+    let mut encryptor = Encryptor::new(&DataKey::new([7; 32]), RecordingId::parse("alice-1")?);
+    let hostile = "x\n".repeat(2 << 20);
+    let line = encryptor.encrypt(Time::default(), hostile.as_bytes());
+    let mut header: Header = header("alice-1");
+    header.origin.encryption = Some(encryption);
+    let file = desk.put("session.cast", &export(&header, &[vec![line]], None))?;
+    let cli = Cli::without_endpoint();
+    let command = cli.command(&["transcript", "text", "--file", &file, "--identity", &identity])?;
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -v 200000; exec \"$0\" \"$@\""])
+        .arg(command.as_std().get_program())
+        .args(command.as_std().get_args())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let ended = limited.output().await?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(
+        ended.status.code() == Some(1) && said.contains("line 2 of the transcript"),
+        "{} {said}",
+        ended.status
+    );
     Ok(())
 }
