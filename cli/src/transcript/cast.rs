@@ -80,6 +80,11 @@ impl Cast {
         self.header.as_ref()
     }
 
+    /// Whether nothing is known of a line behind the first.
+    pub(super) fn is_at_first_line(&self) -> bool {
+        self.lines <= 1
+    }
+
     fn first(&mut self, line: &[u8]) -> Result<Line, CliError> {
         let value: Value = serde_json::from_slice(line).map_err(|_| self.broken())?;
         self.header = Header::parse(line).ok();

@@ -102,10 +102,11 @@ async fn run(
     keys: &mut mpsc::Receiver<Bytes>,
 ) -> Result<(), CliError> {
     let mut player = Player::new(pace);
+    let mut broken = None;
     while let Some(line) = reader.line().await? {
         match line {
-            Line::Size { width, height } => tell_size(width, height),
-            Line::Output { at, data } => match player.wait(at, keys).await {
+            Ok(Line::Size { width, height }) => tell_size(width, height),
+            Ok(Line::Output { at, data }) => match player.wait(at, keys).await {
                 Turn::Show => console::print_bytes(shown.of(&data).as_bytes())?,
                 Turn::Again => {
                     console::print_bytes(RESET.as_bytes())?;
@@ -115,10 +116,14 @@ async fn run(
                 }
                 Turn::Quit => return Ok(()),
             },
-            Line::Event { .. } => {}
+            Ok(Line::Event { .. }) => {}
+            Err(error) => {
+                console::note(&format!("{error}\r"));
+                broken.get_or_insert(error);
+            }
         }
     }
-    Ok(())
+    broken.map_or(Ok(()), Err)
 }
 
 fn tell_size(width: u64, height: u64) {

@@ -31,16 +31,23 @@ async fn read<P: FnMut(&str) -> Result<(), CliError>>(
     page: &mut Page<P>,
     with_times: bool,
 ) -> Result<(), CliError> {
-    let mut has_header = false;
+    let (mut has_header, mut broken) = (false, None);
     while let Some(line) = reader.line().await? {
         if !std::mem::replace(&mut has_header, true)
             && let Some(header) = reader.header().filter(|_| with_times)
         {
             page.done.push_str(&title(header));
         }
-        page.line(line)?;
+        match line {
+            Ok(line) => page.line(line)?,
+            Err(error) => {
+                page.note(page.at, &error.to_string());
+                page.print_much()?;
+                broken.get_or_insert(error);
+            }
+        }
     }
-    Ok(())
+    broken.map_or(Ok(()), Err)
 }
 
 /// Who did it, where and when.
@@ -86,13 +93,7 @@ impl<P: FnMut(&str) -> Result<(), CliError>> Page<P> {
             Line::Output { at, data } => self.output(at, &data)?,
             Line::Event { at, code, data } => match happened(code, &data) {
                 Some(Happened::Output(text)) => self.output(at, &text)?,
-                Some(Happened::Note(note)) => {
-                    // what stands on the line of the cursor was there before
-                    self.finish();
-                    self.at = at;
-                    self.stamp();
-                    self.done.push_str(&format!("-- {}\n", one_line(&note)));
-                }
+                Some(Happened::Note(note)) => self.note(at, &note),
                 None => {}
             },
         }
@@ -117,6 +118,14 @@ impl<P: FnMut(&str) -> Result<(), CliError>> Page<P> {
             true => self.print(),
             false => Ok(()),
         }
+    }
+
+    fn note(&mut self, at: Duration, note: &str) {
+        // what stands on the line of the cursor was there before
+        self.finish();
+        self.at = at;
+        self.stamp();
+        self.done.push_str(&format!("-- {}\n", one_line(note)));
     }
 
     fn finish(&mut self) {

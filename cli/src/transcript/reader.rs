@@ -41,19 +41,25 @@ impl<'a> Reader<'a> {
         self.cast.header()
     }
 
-    /// The next line; `None` at the end of what there is.
-    pub(super) async fn line(&mut self) -> Result<Option<Line>, CliError> {
+    /// The next line, or what is wrong with it, which keeps none behind it from being read; `None` at the end of what
+    /// there is.
+    pub(super) async fn line(&mut self) -> Result<Option<Result<Line, CliError>>, CliError> {
         loop {
             if let Some(inner) = self.inner_line() {
-                return inner.map(Some);
+                return Ok(Some(inner));
             }
             let mut rest = &self.piece[..];
             let line = self.cast.next(&mut rest);
             let left = rest.len();
             self.piece.advance(self.piece.len() - left);
             match line {
-                Some(Ok(Line::Event { code: 'z', data, .. })) => self.opened = self.open(&data)?.into(),
-                Some(line) => return line.map(Some),
+                Some(Ok(Line::Event { code: 'z', data, .. })) => match self.decryptor()?.decrypt(&data) {
+                    Ok(opened) => self.opened = opened.into(),
+                    Err(error) => return Ok(Some(Err(CliError::Transcript(error.to_string())))),
+                },
+                // it is no recording
+                Some(Err(error)) if self.cast.is_at_first_line() => return Err(error),
+                Some(line) => return Ok(Some(line)),
                 None => {
                     self.piece = self.source.piece().await?.into();
                     if self.piece.is_empty() {
@@ -85,16 +91,11 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn open(&mut self, text: &str) -> Result<Vec<u8>, CliError> {
-        let decryptor = match &mut self.decryptor {
+    fn decryptor(&mut self) -> Result<&mut Decryptor, CliError> {
+        Ok(match &mut self.decryptor {
             Some(decryptor) => decryptor,
-            None => self
-                .decryptor
-                .insert(decryptor(&self.cast, self.identity.as_ref())?),
-        };
-        decryptor
-            .decrypt(text)
-            .map_err(|error| CliError::Transcript(error.to_string()))
+            none => none.insert(decryptor(&self.cast, self.identity.as_ref())?),
+        })
     }
 }
 

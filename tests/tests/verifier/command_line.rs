@@ -350,6 +350,48 @@ async fn an_encrypted_recording_is_verified_without_a_secret_and_read_with_it() 
 }
 
 #[tokio::test]
+async fn what_stands_behind_a_line_that_is_no_event_is_shown_and_the_place_is_marked() -> Result<()> {
+    let desk = Desk::new()?;
+    let cast = "{\"version\":2,\"width\":80,\"height\":24}\n[0,\"o\",\"before\\r\\n\"]\nno event\n\
+                [1,\"o\",\"between\\r\\n\"]\n[2,\"o\"]\n[3,\"o\",\"behind\\r\\n\"]\n";
+    let long = format!(
+        "{cast}[4,\"o\",\"{}\"]\n[5,\"o\",\"last\\r\\n\"]\n",
+        "x".repeat(9 << 20)
+    );
+    let cli = Cli::without_endpoint();
+    let file = desk.put("broken.cast", long.as_bytes())?;
+    let text = cli
+        .run(&["transcript", "text", "--no-time", "--file", &file])
+        .await?;
+    let broken = |line: u32| format!("line {line} of the transcript is not asciicast v2");
+    ensure!(
+        text.stdout
+            == format!(
+                "before\n-- {}\nbetween\n-- {}\nbehind\n-- {}\nlast\n",
+                broken(3),
+                broken(5),
+                broken(7)
+            ),
+        "{text:?}"
+    );
+    ensure!(text.code == 1 && text.stderr.contains(&broken(3)), "{text:?}");
+    let play = ["transcript", "play", "--speed", "10000", "--file", &file];
+    let played = cli.run(&play).await?;
+    ensure!(
+        played.stdout == "before\r\nbetween\r\nbehind\r\nlast\r\n",
+        "{played:?}"
+    );
+    ensure!(
+        played.code == 1
+            && [3, 5, 7]
+                .iter()
+                .all(|line| played.stderr.contains(&broken(*line))),
+        "{played:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_encrypted_line_that_is_millions_of_lines_takes_little_memory() -> Result<()> {
     let desk = Desk::new()?;
     let (identity, encryption) = encryption(&desk, &[7; 32])?;
