@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Cable, Endpoint, Node, PATIENCE, Recording, Site, wait_until};
+use moorline_tests::{Cable, Endpoint, Node, PATIENCE, Recording, Site};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -194,20 +194,19 @@ async fn a_forwarded_port_is_recorded_with_its_connections_and_none_of_what_went
 async fn input_is_recorded_where_it_is_echoed_and_counted_where_it_is_not() -> Result<()> {
     let site = site("[transcript]\ninput = true\n").await?;
     let mut terminal = site.cli().shell(site.node.id()).await?;
-    let (is_seen, is_off) = (site.node.dir().join("seen"), site.node.dir().join("echo-is-off"));
+    let is_seen = site.node.dir().join("seen");
     // input counts as echoed if the terminal still does so just after: it is not to stop at once
     let script = format!(
-        "stty echo; echo line-mo''de; read a; until [ -e {} ]; do sleep 0.05; done; stty -echo; touch {}; read b; \
-         stty echo; echo than''ks",
-        is_seen.display(),
-        is_off.display()
+        "stty echo; echo line-mo''de; read a; until [ -e {} ]; do sleep 0.05; done; stty -echo; echo echo-of''f; \
+         read b; stty echo; echo than''ks",
+        is_seen.display()
     );
     terminal.send(&format!("exec sh -c \"{script}\"\n"))?;
     terminal.expect("line-mode").await?;
     terminal.send("visible-words\n")?;
     terminal.expect("visible-words").await?;
     File::create(&is_seen)?;
-    wait_until("the echo to be off", async || Ok(is_off.exists())).await?;
+    terminal.expect("echo-off").await?;
     terminal.send("hidden-words\n")?;
     terminal.expect("thanks").await?;
     terminal.wait().await?;
