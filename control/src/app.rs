@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use moorline_protocol::{
+    error_chain,
     message::PolicyAnswer,
     types::{InstanceId, SessionId},
 };
@@ -168,7 +169,7 @@ impl App {
     pub(crate) async fn tell_ends_of_sessions(&self) {
         if let Err(error) = audit::tell_ends_of_sessions(self).await {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %error_chain(&error),
                 "failed to tell the audit log of sessions that have ended; it is tried again"
             );
         }
