@@ -205,10 +205,14 @@ impl Transcript {
     }
 
     pub(super) fn resize(&mut self, size: Size) {
+        if self.is_over() {
+            return;
+        }
         if self.has_no_room() {
             return self.recorder.skip_resize(size);
         }
-        self.record_beside(0, |recorder, at| recorder.resize(at, size));
+        self.recorder.resize(self.begun.elapsed(), size);
+        self.schedule();
     }
 
     /// Records what a terminal does not show.
