@@ -27,8 +27,8 @@ use crate::{
 
 const DAY_MILLIS: u64 = 86_400_000;
 
-/// A command that ran on a node, whose recording is closed and at rest.
-async fn with_recording() -> (Fleet, TranscriptId) {
+/// A command that ran on a node, and what its recording would be.
+async fn with_ended_command() -> (Fleet, InstanceId, TranscriptId) {
     let fleet = Fleet::new().await;
     let node = fleet.node(1).await;
     let command = fleet.send_as(request(ONE_STEP, &[&node])).await;
@@ -37,8 +37,14 @@ async fn with_recording() -> (Fleet, TranscriptId) {
     fleet
         .reply(&node, &job, "Success", &[("shell", "Success", 0, "done")])
         .await;
+    let id = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
+    (fleet, node, id)
+}
+
+/// A command that ran on a node, whose recording is closed and at rest.
+async fn with_recording() -> (Fleet, TranscriptId) {
+    let (fleet, node, id) = with_ended_command().await;
     let app = Arc::clone(&fleet.endpoint.app);
-    let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
     let recorded = app.store.recorded(&id).await.unwrap().unwrap();
     let now = fleet.endpoint.now();
     app.store.transcript_started(&recorded, now).await.unwrap();
@@ -98,16 +104,9 @@ fn files(test: &TestApp) -> usize {
 
 #[tokio::test]
 async fn a_recording_that_came_behind_the_end_of_its_command_has_not_ended_before_it_began() {
-    let fleet = Fleet::new().await;
-    let (test, node) = (&fleet.endpoint, fleet.node(1).await);
-    let command = fleet.send_as(request(ONE_STEP, &[&node])).await;
-    let job = fleet.due_job(&node).await;
-    fleet.ack(&node, &job, "200").await;
-    fleet
-        .reply(&node, &job, "Success", &[("shell", "Success", 0, "done")])
-        .await;
+    let (fleet, _node, id) = with_ended_command().await;
+    let test = &fleet.endpoint;
     test.advance_millis(DAY_MILLIS);
-    let id: TranscriptId = format!("{}.{node}", command.command_id.unwrap()).parse().unwrap();
     let recorded = test.app.store.recorded(&id).await.unwrap().unwrap();
     let store = &test.app.store;
     store.transcript_started(&recorded, test.now()).await.unwrap();
@@ -223,7 +222,7 @@ async fn a_parameter_that_expired_is_deleted_when_the_audit_log_has_that() {
     );
 }
 
-fn new_session(session: &SessionId, node: &InstanceId) -> NewSession {
+pub(super) fn new_session(session: &SessionId, node: &InstanceId) -> NewSession {
     NewSession {
         session_id: session.clone(),
         node: node.clone(),

@@ -8,14 +8,14 @@ use moorline_ssm::transcript::{
     PutTranscriptLegalHoldResponse, Transcript, TranscriptState,
 };
 
-use super::peer::Endpoint;
+use super::{peer::Endpoint, retention::new_session};
 use crate::{
     auth::Principal,
     gateway::{
         at_rest,
         sweep::{close_transcripts, forget_sessions},
     },
-    store::{NewSession, Recorded},
+    store::Recorded,
     test_support::administrator,
 };
 
@@ -26,17 +26,7 @@ pub(super) const ID: &str = "admin-0123456789abcdef0";
 pub(super) async fn with_session() -> Endpoint {
     let endpoint = Endpoint::start().await;
     endpoint.test.register_node(2, &[]).await;
-    let new = NewSession {
-        session_id: ID.parse().unwrap(),
-        node: endpoint.node(),
-        owner: "arn:moorline:iam:::user/admin".to_owned(),
-        document_name: "SSM-SessionManagerRunShell".to_owned(),
-        session_type: moorline_protocol::document::SessionType::StandardStream,
-        reason: None,
-        start_content: "{}".to_owned(),
-        idle_timeout_millis: 60_000,
-        max_duration_millis: None,
-    };
+    let new = new_session(&ID.parse().unwrap(), &endpoint.node());
     endpoint
         .test
         .app
