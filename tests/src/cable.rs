@@ -87,6 +87,11 @@ impl Cable {
         format!("https://{}", self.address)
     }
 
+    /// The near end.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Ends every connection that stands; new ones may be made.
     pub fn cut(&self) {
         self.condition.send_modify(|condition| condition.cuts += 1);

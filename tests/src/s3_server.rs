@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -77,6 +78,17 @@ impl S3Server {
     /// Where it listens.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same, for a cable to it.
+    ///
+    /// # Errors
+    /// What it printed is no URL of an address.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.url.strip_prefix("http://").unwrap_or(&self.url);
+        address
+            .parse()
+            .with_context(|| format!("{} is no address", self.url))
     }
 
     /// A file with credentials that it takes, as our endpoint reads them.

@@ -393,7 +393,11 @@ impl Executor {
     /// The endpoint takes no more of a command's recording. It is told what becomes of that: where the node's owner
     /// wants a recording the command ends.
     pub(super) async fn recording_refused(&mut self, refused: RefusedRecording) {
-        let RefusedRecording { recording, reason } = refused;
+        let RefusedRecording {
+            recording,
+            reason,
+            noted: _noted,
+        } = refused;
         let command_id = recording.split('.').next().unwrap_or_default().to_owned();
         let id = command_id.clone();
         let noted = self

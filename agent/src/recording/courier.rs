@@ -22,7 +22,7 @@ use moorline_protocol::error_chain;
 use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::{sleep, timeout},
 };
 
@@ -78,6 +78,8 @@ pub(crate) struct RefusedRecording {
     /// Its name.
     pub(crate) recording: String,
     pub(crate) reason: String,
+    /// Dropped once it is noted. Only then the spool goes: who finds it gone finds the reason.
+    pub(crate) noted: oneshot::Sender<()>,
 }
 
 /// Whom the courier asks and tells.
@@ -217,6 +219,20 @@ struct Round {
     has_refused: bool,
 }
 
+/// Tells who records that the endpoint takes no more of it, and waits until that is noted.
+async fn tell(refused: &mpsc::Sender<RefusedRecording>, recording: String, reason: String) {
+    let (noted, is_noted) = oneshot::channel();
+    let refusal = RefusedRecording {
+        recording,
+        reason,
+        noted,
+    };
+    // nobody is there to be told while the daemon ends
+    if refused.send(refusal).await.is_ok() {
+        let _dropped = is_noted.await;
+    }
+}
+
 /// Chunk by chunk, a recording after the other, until all is delivered that was there.
 async fn deliver_all(
     place: &TranscriptPlace,
@@ -252,9 +268,7 @@ async fn deliver_all(
                     );
                     round.has_refused = true;
                     if spooled.is_growing() {
-                        let recording = spooled.recording();
-                        // nobody is there to be told while the daemon ends
-                        drop(refused.send(RefusedRecording { recording, reason }).await);
+                        tell(refused, spooled.recording(), reason).await;
                     }
                     spooled.remove();
                 }

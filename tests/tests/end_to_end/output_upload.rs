@@ -1,23 +1,24 @@
 //! Output of commands in the bucket that they name.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use moorline_tests::{Aws, Endpoint, Node, PATIENCE, S3Server, Site, wait_for};
+use moorline_tests::{Aws, Cable, Endpoint, Node, PATIENCE, S3Server, Site, wait_for};
 use serde_json::{Value, json};
 
 /// A site whose endpoint brings output to this server.
 async fn site(store: &S3Server, settings: &str) -> Result<Site> {
-    node_of(endpoint_of(store).await?, settings).await
+    node_of(endpoint_of(store, store.url()).await?, settings).await
 }
 
-async fn endpoint_of(store: &S3Server) -> Result<Endpoint> {
+/// An endpoint that reaches the server under this URL.
+async fn endpoint_of(store: &S3Server, url: &str) -> Result<Endpoint> {
     let credentials = store.credentials()?.to_string_lossy().into_owned();
     Endpoint::start_serving(&[
         "--output-store-credentials",
         &credentials,
         "--output-store-endpoint",
-        store.url(),
+        url,
     ])
     .await
 }
@@ -190,7 +191,14 @@ async fn a_large_output_reaches_its_bucket_in_one_upload_and_little_memory_thoug
 -> Result<()> {
     const KILLS: usize = 3;
     let store = S3Server::start("output").await?;
-    let mut site = site(&store, "").await?;
+    // so slow that no upload ends before its endpoint is killed
+    let slow = Cable::to(store.address()?).await?;
+    slow.delay(Duration::from_millis(10));
+    let mut site = node_of(
+        endpoint_of(&store, &format!("http://{}", slow.address())).await?,
+        "",
+    )
+    .await?;
     let large = site.node.dir().join("large");
     let script = format!(
         "head -c 60000000 /dev/urandom | base64 > {0}; cat {0}",
@@ -206,6 +214,9 @@ async fn a_large_output_reaches_its_bucket_in_one_upload_and_little_memory_thoug
         .await?;
         site.endpoint.kill().await?;
         seen.extend(uploads);
+        if seen.len() == KILLS {
+            slow.delay(Duration::ZERO);
+        }
         site.endpoint.start_again().await?;
     }
     uploaded(&site, &id).await?;
@@ -291,7 +302,7 @@ async fn why_output_is_in_no_bucket_is_told() -> Result<()> {
     ensure!(trace.contains("the endpoint had no store for output"), "{trace}");
     // the node does not record, or for others than the endpoint
     let store = S3Server::start("output").await?;
-    let endpoint = endpoint_of(&store).await?;
+    let endpoint = endpoint_of(&store, store.url()).await?;
     let mut node = Node::register(&endpoint, &[]).await?;
     // before its daemon makes a folder of it, and writes there
     fs::write(node.state_dir().join("spool"), "no folder")?;

@@ -35,6 +35,16 @@ async fn arriving(endpoint: &Endpoint, node: &Node, id: &str) -> Result<()> {
     .await
 }
 
+/// Waits until the node keeps nothing of any recording.
+async fn spool_empty(node: &Node) -> Result<()> {
+    wait_until("the spool to be empty", async || {
+        Ok(std::fs::read_dir(node.state_dir().join("spool"))?
+            .next()
+            .is_none())
+    })
+    .await
+}
+
 /// Everything was recorded, once, in order, and without a gap; and the node keeps nothing of it.
 async fn check_whole(cli: &Cli, node: &Node, id: &str) -> Result<()> {
     let recording = Recording::of_command(cli, node.dir(), id).await?;
@@ -51,12 +61,7 @@ async fn check_whole(cli: &Cli, node: &Node, id: &str) -> Result<()> {
     ensure!(shown.contains("end-of-count"), "the end is not recorded");
     ensure!(recording.ours("gap")?.is_empty(), "there is a gap");
     ensure!(recording.texts("x") == "0", "{}", recording.texts("x"));
-    wait_until("the spool to be empty", async || {
-        Ok(std::fs::read_dir(node.state_dir().join("spool"))?
-            .next()
-            .is_none())
-    })
-    .await
+    spool_empty(node).await
 }
 
 #[tokio::test]
@@ -129,12 +134,7 @@ async fn a_worker_that_is_killed_takes_no_more_of_a_command_s_recording_with_it_
             kill_process(worker);
         }
         site.finished(&id).await?;
-        wait_until("the daemon to have delivered what it left", async || {
-            Ok(std::fs::read_dir(site.node.state_dir().join("spool"))?
-                .next()
-                .is_none())
-        })
-        .await?;
+        spool_empty(&site.node).await?;
         let name = format!("{id}.{}", site.node.id());
         let export = site.cli().run(&["transcript", "export", &name]).await?;
         lost_lines::check(&export.success()?.stdout, &written, killed_at)?;
@@ -167,11 +167,13 @@ async fn refused_midway(site: &Site) -> Result<String> {
     .await?;
     spoil(&cast)?;
     std::fs::File::create(path("go"))?;
-    wait_until("the refusal to be logged", async || {
-        let log = site.node.log();
-        Ok(log.contains("the endpoint does not take the rest of a transcript"))
-    })
-    .await?;
+    // it goes when the worker has been told
+    spool_empty(&site.node).await?;
+    let log = site.node.log();
+    ensure!(
+        log.contains("the endpoint does not take the rest of a transcript"),
+        "{log}"
+    );
     Ok(id)
 }
 
