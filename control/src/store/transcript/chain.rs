@@ -204,9 +204,12 @@ impl Sealed {
     }
 }
 
-/// Removes the zeros that a power cut left in the place of what was not synced, and all behind the last line before
-/// them. They stand behind what was countersigned, since that was on the disk; of a recording without seals, of which
-/// nothing is, only the first line is looked at. Returns the length of what is left; `None`: there are no zeros.
+/// Removes the zeros that a power cut left in the place of what was not synced, and all behind them. They stand behind
+/// what was countersigned, since that was on the disk; of a recording without seals, of which nothing is, only the first
+/// line is looked at. Returns the length of what is left; `None`: there are no zeros.
+///
+/// What stands before them stays to the last byte, also of half a line: the node may know that it is on the disk, and
+/// have it no more.
 ///
 /// # Errors
 /// A file cannot be read or cut.
@@ -219,27 +222,19 @@ pub(super) fn cut_at_hole(cast: &File, signatures: &Path) -> io::Result<Option<u
     let mut good = countersigned.map_or(0, |line| line.length);
     let mut reader = io::BufReader::new(cast);
     reader.seek(SeekFrom::Start(good))?;
-    let mut line_length = 0;
     loop {
         let piece = io::BufRead::fill_buf(&mut reader)?;
         if piece.is_empty() {
             return Ok(None);
         }
-        let hole = piece.iter().position(|byte| *byte == 0);
-        let whole = piece.get(..hole.unwrap_or(piece.len())).unwrap_or_default();
-        match whole.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => {
-                good += line_length + end as u64 + 1;
-                line_length = (whole.len() - end - 1) as u64;
-            }
-            None => line_length += whole.len() as u64,
-        }
-        if hole.is_some() {
+        if let Some(hole) = piece.iter().position(|byte| *byte == 0) {
+            good += hole as u64;
             cast.set_len(good)?;
             cast.sync_data()?;
             return Ok(Some(good));
         }
         let read = piece.len();
+        good += read as u64;
         io::BufRead::consume(&mut reader, read);
     }
 }

@@ -353,10 +353,7 @@ fn what_a_power_cut_left_in_pieces_is_asked_for_again_and_nobody_is_blamed() {
         torn[hole.clone()].fill(0);
         std::fs::write(&path, &torn).unwrap();
         endpoint.restart();
-        let good = lines
-            .iter()
-            .rfind(|end| **end <= hole.start)
-            .map_or(0, |end| *end);
+        let good = hole.start;
         assert_eq!(
             endpoint.put(bytes.len(), b"", true),
             Appended::WrongOffset(good as u64),
@@ -368,6 +365,33 @@ fn what_a_power_cut_left_in_pieces_is_asked_for_again_and_nobody_is_blamed() {
         ));
         assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
     }
+}
+
+/// The node was told that it is there, and may have forgotten it.
+#[test]
+fn what_was_on_the_disk_before_a_power_cut_left_zeros_behind_it_stays_also_of_half_a_line() {
+    let key = Key::new(1);
+    let bytes = recording(&key, 2, false);
+    let mut endpoint = Endpoint::new(&[&key]);
+    let durable = bytes.len() - 9;
+    endpoint.put(0, &bytes[..durable], false);
+    endpoint.files.sync_one(&named(ID), 9).unwrap();
+    assert_eq!(endpoint.files.durable(&named(ID)), durable as u64);
+    endpoint.put(durable, &bytes[durable..], false);
+    let path = endpoint.files.path(&named(ID));
+    let mut torn = std::fs::read(&path).unwrap();
+    torn[durable..].fill(0);
+    std::fs::write(&path, &torn).unwrap();
+    endpoint.restart();
+    assert_eq!(
+        endpoint.put(bytes.len(), b"", true),
+        Appended::WrongOffset(durable as u64)
+    );
+    assert!(matches!(
+        endpoint.put(durable, &bytes[durable..], true),
+        Appended::Stored(_, TranscriptState::Complete)
+    ));
+    assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
 }
 
 #[test]
