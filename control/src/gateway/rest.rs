@@ -146,7 +146,7 @@ pub(super) async fn cut(app: &App, node: &InstanceId, id: &TranscriptId) -> Resu
 
 async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Answer, Refusal> {
     let Recorded { id, node, .. } = recorded;
-    let (offset, is_last, is_empty) = (chunk.offset, chunk.is_last, chunk.body.len() == 0);
+    let (offset, added, is_last) = (chunk.offset, chunk.body.len() as u64, chunk.is_last);
     let now = app.clock.unix_millis();
     // whatever the time is, which may be wrong: what is known may be recorded until that is closed
     let is_closed = app.store.transcript_is_closed(id).await?;
@@ -168,9 +168,12 @@ async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Ans
             app.transcripts.has_changed();
             Ok(answer::stored(length, length))
         }
-        // a node whose answer was lost says once more that it is whole
-        Appended::Closed(_) if is_last && is_empty && app.transcripts.length(id).await? == Some(offset) => {
-            Ok(answer::stored(offset, offset))
+        // a node whose answer was lost says once more that it is whole: that is so, or it learns that its last bytes came
+        Appended::Closed(_) if is_last && app.transcripts.length(id).await? == offset.checked_add(added) => {
+            match added {
+                0 => Ok(answer::stored(offset, offset)),
+                _ => Ok(answer::length(StatusCode::CONFLICT, offset + added)),
+            }
         }
         appended => answer_to(app, (id, node), (appended, now)).await,
     }

@@ -461,6 +461,26 @@ async fn a_finished_recording_is_compressed_and_is_read_as_before() {
 }
 
 #[tokio::test]
+async fn a_node_that_missed_the_answer_to_its_end_learns_of_it_also_when_the_recording_is_compressed() {
+    let endpoint = with_session().await;
+    let chunk = b"{}\n[0,\"o\",\"one\"]\n";
+    assert_eq!(put(&endpoint, "offset=0&complete=true", chunk).await.0, 200);
+    at_rest::look(&endpoint.test.app).await;
+    assert_eq!(files(&endpoint), [format!("{ID}.cast.zst")]);
+    let length = chunk.len();
+    assert_eq!(
+        put(&endpoint, "offset=0&complete=true", chunk).await,
+        (409, format!("{{\"Length\":{length}}}"))
+    );
+    let end = format!("offset={length}&complete=true");
+    assert_eq!(put(&endpoint, &end, b"").await.0, 200);
+    // what would make it longer is no end that is said once more
+    let longer = [chunk, &b"x"[..]].concat();
+    assert_eq!(put(&endpoint, "offset=0&complete=true", &longer).await.0, 410);
+    assert_eq!(files(&endpoint), [format!("{ID}.cast.zst")]);
+}
+
+#[tokio::test]
 async fn a_crash_between_any_two_steps_of_compressing_loses_nothing() {
     let endpoint = with_session().await;
     let app = &endpoint.test.app;
