@@ -352,7 +352,9 @@ impl TranscriptFiles {
                 true => drop(self.durable_lengths().remove(recording)),
                 false => self.is_durable_to(recording, file.metadata()?.len()),
             }
-        } else {
+        }
+        // what was synced here is countersigned there all the same, a second's together
+        if !chunk.is_last {
             self.unsynced().insert(recording.clone());
         }
         match chain {

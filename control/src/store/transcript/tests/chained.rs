@@ -190,6 +190,28 @@ fn what_came_while_the_disk_was_at_work_is_not_signed_before_the_next_time() {
     assert_eq!(endpoint.exported().1, Verdict::Intact(Ending::Complete));
 }
 
+/// As in strict mode, where every chunk is one of these.
+#[tokio::test]
+async fn what_was_on_the_disk_with_its_answer_is_countersigned_within_a_second_as_well() {
+    let key = Key::new(1);
+    let endpoint = Endpoint::new(&[&key]);
+    let bytes = recording(&key, 1, false);
+    let chunk = Chunk {
+        offset: 0,
+        body: ChunkBody::Plain(bytes.into()),
+        is_last: false,
+        is_durable: true,
+    };
+    let sender = endpoint.sender();
+    endpoint
+        .files
+        .append_now(&named(ID), &sender, &chunk, (false, 7))
+        .unwrap();
+    endpoint.files.sync(8).await.unwrap();
+    let signed = std::fs::read_to_string(endpoint.files.signatures_path(&named(ID)));
+    assert!(signed.unwrap_or_default().contains("\"countersign 1 1 "));
+}
+
 #[test]
 fn a_recording_whose_end_never_comes_is_closed_as_cut_and_verifies() {
     let key = Key::new(1);
