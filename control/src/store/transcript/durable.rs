@@ -25,7 +25,9 @@ impl TranscriptFiles {
             // any: its node keeps more for a second
             durable.pop_first();
         }
-        durable.insert(recording.clone(), length);
+        // who looked at the length first may come to tell it last
+        let known = durable.entry(recording.clone()).or_default();
+        *known = length.max(*known);
     }
 
     pub(super) fn durable_lengths(&self) -> MutexGuard<'_, BTreeMap<TranscriptId, u64>> {

@@ -212,6 +212,17 @@ async fn what_was_on_the_disk_with_its_answer_is_countersigned_within_a_second_a
     assert!(signed.unwrap_or_default().contains("\"countersign 1 1 "));
 }
 
+/// The look of each second sees a length, and tells it when a chunk behind it is on the disk already.
+#[test]
+fn what_is_on_the_disk_is_not_called_back() {
+    let key = Key::new(1);
+    let endpoint = Endpoint::new(&[&key]);
+    for length in [20, 10] {
+        endpoint.files.is_durable_to(&named(ID), length);
+    }
+    assert_eq!(endpoint.files.durable(&named(ID)), 20);
+}
+
 #[test]
 fn a_recording_whose_end_never_comes_is_closed_as_cut_and_verifies() {
     let key = Key::new(1);
