@@ -319,7 +319,7 @@ impl Transcript {
             && !self.shipment.has_waiting()
             && self.recorder.written.is_empty();
         let is_last = self.finished && is_drained;
-        if is_drained && self.mark.is_none() {
+        if is_drained {
             let held = self.recorder.held_bytes() as u64;
             self.mark = Some((next, self.shown.saturating_sub(held)));
         }
@@ -398,17 +398,24 @@ impl Transcript {
                     tracing::info!("the transcript is taken again");
                 }
                 self.is_away = false;
-                let confirmed = self.shipment.confirmed();
-                if let Some((_, output)) = self.mark.take_if(|(offset, _)| *offset <= confirmed) {
+                let (confirmed, durable) = (self.shipment.confirmed(), self.shipment.durable());
+                // an endpoint that was killed over a request may have what came with it, and not on its disk
+                let settled = if self.is_strict { durable } else { confirmed };
+                if let Some((_, output)) = self.mark.take_if(|(offset, _)| *offset <= settled) {
                     self.confirmed_output = output;
                 }
-                if self.spool.end().is_some_and(|end| end <= self.shipment.durable()) {
+                if self.spool.end().is_some_and(|end| end <= durable) {
                     self.spool.clear();
                 }
                 if !self.is_over() {
                     self.backoff.reset();
-                    if self.shipment.durable() < confirmed {
-                        self.ask_at = Some(Instant::now() + DURABLE_AFTER);
+                    if durable < confirmed {
+                        let after = if self.is_strict {
+                            Duration::ZERO
+                        } else {
+                            DURABLE_AFTER
+                        };
+                        self.ask_at = Some(Instant::now() + after);
                     }
                     self.schedule();
                 }

@@ -14,6 +14,10 @@ const NODE: &str = "mi-0123456789abcdef0";
 
 /// A recording that nobody takes, on a disk that takes nothing of it.
 fn without_room(dir: &Path) -> Transcript {
+    transcript(dir, false)
+}
+
+fn transcript(dir: &Path, is_strict: bool) -> Transcript {
     let key = NodeKey::generate().unwrap();
     let file = json!({
         "format": 1, "instance_id": NODE, "region": "us-east-1", "home": "Aws", "fingerprint_salt": "",
@@ -47,7 +51,7 @@ fn without_room(dir: &Path) -> Transcript {
         Deliverer::Worker,
         SpoolLimits::new(&config),
     );
-    let place = (Arc::new(place), path, false);
+    let place = (Arc::new(place), path, is_strict);
     Transcript::new(place, Recorder::new(about, None), spool, Instant::now())
 }
 
@@ -101,4 +105,34 @@ async fn what_is_no_output_and_has_no_room_is_missing_in_a_gap_as_well() {
     );
     assert_eq!(ours[noted + 1]["event"], "end");
     assert_eq!(texts("r"), ["100x30"]);
+}
+
+/// The endpoint was killed between its write and its sync: it has the output, and may lose it.
+#[tokio::test]
+async fn in_strict_mode_output_waits_for_the_disk_also_where_an_answer_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut transcript = transcript(dir.path(), true);
+    let answer = |transcript: &mut Transcript, status: u16, body: Value| {
+        transcript.sending = None;
+        let (headers, body) = (Default::default(), body.to_string().into());
+        transcript.answered(Ok(Response {
+            status,
+            headers,
+            body,
+        }));
+    };
+    transcript.output(3, b"abc");
+    transcript.send();
+    let first = transcript.shipment.next_offset();
+    answer(&mut transcript, 409, json!({"Length": first}));
+    assert_eq!(transcript.confirmed_output(), 0);
+    assert!(
+        transcript.ask_at.is_some_and(|at| at <= Instant::now()),
+        "somebody waits to see it"
+    );
+    transcript.output(2, b"de");
+    transcript.send();
+    let second = transcript.shipment.next_offset();
+    answer(&mut transcript, 200, json!({"Length": second, "Durable": second}));
+    assert_eq!(transcript.confirmed_output(), 5);
 }
