@@ -59,6 +59,10 @@ impl<'a> Reader<'a> {
                 },
                 // it is no recording
                 Some(Err(error)) if self.cast.is_at_first_line() => return Err(error),
+                Some(Err(error)) => {
+                    self.missed();
+                    return Ok(Some(Err(error)));
+                }
                 Some(line) => return Ok(Some(line)),
                 None => {
                     self.piece = self.source.piece().await?.into();
@@ -89,6 +93,16 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// The line that cannot be read may have been an encrypted one, by whose number the next is opened.
+    fn missed(&mut self) {
+        let header = self.cast.header();
+        if header.is_some_and(|header| header.origin.encryption.is_some())
+            && let Ok(decryptor) = self.decryptor()
+        {
+            decryptor.missed();
+        }
     }
 
     fn decryptor(&mut self) -> Result<&mut Decryptor, CliError> {

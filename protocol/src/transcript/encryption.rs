@@ -31,13 +31,20 @@ impl fmt::Debug for DataKey {
     }
 }
 
+/// So many places are tried for one line: a file of damaged lines must not take for ever.
+const MOST_MISSED: u8 = 16;
+
 /// Writes `z` lines.
 #[derive(Debug)]
 pub struct Encryptor(Cipher);
 
 /// Reads `z` lines, from the first of a recording on.
 #[derive(Debug)]
-pub struct Decryptor(Cipher);
+pub struct Decryptor {
+    cipher: Cipher,
+    /// Lines since the last that opened that may have been some, and could not be read.
+    missed: u8,
+}
 
 /// A `z` line that was not written with this key, or not in this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -103,7 +110,15 @@ impl Decryptor {
     /// For a recording, from its begin.
     #[must_use]
     pub fn new(key: &DataKey, id: RecordingId) -> Self {
-        Self(Cipher::new(key, id))
+        Self {
+            cipher: Cipher::new(key, id),
+            missed: 0,
+        }
+    }
+
+    /// A line could not be read that may have been the next `z` line.
+    pub fn missed(&mut self) {
+        self.missed = MOST_MISSED.min(self.missed + 1);
     }
 
     /// The event lines in the text of the next `z` line.
@@ -112,16 +127,23 @@ impl Decryptor {
     ///
     /// It does not open. The next one may.
     pub fn decrypt(&mut self, text: &str) -> Result<Vec<u8>, NotDecrypted> {
-        let failed = NotDecrypted(self.0.next);
-        let nonce = self.0.nonce();
-        let mut data = BASE64_STANDARD.decode(text).map_err(|_| failed)?;
-        let opened = self
-            .0
-            .key
-            .open_in_place(nonce, Aad::from(self.0.id.as_str()), &mut data)
-            .map_err(|_| failed)?
-            .len();
-        data.truncate(opened);
-        Ok(data)
+        let number = self.cipher.next;
+        let failed = NotDecrypted(number);
+        let sealed = BASE64_STANDARD.decode(text);
+        if let Ok(sealed) = sealed {
+            for _ in 0..=self.missed {
+                let nonce = self.cipher.nonce();
+                let aad = Aad::from(self.cipher.id.as_str());
+                let mut data = sealed.clone();
+                if let Ok(opened) = self.cipher.key.open_in_place(nonce, aad, &mut data) {
+                    let opened = opened.len();
+                    data.truncate(opened);
+                    self.missed = 0;
+                    return Ok(data);
+                }
+            }
+        }
+        self.cipher.next = number + 1;
+        Err(failed)
     }
 }

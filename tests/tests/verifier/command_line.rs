@@ -392,6 +392,51 @@ async fn what_stands_behind_a_line_that_is_no_event_is_shown_and_the_place_is_ma
 }
 
 #[tokio::test]
+async fn what_stands_behind_a_damaged_line_of_an_encrypted_recording_is_shown_as_well() -> Result<()> {
+    let desk = Desk::new()?;
+    let (identity, encryption) = encryption(&desk, &[7; 32])?;
+    let mut encryptor = Encryptor::new(&DataKey::new([7; 32]), RecordingId::parse("alice-1")?);
+    let lines: Vec<String> = ["before", "damaged", "behind"]
+        .iter()
+        .map(|text| encryptor.encrypt(Time::default(), output(0, &format!("{text}\r\n")).as_bytes()))
+        .collect();
+    let mut header: Header = header("alice-1");
+    header.origin.encryption = Some(encryption);
+    let whole = export(&header, std::slice::from_ref(&lines), None);
+    let at = whole
+        .windows(lines[1].len())
+        .position(|window| window == lines[1].as_bytes())
+        .context("the line stands there")?;
+    let cli = Cli::without_endpoint();
+    // of the text, which does not open; a bit that leaves no character; the form; an end of line in the midst of it
+    for (in_line, byte) in [(20, b'!'), (20, 0xc3), (0, b'x'), (20, b'\n')] {
+        let mut damaged = whole.clone();
+        damaged[at + in_line] = byte;
+        let file = desk.put("session.cast", &damaged)?;
+        let text = [
+            "transcript",
+            "text",
+            "--no-time",
+            "--file",
+            &file,
+            "--identity",
+            &identity,
+        ];
+        let text = cli.run(&text).await?;
+        ensure!(text.stdout.starts_with("before\n-- "), "{byte}: {text:?}");
+        ensure!(
+            text.stdout.ends_with("\nbehind\n") && text.code == 1,
+            "{byte}: {text:?}"
+        );
+        ensure!(
+            !text.stdout.contains("-- the encrypted line 2"),
+            "{byte}: {text:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_encrypted_line_that_is_millions_of_lines_takes_little_memory() -> Result<()> {
     let desk = Desk::new()?;
     let (identity, encryption) = encryption(&desk, &[7; 32])?;
