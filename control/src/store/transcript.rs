@@ -255,19 +255,24 @@ impl TranscriptFiles {
         chunk: &Chunk,
         (is_closed, now): (bool, u64),
     ) -> io::Result<Appended> {
-        let path = self.path(recording);
+        let (path, signatures) = (self.path(recording), self.signatures_path(recording));
         if !path.try_exists()? {
+            let is_packed = self.packed_path(recording).try_exists()?;
             // what is packed or was deleted does not begin again
-            if is_closed
-                || self.signatures_path(recording).try_exists()?
-                || self.packed_path(recording).try_exists()?
-            {
+            if is_closed || is_packed {
                 return Ok(Appended::Closed(0));
+            }
+            if signatures.try_exists()? {
+                return Err(chain::shorter_than_signed());
             }
         }
         let file = self.open_for_append(&path)?;
         let length = file.metadata()?.len();
         if chunk.offset != length {
+            // its node would take it that what it sent and forgot is lost
+            if chunk.offset > length && chain::signed_length(&signatures)? > length {
+                return Err(chain::shorter_than_signed());
+            }
             return Ok(Appended::WrongOffset(length));
         }
         let added = u64::try_from(chunk.body.len()).unwrap_or(u64::MAX);

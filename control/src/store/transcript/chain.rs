@@ -81,10 +81,7 @@ impl Chain {
         });
         if place.is_some_and(|place| cast.metadata().is_ok_and(|cast| cast.len() < place.length)) {
             // what the node sends now would be taken for its lie
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "it is shorter than what the endpoint signed of it: put it back from a backup",
-            ));
+            return Err(shorter_than_signed());
         }
         let receiver = match &place {
             Some(place) => Receiver::resume(id.clone(), node, keys, place),
@@ -218,8 +215,7 @@ pub(super) fn cut_at_hole(cast: &File, signatures: &Path) -> io::Result<Option<u
     if !beginning.contains(&0) && !is_ours(&beginning) {
         return Ok(None);
     }
-    let countersigned = last_line(signatures)?.as_deref().and_then(endpoint_line);
-    let mut good = countersigned.map_or(0, |line| line.length);
+    let mut good = signed_length(signatures)?;
     let mut reader = io::BufReader::new(cast);
     reader.seek(SeekFrom::Start(good))?;
     loop {
@@ -237,6 +233,22 @@ pub(super) fn cut_at_hole(cast: &File, signatures: &Path) -> io::Result<Option<u
         good += read as u64;
         io::BufRead::consume(&mut reader, read);
     }
+}
+
+/// How much of a recording the endpoint signed.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn signed_length(signatures: &Path) -> io::Result<u64> {
+    let last = last_line(signatures)?.as_deref().and_then(endpoint_line);
+    Ok(last.map_or(0, |line| line.length))
+}
+
+pub(super) fn shorter_than_signed() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it is shorter than what the endpoint signed of it: put it back from a backup",
+    )
 }
 
 fn endpoint_line(line: &str) -> Option<EndpointLine> {

@@ -322,6 +322,20 @@ fn a_recording_that_is_shorter_than_what_was_signed_waits_to_be_put_back() {
     };
     assert!(put(&endpoint).unwrap_err().to_string().contains("put it back"));
     assert_eq!(std::fs::read(&path).unwrap(), &bytes[..300], "it stays as it is");
+    // where its node is, which would be told that it sent what is not there; with the chain in memory, and without
+    let goes_on = || {
+        let chunk = Chunk {
+            offset: bytes.len() as u64,
+            body: ChunkBody::Plain(Bytes::new()),
+            ..chunk.clone()
+        };
+        let files = &endpoint.files;
+        files.append_now(&named(ID), &endpoint.sender(), &chunk, (false, 7))
+    };
+    assert!(goes_on().unwrap_err().to_string().contains("put it back"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(goes_on().unwrap_err().to_string().contains("put it back"));
+    assert!(!path.exists(), "it is not begun again");
     std::fs::write(&path, &bytes).unwrap();
     let stored = endpoint.put(bytes.len(), b"", true);
     assert!(
