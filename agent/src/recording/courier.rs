@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::Path,
     sync::{
         Arc,
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use moorline_protocol::error_chain;
+use moorline_protocol::{error_chain, transcript::MAX_BLOCK_BYTES};
 use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
@@ -47,6 +48,7 @@ const GATHER: Duration = Duration::from_millis(100);
 /// Pauses while the endpoint takes nothing: the first is below this, later ones double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A request brings at most so much, in bytes of the network.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// After so many bytes of one recording the endpoint is asked to have them on its disk, and here they make room.
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
@@ -332,12 +334,28 @@ fn outcome_of(status: u16, body: &[u8]) -> Outcome {
     }
 }
 
+/// What is there from this offset on, at most `most` bytes of it: never more of that in memory than what goes out.
+fn packed(spooled: &Spooled, offset: u64, most: usize) -> io::Result<Packed> {
+    let (mut parts, mut held, mut length) = (Vec::new(), 0, 0);
+    while held < CHUNK_BYTES && length < most {
+        let bytes = spooled.read(offset + length as u64, MAX_BLOCK_BYTES.min(most - length))?;
+        if bytes.is_empty() {
+            break;
+        }
+        let part = Packed::new(&bytes);
+        held += part.held_bytes();
+        length += part.len();
+        parts.push(part);
+    }
+    Ok(Packed::joined(parts))
+}
+
 async fn deliver_chunk(
     (place, context): (&TranscriptPlace, &NodeContext),
     spooled: &mut Spooled,
     progress: &mut Progress,
 ) -> Outcome {
-    let mut most = CHUNK_BYTES;
+    let mut most = place.most_bytes();
     if progress.must_mend(spooled) {
         match progress.confirmed {
             // nothing is sent before it was looked at
@@ -361,12 +379,12 @@ async fn deliver_chunk(
             Outcome::Delivered
         };
     }
-    let bytes = match spooled.read(offset, most) {
-        Ok(bytes) => bytes,
+    let piece = match packed(spooled, offset, most) {
+        Ok(piece) => piece,
         // a disk that fails may come right again, and what is deleted does not
         Err(error) => return Outcome::Later(format!("its spool cannot be read: {error}")),
     };
-    let sent = offset + bytes.len() as u64;
+    let sent = offset + piece.len() as u64;
     let is_end = sent >= spooled.end;
     let is_last = is_end && spooled.is_whole;
     // what is not kept here must be safe there
@@ -374,7 +392,7 @@ async fn deliver_chunk(
         || sent >= progress.durable + DURABLE_STEP;
     let chunk = Chunk {
         offset,
-        piece: Packed::new(&bytes),
+        piece,
         is_last,
         is_durable,
         is_sealed: spooled.is_sealed,

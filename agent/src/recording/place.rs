@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use moorline_protocol::transcript::MAX_UNPACKED_BYTES;
 use moorline_transport::{HttpClient, HttpError, Response, Service};
 use serde::Deserialize;
 
@@ -14,6 +15,8 @@ use crate::identity::{CredentialSupply, Registration, RoleCredentialsError};
 
 /// The registered type of asciicast files.
 const CONTENT_TYPE: &str = "application/x-asciicast";
+/// What an endpoint takes in one request.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// One request: these bytes belong at this offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +68,15 @@ impl TranscriptPlace {
         }
     }
 
-    /// Sends a chunk of the recording that has this path.
+    /// Bytes of a recording that one request can bring, as far as is known.
+    pub(crate) fn most_bytes(&self) -> usize {
+        match self.takes_blocks.load(Ordering::Relaxed) {
+            true => MAX_UNPACKED_BYTES,
+            false => MAX_BODY_BYTES,
+        }
+    }
+
+    /// Sends a chunk of the recording that has this path, or its begin, where the endpoint takes no more at once.
     ///
     /// # Errors
     /// There is no answer; it may have been taken all the same.
@@ -133,13 +144,20 @@ impl TranscriptPlace {
 
 /// Where a chunk goes, and what.
 fn request(path: &str, chunk: Chunk, takes_blocks: bool) -> (String, Bytes) {
-    let complete = if chunk.is_last { "&complete=true" } else { "" };
+    let piece = chunk.piece;
+    let are_blocks = takes_blocks && piece.held_bytes() < piece.len();
+    // it was made for an endpoint that another one replaced
+    let is_head = !are_blocks && piece.len() > MAX_BODY_BYTES;
+    let complete = if chunk.is_last && !is_head {
+        "&complete=true"
+    } else {
+        ""
+    };
     let durable = if chunk.is_durable { "&durable=true" } else { "" };
     let uri = format!("{path}?offset={}{complete}{durable}", chunk.offset);
-    let piece = chunk.piece;
-    match takes_blocks && piece.held_bytes() < piece.len() {
+    match are_blocks {
         true => (format!("{uri}&blocks=true"), piece.blocks().clone()),
-        false => (uri, piece.plain().into()),
+        false => (uri, piece.split(MAX_BODY_BYTES).0.plain().into()),
     }
 }
 
@@ -168,5 +186,21 @@ mod tests {
         assert_eq!(&body, large.piece.blocks());
         let (uri, body) = request("/p", chunk(10), true);
         assert_eq!((&*uri, &*body), ("/p?offset=7&durable=true", &b"xxxxxxxxxx"[..]));
+    }
+
+    #[test]
+    fn an_endpoint_that_takes_no_blocks_any_more_gets_the_begin_of_what_is_too_long_for_it() {
+        let chunk = Chunk {
+            offset: 7,
+            piece: Packed::new(&vec![b'x'; MAX_BODY_BYTES + 1]),
+            is_last: true,
+            is_durable: true,
+            is_sealed: true,
+        };
+        let (uri, body) = request("/p", chunk.clone(), false);
+        assert_eq!((&*uri, body.len()), ("/p?offset=7&durable=true", MAX_BODY_BYTES));
+        let (uri, body) = request("/p", chunk, true);
+        assert_eq!(uri, "/p?offset=7&complete=true&durable=true&blocks=true");
+        assert!(body.len() < MAX_BODY_BYTES);
     }
 }

@@ -28,17 +28,19 @@ const GATHER: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(200);
 /// So much of what is written is packed, and waits.
 const PACKED_BYTES: usize = MAX_BLOCK_BYTES;
-/// At full speed a request goes out this long after the one before, or with so much.
-const BULK_INTERVAL: Duration = Duration::from_millis(10);
-const BULK_CHUNK_BYTES: u64 = 768 * 1024;
-/// What waits in memory beyond this, in bytes of memory or of the recording, goes to the disk: the endpoint is slower
-/// than the session.
+/// At full speed a request goes out this long after the one before, or with so much of the recording, or of memory: what
+/// a request costs both sides, and those that it interrupts, is more than what its bytes cost.
+const BULK_INTERVAL: Duration = Duration::from_millis(100);
+const BULK_CHUNK_BYTES: u64 = 6 * 1024 * 1024;
+const BULK_HELD_BYTES: usize = 128 * 1024;
+/// What waits in memory longer than [`INTERVAL`], or beyond this in bytes of memory or of the recording, goes to the
+/// disk: the endpoint is slower than the session.
 const SPOOLED_BYTES: usize = 256 * 1024;
 const SPOOLED_LENGTH: u64 = 16 * 1024 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
 const MOST_HELD_BYTES: usize = 1024 * 1024;
 /// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
-/// spool.
+/// spool. Where there is less it comes there by itself, and no answer waits for a disk.
 const KEPT_BYTES: usize = 384 * 1024;
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
 /// An endpoint has everything on its disk after a second; this long after the last request it is asked.
@@ -140,7 +142,7 @@ impl Transcript {
         });
         if self.recorder.written.len() >= PACKED_BYTES {
             self.pack();
-            let by = Instant::now() + GATHER;
+            let by = Instant::now() + INTERVAL;
             self.spool_at.get_or_insert(by);
         }
     }
@@ -288,10 +290,11 @@ impl Transcript {
             .spool
             .end()
             .is_some_and(|end| end > self.shipment.next_offset());
-        let waiting = written as u64 + self.shipment.waiting().1;
+        let (held, length) = self.shipment.waiting();
+        let waiting = written as u64 + length;
         let is_late = self.finished || self.shipment.repeats() || is_behind;
         let is_full = is_late || waiting >= FULL_CHUNK_BYTES;
-        let is_bulk = !is_late && waiting < BULK_CHUNK_BYTES;
+        let is_bulk = !is_late && waiting < BULK_CHUNK_BYTES && held < BULK_HELD_BYTES;
         // in strict mode somebody waits to see it
         if is_full || (waiting > 0 && self.is_strict()) {
             let soon = match self.sent_at {
@@ -327,7 +330,7 @@ impl Transcript {
         chunk.is_durable = self.is_strict
             || chunk.piece.is_empty()
             || self.shipment.held_bytes() >= KEPT_BYTES
-            || next - self.shipment.durable() >= DURABLE_STEP;
+            || (self.spool.end().is_some() && next - self.shipment.durable() >= DURABLE_STEP);
         chunk.is_sealed = self.recorder.seals();
         let (place, path) = (Arc::clone(&self.place), self.path.clone());
         self.sent_at = Some(Instant::now());
@@ -352,7 +355,7 @@ impl Transcript {
             return Ok(());
         }
         self.pack();
-        if let Some(piece) = self.shipment.next_waiting() {
+        if let Some(piece) = self.shipment.next_waiting(self.place.most_bytes()) {
             self.shipment.load(piece, false);
         }
         if !self.shipment.has_waiting() && !self.is_away {

@@ -13,7 +13,7 @@ use lz4_flex::block;
 /// One block is of at most so many bytes: LZ4 looks no further back, and whoever unpacks holds no more.
 pub const MAX_BLOCK_BYTES: usize = 64 * 1024;
 /// What is packed together is of at most so many.
-pub const MAX_UNPACKED_BYTES: usize = 1024 * 1024;
+pub const MAX_UNPACKED_BYTES: usize = 8 * 1024 * 1024;
 /// Less is not worth it.
 const LEAST_BYTES: usize = 1024;
 const LENGTHS_BYTES: usize = 8;
@@ -252,12 +252,12 @@ mod tests {
             block(u32::MAX, u32::MAX, 100),
             block(5, 5, 6),
             b"x".to_vec(),
-            block(65_536, 1, 1).repeat(17),
+            block(65_536, 1, 1).repeat(129),
         ] {
             assert_eq!(Blocks::parse(wrong.into()), Err(BadBlocks));
         }
         assert_eq!(
-            Blocks::parse(block(65_536, 1, 1).repeat(16).into())
+            Blocks::parse(block(65_536, 1, 1).repeat(128).into())
                 .unwrap()
                 .len(),
             MAX_UNPACKED_BYTES

@@ -4,14 +4,12 @@
 
 use std::collections::VecDeque;
 
-use moorline_protocol::transcript::MAX_UNPACKED_BYTES;
 use serde::Deserialize;
 
 use crate::recording::{Chunk, Packed};
 
-/// The largest request: in bytes of the network, and of the recording.
+/// The largest request, in bytes of the network.
 pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
-const MAX_CHUNK_LENGTH: usize = MAX_UNPACKED_BYTES;
 /// An endpoint that refuses a transcript so often will not take it.
 const MAX_REFUSALS: u32 = 6;
 /// What an endpoint says to a node that it knows, or knows no more. To a request that does not prove whose it is it says
@@ -206,15 +204,15 @@ impl Shipment {
         !self.waiting.is_empty()
     }
 
-    /// The next that waits and is not in the spool: as much as one request takes.
-    pub(super) fn next_waiting(&mut self) -> Option<Packed> {
+    /// The next that waits and is not in the spool: as much as one request takes, of the recording at most `most` bytes.
+    pub(super) fn next_waiting(&mut self, most: usize) -> Option<Packed> {
         let first = self.waiting.pop_front()?;
         let (mut held, mut length) = (first.held_bytes(), first.len());
         let mut parts = vec![first];
         while let Some(next) = self.waiting.pieces.front() {
             held += next.held_bytes();
             length += next.len();
-            if held > MAX_CHUNK_BYTES || length > MAX_CHUNK_LENGTH {
+            if held > MAX_CHUNK_BYTES || length > most {
                 break;
             }
             parts.extend(self.waiting.pop_front());
@@ -349,6 +347,7 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 1024 * 1024;
     const SKEWED: &[u8] =
         b"<InvalidSignatureException><Message>Signature expired</Message></InvalidSignatureException>";
 
@@ -456,7 +455,7 @@ mod tests {
                 let at = usize::try_from(next.checked_sub(*start).expect("it is in the spool")).unwrap();
                 let end = bytes.len().min(at + 100);
                 self.shipment.load(Packed::new(&bytes[at..end]), true);
-            } else if let Some(waiting) = self.shipment.next_waiting() {
+            } else if let Some(waiting) = self.shipment.next_waiting(MOST) {
                 self.shipment.load(waiting, false);
             } else {
                 self.shipment
@@ -569,7 +568,7 @@ mod tests {
         assert!(matches!(verdict, Verdict::Later(_)));
         let mut again = Vec::new();
         assert_eq!(shipment.next_offset(), 3);
-        while let Some(lost) = shipment.next_waiting() {
+        while let Some(lost) = shipment.next_waiting(MOST) {
             again.extend_from_slice(&lost.plain());
         }
         assert_eq!(again, b"3456789");

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, BufWriter, Write as _},
     path::Path,
 };
 
@@ -26,31 +26,32 @@ const LONG_BYTES: usize = 1_000_000_000;
 const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 
 pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &Node) -> Result<()> {
-    let throughput = "output with recording, as part of what there is without (median)";
-    let worker = "processor time that recording 200 MB of it adds to the session's worker (median)";
-    let taker = "the same of the session's endpoint, which verifies it (median)";
+    let one_letter = [
+        "output with recording, as part of what there is without (median)",
+        "processor time that recording 200 MB of it adds to the session's worker (median)",
+        "the same of the session's endpoint, which verifies it (median)",
+    ];
+    let log = [
+        "a log shown with recording, as part of what there is without (median)",
+        "processor time that recording 200 MB of a log adds to the session's worker (median)",
+        "the same of the endpoint of the log's session (median)",
+    ];
     let echo = "what recording adds to an echo (median)";
-    let transfers = [throughput, worker, taker].iter().any(|row| report.wants(row));
-    if !(transfers || report.wants(echo)) {
+    let wants = |rows: [&str; 3]| rows.iter().any(|row| report.wants(row));
+    let (of_letter, of_log) = (wants(one_letter), wants(log));
+    if !(of_letter || of_log || report.wants(echo)) {
         return Ok(());
     }
     let unrecorded = unrecorded(endpoint).await?;
-    if transfers {
-        let file = recorded.dir().join("output");
+    let nodes = (&unrecorded, recorded);
+    let file = recorded.dir().join("output");
+    if of_letter {
         fs::write(&file, vec![b'x'; TRANSFER_BYTES])?;
-        let (mut parts, mut of_worker, mut of_endpoint) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let without = Shown::on(endpoint, &unrecorded, &file).await?;
-            let with = Shown::on(endpoint, recorded, &file).await?;
-            // what is still on its way would fall on the next one without
-            closed_recording(endpoint).await?;
-            parts.push(100.0 * with.rate / without.rate);
-            of_worker.push(with.worker_cpu - without.worker_cpu);
-            of_endpoint.push(with.endpoint_cpu - without.endpoint_cpu);
-        }
-        report.row(throughput, "%", Bound::AtLeast(90.0), 0.5, parts);
-        report.row(worker, "s", Bound::AtMost(0.6), 0.5, of_worker);
-        report.row(taker, "s", Bound::AtMost(1.2), 0.5, of_endpoint);
+        cost_of_showing(report, endpoint, nodes, (&file, TRANSFER_BYTES), one_letter).await?;
+    }
+    if of_log {
+        let count = write_log(&file)?;
+        cost_of_showing(report, endpoint, nodes, (&file, count), log).await?;
     }
     if report.wants(echo) {
         let mut added = Vec::new();
@@ -61,6 +62,59 @@ pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &No
         report.row(echo, "ms", Bound::AtMost(0.5), 0.5, added);
     }
     Ok(())
+}
+
+/// Shows a file, in which an `x` stands so often, on the one node and on the other.
+async fn cost_of_showing(
+    report: &mut Report,
+    endpoint: &Endpoint,
+    (unrecorded, recorded): (&Node, &Node),
+    file: (&Path, usize),
+    [throughput, worker, taker]: [&'static str; 3],
+) -> Result<()> {
+    let (mut parts, mut of_worker, mut of_endpoint) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let without = Shown::on(endpoint, unrecorded, file).await?;
+        let with = Shown::on(endpoint, recorded, file).await?;
+        // what is still on its way would fall on the next one without
+        closed_recording(endpoint).await?;
+        at_rest(endpoint).await?;
+        parts.push(100.0 * with.rate / without.rate);
+        of_worker.push(with.worker_cpu - without.worker_cpu);
+        of_endpoint.push(with.endpoint_cpu - without.endpoint_cpu);
+    }
+    report.row(throughput, "%", Bound::AtLeast(90.0), 0.5, parts);
+    report.row(worker, "s", Bound::AtMost(0.6), 0.5, of_worker);
+    report.row(taker, "s", Bound::AtMost(1.2), 0.5, of_endpoint);
+    Ok(())
+}
+
+/// Lines as of a web server, none like another, with one `x` at the end of each; how many.
+fn write_log(file: &Path) -> Result<usize> {
+    let mut log = BufWriter::new(File::create(file)?);
+    let (mut written, mut count, mut state) = (0, 0, 1_u64);
+    while written < TRANSFER_BYTES {
+        // Knuth's constants: any numbers will do that do not repeat
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let [host, path, size, took, request] = [56, 48, 40, 32, 8].map(|shift| state >> shift);
+        let line = format!(
+            "2026-03-{:02}T10:{:02}:{:02}Z info 10.0.{}.{} GET /api/v1/orders/{}/items status=200 bytes={} took={}us \
+             request={request:014X} x\n",
+            count / 900_000 % 28 + 1,
+            count / 15_000 % 60,
+            count / 250 % 60,
+            host % 4,
+            host,
+            path % 5000,
+            size % 40_000,
+            took % 90_000,
+        );
+        log.write_all(line.as_bytes())?;
+        written += line.len();
+        count += 1;
+    }
+    log.flush()?;
+    Ok(count)
 }
 
 /// What recording costs a command whose step prints a gigabyte: time, and the processor of all who have to do with it.
@@ -85,6 +139,7 @@ pub(crate) async fn cost_of_command(report: &mut Report, endpoint: &Endpoint, re
         // what is still on its way would fall on the next one without
         closed_recording(endpoint).await?;
         let after = Others::of(endpoint, recorded)?;
+        at_rest(endpoint).await?;
         parts.push(100.0 * without.seconds / with.seconds);
         added.push(with.worker_cpu - without.worker_cpu);
         of_daemon.push(after.daemon - before.daemon);
@@ -125,6 +180,17 @@ async fn closed_recording(endpoint: &Endpoint) -> Result<serde_json::Value> {
     .await
 }
 
+/// Waits until the endpoint has compressed what is closed.
+async fn at_rest(endpoint: &Endpoint) -> Result<()> {
+    wait_for("the transcripts to be compressed", PATIENCE * 6, async || {
+        let mut files = fs::read_dir(endpoint.state_dir().join("transcripts"))?;
+        let is_growing =
+            files.any(|file| file.is_ok_and(|file| file.path().extension() == Some("cast".as_ref())));
+        Ok((!is_growing).then_some(()))
+    })
+    .await
+}
+
 /// A session has shown a file.
 struct Shown {
     /// MB/s.
@@ -135,10 +201,10 @@ struct Shown {
 }
 
 impl Shown {
-    async fn on(endpoint: &Endpoint, node: &Node, file: &Path) -> Result<Self> {
+    async fn on(endpoint: &Endpoint, node: &Node, (file, count): (&Path, usize)) -> Result<Self> {
         let pid = endpoint.pid().context("the endpoint does not run")?;
         let before = processor_time(pid)?;
-        let transfer = Transfer::of(endpoint, node, file, TRANSFER_BYTES).await?;
+        let transfer = Transfer::of(endpoint, node, file, count).await?;
         let endpoint_cpu = processor_time(pid)? - before;
         let worker = *node.workers(WorkerKind::Session).first().context("no worker")?;
         let worker_cpu = processor_time(worker)?;
