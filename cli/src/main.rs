@@ -24,6 +24,7 @@ mod node;
 mod nodes;
 mod operator;
 mod operators;
+mod output_file;
 mod packages;
 mod parameters;
 mod pick;

@@ -4,7 +4,7 @@ mod archive;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -18,6 +18,7 @@ use crate::{
     documents::{self, PackageCommand, PackageOptions, Version},
     error::CliError,
     operator::Operator,
+    output_file::OutputFile,
 };
 
 const MANIFEST: &str = "manifest.json";
@@ -66,29 +67,13 @@ struct Built {
 
 fn build(options: &PackageOptions, into: &Path) -> Result<Built, CliError> {
     let file_name = format!("{}.zip", options.version);
-    let path = into.join(format!("moorline-{}-{file_name}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|source| CliError::io(format!("make {}", path.display()), source))?;
-    let summed = archive::write(&options.folder, &mut file)
-        .and_then(|()| {
-            documents::sum(&mut file)
-                .map_err(|source| CliError::io(format!("read {}", path.display()), source))
-        })
-        .and_then(|(sha256, size)| manifest(options, &file_name, &sha256, size));
-    let manifest = match summed {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            drop(fs::remove_file(&path));
-            return Err(error);
-        }
-    };
     let archive = into.join(&file_name);
-    fs::rename(&path, &archive)
-        .map_err(|source| CliError::io(format!("make {}", archive.display()), source))?;
+    let failed = |source| CliError::io(format!("make {}", archive.display()), source);
+    let mut file = OutputFile::create(&archive).map_err(failed)?;
+    archive::write(&options.folder, &mut file)?;
+    let (sha256, size) = documents::sum(&mut file).map_err(failed)?;
+    let manifest = manifest(options, &file_name, &sha256, size)?;
+    file.finish().map_err(failed)?;
     Ok(Built { archive, manifest })
 }
 
@@ -148,8 +133,10 @@ async fn publish(
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let written = File::create(path).and_then(|mut file| file.write_all(bytes));
-    written.map_err(|source| CliError::io(format!("write {}", path.display()), source))
+    let failed = |source| CliError::io(format!("write {}", path.display()), source);
+    let mut file = OutputFile::create(path).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.finish().map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! `moorline audit export`: the log in a file, for an auditor or for what collects such logs.
 
 use std::{
-    fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, IntoInnerError, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -20,7 +19,7 @@ use crate::{
     counted::{agreeing, counted},
     error::CliError,
     operator::Operator,
-    transcript::export::create_private,
+    output_file::OutputFile,
 };
 
 /// How long the endpoint may take to sign what is last. It promises one second.
@@ -47,7 +46,7 @@ pub(super) async fn execute(
 
 async fn json_lines(operator: &Operator, out: &Path, filter: &Filter) -> Result<(), CliError> {
     let mut pages = Pages::new(operator, filter.request(operator).await?);
-    // the first page before the file: a refusal must not empty an older export
+    // the first page before the file: a refusal must not empty one that is written where it is
     let mut page = pages.next().await?;
     let mut file = Output::create(out)?;
     loop {
@@ -139,12 +138,12 @@ fn is_checkpoint(record: &str) -> bool {
 /// A file of its owner's.
 struct Output {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<OutputFile>,
 }
 
 impl Output {
     fn create(path: &Path) -> Result<Self, CliError> {
-        let file = create_private(path)
+        let file = OutputFile::create_private(path)
             .map_err(|source| CliError::io(format!("create {}", path.display()), source))?;
         Ok(Self {
             path: path.to_owned(),
@@ -162,8 +161,9 @@ impl Output {
         self.write("\n")
     }
 
-    fn finish(mut self) -> Result<(), CliError> {
-        let written = self.file.flush();
-        written.map_err(|source| CliError::io(format!("write {}", self.path.display()), source))
+    fn finish(self) -> Result<(), CliError> {
+        let written = self.file.into_inner().map_err(IntoInnerError::into_error);
+        let finished = written.and_then(OutputFile::finish);
+        finished.map_err(|source| CliError::io(format!("write {}", self.path.display()), source))
     }
 }

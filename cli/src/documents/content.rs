@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -87,7 +87,7 @@ pub(crate) async fn upload(operator: &Operator, path: &Path) -> Result<Attachmen
 }
 
 /// SHA-256 in lower-case hex, and length.
-pub(crate) fn sum(file: &mut File) -> std::io::Result<(String, u64)> {
+pub(crate) fn sum(file: &mut (impl Read + Seek)) -> std::io::Result<(String, u64)> {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     let mut buffer = vec![0; PIECE_BYTES];
     let mut bytes = 0;

@@ -10,7 +10,7 @@ use std::{
 use flate2::{Compression, Crc, write::DeflateEncoder};
 use moorline_protocol::package::{ArchiveError, ArchiveWriter, MAX_ENTRIES};
 
-use crate::error::CliError;
+use crate::{error::CliError, output_file::OutputFile};
 
 /// What a package cannot do without.
 const NEEDED: &str = "install.sh";
@@ -18,7 +18,7 @@ const NEEDED: &str = "install.sh";
 const MAX_DEPTH: usize = 16;
 
 /// Writes the files of `folder` and below, in the order of their names.
-pub(super) fn write(folder: &Path, archive: &mut File) -> Result<(), CliError> {
+pub(super) fn write(folder: &Path, archive: &mut OutputFile) -> Result<(), CliError> {
     if !folder.join(NEEDED).is_file() {
         return Err(CliError::Usage(format!(
             "{} has no {NEEDED}, so no node could install it",
@@ -75,7 +75,12 @@ fn collect(
 }
 
 /// The header comes first, and is known last: it is written again when the data is there.
-fn add(writer: &mut ArchiveWriter, archive: &mut File, name: &str, path: &Path) -> Result<(), CliError> {
+fn add(
+    writer: &mut ArchiveWriter,
+    archive: &mut OutputFile,
+    name: &str,
+    path: &Path,
+) -> Result<(), CliError> {
     let failed = |source| CliError::io(format!("pack {}", path.display()), source);
     let mut pack = || -> io::Result<Result<(), ArchiveError>> {
         let file = File::open(path)?;

@@ -1,7 +1,6 @@
 //! `moorline transcript export --bundle`: all that an outsider needs, in one tar archive.
 
 use std::{
-    fs::File,
     io::{self, Write},
     path::Path,
 };
@@ -10,12 +9,8 @@ use jiff::Timestamp;
 use moorline_protocol::types::TranscriptId;
 use moorline_ssm::audit::ListAuditRecordsRequest;
 
-use super::{
-    export::{Export, create_private},
-    keys,
-    tar::Archive,
-};
-use crate::{audit::pages::Pages, error::CliError, operator::Operator};
+use super::{export::Export, keys, tar::Archive};
+use crate::{audit::pages::Pages, error::CliError, operator::Operator, output_file::OutputFile};
 
 /// How to verify, for somebody who has never heard of us.
 const PAGE: &str = include_str!("bundle.md");
@@ -32,7 +27,7 @@ pub(super) async fn export(operator: &Operator, parts: Vec<String>, out: &Path) 
     let mut archive = None;
     for (part, recording) in (1_u32..).zip(parts) {
         let mut export = Export::open(operator, recording).await?;
-        // the first piece before the file: a session that is not there must not empty an older export
+        // the first piece before the file: a session that is not there must not empty one that is written where it is
         let mut piece = export.piece().await?;
         let archive = match &mut archive {
             Some(archive) => archive,
@@ -76,13 +71,13 @@ pub(super) async fn export(operator: &Operator, parts: Vec<String>, out: &Path) 
     ] {
         archive.add(name, content.as_bytes()).map_err(failed)?;
     }
-    archive.finish().map_err(failed)
+    archive.finish().and_then(OutputFile::finish).map_err(failed)
 }
 
 /// The archive, with the page on what it is of.
-fn begin(out: &Path, recording: &str) -> io::Result<Archive<File>> {
+fn begin(out: &Path, recording: &str) -> io::Result<Archive<OutputFile>> {
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-    let mut archive = Archive::new(create_private(out)?, now);
+    let mut archive = Archive::new(OutputFile::create_private(out)?, now);
     let page = PAGE.replace("SESSION", recording);
     archive.add("transcript/README.md", page.as_bytes())?;
     Ok(archive)

@@ -1,17 +1,12 @@
 //! `moorline transcript export`: the recording with the endpoint's signatures in it, as one file.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{io::Write as _, path::Path};
 
 use moorline_protocol::transcript::Weaver;
 use moorline_ssm::transcript::{ListCountersignatures, ListCountersignaturesRequest};
 
 use super::source::Source;
-use crate::{console, error::CliError, operator::Operator};
+use crate::{console, error::CliError, operator::Operator, output_file::OutputFile};
 
 /// Writes the export of a session to a file, or to standard output.
 pub(super) async fn export(operator: &Operator, session: String, out: Option<&Path>) -> Result<(), CliError> {
@@ -22,15 +17,15 @@ pub(super) async fn export(operator: &Operator, session: String, out: Option<&Pa
         }
         return Ok(());
     };
-    // the first piece before the file: a session that is not there must not empty an older export
+    // the first piece before the file: a session that is not there must not empty one that is written where it is
     let mut piece = export.piece().await?;
     let failed = |source| CliError::io(format!("write {}", path.display()), source);
-    let mut file = create_private(path).map_err(failed)?;
+    let mut file = OutputFile::create_private(path).map_err(failed)?;
     while let Some(bytes) = piece {
         file.write_all(&bytes).map_err(failed)?;
         piece = export.piece().await?;
     }
-    Ok(())
+    file.finish().map_err(failed)
 }
 
 /// An export, piece by piece.
@@ -87,33 +82,5 @@ async fn countersignatures(operator: &Operator, session: &str) -> Result<Vec<Str
             return Ok(lines);
         }
         lines.extend(more);
-    }
-}
-
-/// Makes or empties a file. A new one is for its owner only: what was typed and shown in a session is nobody else's.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
-    use super::*;
-
-    #[test]
-    fn an_exported_transcript_is_for_its_owner_only() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("session.cast");
-        create_private(&path).unwrap().write_all(b"older export").unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        create_private(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 }

@@ -1,19 +1,21 @@
 //! `moorline transcript keys`: what an auditor verifies with.
 
-use std::{fs, path::Path};
+use std::{io::Write as _, path::Path};
 
 use moorline_protocol::public_keys::{Keys, NodeKey, PublicKey};
 use moorline_ssm::public_key::{GetPublicKeys, GetPublicKeysRequest};
 
-use crate::{error::CliError, operator::Operator};
+use crate::{error::CliError, operator::Operator, output_file::OutputFile};
 
 const OPERATION: &str = "GetPublicKeys";
 
 /// Writes the public keys of the endpoint and of all nodes into a file.
 pub(super) async fn write(operator: &Operator, path: &Path) -> Result<(), CliError> {
     let keys = fetch(operator).await?;
-    fs::write(path, keys.to_file())
-        .map_err(|source| CliError::io(format!("write {}", path.display()), source))
+    let failed = |source| CliError::io(format!("write {}", path.display()), source);
+    let mut file = OutputFile::create(path).map_err(failed)?;
+    file.write_all(keys.to_file().as_bytes()).map_err(failed)?;
+    file.finish().map_err(failed)
 }
 
 /// All public keys that the endpoint knows.

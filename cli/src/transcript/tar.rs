@@ -55,11 +55,12 @@ impl<W: Write + Seek> Archive<W> {
         Ok(())
     }
 
-    /// Ends the archive.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    /// Ends the archive; where it is.
+    pub(super) fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&EMPTY)?;
         self.out.write_all(&EMPTY)?;
-        self.out.flush()
+        self.out.flush()?;
+        Ok(self.out)
     }
 }
 

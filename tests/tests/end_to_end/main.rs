@@ -24,6 +24,7 @@ mod git_downloads;
 mod leave;
 mod lying_endpoint;
 mod other_clients;
+mod output_files;
 mod output_upload;
 mod packages;
 mod parameters;
