@@ -47,8 +47,8 @@ pub(crate) use tag::{TagRefusal, TaggedResource, Tags};
 #[cfg(test)]
 pub(crate) use transcript::fixture;
 pub(crate) use transcript::{
-    Appended, Chunk, ChunkBody, Hold, Place, Recorded, RemoteStore, RemoteStoreError, Searched, Sender,
-    Tombstone, TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
+    Appended, Chunk, ChunkBody, Content, Hold, Place, Recorded, RemoteStore, RemoteStoreError, Searched,
+    Sender, Tombstone, TranscriptFiles, TranscriptQuery, TranscriptRow, TranscriptState,
 };
 pub(crate) use transcript_key::TranscriptKeyRow;
 

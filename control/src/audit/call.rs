@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     AuditLog, NotRecorded,
     mask::masked,
+    occurrence::RecordedContent,
     repeats::Key,
     rule::{Rule, rule},
 };
@@ -57,6 +58,7 @@ struct State {
     more_nodes: usize,
     session: Option<String>,
     command: Option<String>,
+    details: Option<Map<String, Value>>,
     is_accepted: bool,
     is_finished: bool,
 }
@@ -127,6 +129,11 @@ impl CallRecord {
                 state.nodes.push(node.to_owned());
             }
         }
+    }
+
+    /// It deleted a recording with this in it.
+    pub(crate) fn deleted(&self, content: Option<RecordedContent>) {
+        self.state().details = content.map(RecordedContent::details);
     }
 
     /// It is about to be carried out. What changes something waits here until that is on disk.
@@ -224,10 +231,10 @@ impl CallRecord {
             None if !self.source.target.is_empty() => event.operation = Some(cut(&self.source.target)),
             None => {}
         }
+        event.details.clone_from(&state.details);
         if state.more_nodes > 0 {
-            let mut details = Map::new();
+            let details = event.details.get_or_insert_default();
             details.insert("more_nodes".to_owned(), state.more_nodes.into());
-            event.details = Some(details);
         }
         event
     }

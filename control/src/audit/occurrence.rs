@@ -6,14 +6,43 @@ use moorline_protocol::{
     audit::{Actor, ActorKind, Event, EventKind},
     types::{CommandId, InstanceId, SessionId, TranscriptId},
 };
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::{AuditLog, NotRecorded, repeats::Key};
 use crate::{
     app::App,
     log_lines::shown,
-    store::{SessionRow, StoreError},
+    store::{Content, SessionRow, StoreError, TranscriptRow},
 };
+
+/// What was in a recording that is deleted, to know a copy of it again.
+#[derive(Debug)]
+pub(crate) struct RecordedContent {
+    length: u64,
+    sha256: String,
+}
+
+impl RecordedContent {
+    pub(crate) fn new(content: Content) -> Self {
+        Self {
+            length: content.length,
+            sha256: content.hash.to_string(),
+        }
+    }
+
+    /// `None`: it was never packed.
+    pub(crate) fn of_row(row: &TranscriptRow) -> Option<Self> {
+        let sha256 = row.sha256.clone()?;
+        row.length.map(|length| Self { length, sha256 })
+    }
+
+    pub(super) fn details(self) -> Map<String, Value> {
+        let mut details = Map::new();
+        details.insert("length".to_owned(), self.length.into());
+        details.insert("sha256".to_owned(), self.sha256.into());
+        details
+    }
+}
 
 impl AuditLog {
     /// A client joined its session, perhaps again: a network that comes and goes makes one record a minute.
@@ -81,7 +110,12 @@ impl AuditLog {
     }
 
     /// The same as [`Self::session_deleted`], of a recording, because of its age.
-    pub(crate) async fn transcript_deleted(&self, id: &TranscriptId, why: &str) -> Result<(), NotRecorded> {
+    pub(crate) async fn transcript_deleted(
+        &self,
+        id: &TranscriptId,
+        content: Option<RecordedContent>,
+        why: &str,
+    ) -> Result<(), NotRecorded> {
         let mut event = Event::new(EventKind::Deleted, Actor::endpoint());
         match id.command() {
             Some((command, node)) => {
@@ -92,6 +126,7 @@ impl AuditLog {
         }
         event.operation = Some("DeleteTranscript".to_owned());
         event.message = Some(why.to_owned());
+        event.details = content.map(RecordedContent::details);
         self.sync(event).await
     }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     app::App,
+    audit::RecordedContent,
     store::{Place, StoreError, Tombstone},
 };
 
@@ -106,13 +107,13 @@ async fn lost(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
 /// all. What an operator deletes is recorded as any call.
 async fn remove(app: &App, recording: &TranscriptId) -> Result<(), StoreError> {
     let row = app.store.transcript(recording).await?;
-    if row
-        .and_then(|row| row.deleted)
-        .is_some_and(|deleted| deleted.by == BY_AGE)
+    if let Some(row) = row
+        && row.deleted.as_ref().is_some_and(|deleted| deleted.by == BY_AGE)
     {
+        let why = "it is older than transcripts are kept";
         let recorded = app
             .audit
-            .transcript_deleted(recording, "it is older than transcripts are kept");
+            .transcript_deleted(recording, RecordedContent::of_row(&row), why);
         recorded.await.map_err(|error| StoreError::File {
             doing: "record the deletion of",
             path: recording.to_string(),

@@ -7,6 +7,7 @@ use moorline_ssm::transcript::{DeleteTranscriptRequest, DeleteTranscriptResponse
 use super::{existing, missing};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
+    audit::RecordedContent,
     store::{Place, Tombstone},
 };
 
@@ -16,6 +17,7 @@ pub(super) async fn delete_transcript(
 ) -> ApiResult<DeleteTranscriptResponse> {
     let row = existing(&cx, input.session_id.as_deref()).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
+    let mut deleted = RecordedContent::of_row(&row);
     let id = row.id;
     if row.completed_at.is_none() {
         return Err(ApiError::validation(format!(
@@ -27,9 +29,15 @@ pub(super) async fn delete_transcript(
     if row.place == Place::File {
         match cx.app.transcripts.pack(&id).await {
             Ok(None) => {}
-            Ok(Some(packed)) => cx.app.store.transcript_packed(&id, &packed).await?,
+            Ok(Some(packed)) => {
+                cx.app.store.transcript_packed(&id, &packed).await?;
+                deleted = Some(RecordedContent::new(packed.content));
+            }
             // whoever deletes on a full disk may want the room
-            Err(error) if error.is_for_want_of_room() => content = cx.app.transcripts.content(&id).await?,
+            Err(error) if error.is_for_want_of_room() => {
+                content = cx.app.transcripts.content(&id).await?;
+                deleted = content.map(RecordedContent::new);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -51,6 +59,7 @@ pub(super) async fn delete_transcript(
             hold.by
         )));
     }
+    cx.record.deleted(deleted);
     cx.app.transcripts.has_come_to_rest();
     tracing::info!(%id, by = cx.principal.arn(), "transcript deleted");
     Ok(DeleteTranscriptResponse {})

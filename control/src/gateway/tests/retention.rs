@@ -87,7 +87,7 @@ async fn deletions(test: &TestApp) -> Vec<String> {
 }
 
 /// Lines of the audit log.
-async fn recorded(test: &TestApp, event: &str) -> Vec<String> {
+pub(super) async fn recorded(test: &TestApp, event: &str) -> Vec<String> {
     let page = test
         .call::<ListAuditRecords>(ListAuditRecordsRequest::default())
         .await
@@ -154,6 +154,9 @@ async fn age_deletes_the_recording_of_a_command_and_leaves_whose_it_was() {
         line.contains(command.as_str()) && line.contains(node.as_str()),
         "{line}"
     );
+    let (length, sha256) = (tombstone.length_bytes.unwrap(), tombstone.sha256.unwrap());
+    let details = format!(r#""details":{{"length":{length},"sha256":"{sha256}"}}"#);
+    assert!(line.contains(&details), "{line}");
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use moorline_ssm::transcript::{
     PutTranscriptLegalHoldResponse, Transcript, TranscriptState,
 };
 
-use super::{peer::Endpoint, retention::new_session};
+use super::{
+    peer::Endpoint,
+    retention::{new_session, recorded},
+};
 use crate::{
     auth::Principal,
     gateway::{
@@ -547,6 +550,28 @@ async fn a_deleted_transcript_leaves_who_when_why_length_and_hash() {
         "it does not come back"
     );
     assert_eq!(files(&endpoint), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_audit_log_has_length_and_hash_of_what_an_operator_deleted() {
+    for is_packed in [false, true] {
+        let endpoint = with_session().await;
+        assert_eq!(put(&endpoint, "offset=0&complete=true", b"{}\n").await.0, 200);
+        if is_packed {
+            at_rest::look(&endpoint.test.app).await;
+        }
+        endpoint.test.call::<DeleteTranscript>(delete()).await.unwrap();
+        endpoint.test.refuse::<DeleteTranscript>(delete()).await;
+        let records = recorded(&endpoint.test, "call").await.into_iter();
+        let [done, refused] = records
+            .filter(|line| line.contains("moorline:DeleteTranscript"))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+        let details = r#""details":{"length":3,"sha256":"ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356"}"#;
+        assert!(done.contains(details), "{done}");
+        assert!(!refused.contains("details"), "{refused}");
+    }
 }
 
 #[tokio::test]
