@@ -12,6 +12,7 @@ use moorline_protocol::{
 use crate::{
     audit::{self, AuditLog},
     auth::{EndpointSigningKey, KmsKeys, LatelyRegistered, MasterKey},
+    log_lines::NodeLines,
     server::{Bodies, LongPolls, Metrics},
     store::{AttachmentFiles, OutputStore, S3Source, SessionStatus, Store, StoreError},
 };
@@ -126,6 +127,7 @@ pub(crate) struct App {
     pub(crate) kms: KmsKeys,
     pub(crate) lately_registered: LatelyRegistered,
     pub(crate) metrics: Metrics,
+    pub(crate) node_lines: NodeLines,
     /// Where output of commands is brought, if they name a bucket; `None`: nowhere.
     pub(crate) output_store: Option<Arc<OutputStore>>,
     /// Of agents that ask for messages by the older way.

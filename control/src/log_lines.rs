@@ -10,6 +10,9 @@ const MOST_CHARACTERS: usize = 128;
 /// A whole message, of which peers' texts are a part.
 const MOST_LINE_CHARACTERS: usize = 1024;
 
+/// Of a kind, in a second, from all nodes.
+const MOST_NODE_LINES: u32 = 5;
+
 /// Text of a peer as it may stand in a message or in the log: on one line, without control characters, not too long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown<'a> {
@@ -87,6 +90,25 @@ impl Pace {
         }
         second.written += 1;
         Some(std::mem::take(&mut second.held_back))
+    }
+}
+
+/// Lines of the log that a node can have written as often as it likes: so many of a kind, and of each kind its own, or one
+/// would hide another.
+#[derive(Debug)]
+pub(crate) struct NodeLines {
+    /// What it says of jobs that are none of its own, or cannot be read.
+    pub(crate) answers: Pace,
+    /// That a chunk of a recording finds no room.
+    pub(crate) chunks: Pace,
+}
+
+impl Default for NodeLines {
+    fn default() -> Self {
+        Self {
+            answers: Pace::per_second(MOST_NODE_LINES),
+            chunks: Pace::per_second(MOST_NODE_LINES),
+        }
     }
 }
 

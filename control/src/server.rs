@@ -45,6 +45,7 @@ use crate::{
     audit::AuditLog,
     auth::LatelyRegistered,
     gateway::Gateway,
+    log_lines::NodeLines,
     server::{
         certificate::ServerCertificate, listener::Listener, request::Service, settings::Settings,
         state_dir::StateDir,
@@ -149,6 +150,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         kms,
         lately_registered: LatelyRegistered::default(),
         metrics,
+        node_lines: NodeLines::default(),
         output_store: output_store::open(&settings.output_store)?.map(Arc::new),
         polls: LongPolls::default(),
         region: settings.region.clone(),

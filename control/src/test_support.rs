@@ -21,6 +21,7 @@ use crate::{
     app::{App, Clock, NotAnswered, Routing},
     audit::{AuditLog, CallRecord, Source},
     auth::{EndpointSigningKey, KmsKeys, LatelyRegistered, MasterKey, Principal, Purpose},
+    log_lines::NodeLines,
     server::{Bodies, LongPolls, Metrics},
     store::{AccessKeyRow, AttachmentFiles, NewActivation, NewNode, Store, TranscriptFiles},
 };
@@ -32,6 +33,46 @@ pub(crate) const TRANSCRIPT_RETENTION_MILLIS: u64 = 90 * 24 * 60 * 60 * 1000;
 pub(crate) const HOST: &str = "127.0.0.1:8443";
 /// An RSA-2048 public key, as nodes send it.
 pub(crate) const PUBLIC_KEY: &str = include_str!("../tests/data/node-public-key.txt");
+
+/// What this thread writes into the log as long as this is there.
+pub(crate) struct CapturedLog {
+    text: Arc<Mutex<Vec<u8>>>,
+    _while_it_lives: tracing::subscriber::DefaultGuard,
+}
+
+impl CapturedLog {
+    pub(crate) fn begin() -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&text);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || CapturedLines(Arc::clone(&writer)))
+            .finish();
+        Self {
+            text,
+            _while_it_lives: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// The lines with this text.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned();
+        let lines = log.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+struct CapturedLines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for CapturedLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Channels that end nowhere; remembers what was asked of it.
 #[derive(Debug, Default)]
@@ -148,6 +189,7 @@ impl TestApp {
             kms: kms_keys(),
             lately_registered: LatelyRegistered::default(),
             metrics,
+            node_lines: NodeLines::default(),
             output_store: None,
             polls: LongPolls::default(),
             region: "us-east-1".to_owned(),
@@ -198,6 +240,7 @@ impl TestApp {
             kms: kms_keys(),
             lately_registered: LatelyRegistered::default(),
             metrics: Metrics::default(),
+            node_lines: NodeLines::default(),
             output_store: None,
             polls: LongPolls::default(),
             region: app.region.clone(),

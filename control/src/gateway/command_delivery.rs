@@ -63,11 +63,19 @@ pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Re
     let now = app.clock.unix_millis();
     let code = JobAckCode::from_status_code(&ack.status_code);
     let Some(id) = id_in_job(&ack.job_id, node) else {
-        warn!(%node, job_id = shown(&ack.job_id), "acknowledgement of a job that is not this node's");
+        warn_of(
+            app,
+            node,
+            (&ack.job_id, None),
+            "acknowledgement of a job that is not this node's",
+        );
         return Ok(());
     };
-    if !matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand) {
-        info!(%node, job_id = shown(&ack.job_id), code = shown(&ack.status_code), "the node refused a job");
+    if !matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand)
+        && let Some(held_back) = app.node_lines.answers.admit(now)
+    {
+        let (job_id, code) = (shown(&ack.job_id), shown(&ack.status_code));
+        info!(%node, job_id, code, held_back, "the node refused a job");
     }
     let message_id = ack.acknowledged_message_id.parse().ok();
     let answered = app
@@ -87,7 +95,12 @@ pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Re
             .await
             .map(drop),
         None => {
-            warn!(%node, job_id = shown(&ack.job_id), "acknowledgement of an unknown job");
+            warn_of(
+                app,
+                node,
+                (&ack.job_id, None),
+                "acknowledgement of an unknown job",
+            );
             Ok(())
         }
     }
@@ -102,7 +115,12 @@ pub(crate) async fn replied(
 ) -> Result<(), StoreError> {
     let now = app.clock.unix_millis();
     let Some(id) = id_in_job(&message.job_id, node) else {
-        warn!(%node, %message_id, job_id = shown(&message.job_id), "reply to a job that is not this node's");
+        warn_of(
+            app,
+            node,
+            (&message.job_id, Some(message_id)),
+            "reply to a job that is not this node's",
+        );
         return Ok(());
     };
     if message.topic.starts_with(TOPIC_CANCEL_COMMAND) {
@@ -118,7 +136,8 @@ pub(crate) async fn replied(
         Ok(reply) => reply,
         Err(error) => {
             // repeating it would not make it readable
-            warn!(%node, %message_id, command_id = %id, %error, "a reply cannot be read");
+            let what = format!("a reply cannot be read: {error}");
+            warn_of(app, node, (&message.job_id, Some(message_id)), &what);
             app.metrics
                 .counter("moorline_unreadable_replies_total", &[])
                 .increment();
@@ -128,7 +147,12 @@ pub(crate) async fn replied(
     };
     let status = reply.document_status.as_str();
     match app.store.record_reply(&id, node, reply, now).await? {
-        None => warn!(%node, %message_id, command_id = %id, "reply to an unknown command"),
+        None => warn_of(
+            app,
+            node,
+            (&message.job_id, Some(message_id)),
+            "reply to an unknown command",
+        ),
         Some(recorded) => {
             if !recorded.has_ended {
                 debug!(%node, %message_id, command_id = %id, status, "reply");
@@ -267,6 +291,14 @@ fn id_in_job(job_id: &str, node: &InstanceId) -> Option<CommandId> {
         .strip_suffix(node.as_str())?
         .strip_suffix('.')?;
     id.parse().ok()
+}
+
+/// Tells of what a node says of jobs, which it may say as often as it likes.
+fn warn_of(app: &App, node: &InstanceId, (job_id, message_id): (&str, Option<Uuid>), what: &str) {
+    if let Some(held_back) = app.node_lines.answers.admit(app.clock.unix_millis()) {
+        let message_id = message_id.map(tracing::field::display);
+        warn!(%node, message_id, job_id = shown(job_id), held_back, "{what}");
+    }
 }
 
 /// Text of a peer, fit for a log line.

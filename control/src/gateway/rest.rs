@@ -212,7 +212,11 @@ async fn answer_to(
             )))
         }
         Appended::OverShare => {
-            tracing::warn!(%id, %node, "the node has more than its share of the disk; a chunk of a transcript was refused");
+            if let Some(held_back) = app.node_lines.chunks.admit(now) {
+                let what =
+                    "the node has more than its share of the disk; a chunk of a transcript was refused";
+                tracing::warn!(%id, %node, held_back, "{what}");
+            }
             let refused = "moorline_transcript_chunks_over_share_total";
             app.metrics.counter(refused, &[]).increment();
             Err(Refusal::new(
@@ -222,7 +226,9 @@ async fn answer_to(
             ))
         }
         Appended::NoRoom => {
-            tracing::warn!(%id, "the disk is nearly full; a chunk of a transcript was refused");
+            if let Some(held_back) = app.node_lines.chunks.admit(now) {
+                tracing::warn!(%id, held_back, "the disk is nearly full; a chunk of a transcript was refused");
+            }
             let refused = "moorline_transcript_chunks_without_room_total";
             app.metrics.counter(refused, &[]).increment();
             Err(Refusal::new(

@@ -13,7 +13,7 @@ use crate::{
     engine::invocation::{REDELIVERY_MILLIS, SETTLING_MILLIS},
     gateway::clock_watch::ClockWatch,
     server::Metrics,
-    test_support::{START_MILLIS, node_id},
+    test_support::{CapturedLog, START_MILLIS, node_id},
 };
 
 const SUCCESS: (&str, &str, i64, &str) = ("shell", "Success", 0, "hello\n");
@@ -569,4 +569,33 @@ async fn every_node_that_did_not_answer_is_asked_again_however_many_there_are() 
     fleet.sweep().await;
     let nudges: Vec<String> = nodes.iter().map(|node| format!("nudge {node}")).collect();
     assert_eq!(fleet.routing_calls(), nudges);
+}
+
+#[tokio::test]
+async fn a_node_that_answers_jobs_of_others_and_none_at_all_does_not_fill_the_log() {
+    let fleet = Fleet::new().await;
+    let [node, other] = [fleet.node(1).await, fleet.node(2).await];
+    fleet.send(ONE_STEP, &[&node]).await;
+    let job = fleet.due_job(&node).await;
+    let mut unknown = job.clone();
+    unknown.job_id = format!("aws.ssm.{}.{other}", uuid::Uuid::nil());
+    let log = CapturedLog::begin();
+    let flood = async || {
+        for job in [&job, &unknown] {
+            for _ in 0..20 {
+                fleet.ack(&other, job, "200").await;
+                fleet.ack(&other, job, "500").await;
+                fleet.reply(&other, job, "Success", &[SUCCESS]).await;
+                fleet.reply(&other, job, "\u{7}", &[SUCCESS]).await;
+            }
+        }
+    };
+    flood().await;
+    let first = log.lines_with(other.as_str());
+    assert_eq!(first.len(), 5, "{first:#?}");
+    fleet.endpoint.advance_millis(1000);
+    flood().await;
+    let all = log.lines_with(other.as_str());
+    assert_eq!(all.len(), 10, "{all:#?}");
+    assert!(all[5].contains("held_back=175"), "{all:#?}");
 }

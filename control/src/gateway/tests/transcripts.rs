@@ -19,7 +19,7 @@ use crate::{
         sweep::{close_transcripts, forget_sessions},
     },
     store::Recorded,
-    test_support::administrator,
+    test_support::{CapturedLog, administrator},
 };
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -550,6 +550,22 @@ async fn a_deleted_transcript_leaves_who_when_why_length_and_hash() {
         "it does not come back"
     );
     assert_eq!(files(&endpoint), [""; 0]);
+}
+
+#[tokio::test]
+async fn chunks_that_find_no_room_do_not_fill_the_log() {
+    let mut endpoint = with_session().await;
+    endpoint.without_room().await;
+    let log = CapturedLog::begin();
+    for _ in 0..20 {
+        assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 507);
+    }
+    let lines = log.lines_with("a chunk of a transcript was refused");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    endpoint.test.advance_millis(1000);
+    assert_eq!(put(&endpoint, "offset=0", b"{}\n").await.0, 507);
+    let lines = log.lines_with("a chunk of a transcript was refused");
+    assert!(lines.last().unwrap().contains("held_back=15"), "{lines:#?}");
 }
 
 #[tokio::test]
