@@ -100,13 +100,34 @@ impl Blocks {
         self.blocks.len()
     }
 
-    /// What is packed, block by block, so that never more than one of them is held; an error where one is damaged.
+    /// What is packed, in pieces of at most [`MAX_BLOCK_BYTES`], so that never more is held; an error where a block is
+    /// damaged. Small blocks come together: whoever takes a piece has work with each, however little is in it.
     pub fn pieces(&self) -> impl Iterator<Item = Result<Cow<'_, [u8]>, BadBlocks>> {
         let mut rest = &self.blocks[..];
+        let mut damaged = false;
         std::iter::from_fn(move || {
+            if std::mem::take(&mut damaged) {
+                return Some(Err(BadBlocks));
+            }
             let (block, behind) = first_block(rest)?;
             rest = behind;
-            Some(block.unpack())
+            let mut piece = match block.unpack() {
+                Ok(piece) => piece,
+                Err(error) => return Some(Err(error)),
+            };
+            while let Some((block, behind)) = first_block(rest)
+                && piece.len() + block.length <= MAX_BLOCK_BYTES
+            {
+                rest = behind;
+                match block.unpack() {
+                    Ok(more) => piece.to_mut().extend_from_slice(&more),
+                    Err(BadBlocks) => {
+                        damaged = true;
+                        break;
+                    }
+                }
+            }
+            Some(Ok(piece))
         })
     }
 
@@ -262,6 +283,23 @@ mod tests {
                 .len(),
             MAX_UNPACKED_BYTES
         );
+    }
+
+    /// Whoever takes a piece writes and hashes it: a MiB must not be a million of them.
+    #[test]
+    fn however_small_blocks_are_pieces_are_few() {
+        let text: Vec<u8> = (0..251).cycle().take(MAX_UNPACKED_BYTES).collect();
+        for bytes in [1, 7, 5000, MAX_BLOCK_BYTES / 2 + 1, MAX_BLOCK_BYTES] {
+            let blocks: Vec<_> = text.chunks(bytes).map(Blocks::new).collect();
+            let packed = Blocks::joined(&blocks);
+            let pieces: Vec<_> = packed.pieces().map(Result::unwrap).collect();
+            assert!(
+                pieces.len() <= 2 * MAX_UNPACKED_BYTES / MAX_BLOCK_BYTES,
+                "{bytes}"
+            );
+            assert!(pieces.iter().all(|piece| piece.len() <= MAX_BLOCK_BYTES));
+            assert_eq!(pieces.concat(), text);
+        }
     }
 
     #[test]
