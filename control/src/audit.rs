@@ -16,6 +16,7 @@ mod writer;
 
 pub(crate) use call::{CallRecord, Source};
 pub(crate) use log::{AuditLog, NotRecorded};
+pub(crate) use mask::MASKED;
 pub(crate) use occurrence::{RecordedContent, tell_ends_of_sessions};
 pub(crate) use query::{AuditFilter, AuditPage, Position};
 pub(crate) use segments::SegmentError;

@@ -5,7 +5,7 @@ use moorline_ssm::OperationId;
 use serde_json::{Map, Value};
 
 /// What stands in place of a secret.
-pub(super) const MASKED: &str = "***";
+pub(crate) const MASKED: &str = "***";
 /// Of a member's text.
 const MOST_TEXT_BYTES: usize = 1024;
 /// Of a text in `Parameters`: what is run on nodes is kept whole up to here.

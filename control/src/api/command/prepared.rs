@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use moorline_protocol::{
-    document::{CommandDocument, Platform},
+    document::{CommandDocument, Platform, marked_secrets},
     message::{MAX_FRAME_BYTES, SendCommandContent},
 };
 use moorline_ssm::{
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{parameter_references, shape};
 use crate::{
     api::{ApiError, ApiResult, RequestContext, document},
+    audit::MASKED,
     engine::command::execution_seconds,
     store::{DocumentRow, TakenParameter},
 };
@@ -92,7 +93,8 @@ impl Prepared {
         })
     }
 
-    /// The parameters as an operator may see them: what comes from the Parameter Store is shown by its name.
+    /// The parameters as an operator may see them: what comes from the Parameter Store is shown by its name, and what the
+    /// document marks as a secret not at all.
     pub(super) fn shown_parameters(&self) -> BTreeMap<String, Vec<String>> {
         let shown = |name: &String, value: &Value| match (self.references.get(name), value) {
             (Some(references), _) => references.clone(),
@@ -103,10 +105,22 @@ impl Prepared {
                 .collect(),
             (None, other) => vec![other.to_string()],
         };
-        self.parameters
+        let mut parameters = self
+            .parameters
             .iter()
             .map(|(name, value)| (name.clone(), shown(name, value)))
-            .collect()
+            .collect();
+        self.mask_secrets(&mut parameters);
+        parameters
+    }
+
+    /// Leaves out the values that the document marks as secrets.
+    pub(super) fn mask_secrets(&self, parameters: &mut BTreeMap<String, Vec<String>>) {
+        for name in marked_secrets(&self.content) {
+            if let Some(values) = parameters.get_mut(name) {
+                *values = vec![MASKED.to_owned()];
+            }
+        }
     }
 
     /// What a node gets (agent-wire §6.2). It must read it by itself: the document may change meanwhile.

@@ -102,6 +102,10 @@ impl Resolution {
         mut request: SendCommandRequest,
     ) -> NewCommand {
         request.document_name = Some(self.document.name.clone());
+        // whoever may list commands reads this; nodes get theirs in the job
+        if let Some(parameters) = &mut request.parameters {
+            self.document.mask_secrets(parameters);
+        }
         let uploads_output = cx.app.output_store.is_some() && output_place::bucket(&request).is_some();
         NewCommand {
             head: CommandHead {

@@ -17,6 +17,7 @@ use moorline_ssm::{
 use super::{parse_command_id, parse_instance_ids, resolution::Resolution, send_command::accept, shape};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
+    audit::MASKED,
     store::CommandRow,
 };
 
@@ -38,7 +39,8 @@ pub(super) async fn send_command_wave(
     })
 }
 
-/// The command was accepted before. That it is the same is told by who sent it and what it says.
+/// The command was accepted before. That it is the same is told by who sent it and what it says, but for the secrets in
+/// it, which are not kept.
 fn again(
     cx: &RequestContext,
     known: CommandRow,
@@ -46,6 +48,13 @@ fn again(
 ) -> ApiResult<SendCommandWaveResponse> {
     let mut given = request.clone();
     given.document_name.clone_from(&known.request.document_name);
+    for (name, kept) in known.request.parameters.iter().flatten() {
+        if *kept == [MASKED]
+            && let Some(values) = given.parameters.as_mut().and_then(|given| given.get_mut(name))
+        {
+            values.clone_from(kept);
+        }
+    }
     if known.requester != cx.principal.arn() || known.request != given {
         let message = format!(
             "there is another command {}; a new one needs an id of its own",

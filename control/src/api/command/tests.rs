@@ -3,10 +3,10 @@ use moorline_ssm::{
     command::{
         CancelCommand, CancelCommandRequest, Command, CommandFilter, CommandFilterKey, DocumentHashType,
         GetCommandInvocation, GetCommandInvocationRequest, ListCommandInvocations,
-        ListCommandInvocationsRequest, ListCommands, ListCommandsRequest, SendCommand, SendCommandRequest,
-        Target,
+        ListCommandInvocationsRequest, ListCommands, ListCommandsRequest, PlanCommand, PlanCommandRequest,
+        SendCommand, SendCommandRequest, SendCommandWave, SendCommandWaveRequest, Target,
     },
-    document::{UpdateDocument, UpdateDocumentRequest},
+    document::{CreateDocument, CreateDocumentRequest, DocumentType, UpdateDocument, UpdateDocumentRequest},
 };
 
 use crate::{
@@ -218,6 +218,69 @@ async fn the_reply_shows_the_command_as_it_was_accepted() {
         serde_json::json!(["id", "pwd"])
     );
     assert_eq!(content["Parameters"]["mode"], "fast");
+}
+
+/// Everybody who may list commands reads them.
+#[tokio::test]
+async fn a_value_that_its_document_marks_as_a_secret_is_shown_to_the_node_alone() {
+    let fleet = Fleet::new().await;
+    let node = fleet.node(1).await;
+    let content = serde_json::json!({
+        "schemaVersion": "2.2",
+        "parameters": {
+            "pin": {"type": "String", "noEcho": true}, "other": {"type": "String", "noEcho": true, "default": "4712"},
+            "host": {"type": "String"},
+        },
+        "mainSteps": [{"action": "aws:runShellScript", "name": "s",
+            "inputs": {"runCommand": ["login {{ host }} {{ pin }} {{ other }}"]}}],
+    });
+    let create = CreateDocumentRequest {
+        name: Some("Login".to_owned()),
+        document_type: Some(DocumentType::Command),
+        content: Some(content.to_string()),
+        ..CreateDocumentRequest::default()
+    };
+    fleet.endpoint.call::<CreateDocument>(create).await.unwrap();
+    let values = |pairs: &[(&str, &str)]| -> std::collections::BTreeMap<String, Vec<String>> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|&(name, value)| (name.to_owned(), vec![value.to_owned()]))
+            .collect()
+    };
+    let send = SendCommandRequest {
+        parameters: Some(values(&[("pin", "4711"), ("host", "h")])),
+        ..request("Login", &[&node])
+    };
+    let shown = Some(values(&[("pin", "***"), ("host", "h")]));
+    let command = fleet.send_as(send.clone()).await;
+    assert_eq!(command.parameters, shown);
+    assert_eq!(fleet.command(&command).await.parameters, shown);
+    let job = fleet.due_job(&node).await;
+    let content: serde_json::Value = serde_json::from_str(&job.payload.content).unwrap();
+    let expected = serde_json::json!({"pin": "4711", "host": "h", "other": "4712"});
+    assert_eq!(content["Parameters"], expected);
+
+    let plan = PlanCommandRequest {
+        command: Some(send.clone()),
+        ..PlanCommandRequest::default()
+    };
+    let planned = fleet.endpoint.call::<PlanCommand>(plan).await.unwrap();
+    let shown = values(&[("pin", "***"), ("host", "h"), ("other", "***")]);
+    assert_eq!(planned.parameters, Some(shown));
+
+    let wave = SendCommandWaveRequest {
+        command: Some(send),
+        command_id: Some(uuid::Uuid::new_v4().to_string()),
+        only_instance_ids: Some(vec![node.to_string()]),
+    };
+    for again in [false, true] {
+        let sent = fleet
+            .endpoint
+            .call::<SendCommandWave>(wave.clone())
+            .await
+            .unwrap();
+        assert_eq!(sent.already_accepted, Some(again));
+    }
 }
 
 #[tokio::test]
