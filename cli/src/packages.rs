@@ -4,14 +4,16 @@ mod archive;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, DirBuilder},
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
 use moorline_protocol::package::Manifest;
 use moorline_ssm::document::DocumentFormat;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     console::{self, one_line},
@@ -50,12 +52,29 @@ pub(crate) async fn execute(
             keep_default,
         } => {
             let operator = connect()?;
-            let built = build(&package, &std::env::temp_dir())?;
+            let workshop = Workshop::new()?;
+            let built = build(&package, &workshop.0)?;
             let published = publish(&operator, &name, &built, keep_default).await;
-            // Only the copy at the endpoint is wanted.
-            drop(fs::remove_file(&built.archive));
             documents::told(&published?, json)
         }
+    }
+}
+
+/// A folder of ours alone, until only the copy at the endpoint is wanted.
+struct Workshop(PathBuf);
+
+impl Workshop {
+    fn new() -> Result<Self, CliError> {
+        let path = std::env::temp_dir().join(format!("moorline-{}", Uuid::new_v4()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|source| CliError::io(format!("make {}", path.display()), source))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 

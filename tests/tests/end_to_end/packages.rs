@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use moorline_tests::{
-    Aws, Endpoint, Finished, Node, S3Server, Site, WorkerKind, is_root, kill_process, skipped, wait_until,
+    Aws, Cli, Endpoint, Finished, Node, S3Server, Site, WorkerKind, is_root, kill_process, skipped,
+    wait_until,
 };
 use moorline_transport::{Download, Progress};
 use serde_json::{Value, json};
@@ -109,6 +110,20 @@ fn check(invocation: &Value, status: &str, text: &str) -> Result<()> {
         invocation["Status"] == status && shown.contains(text),
         "wanted {status} with {text:?}: {invocation}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn publishing_leaves_the_temporary_folder_as_it_was() -> Result<()> {
+    let endpoint = Endpoint::start().await?;
+    let (workshop, temporary) = (Workshop::new()?, tempfile::tempdir()?);
+    let folder = workshop.version("1.0", &[])?.display().to_string();
+    fs::write(temporary.path().join("1.0.zip"), "somebody else's")?;
+    let cli = Cli::of(&endpoint).with("TMPDIR", &temporary.path().display().to_string());
+    let publish = ["package", "publish", &folder, "--name", NAME, "--version", "1.0"];
+    cli.run(&publish).await?.success()?;
+    ensure!(fs::read_dir(temporary.path())?.count() == 1);
+    ensure!(fs::read(temporary.path().join("1.0.zip"))? == b"somebody else's");
     Ok(())
 }
 
