@@ -105,11 +105,19 @@ pub(crate) fn call_hint(error: &CallError) -> Option<String> {
             }
             "ParameterAlreadyExists" => "`moorline parameter put --overwrite` makes a new version of it",
             "DocumentAlreadyExists" => "`moorline document update` makes a new version of it",
-            "InvalidDocument" => "is the document's name spelt right, and made for this use?",
+            "InvalidDocument" if is_about_the_name(&source.message) => {
+                "is the document's name spelt right, and made for this use?"
+            }
             _ => return None,
         },
     };
     Some(hint.to_owned())
+}
+
+/// The code is also for what is wrong within a document, or with something that it names. AWS often says nothing.
+fn is_about_the_name(message: &str) -> bool {
+    let of_the_name = ["there is no document", "does not exist", " is of type "];
+    message.is_empty() || of_the_name.iter().any(|part| message.contains(part))
 }
 
 fn dial_hint(error: &DialError) -> Option<String> {
@@ -167,6 +175,36 @@ mod tests {
     fn an_endpoints_message_cannot_move_the_cursor() {
         let error = CliError::Usage("no\u{1b}[2J such\nnode".to_owned());
         assert_eq!(chain(&error), "no\u{fffd}[2J such node");
+    }
+
+    #[test]
+    fn a_documents_name_is_asked_after_where_the_name_may_be_wrong() {
+        let refused = |message: &str| {
+            CliError::Call(CallError::Service {
+                operation: "StartSession",
+                source: ServiceError {
+                    code: "InvalidDocument".to_owned(),
+                    message: message.to_owned(),
+                    status: 400,
+                },
+            })
+        };
+        for message in [
+            "there is no document Login",
+            "document Login is of type Session; SendCommand runs documents of type Command",
+            "Document with name Login does not exist.",
+            "",
+        ] {
+            assert!(hint(&refused(message)).is_some(), "{message}");
+        }
+        for message in [
+            "document Login names kmsKeyId alias/a, and the endpoint has no key of that name; update the document",
+            "document Login cannot be used: it has no sessionType",
+            "document Login has the hash 12, not 34",
+            "AWS-RunShellScript comes with the endpoint and cannot be changed",
+        ] {
+            assert_eq!(hint(&refused(message)), None, "{message}");
+        }
     }
 
     #[test]
