@@ -1,6 +1,6 @@
 //! What can go wrong, and what to do about it.
 
-use std::io;
+use std::{io, time::Duration};
 
 use moorline_protocol::error_chain;
 use moorline_transport::{CallError, DialError, HttpError};
@@ -37,6 +37,11 @@ pub(crate) enum CliError {
         operation: &'static str,
         member: &'static str,
     },
+    #[error(
+        "the endpoint took the end of session {id}, and has not shown it within {} s",
+        patience.as_secs()
+    )]
+    NotSeenToEnd { id: String, patience: Duration },
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]

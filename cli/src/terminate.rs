@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use moorline_ssm::session::{Session, TerminateSession, TerminateSessionRequest};
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     console,
@@ -16,6 +16,8 @@ use crate::{
 
 /// Between two looks whether it has ended.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long the endpoint may take to show that it has.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The session as scripts read it.
 #[derive(Debug, Serialize)]
@@ -51,9 +53,25 @@ async fn terminate(operator: &Operator, id: String) -> Result<Session, CliError>
         session_id: Some(id.clone()),
     };
     operator.call::<TerminateSession>(&request).await?;
+    let ended = async || Ok(pick_session::ended(operator, &id).await?);
+    until_ended(&id, ended).await
+}
+
+/// Asks until the session is among those that have ended.
+async fn until_ended(
+    id: &str,
+    ended: impl AsyncFn() -> Result<Option<Session>, CliError>,
+) -> Result<Session, CliError> {
+    let begun = Instant::now();
     loop {
-        if let Some(ended) = pick_session::ended(operator, &id).await? {
+        if let Some(ended) = ended().await? {
             return Ok(ended);
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Err(CliError::NotSeenToEnd {
+                id: id.to_owned(),
+                patience: PATIENCE,
+            });
         }
         sleep(PAUSE).await;
     }
@@ -72,4 +90,18 @@ fn told(session: &Session, had_ended: bool) -> String {
         text(&session.session_id),
         text(&session.target)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_not_shown_is_not_waited_for_for_ever() {
+        let error = until_ended("admin-1", async || Ok(None)).await.unwrap_err();
+        let expected = "the endpoint took the end of session admin-1, and has not shown it within 10 s";
+        assert_eq!(error.to_string(), expected);
+        let shown = until_ended("admin-1", async || Ok(Some(Session::default()))).await;
+        assert_eq!(shown.unwrap(), Session::default());
+    }
 }
