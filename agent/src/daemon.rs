@@ -3,7 +3,6 @@
 mod arguments;
 mod control_channel;
 mod health;
-mod hidden_line;
 mod policy;
 mod run;
 mod status;

@@ -5,13 +5,17 @@ mod options;
 
 pub(crate) use options::ParameterCommand;
 
-use std::{io::Read as _, path::Path};
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::Path,
+};
 
 use moorline_ssm::parameter::{
     DeleteParameters, DeleteParametersRequest, DescribeParameters, DescribeParametersRequest, GetParameter,
     GetParameterHistory, GetParameterHistoryRequest, GetParameterRequest, LabelParameterVersion,
     LabelParameterVersionRequest, ParameterStringFilter, ParameterType, PutParameter, PutParameterRequest,
 };
+use moorline_transport::read_hidden_line;
 use serde::Serialize;
 
 use self::options::ParameterPutOptions;
@@ -74,6 +78,7 @@ async fn put(operator: &Operator, options: ParameterPutOptions, json: bool) -> R
             ));
         }
         (Some(value), _) => value,
+        (None, None) if options.kind == "SecureString" && std::io::stdin().is_terminal() => ask_for_value()?,
         (None, path) => read_value(path.as_deref())?,
     };
     let request = PutParameterRequest {
@@ -93,6 +98,13 @@ async fn put(operator: &Operator, options: ParameterPutOptions, json: bool) -> R
         console::print_line(&one_line(&format!("{} version {version}", options.name)))?;
     }
     Ok(0)
+}
+
+/// A line that is typed; what is pasted with line ends of its own is for a file.
+fn ask_for_value() -> Result<String, CliError> {
+    let ask = || console::print_error_text("value (what you type is not shown): ");
+    let line = read_hidden_line(ask).map_err(|source| CliError::io("read the value", source))?;
+    Ok(line.strip_suffix('\n').unwrap_or(&line).to_owned())
 }
 
 /// A text of standard input or a file. One line end at its end is not part of it: editors and echo add one.

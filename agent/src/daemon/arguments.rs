@@ -12,8 +12,9 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use moorline_protocol::{error_chain, types::ActivationId};
+use moorline_transport::read_hidden_line;
 
-use super::{hidden_line::read_hidden_line, policy, run, status};
+use super::{policy, run, status};
 use crate::{
     command,
     config::Config,

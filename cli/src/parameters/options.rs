@@ -9,6 +9,7 @@ pub(crate) enum ParameterCommand {
     /// Make a parameter, or with --overwrite a new version of it
     ///
     /// The value comes from standard input, unless --value or --value-file is given. One line end at its end is left out.
+    /// At a terminal a SecureString is asked for, one line that is not shown.
     Put(ParameterPutOptions),
     /// Print the value of a parameter
     Get {

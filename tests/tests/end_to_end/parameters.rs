@@ -103,6 +103,25 @@ async fn the_aws_cli_keeps_parameters() -> Result<()> {
 }
 
 #[tokio::test]
+async fn our_client_asks_for_a_secret_on_a_terminal_and_does_not_show_it() -> Result<()> {
+    let site = Site::start().await?;
+    let cli = site.cli();
+    let put = ["parameter", "put", "/cli/typed", "--type", "SecureString"];
+    let mut terminal = cli.at_terminal(&put)?;
+    terminal.expect("value (what you type is not shown): ").await?;
+    terminal.send(&format!("{SECRET}\n"))?;
+    terminal.expect("\r\n/cli/typed version 1\r\n").await?;
+    ensure!(terminal.wait().await? == 0);
+    ensure!(!terminal.text().contains(SECRET), "{}", terminal.text());
+    let got = cli
+        .run(&["parameter", "get", "/cli/typed", "--with-decryption"])
+        .await?
+        .success()?;
+    ensure!(got.stdout == format!("{SECRET}\n"), "{got:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn our_client_takes_a_secret_on_standard_input_and_refuses_it_as_an_argument() -> Result<()> {
     let site = Site::start().await?;
     let cli = site.cli();

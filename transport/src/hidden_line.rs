@@ -32,7 +32,7 @@ const ENDINGS: [Signal; 5] = [
 ///
 /// # Errors
 /// The terminal does not hide what is typed, or is gone; the line is no text, or longer than a terminal gives at once.
-pub(super) fn read_hidden_line(prompt: impl Fn()) -> io::Result<String> {
+pub fn read_hidden_line(prompt: impl Fn()) -> io::Result<String> {
     let stdin = io::stdin();
     loop {
         let held = HeldSignals::hold()?;
