@@ -212,15 +212,22 @@ fn end_sessions(arguments: &EndSessionsArguments) -> anyhow::Result<ExitCode> {
     if let Some(error) = ended.untold {
         eprintln!("moorline-agent: the sessions end with a reason of their own: {error}");
     }
-    println!("{} sessions ended", ended.ended);
+    println!("{} ended", sessions(ended.ended));
     if ended.left == 0 {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!(
-        "moorline-agent: {} sessions did not end within {wait:?}",
-        ended.left
+        "moorline-agent: {} did not end within {wait:?}",
+        sessions(ended.left)
     );
     Ok(ExitCode::FAILURE)
+}
+
+fn sessions(count: usize) -> String {
+    match count {
+        1 => "1 session".to_owned(),
+        count => format!("{count} sessions"),
+    }
 }
 
 fn read_code(file: &Path) -> anyhow::Result<String> {
@@ -236,7 +243,10 @@ fn read_code(file: &Path) -> anyhow::Result<String> {
     };
     let code = read.with_context(|| format!("failed to read the activation code from {}", file.display()))?;
     let code = code.trim().to_owned();
-    anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display());
+    match file.as_os_str() == "-" {
+        true => anyhow::ensure!(!code.is_empty(), "no activation code was entered"),
+        false => anyhow::ensure!(!code.is_empty(), "{} holds no activation code", file.display()),
+    }
     Ok(code)
 }
 

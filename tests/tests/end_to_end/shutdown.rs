@@ -45,7 +45,7 @@ async fn a_shutdown_is_told_at_once_and_ends_even_what_refuses_to_end() -> Resul
     terminal
         .expect("session ended: the node is shutting down\r\n")
         .await?;
-    ensure!(ended?.success()?.stdout == "1 sessions ended\n");
+    ensure!(ended?.success()?.stdout == "1 session ended\n");
     ensure!(mark.processes().is_empty(), "the session left something");
     site.node.wait_workers(WorkerKind::Session, 0).await?;
     Ok(())
@@ -64,7 +64,7 @@ async fn the_sessions_of_one_node_end_with_the_reason_that_was_given_though_its_
     let ended = site
         .node
         .agent("end-sessions", &["--reason", "new disks at noon"]);
-    ensure!(ended.await?.success()?.stdout == "1 sessions ended\n");
+    ensure!(ended.await?.success()?.stdout == "1 session ended\n");
     terminal.expect("session ended: new disks at noon\r\n").await?;
     terminal.wait().await?;
     untouched.send("echo still-''here; exit 4\n")?;
