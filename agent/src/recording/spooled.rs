@@ -42,7 +42,7 @@ pub(super) struct Spooled {
 /// Whether anything of the recording of this name waits here, or is still to come.
 pub(super) fn is_spooled(folder: &Path, recording: &str) -> bool {
     // in this order: the one becomes the other
-    [OPEN, WHOLE]
+    [NEW, OPEN, WHOLE]
         .iter()
         .any(|state| folder.join(format!("{recording}.{state}")).exists())
 }
@@ -344,6 +344,10 @@ mod tests {
         assert!(
             Spooled::find_at(&folder(dir.path()), now).is_empty(),
             "it is being made"
+        );
+        assert!(
+            is_spooled(&folder(dir.path()), "me-0abc"),
+            "it would be ended at the endpoint before it is sent"
         );
         let [left] = Spooled::find_at(&folder(dir.path()), now + 2 * MAKING)
             .try_into()
