@@ -5,8 +5,8 @@
 //! an answer says how much that is, and there the recording goes on.
 //!
 //! Where a worker died, the endpoint is told that the end will not come. What workers leave on the disk says that of
-//! itself; at the daemon's start, and when a session ends without a word, the endpoint is asked which recordings it has
-//! open, and those that nobody makes here are ended.
+//! itself; at the daemon's start, and when a session ends, the endpoint is asked which recordings it has open, and those
+//! that nobody makes here are ended.
 
 use std::{
     collections::BTreeMap,

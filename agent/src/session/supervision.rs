@@ -106,7 +106,11 @@ impl Supervision {
         };
         drop(running);
         match end {
-            WorkerEnd::Said(outcome) => self.report(&outcome).await,
+            WorkerEnd::Said(outcome) => {
+                // it may have given its recording up, or the disk did not take what was left of it
+                self.courier.review();
+                self.report(&outcome).await;
+            }
             WorkerEnd::Silent(reason) => {
                 tracing::warn!(session_id = %self.session_id, reason, "session ended without an outcome");
                 // nobody is left to end its recording

@@ -122,6 +122,34 @@ async fn a_killed_worker_s_recording_of_a_session_is_cut_at_once() -> Result<()>
     check_cut(&site, &recording).await
 }
 
+/// As after its state was put back from a backup, or its disk was written to by somebody.
+#[tokio::test]
+async fn a_recording_that_its_session_gave_up_is_cut_when_the_session_ends() -> Result<()> {
+    let mut site = Site::start().await?;
+    let mut terminal = site.cli().shell(site.node.id()).await?;
+    terminal.send("echo beg''un\n")?;
+    terminal.expect("begun").await?;
+    let recording = session_beside(&site, "").await?;
+    arrived(&site, &recording).await?;
+    site.endpoint.kill().await?;
+    let cast = site
+        .endpoint
+        .state_dir()
+        .join(format!("transcripts/{recording}.cast"));
+    let mut bytes = std::fs::read(&cast)?;
+    bytes.extend(b"[9.000000,\"o\",\"nobody sent this\"]\n".repeat(10_000));
+    std::fs::write(&cast, bytes)?;
+    site.endpoint.start_again().await?;
+    terminal.send("echo ag''ain\n")?;
+    terminal.expect("this session is not recorded any more").await?;
+    terminal.send("exit\n")?;
+    terminal.wait().await?;
+    wait_for("the recording to be closed as cut", PATIENCE, async || {
+        Ok((listed(&site.cli(), &recording).await?["State"] == "Cut").then_some(()))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn recordings_that_a_power_cut_ended_are_cut_when_the_node_is_back_and_those_that_go_on_are_not()
 -> Result<()> {
