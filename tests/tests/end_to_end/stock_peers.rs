@@ -1,12 +1,18 @@
 //! The unmodified session-manager-plugin and amazon-ssm-agent in every mix with ours, over our relay, for who has
 //! them: `MOORLINE_STOCK_PLUGIN` names the directory of the one, `MOORLINE_STOCK_AGENT_DIR` that of the other.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use moorline_tests::{
     Api, Aws, Cable, Cli, Endpoint, Node, PATIENCE, ReservedPort, StockProcess, Terminal, finished, is_root,
-    send_script, skipped, wait_for,
+    send_script, skipped, wait_for, wait_until,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -328,6 +334,38 @@ async fn the_stock_agent_loses_nothing_while_our_plugin_is_away() -> Result<()> 
     Ok(())
 }
 
+/// Another operator's word ends it at both ends, and its user reads by whom.
+async fn terminated(client: Whose, node: Whose) -> Result<()> {
+    let Some(mix) = Mix::start(client, node).await? else {
+        return Ok(());
+    };
+    let there = tempfile::tempdir()?;
+    // the shell is not root's
+    std::fs::set_permissions(there.path(), std::fs::Permissions::from_mode(0o777))?;
+    let pipe = there.path().join("pipe");
+    let mut terminal = mix.shell()?;
+    terminal.expect("Starting session with SessionId").await?;
+    terminal.send(&format!("mkfifo -m 666 {0}; read line <> {0}\r", pipe.display()))?;
+    wait_until("the shell to wait", async || Ok(has_reader(&pipe))).await?;
+    let shown = terminal.text();
+    let session = shown
+        .split_once("SessionId: ")
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .context("no session was told")?;
+    let ended = Cli::of(&mix.endpoint).run(&["terminate", session]).await?;
+    ended.success()?;
+    terminal.expect("terminated by admin").await?;
+    ensure!(terminal.wait().await? == 0);
+    wait_until("the shell to end", async || Ok(!has_reader(&pipe))).await
+}
+
+/// Whether a process has it open to read from.
+fn has_reader(pipe: &std::path::Path) -> bool {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+    options.open(pipe).is_ok()
+}
+
 async fn command_without_terminal(client: Whose, node: Whose) -> Result<()> {
     let Some(mix) = Mix::start(client, node).await? else {
         return Ok(());
@@ -546,6 +584,9 @@ every_mix! {
     the_stock_plugin_survives_a_killed_endpoint_with_our_node: killed_endpoint Stock Ours;
     our_plugin_survives_a_killed_endpoint_with_the_stock_agent: killed_endpoint Ours Stock;
     the_stock_plugin_survives_a_killed_endpoint_with_the_stock_agent: killed_endpoint Stock Stock;
+    the_stock_plugin_hears_who_terminated_its_shell_on_our_node: terminated Stock Ours;
+    our_plugin_hears_who_terminated_its_shell_on_the_stock_agent: terminated Ours Stock;
+    the_stock_plugin_hears_who_terminated_its_shell_on_the_stock_agent: terminated Stock Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_our_node: command_without_terminal Stock Ours;
     our_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Ours Stock;
     the_stock_plugin_runs_a_command_without_terminal_on_the_stock_agent: command_without_terminal Stock Stock;
