@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -117,6 +117,7 @@ async fn serve(config: Config, state_dir: PathBuf, registration: Arc<Registratio
         credentials_rejected: Arc::clone(&credentials_rejected),
         platform: Platform::detect(),
         seals: Arc::default(),
+        key_teller: Mutex::default(),
     });
     let (outgoing, to_send) = mpsc::channel(OUTGOING_MESSAGES);
     let (refused, refusals) = mpsc::channel(REFUSED_RECORDINGS);

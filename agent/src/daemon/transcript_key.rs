@@ -17,6 +17,17 @@ pub(super) async fn register(context: &NodeContext, credentials: &Credentials) {
     if !context.registration.is_moorline || context.seals.load(Ordering::Relaxed) {
         return;
     }
+    if timeout(LIMIT, tell(context, credentials)).await.is_err() {
+        tracing::warn!("the endpoint did not answer to the key of transcripts; they are kept unsealed");
+    }
+}
+
+/// Connection and health ping begin at the same time: one of them tells, and the other waits until it is told.
+async fn tell(context: &NodeContext, credentials: &Credentials) {
+    let _teller = context.key_teller.lock().await;
+    if context.seals.load(Ordering::Relaxed) {
+        return;
+    }
     let key = match TranscriptKey::load_or_make(&context.state_dir) {
         Ok(key) => key,
         Err(error) => {
@@ -28,21 +39,20 @@ pub(super) async fn register(context: &NodeContext, credentials: &Credentials) {
         public_key: Some(key.public().to_base64()),
     };
     let client = context.registration.api_client();
-    let call = client.call::<RegisterTranscriptKey>(Some(credentials), &request);
-    match timeout(LIMIT, call).await {
-        Ok(Ok(_)) => {
+    match client
+        .call::<RegisterTranscriptKey>(Some(credentials), &request)
+        .await
+    {
+        Ok(_) => {
             context.seals.store(true, Ordering::Relaxed);
             tracing::info!(key = %key.public().id(), "transcripts are sealed with this key");
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             let reason = error_chain(&error);
             tracing::warn!(
                 reason,
                 "the endpoint did not take the key of transcripts; they are kept unsealed"
             );
-        }
-        Err(_) => {
-            tracing::warn!("the endpoint did not answer to the key of transcripts; they are kept unsealed");
         }
     }
 }

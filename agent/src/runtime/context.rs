@@ -7,7 +7,7 @@ use std::{
 
 use moorline_protocol::{sigv4::Credentials, types::InstanceId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{config::Config, identity::Registration};
 
@@ -35,6 +35,8 @@ pub(crate) struct NodeContext {
     pub(crate) platform: Platform,
     /// Whether the endpoint knows the key that seals transcripts: what it does not know it would refuse.
     pub(crate) seals: Arc<AtomicBool>,
+    /// Held while the endpoint is told of that key.
+    pub(crate) key_teller: Mutex<()>,
 }
 
 impl NodeContext {

@@ -124,6 +124,20 @@ async fn a_session_leaves_its_start_its_client_and_its_end_and_no_token() -> Res
 }
 
 #[tokio::test]
+async fn an_agent_that_starts_tells_the_endpoint_its_key_once() -> Result<()> {
+    let site = Site::start().await?;
+    // its channel stands and its first health ping is answered, which both want the key to be known
+    site.check_commands_work().await?;
+    let told = audit_records(&site.endpoint, &["--operation", "RegisterTranscriptKey"]).await?;
+    let events: Vec<&str> = told
+        .iter()
+        .filter_map(|record| record["event"].as_str())
+        .collect();
+    ensure!(events == ["accepted", "call"], "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_refused_is_recorded_and_a_flood_of_it_counted() -> Result<()> {
     let site = Site::start().await?;
     let stranger = site.api().with_credentials(Credentials {
