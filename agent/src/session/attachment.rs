@@ -22,12 +22,15 @@ const LEAST_PAYLOAD_BYTES: u32 = 1024;
 /// `Flag` payload by which a client ends the session (agent-wire §5).
 const FLAG_TERMINATE_SESSION: [u8; 4] = 2_u32.to_be_bytes();
 
+/// Characters of what the endpoint says of a session's end that are recorded.
+const LONGEST_WORD: usize = 256;
+
 /// Why a session ends that did not end by itself.
 pub(super) enum Order {
     /// By its client, or by the daemon: no failure.
     Closed,
-    /// The endpoint wants it, or has said that it is over.
-    ClosedByEndpoint,
+    /// The endpoint wants it, or has said that it is over; what the recording says.
+    ClosedByEndpoint(String),
     Failed(String),
     /// The node's machine, or its administrator; the reason.
     Shutdown(String),
@@ -37,7 +40,7 @@ impl Order {
     /// What the user is told.
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
-            Self::Closed | Self::ClosedByEndpoint => None,
+            Self::Closed | Self::ClosedByEndpoint(_) => None,
             Self::Failed(reason) | Self::Shutdown(reason) => Some(reason),
         }
     }
@@ -46,9 +49,18 @@ impl Order {
     pub(super) fn recorded(&self) -> &str {
         match self {
             Self::Closed => "its client, or an operator, ended the session",
-            Self::ClosedByEndpoint => "the endpoint ended the session",
-            Self::Failed(reason) | Self::Shutdown(reason) => reason,
+            Self::ClosedByEndpoint(reason) | Self::Failed(reason) | Self::Shutdown(reason) => reason,
         }
+    }
+
+    /// The endpoint's word is its own, which the node seals as such.
+    fn closed_by_endpoint(said: &str) -> Self {
+        let mut recorded = "the endpoint ended the session".to_owned();
+        if !said.is_empty() {
+            recorded.push_str(": ");
+            recorded.extend(said.chars().take(LONGEST_WORD));
+        }
+        Self::ClosedByEndpoint(recorded)
     }
 
     /// Whether there may soon be no network to tell it by.
@@ -228,7 +240,7 @@ impl Attachment {
             LinkEvent::Ended => {
                 tracing::info!("the endpoint ended the session while it was not connected");
                 self.channel.disconnected();
-                self.end(Order::ClosedByEndpoint);
+                self.end(Order::closed_by_endpoint(""));
             }
             LinkEvent::GivenUp(reason) => {
                 self.channel.disconnected();
@@ -331,7 +343,7 @@ impl Attachment {
             }
             Event::Closed(closed) => {
                 tracing::info!(reason = closed.output, "the endpoint ended the session");
-                self.end(Order::ClosedByEndpoint);
+                self.end(Order::closed_by_endpoint(&closed.output));
             }
             Event::HandshakeComplete { .. } => return Some(Heard::HandshakeComplete),
             Event::DecryptionWanted {

@@ -137,7 +137,7 @@ impl PortSession {
         match self.attachment.into_order() {
             Some(Order::Failed(reason)) => SessionOutcome::failed(&reason),
             Some(Order::Shutdown(reason)) => SessionOutcome::stopped(&reason),
-            Some(Order::Closed | Order::ClosedByEndpoint) | None => SessionOutcome::success(None),
+            Some(Order::Closed | Order::ClosedByEndpoint(_)) | None => SessionOutcome::success(None),
         }
     }
 
@@ -306,7 +306,7 @@ impl PortSession {
     /// The stock agent says nothing at the end of a Port session. Ours must: the daemon, who reports every end, may be
     /// gone.
     async fn announce(&mut self) {
-        let is_told = matches!(self.attachment.order(), Some(Order::ClosedByEndpoint));
+        let is_told = matches!(self.attachment.order(), Some(Order::ClosedByEndpoint(_)));
         if self.attachment.is_moorline && !is_told {
             self.attachment.say_terminating(None);
         }

@@ -210,7 +210,7 @@ impl ShellSession {
     fn outcome(self) -> SessionOutcome {
         let outcome = match (self.attachment.into_order(), self.exit_code) {
             (Some(Order::Failed(reason)), _) => SessionOutcome::failed(&reason),
-            (Some(Order::Closed | Order::ClosedByEndpoint), _) => SessionOutcome::success(None),
+            (Some(Order::Closed | Order::ClosedByEndpoint(_)), _) => SessionOutcome::success(None),
             (Some(Order::Shutdown(reason)), _) => SessionOutcome::stopped(&reason),
             (None, exit_code) => match self.parts.process.not_started() {
                 Some(not_started) => SessionOutcome {

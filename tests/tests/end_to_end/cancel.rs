@@ -169,6 +169,13 @@ async fn a_session_is_terminated_and_its_user_told_by_whom_and_one_that_is_over_
     terminal.expect("session ended: terminated by").await?;
     ensure!(terminal.wait().await? != 0);
     site.node.wait_workers(WorkerKind::Session, 0).await?;
+    wait_until("the recording to say by whom", async || {
+        let shown = site.cli().run(&["transcript", "text", id]).await?.success()?;
+        Ok(shown
+            .stdout
+            .contains("-- end: the endpoint ended the session: terminated by admin"))
+    })
+    .await?;
 
     let again = site.cli().run(&["terminate", id]).await?.success()?;
     ensure!(
