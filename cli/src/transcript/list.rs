@@ -41,6 +41,33 @@ struct Listed {
     delete_reason: Option<String>,
 }
 
+impl Listed {
+    /// Its state, and of one that is held or deleted by whom, when and why.
+    fn state_in_words(&self) -> String {
+        let state = self.state.as_deref().unwrap_or("-");
+        let by = |who: &str, since: &str, date: &Option<String>, reason: &Option<String>| {
+            let date = date.as_ref().map(|date| format!(" {since} {date}"));
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+            format!(
+                "by {who}{}{}",
+                date.unwrap_or_default(),
+                reason.unwrap_or_default()
+            )
+        };
+        match (&self.deleted_by, &self.held_by) {
+            (Some(who), _) => {
+                let by = by(who, "on", &self.deleted_date, &self.delete_reason);
+                format!("{state} {by}")
+            }
+            (None, Some(who)) => {
+                let by = by(who, "since", &self.held_date, &self.hold_reason);
+                format!("{state}, held {by}")
+            }
+            (None, None) => state.to_owned(),
+        }
+    }
+}
+
 /// The exit code: 1 when recordings could not be searched.
 pub(super) async fn show(operator: &Operator, filter: &TranscriptFilter, json: bool) -> Result<u8, CliError> {
     let target = match &filter.node {
@@ -76,7 +103,6 @@ fn print(transcripts: &[Listed]) -> Result<(), CliError> {
     ]);
     for transcript in transcripts {
         let text = |value: &Option<String>| one_line(value.as_deref().unwrap_or("-"));
-        let state = text(&transcript.state);
         table.add_row([
             transcript.session_id.clone(),
             text(&transcript.kind),
@@ -85,10 +111,7 @@ fn print(transcripts: &[Listed]) -> Result<(), CliError> {
             text(&transcript.document_name),
             text(&transcript.start_date),
             transcript.length_bytes.to_string(),
-            match transcript.held_by {
-                Some(_) => format!("{state}, held"),
-                None => state,
-            },
+            one_line(&transcript.state_in_words()),
         ]);
     }
     console::print_table(&table)

@@ -70,6 +70,23 @@ async fn become_files(endpoint: &Endpoint, session: &str, expected: &[&str]) -> 
     .await
 }
 
+/// The list as it is shown.
+async fn table(cli: &Cli, filter: &[&str]) -> Result<String> {
+    let list = [&["transcript", "list"], filter].concat();
+    Ok(cli.run(&list).await?.success()?.stdout)
+}
+
+/// Got of the exported file as docs/transcripts-at-rest.md says.
+async fn hash_of_export(dir: &Path) -> Result<String> {
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", "grep -av '^\\[[0-9.]*,\"c\",' a.cast | sha256sum"])
+        .current_dir(dir)
+        .output()
+        .await?;
+    let line = String::from_utf8(output.stdout)?;
+    Ok(line.split(' ').next().unwrap_or_default().to_owned())
+}
+
 /// An export verifies, and has the text.
 async fn verifies(cli: &Cli, dir: &Path, session: &str, text: &str) -> Result<()> {
     let (file, keys) = (dir.join("a.cast"), dir.join("keys.json"));
@@ -107,6 +124,10 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
         found[0]["Sha256"].as_str().is_some_and(|hash| hash.len() == 64),
         "{found:?}"
     );
+    ensure!(
+        found[0]["Sha256"] == hash_of_export(dir.path()).await?,
+        "{found:?}"
+    );
 
     endpoint.kill().await?;
     endpoint.start_again().await?;
@@ -116,6 +137,8 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
         .await?
         .success()?;
     ensure!(ids(&listed(&cli, &["--held"]).await?) == [first.as_str()]);
+    let held = "Complete, held by arn:moorline:iam:::user/admin since 2";
+    ensure!(table(&cli, &["--held"]).await?.contains(held));
     let refused = cli.run(&["transcript", "delete", &first]).await?;
     ensure!(
         refused.code != 0 && refused.stderr.contains("is held by"),
@@ -133,6 +156,12 @@ async fn finished_transcripts_go_to_an_s3_server_and_are_read_verified_searched_
     })
     .await?;
     let tombstones = listed(&cli, &["--state", "deleted"]).await?;
+    let shown = table(&cli, &["--state", "deleted"]).await?;
+    let by = "Deleted by arn:moorline:iam:::user/admin on 2";
+    ensure!(
+        shown.contains(by) && shown.contains("Z: it was asked for\n"),
+        "{shown}"
+    );
     ensure!(
         ids(&tombstones) == [first.as_str()] && tombstones[0]["DeleteReason"] == "it was asked for",
         "{tombstones:?}"
