@@ -19,6 +19,20 @@ const FORMAT: &str = include_str!("../../../docs/transcript-format.md");
 /// One that was written from it, to be read before it is used.
 const VERIFIER: &str = include_str!("../../../tests/verifier/verify_transcript.py");
 
+/// Where a tar archive says that it is one.
+const TAR_MAGIC: std::ops::Range<usize> = 257..262;
+
+/// Refuses a file that begins as a bundle does, and says what to do with it.
+pub(super) fn is_none(path: &Path, begin: &[u8]) -> Result<(), CliError> {
+    if begin.get(TAR_MAGIC) != Some(b"ustar") {
+        return Ok(());
+    }
+    Err(CliError::Transcript(format!(
+        "{}: it is a bundle: unpack it with `tar xf`, and take transcript/session.cast; its README.md says how",
+        path.display()
+    )))
+}
+
 /// Writes the bundle of a session, or of all parts of a command on one node.
 pub(super) async fn export(operator: &Operator, parts: Vec<String>, out: &Path) -> Result<(), CliError> {
     let keys = keys::fetch(operator).await?;

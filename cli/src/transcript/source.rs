@@ -8,6 +8,7 @@ use std::{
 
 use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest};
 
+use super::bundle;
 use crate::{error::CliError, operator::Operator};
 
 /// What is asked for at once, in bytes: the answer has it as JSON text, which may be several times as long.
@@ -27,6 +28,7 @@ pub(super) enum Source<'a> {
     File {
         path: PathBuf,
         file: File,
+        is_at_begin: bool,
     },
 }
 
@@ -48,6 +50,7 @@ impl<'a> Source<'a> {
         Ok(Self::File {
             path: path.to_owned(),
             file,
+            is_at_begin: true,
         })
     }
 
@@ -76,11 +79,18 @@ impl<'a> Source<'a> {
                 *offset = next.max(*offset);
                 Ok(data.into_bytes())
             }
-            Self::File { path, file } => {
+            Self::File {
+                path,
+                file,
+                is_at_begin,
+            } => {
                 let mut piece = Vec::new();
                 file.take(FILE_PIECE_BYTES)
                     .read_to_end(&mut piece)
                     .map_err(|source| CliError::io(format!("read {}", path.display()), source))?;
+                if std::mem::take(is_at_begin) {
+                    bundle::is_none(path, &piece)?;
+                }
                 Ok(piece)
             }
         }
@@ -96,9 +106,28 @@ impl<'a> Source<'a> {
                 *is_at_end = false;
                 Ok(())
             }
-            Self::File { path, file } => file
+            Self::File { path, file, .. } => file
                 .rewind()
                 .map_err(|source| CliError::io(format!("read {}", path.display()), source)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_bundle_it_is_said_what_to_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("session.tar");
+        let mut archive = vec![0; 512];
+        archive[257..262].copy_from_slice(b"ustar");
+        std::fs::write(&path, archive).unwrap();
+        let refused = Source::of_file(&path).unwrap().piece().await.unwrap_err();
+        assert!(
+            refused.to_string().contains("transcript/session.cast"),
+            "{refused}"
+        );
     }
 }

@@ -12,6 +12,7 @@ use moorline_protocol::{
 };
 use serde_json::json;
 
+use super::bundle;
 use crate::{
     console::{self, one_line},
     counted::counted,
@@ -20,8 +21,6 @@ use crate::{
 
 /// What is read at once, in bytes.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Where a tar archive says that it is one.
-const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 const ALTERED: u8 = 1;
 const UNREADABLE: u8 = 2;
 
@@ -89,12 +88,8 @@ fn verify(path: &Path, keys: Keys) -> Result<Outcome, CliError> {
             return Ok(verifier.finish());
         }
         let piece = piece.get(..length).unwrap_or_default();
-        if is_first && piece.get(TAR_MAGIC) == Some(b"ustar") {
-            let reason = format!(
-                "{}: it is a bundle: unpack it with `tar xf`, and verify transcript/session.cast; its README.md says how",
-                path.display()
-            );
-            return Err(CliError::Transcript(reason));
+        if is_first {
+            bundle::is_none(path, piece)?;
         }
         is_first = false;
         verifier.push(piece);
@@ -179,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("session.tar");
         let mut archive = vec![0; 512];
-        archive[TAR_MAGIC].copy_from_slice(b"ustar");
+        archive[257..262].copy_from_slice(b"ustar");
         std::fs::write(&path, archive).unwrap();
         let refused = verify(&path, Keys::default()).unwrap_err().to_string();
         assert!(refused.contains("transcript/session.cast"), "{refused}");
