@@ -15,7 +15,10 @@ use moorline_ssm::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{existing, missing};
-use crate::api::{ApiError, ApiResult, RequestContext};
+use crate::{
+    api::{ApiError, ApiResult, RequestContext},
+    store::Place,
+};
 
 /// Bytes of a piece when the request does not say.
 const DEFAULT_BYTES: u64 = 256 * 1024;
@@ -63,7 +66,10 @@ async fn look(
     let row = existing(cx, Some(id.as_str())).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
     let length = cx.app.transcripts.length(id).await?;
-    let length = length.ok_or_else(|| missing(id.as_str()))?;
+    let length = length.ok_or_else(|| match row.place == Place::Store {
+        true => in_no_store(id),
+        false => missing(id.as_str()),
+    })?;
     let offset = match input.tail_bytes.and_then(|tail| u64::try_from(tail).ok()) {
         Some(tail) => begin_of_tail(cx, id, length, tail).await?,
         None => u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0),
@@ -95,6 +101,15 @@ async fn look(
         complete: Some(row.completed_at.is_some() && next >= length),
         session_ended: Some(row.ended_at.is_some()),
     })
+}
+
+/// It was brought there before the settings changed.
+fn in_no_store(id: &TranscriptId) -> ApiError {
+    let message = format!(
+        "the transcript {id} was brought to an object store, and the endpoint has none now: start it with that one's \
+         --transcript-store"
+    );
+    ApiError::new(ErrorCode::ServiceUnavailable, message)
 }
 
 /// Where the first line begins that lies in the last `tail` bytes as a whole.

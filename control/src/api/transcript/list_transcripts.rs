@@ -108,7 +108,7 @@ async fn look_for(
 ) -> ApiResult<Looked> {
     let until = Instant::now() + SEARCH_TIME;
     let mut looked = Looked::default();
-    let mut is_store_away = false;
+    let mut is_store_away = !cx.app.transcripts.has_remote();
     let mut rest = rows.into_iter().peekable();
     while let Some(row) = rest.next() {
         let mut here = Position::behind(&row);
@@ -118,6 +118,9 @@ async fn look_for(
         }
         // the others there would be waited for, each as long, and for nothing
         if is_store_away && row.place == Place::Store {
+            if looked.not_searched.is_empty() {
+                tracing::error!(recording = %row.id, "not searched: it is in an object store, and there is none now");
+            }
             looked.not_searched.push(row.id.to_string());
             continue;
         }

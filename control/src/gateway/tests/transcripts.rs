@@ -1,6 +1,7 @@
 //! Recordings, chunk by chunk.
 
 use moorline_protocol::transcript::{Blocks, MAX_BLOCK_BYTES};
+use moorline_ssm::ErrorCode;
 use moorline_ssm::audit::{ListAuditRecords, ListAuditRecordsRequest};
 use moorline_ssm::transcript::{
     DeleteTranscript, DeleteTranscriptRequest, GetTranscript, GetTranscriptRequest, ListTranscripts,
@@ -18,7 +19,7 @@ use crate::{
         at_rest,
         sweep::{close_transcripts, forget_sessions},
     },
-    store::Recorded,
+    store::{Place, Recorded},
     test_support::{CapturedLog, administrator},
 };
 
@@ -174,7 +175,7 @@ async fn only_the_sessions_own_node_writes_its_transcript() {
         ..GetTranscriptRequest::default()
     };
     let refused = endpoint.test.refuse::<GetTranscript>(missing).await;
-    assert_eq!(refused.code, moorline_ssm::ErrorCode::DoesNotExistException);
+    assert_eq!(refused.code, ErrorCode::DoesNotExistException);
 }
 
 #[tokio::test]
@@ -344,19 +345,46 @@ pub(super) async fn of_state(endpoint: &Endpoint, state: TranscriptState) -> Vec
     list(endpoint, request).await
 }
 
+fn recorded(endpoint: &Endpoint, id: &str) -> Recorded {
+    Recorded {
+        id: id.parse().unwrap(),
+        node: endpoint.node(),
+        command: None,
+        owner: administrator().arn(),
+        document_name: "SSM-SessionManagerRunShell".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_recording_in_a_store_that_the_settings_do_not_name_any_more_is_not_told_as_missing() {
+    let endpoint = with_session().await;
+    let store = &endpoint.test.app.store;
+    let recorded = recorded(&endpoint, ID);
+    let now = endpoint.test.now();
+    store.transcript_started(&recorded, now).await.unwrap();
+    store.transcript_moved(&recorded.id, Place::Store).await.unwrap();
+    let get = GetTranscriptRequest {
+        session_id: Some(ID.to_owned()),
+        ..GetTranscriptRequest::default()
+    };
+    let refused = endpoint.test.refuse::<GetTranscript>(get).await;
+    assert_eq!(refused.code, ErrorCode::ServiceUnavailable);
+    assert!(refused.message.contains("--transcript-store"), "{refused}");
+    let request = ListTranscriptsRequest {
+        contains: Some("drop".to_owned()),
+        ..ListTranscriptsRequest::default()
+    };
+    let listed = endpoint.test.call::<ListTranscripts>(request).await.unwrap();
+    assert_eq!(listed.not_searched, Some(vec![ID.to_owned()]));
+}
+
 #[tokio::test]
 async fn a_recording_that_cannot_be_searched_is_named_and_keeps_no_other_from_being_found() {
     let endpoint = with_session().await;
     let store = &endpoint.test.app.store;
     let transcripts = endpoint.test.dir().join("transcripts");
     for id in [ID, "admin-0123456789abcdef1", "admin-0123456789abcdef2"] {
-        let recorded = Recorded {
-            id: id.parse().unwrap(),
-            node: endpoint.node(),
-            command: None,
-            owner: administrator().arn(),
-            document_name: "SSM-SessionManagerRunShell".to_owned(),
-        };
+        let recorded = recorded(&endpoint, id);
         store
             .transcript_started(&recorded, endpoint.test.now())
             .await
