@@ -24,7 +24,7 @@ use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -48,6 +48,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// Pauses while the endpoint takes nothing: the first is below this, later ones double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same for one recording that the endpoint does not take, for a reason that is its own.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A request brings at most so much, in bytes of the network.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// After so many bytes of one recording the endpoint is asked to have them on its disk, and here they make room.
@@ -131,15 +134,37 @@ struct Progress {
     /// Up to here it is on ours.
     synced: u64,
     syncing: Syncing,
-    /// It was said that it waits.
-    is_put_off: bool,
+    /// It was not taken the last time.
+    rest: Option<Rest>,
     /// A power cut may have damaged it: it was here at the daemon's start.
     is_from_before: bool,
     /// What is damaged of it was left out, and its end written.
     is_mended: bool,
 }
 
+/// When a recording is tried again that was not taken. What others record is a reason to look ten times a second.
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    backoff: Backoff,
+}
+
 impl Progress {
+    fn rests(&self, now: Instant) -> bool {
+        self.rest.as_ref().is_some_and(|rest| now < rest.until)
+    }
+
+    /// It was not taken; whether that is new.
+    fn put_off(&mut self, (now, random): (Instant, u32)) -> bool {
+        let is_first = self.rest.is_none();
+        let rest = self.rest.get_or_insert_with(|| Rest {
+            until: now,
+            backoff: Backoff::new(FIRST_REST, LONGEST_REST),
+        });
+        rest.until = now + rest.backoff.next(random);
+        is_first
+    }
+
     /// Whether it must be looked at before anything of it is sent.
     fn must_mend(&self, spooled: &Spooled) -> bool {
         !self.is_mended && !spooled.is_growing() && (self.is_from_before || !spooled.is_whole)
@@ -250,7 +275,7 @@ async fn deliver_all(
         let mut unfinished = Vec::with_capacity(waiting.len());
         for mut spooled in waiting {
             let progress = known.entry(spooled.path.clone()).or_default();
-            if round.is_away {
+            if round.is_away || progress.rests(Instant::now()) {
                 sync(&spooled, progress);
                 continue;
             }
@@ -275,7 +300,7 @@ async fn deliver_all(
                     spooled.remove();
                 }
                 Outcome::Later(reason) => {
-                    if !std::mem::replace(&mut progress.is_put_off, true) {
+                    if progress.put_off((Instant::now(), random_u32())) {
                         tracing::warn!(path, reason, "the rest of a transcript waits");
                     }
                     sync(&spooled, progress);
@@ -405,7 +430,7 @@ async fn deliver_chunk(
     match (response.status, stored) {
         (200, Ok(length)) if length >= sent => {
             progress.confirmed = Some(length);
-            progress.is_put_off = false;
+            progress.rest = None;
             if is_durable {
                 progress.durable = length;
                 spooled.discard_before(length);
@@ -497,6 +522,23 @@ fn answer(sent: Result<Response, SendError>) -> Result<Response, Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_that_is_not_taken_is_tried_more_and_more_rarely_until_it_is() {
+        let (mut progress, mut now) = (Progress::default(), Instant::now());
+        assert!(!progress.rests(now));
+        let rests: Vec<u64> = (0..9)
+            .map(|time| {
+                assert_eq!(progress.put_off((now, u32::MAX)), time == 0, "said once");
+                let begun = now;
+                while progress.rests(now) {
+                    now += Duration::from_millis(100);
+                }
+                (now - begun).as_secs()
+            })
+            .collect();
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
 
     #[test]
     fn what_comes_right_again_costs_no_recording() {
