@@ -268,16 +268,23 @@ impl TranscriptFiles {
         }
         let file = self.open_for_append(&path)?;
         let length = file.metadata()?.len();
+        // a node that could have its chain read again from the disk at will could keep the disk busy
+        let give_back = |source| match source {
+            Source::Known(chain) => self.keep(recording, chain),
+            Source::Sender(_) => {}
+        };
         if chunk.offset != length {
             // its node would take it that what it sent and forgot is lost
             if chunk.offset > length && chain::signed_length(&signatures)? > length {
                 return Err(chain::shorter_than_signed());
             }
+            give_back(source);
             return Ok(Appended::WrongOffset(length));
         }
         let added = u64::try_from(chunk.body.len()).unwrap_or(u64::MAX);
         let longer = length.saturating_add(added);
         if longer > MAX_RECORDING_BYTES {
+            give_back(source);
             return Ok(Appended::TooLong(length));
         }
         // what is in memory stays there only if all goes well: the files can always tell
@@ -302,9 +309,11 @@ impl TranscriptFiles {
         if added > 0 {
             let space = (self.space)(&file)?;
             if !space.has_room_for(added) {
+                self.keep(recording, chain);
                 return Ok(Appended::NoRoom);
             }
             if !space.leaves_as_much_as(self.shares.of(node), added) {
+                self.keep(recording, chain);
                 return Ok(Appended::OverShare);
             }
         }

@@ -345,7 +345,7 @@ pub(super) async fn of_state(endpoint: &Endpoint, state: TranscriptState) -> Vec
     list(endpoint, request).await
 }
 
-fn recorded(endpoint: &Endpoint, id: &str) -> Recorded {
+fn recorded_as(endpoint: &Endpoint, id: &str) -> Recorded {
     Recorded {
         id: id.parse().unwrap(),
         node: endpoint.node(),
@@ -359,7 +359,7 @@ fn recorded(endpoint: &Endpoint, id: &str) -> Recorded {
 async fn a_recording_in_a_store_that_the_settings_do_not_name_any_more_is_not_told_as_missing() {
     let endpoint = with_session().await;
     let store = &endpoint.test.app.store;
-    let recorded = recorded(&endpoint, ID);
+    let recorded = recorded_as(&endpoint, ID);
     let now = endpoint.test.now();
     store.transcript_started(&recorded, now).await.unwrap();
     store.transcript_moved(&recorded.id, Place::Store).await.unwrap();
@@ -384,7 +384,7 @@ async fn a_recording_that_cannot_be_searched_is_named_and_keeps_no_other_from_be
     let store = &endpoint.test.app.store;
     let transcripts = endpoint.test.dir().join("transcripts");
     for id in [ID, "admin-0123456789abcdef1", "admin-0123456789abcdef2"] {
-        let recorded = recorded(&endpoint, id);
+        let recorded = recorded_as(&endpoint, id);
         store
             .transcript_started(&recorded, endpoint.test.now())
             .await

@@ -212,6 +212,36 @@ async fn what_was_on_the_disk_with_its_answer_is_countersigned_within_a_second_a
     assert!(signed.unwrap_or_default().contains("\"countersign 1 1 "));
 }
 
+/// What is read again from the disk is all that was not countersigned, and a node may ask for that as often as it likes.
+#[tokio::test]
+async fn what_is_refused_before_it_is_looked_at_leaves_the_chain_in_memory() {
+    let key = Key::new(1);
+    let mut endpoint = Endpoint::new(&[&key]);
+    let bytes = recording(&key, 2, false);
+    let half = bytes.len() / 2;
+    endpoint.put(0, &bytes[..half], false);
+    let node = endpoint.sender().node.parse().unwrap();
+    let mut refused = async |offset: usize, is_full: bool| {
+        if is_full {
+            endpoint.files.space = |_| {
+                let (available, total) = (0, u64::MAX);
+                Ok(Space { available, total })
+            };
+        }
+        let chunk = Chunk {
+            offset: offset as u64,
+            body: ChunkBody::Plain(bytes[half..].to_vec().into()),
+            is_last: false,
+            is_durable: false,
+        };
+        let appended = endpoint.files.append_to_known(&named(ID), &node, chunk, 7).await;
+        assert!(endpoint.files.chains().contains_key(&named(ID)), "{appended:?}");
+        appended.unwrap().unwrap()
+    };
+    assert_eq!(refused(7, false).await, Appended::WrongOffset(half as u64));
+    assert_eq!(refused(half, true).await, Appended::NoRoom);
+}
+
 /// The look of each second sees a length, and tells it when a chunk behind it is on the disk already.
 #[test]
 fn what_is_on_the_disk_is_not_called_back() {
