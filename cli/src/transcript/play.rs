@@ -123,6 +123,9 @@ async fn run(
             }
         }
     }
+    if let Some(ending) = reader.ending() {
+        console::note(&format!("{ending}\r"));
+    }
     broken.map_or(Ok(()), Err)
 }
 

@@ -47,6 +47,9 @@ async fn read<P: FnMut(&str) -> Result<(), CliError>>(
             }
         }
     }
+    if let Some(ending) = reader.ending() {
+        page.note(page.at, ending);
+    }
     broken.map_or(Ok(()), Err)
 }
 

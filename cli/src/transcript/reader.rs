@@ -74,6 +74,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What is to be known at the end of what was read.
+    pub(super) fn ending(&self) -> Option<&'static str> {
+        self.source
+            .is_cut()
+            .then_some("the recording ends here, and what came then is not in it: it was cut")
+    }
+
     /// Back to the begin.
     pub(super) fn rewind(&mut self) -> Result<(), CliError> {
         self.cast = Cast::default();

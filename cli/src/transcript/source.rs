@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest};
+use moorline_ssm::transcript::{GetTranscript, GetTranscriptRequest, TranscriptState};
 
 use super::bundle;
 use crate::{error::CliError, operator::Operator};
@@ -24,6 +24,8 @@ pub(super) enum Source<'a> {
         session_id: String,
         offset: i64,
         is_at_end: bool,
+        /// Its end was not recorded.
+        is_cut: bool,
     },
     File {
         path: PathBuf,
@@ -40,6 +42,7 @@ impl<'a> Source<'a> {
             session_id,
             offset: 0,
             is_at_end: false,
+            is_cut: false,
         }
     }
 
@@ -62,6 +65,7 @@ impl<'a> Source<'a> {
                 session_id,
                 offset,
                 is_at_end,
+                is_cut,
             } => {
                 if *is_at_end {
                     return Ok(Vec::new());
@@ -73,6 +77,7 @@ impl<'a> Source<'a> {
                     ..GetTranscriptRequest::default()
                 };
                 let response = operator.call::<GetTranscript>(&request).await?;
+                *is_cut = response.state == Some(TranscriptState::Cut);
                 let data = response.data.unwrap_or_default();
                 let next = response.next_offset.unwrap_or(*offset);
                 *is_at_end = data.is_empty() || next <= *offset;
@@ -94,6 +99,11 @@ impl<'a> Source<'a> {
                 Ok(piece)
             }
         }
+    }
+
+    /// Whether the endpoint said that the end was not recorded. What a file says of that, verifying it tells.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self, Self::Endpoint { is_cut: true, .. })
     }
 
     /// Back to the begin.

@@ -10,7 +10,11 @@ use moorline_protocol::types::TranscriptId;
 use moorline_ssm::{ErrorCode, transcript as shapes};
 
 use super::{ApiError, ApiResult, RequestContext, Router};
-use crate::{auth::Resource, log_lines::shown, store::TranscriptRow};
+use crate::{
+    auth::Resource,
+    log_lines::shown,
+    store::{TranscriptRow, TranscriptState},
+};
 
 pub(super) fn routes(router: Router) -> Router {
     router
@@ -45,6 +49,16 @@ async fn existing(cx: &RequestContext, id: Option<&str>) -> ApiResult<Transcript
             format!("the transcript {id} was deleted by {}", deleted.by),
         )),
         None => Ok(row),
+    }
+}
+
+fn state(row: &TranscriptRow) -> shapes::TranscriptState {
+    match row.state {
+        _ if row.deleted.is_some() => shapes::TranscriptState::Deleted,
+        TranscriptState::Open => shapes::TranscriptState::Running,
+        TranscriptState::Plain => shapes::TranscriptState::NotVerified,
+        TranscriptState::Complete => shapes::TranscriptState::Complete,
+        TranscriptState::Cut => shapes::TranscriptState::Cut,
     }
 }
 

@@ -153,6 +153,8 @@ pub struct GetTranscriptResponse {
     pub complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_ended: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<TranscriptState>,
 }
 
 impl fmt::Debug for GetTranscriptResponse {
@@ -163,6 +165,7 @@ impl fmt::Debug for GetTranscriptResponse {
             .field("next_offset", &self.next_offset)
             .field("complete", &self.complete)
             .field("session_ended", &self.session_ended)
+            .field("state", &self.state)
             .finish()
     }
 }

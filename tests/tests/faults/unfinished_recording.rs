@@ -119,7 +119,17 @@ async fn a_killed_worker_s_recording_of_a_session_is_cut_at_once() -> Result<()>
         .into_iter()
         .for_each(kill_process);
     terminal.wait().await?;
-    check_cut(&site, &recording).await
+    check_cut(&site, &recording).await?;
+    for reading in ["text", "play"] {
+        let read = site
+            .cli()
+            .run(&["transcript", reading, &recording])
+            .await?
+            .success()?;
+        let said = format!("{}{}", read.stdout, read.stderr);
+        ensure!(said.trim_end().ends_with("it was cut"), "{reading}: {read:?}");
+    }
+    Ok(())
 }
 
 /// As after its state was put back from a backup, or its disk was written to by somebody.

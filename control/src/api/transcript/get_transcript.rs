@@ -14,7 +14,7 @@ use moorline_ssm::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{existing, missing};
+use super::{existing, missing, state};
 use crate::{
     api::{ApiError, ApiResult, RequestContext},
     store::Place,
@@ -100,6 +100,7 @@ async fn look(
         next_offset: Some(i64::try_from(next).unwrap_or(i64::MAX)),
         complete: Some(row.completed_at.is_some() && next >= length),
         session_ended: Some(row.ended_at.is_some()),
+        state: Some(state(&row)),
     })
 }
 

@@ -173,13 +173,7 @@ fn query(input: &ListTranscriptsRequest) -> TranscriptQuery {
 }
 
 fn shape(row: TranscriptRow, length: u64) -> Transcript {
-    let state = match row.state {
-        _ if row.deleted.is_some() => State::Deleted,
-        TranscriptState::Open => State::Running,
-        TranscriptState::Plain => State::NotVerified,
-        TranscriptState::Complete => State::Complete,
-        TranscriptState::Cut => State::Cut,
-    };
+    let state = super::state(&row);
     let (hold, deleted) = (row.hold, row.deleted);
     Transcript {
         session_id: Some(row.id.to_string()),
