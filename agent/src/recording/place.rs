@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -46,15 +46,15 @@ pub(crate) struct TranscriptPlace {
     client: HttpClient,
     registration: Arc<Registration>,
     credentials: Arc<CredentialSupply>,
-    /// It said so. One of an earlier release would take what is packed for the recording itself.
-    takes_blocks: AtomicBool,
+    /// It takes so much as blocks, as it said. One of an earlier release would take them for the recording itself.
+    block_bytes: AtomicUsize,
 }
 
 /// What an answer says beside.
 #[derive(Deserialize)]
 struct Abilities {
-    #[serde(rename = "Blocks", default)]
-    blocks: bool,
+    #[serde(rename = "BlockBytes", default)]
+    block_bytes: usize,
 }
 
 impl TranscriptPlace {
@@ -64,16 +64,13 @@ impl TranscriptPlace {
             client: HttpClient::new(endpoint, registration.trust.clone()),
             registration,
             credentials,
-            takes_blocks: AtomicBool::new(false),
+            block_bytes: AtomicUsize::new(0),
         }
     }
 
     /// Bytes of a recording that one request can bring, as far as is known.
     pub(crate) fn most_bytes(&self) -> usize {
-        match self.takes_blocks.load(Ordering::Relaxed) {
-            true => MAX_UNPACKED_BYTES,
-            false => MAX_BODY_BYTES,
-        }
+        self.block_bytes.load(Ordering::Relaxed).max(MAX_BODY_BYTES)
     }
 
     /// Sends a chunk of the recording that has this path, or its begin, where the endpoint takes no more at once.
@@ -82,10 +79,12 @@ impl TranscriptPlace {
     /// There is no answer; it may have been taken all the same.
     pub(crate) async fn send(&self, path: &str, chunk: Chunk) -> Result<Response, SendError> {
         let is_sealed = chunk.is_sealed;
-        let (uri, body) = request(path, chunk, self.takes_blocks.load(Ordering::Relaxed));
+        let (uri, body) = request(path, chunk, self.block_bytes.load(Ordering::Relaxed));
         let response = self.post(&uri, CONTENT_TYPE, body, is_sealed).await?;
-        if let Ok(Abilities { blocks }) = serde_json::from_slice(&response.body) {
-            self.takes_blocks.store(blocks, Ordering::Relaxed);
+        // an answer that does not say it may be another endpoint's: what goes out next is good for any
+        if let Ok(Abilities { block_bytes }) = serde_json::from_slice(&response.body) {
+            let block_bytes = block_bytes.min(MAX_UNPACKED_BYTES);
+            self.block_bytes.store(block_bytes, Ordering::Relaxed);
         }
         Ok(response)
     }
@@ -143,9 +142,9 @@ impl TranscriptPlace {
 }
 
 /// Where a chunk goes, and what.
-fn request(path: &str, chunk: Chunk, takes_blocks: bool) -> (String, Bytes) {
+fn request(path: &str, chunk: Chunk, block_bytes: usize) -> (String, Bytes) {
     let piece = chunk.piece;
-    let are_blocks = takes_blocks && piece.held_bytes() < piece.len();
+    let are_blocks = piece.len() <= block_bytes && piece.held_bytes() < piece.len();
     // it was made for an endpoint that another one replaced
     let is_head = !are_blocks && piece.len() > MAX_BODY_BYTES;
     let complete = if chunk.is_last && !is_head {
@@ -175,21 +174,21 @@ mod tests {
             is_sealed: true,
         };
         let large = chunk(9000);
-        let (uri, body) = request("/p", large.clone(), false);
+        let (uri, body) = request("/p", large.clone(), 0);
         assert_eq!(
             (&*uri, &body[..]),
             ("/p?offset=7&durable=true", &large.piece.plain()[..])
         );
-        let (uri, body) = request("/p", large.clone(), true);
+        let (uri, body) = request("/p", large.clone(), MAX_UNPACKED_BYTES);
         assert_eq!(uri, "/p?offset=7&durable=true&blocks=true");
         assert!(body.len() < 100);
         assert_eq!(&body, large.piece.blocks());
-        let (uri, body) = request("/p", chunk(10), true);
+        let (uri, body) = request("/p", chunk(10), MAX_UNPACKED_BYTES);
         assert_eq!((&*uri, &*body), ("/p?offset=7&durable=true", &b"xxxxxxxxxx"[..]));
     }
 
     #[test]
-    fn an_endpoint_that_takes_no_blocks_any_more_gets_the_begin_of_what_is_too_long_for_it() {
+    fn an_endpoint_that_takes_less_than_the_one_before_gets_the_begin_of_what_is_too_long_for_it() {
         let chunk = Chunk {
             offset: 7,
             piece: Packed::new(&vec![b'x'; MAX_BODY_BYTES + 1]),
@@ -197,9 +196,9 @@ mod tests {
             is_durable: true,
             is_sealed: true,
         };
-        let (uri, body) = request("/p", chunk.clone(), false);
+        let (uri, body) = request("/p", chunk.clone(), MAX_BODY_BYTES);
         assert_eq!((&*uri, body.len()), ("/p?offset=7&durable=true", MAX_BODY_BYTES));
-        let (uri, body) = request("/p", chunk, true);
+        let (uri, body) = request("/p", chunk, MAX_UNPACKED_BYTES);
         assert_eq!(uri, "/p?offset=7&complete=true&durable=true&blocks=true");
         assert!(body.len() < MAX_BODY_BYTES);
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use moorline_protocol::{error_chain, types::TranscriptId};
+use moorline_protocol::{error_chain, transcript::MAX_UNPACKED_BYTES, types::TranscriptId};
 
 use super::Answer;
 use crate::{
@@ -146,10 +146,10 @@ pub(super) fn token(root: &'static str, token: &str) -> Answer {
     xml(StatusCode::CREATED, body)
 }
 
-/// How much of a transcript is stored now, and how much of that survives a power cut; and that what follows may be
-/// compressed.
+/// How much of a transcript is stored now, and how much of that survives a power cut; and that so much of what follows may
+/// come as blocks.
 pub(super) fn stored(length: u64, durable: u64) -> Answer {
-    let body = format!("{{\"Length\":{length},\"Durable\":{durable},\"Blocks\":true}}");
+    let body = format!("{{\"Length\":{length},\"Durable\":{durable},\"BlockBytes\":{MAX_UNPACKED_BYTES}}}");
     respond(StatusCode::OK, "application/json", body)
 }
 

@@ -106,7 +106,7 @@ async fn a_repeated_chunk_is_stored_once() {
     let endpoint = with_session().await;
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
-        (200, r#"{"Length":6,"Durable":0,"Blocks":true}"#.to_owned())
+        (200, r#"{"Length":6,"Durable":0,"BlockBytes":8388608}"#.to_owned())
     );
     assert_eq!(
         put(&endpoint, "offset=0", b"{}\n[0,").await,
@@ -123,7 +123,10 @@ async fn a_repeated_chunk_is_stored_once() {
     );
     assert_eq!(
         put(&endpoint, "offset=6&durable=true", "\"é\"]\n".as_bytes()).await,
-        (200, r#"{"Length":12,"Durable":12,"Blocks":true}"#.to_owned())
+        (
+            200,
+            r#"{"Length":12,"Durable":12,"BlockBytes":8388608}"#.to_owned()
+        )
     );
     assert_eq!(
         get(&endpoint, 3, None).await,
@@ -132,7 +135,10 @@ async fn a_repeated_chunk_is_stored_once() {
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, false));
     assert_eq!(
         put(&endpoint, "offset=12&complete=true", b"").await,
-        (200, r#"{"Length":12,"Durable":12,"Blocks":true}"#.to_owned())
+        (
+            200,
+            r#"{"Length":12,"Durable":12,"BlockBytes":8388608}"#.to_owned()
+        )
     );
     assert_eq!(get(&endpoint, 12, None).await, (String::new(), 12, true));
     assert_eq!(get(&endpoint, 0, Some(4)).await, ("{}\n".to_owned(), 3, false));
