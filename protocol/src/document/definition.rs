@@ -78,6 +78,20 @@ pub struct Definition {
     pub is_secret: bool,
 }
 
+impl Definition {
+    /// What is told of a value that breaks a rule. The rule may quote it, which a secret must not be.
+    pub(super) fn broken(&self, name: &str, rule: String) -> ParameterError {
+        let rule = match self.is_secret {
+            true => "its value, which is a secret, is not one that the document takes".to_owned(),
+            false => rule,
+        };
+        ParameterError::Rule {
+            name: name.to_owned(),
+            rule,
+        }
+    }
+}
+
 /// How a script gets the value of a parameter (`interpolationType`, documents.md §1.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interpolation {

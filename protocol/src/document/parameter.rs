@@ -88,10 +88,7 @@ impl Definitions {
     pub fn typed_values(&self, given: &Map<String, Value>) -> Result<Map<String, Value>, ParameterError> {
         let mut values = Map::new();
         for (name, definition) in &self.by_name {
-            let broken = |rule| ParameterError::Rule {
-                name: name.clone(),
-                rule,
-            };
+            let broken = |rule| definition.broken(name, rule);
             let Some(value) = given.get(name).filter(|value| !value.is_null()) else {
                 continue;
             };
@@ -119,10 +116,7 @@ impl Definitions {
     ) -> Result<Parameters, ParameterError> {
         let mut values = Map::new();
         for (name, definition) in &self.by_name {
-            let broken = |rule| ParameterError::Rule {
-                name: name.clone(),
-                rule,
-            };
+            let broken = |rule| definition.broken(name, rule);
             let value = value_of(name, definition)
                 .map_err(broken)?
                 .or_else(|| definition.default.clone())

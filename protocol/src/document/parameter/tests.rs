@@ -210,6 +210,25 @@ fn every_rule_of_a_definition_is_checked_for_the_api() {
 }
 
 #[test]
+fn what_is_told_of_a_secret_that_breaks_a_rule_does_not_quote_it() {
+    let pin = json!({"type": "String", "noEcho": true, "allowedPattern": "^[0-9]{4}$"});
+    let number = json!({"type": "Integer", "noEcho": true});
+    let told = [
+        lists(&pin, &["hunter2"]),
+        values(&pin, &json!("hunter2")),
+        lists(&number, &["hunter2"]),
+    ];
+    for told in told {
+        let told = told.unwrap_err();
+        assert!(
+            told.contains('p') && told.contains("secret") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+    assert_eq!(lists(&pin, &["4711"]), Ok(json!("4711")));
+}
+
+#[test]
 fn a_pattern_is_searched_in_a_text_in_each_element_and_in_json_text() {
     let cases: &[(Value, &[&str], Option<&str>)] = &[
         (json!({"type": "String", "allowedPattern": "b"}), &["abc"], None),
