@@ -99,15 +99,22 @@ impl Pace {
 pub(crate) struct NodeLines {
     /// What it says of jobs that are none of its own, or cannot be read.
     pub(crate) answers: Pace,
-    /// That a chunk of a recording finds no room.
-    pub(crate) chunks: Pace,
+    /// That it refused a job of its own, and why.
+    pub(crate) refusals: Pace,
+    /// That its recordings have their share of the disk.
+    pub(crate) over_share: Pace,
+    /// That the disk is full.
+    pub(crate) without_room: Pace,
 }
 
 impl Default for NodeLines {
     fn default() -> Self {
+        let pace = || Pace::per_second(MOST_NODE_LINES);
         Self {
-            answers: Pace::per_second(MOST_NODE_LINES),
-            chunks: Pace::per_second(MOST_NODE_LINES),
+            answers: pace(),
+            refusals: pace(),
+            over_share: pace(),
+            without_room: pace(),
         }
     }
 }

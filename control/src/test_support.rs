@@ -38,6 +38,8 @@ pub(crate) const PUBLIC_KEY: &str = include_str!("../tests/data/node-public-key.
 pub(crate) struct CapturedLog {
     text: Arc<Mutex<Vec<u8>>>,
     _while_it_lives: tracing::subscriber::DefaultGuard,
+    /// With one alone, a thread without it may settle for all that a line is never written.
+    _second: tracing::Dispatch,
 }
 
 impl CapturedLog {
@@ -51,6 +53,7 @@ impl CapturedLog {
         Self {
             text,
             _while_it_lives: tracing::subscriber::set_default(subscriber),
+            _second: tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()),
         }
     }
 

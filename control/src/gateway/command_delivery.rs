@@ -23,6 +23,7 @@ use super::rest::LATE_MILLIS;
 use crate::{
     app::App,
     engine::{invocation::REDELIVERY_MILLIS, reply::Reply},
+    log_lines::{shown, shown_line},
     store::{DUE_JOBS, DueJob, DueJobKind, Expired, OldCommand, StoreError},
 };
 
@@ -72,10 +73,10 @@ pub(crate) async fn acked(app: &App, node: &InstanceId, ack: &AgentJobAck) -> Re
         return Ok(());
     };
     if !matches!(code, JobAckCode::Successful | JobAckCode::DuplicateCommand)
-        && let Some(held_back) = app.node_lines.answers.admit(now)
+        && let Some(held_back) = app.node_lines.refusals.admit(now)
     {
         let (job_id, code) = (shown(&ack.job_id), shown(&ack.status_code));
-        info!(%node, job_id, code, held_back, "the node refused a job");
+        info!(%node, %job_id, %code, held_back, "the node refused a job");
     }
     let message_id = ack.acknowledged_message_id.parse().ok();
     let answered = app
@@ -297,11 +298,6 @@ fn id_in_job(job_id: &str, node: &InstanceId) -> Option<CommandId> {
 fn warn_of(app: &App, node: &InstanceId, (job_id, message_id): (&str, Option<Uuid>), what: &str) {
     if let Some(held_back) = app.node_lines.answers.admit(app.clock.unix_millis()) {
         let message_id = message_id.map(tracing::field::display);
-        warn!(%node, message_id, job_id = shown(job_id), held_back, "{what}");
+        warn!(%node, message_id, job_id = %shown(job_id), held_back, "{}", shown_line(what));
     }
-}
-
-/// Text of a peer, fit for a log line.
-fn shown(text: &str) -> String {
-    text.chars().take(96).collect()
 }

@@ -169,10 +169,14 @@ async fn store_chunk(app: &App, recorded: &Recorded, chunk: Chunk) -> Result<Ans
             Ok(answer::stored(length, length))
         }
         // a node whose answer was lost says once more that it is whole: that is so, or it learns that its last bytes came
-        Appended::Closed(_) if is_last && app.transcripts.length(id).await? == offset.checked_add(added) => {
+        Appended::Closed(_)
+            if is_last
+                && let Some(length) = app.transcripts.length(id).await?
+                && offset.checked_add(added) == Some(length) =>
+        {
             match added {
-                0 => Ok(answer::stored(offset, offset)),
-                _ => Ok(answer::length(StatusCode::CONFLICT, offset + added)),
+                0 => Ok(answer::stored(length, length)),
+                _ => Ok(answer::length(StatusCode::CONFLICT, length)),
             }
         }
         appended => answer_to(app, (id, node), (appended, now)).await,
@@ -212,7 +216,7 @@ async fn answer_to(
             )))
         }
         Appended::OverShare => {
-            if let Some(held_back) = app.node_lines.chunks.admit(now) {
+            if let Some(held_back) = app.node_lines.over_share.admit(now) {
                 let what =
                     "the node has more than its share of the disk; a chunk of a transcript was refused";
                 tracing::warn!(%id, %node, held_back, "{what}");
@@ -226,7 +230,7 @@ async fn answer_to(
             ))
         }
         Appended::NoRoom => {
-            if let Some(held_back) = app.node_lines.chunks.admit(now) {
+            if let Some(held_back) = app.node_lines.without_room.admit(now) {
                 tracing::warn!(%id, held_back, "the disk is nearly full; a chunk of a transcript was refused");
             }
             let refused = "moorline_transcript_chunks_without_room_total";

@@ -592,10 +592,11 @@ async fn a_node_that_answers_jobs_of_others_and_none_at_all_does_not_fill_the_lo
     };
     flood().await;
     let first = log.lines_with(other.as_str());
-    assert_eq!(first.len(), 5, "{first:#?}");
+    assert_eq!(first.len(), 10, "five of each kind: {first:#?}");
     fleet.endpoint.advance_millis(1000);
     flood().await;
     let all = log.lines_with(other.as_str());
-    assert_eq!(all.len(), 10, "{all:#?}");
-    assert!(all[5].contains("held_back=175"), "{all:#?}");
+    assert_eq!(all.len(), 20, "{all:#?}");
+    assert!(all[10].contains("held_back=155"), "{all:#?}");
+    assert!(all[15].contains("held_back=15"), "{all:#?}");
 }
