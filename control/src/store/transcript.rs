@@ -14,7 +14,7 @@ mod space;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
-    io::{self, BufRead as _},
+    io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -270,8 +270,9 @@ impl TranscriptFiles {
         let length = file.metadata()?.len();
         // a node that could have its chain read again from the disk at will could keep the disk busy
         let give_back = |source| match source {
-            Source::Known(chain) => self.keep(recording, chain),
-            Source::Sender(_) => {}
+            // one that does not fit the file would blame the node for what somebody did to it
+            Source::Known(chain) if chain.is_of(length) => self.keep(recording, chain),
+            Source::Known(_) | Source::Sender(_) => {}
         };
         if chunk.offset != length {
             // its node would take it that what it sent and forgot is lost
@@ -308,19 +309,28 @@ impl TranscriptFiles {
         }
         if added > 0 {
             let space = (self.space)(&file)?;
+            let keep = |chain| {
+                if taken.is_ok() {
+                    self.keep(recording, chain);
+                }
+            };
             if !space.has_room_for(added) {
-                self.keep(recording, chain);
+                keep(chain);
                 return Ok(Appended::NoRoom);
             }
             if !space.leaves_as_much_as(self.shares.of(node), added) {
-                self.keep(recording, chain);
+                keep(chain);
                 return Ok(Appended::OverShare);
             }
         }
         let mut end = length;
+        let before = chain.clone();
         for piece in chunk.body.pieces() {
             let Ok(piece) = piece else {
                 file.set_len(length)?;
+                if taken.is_ok() {
+                    self.keep(recording, before);
+                }
                 return Ok(Appended::Garbled(BadBlocks));
             };
             if let (Chain::Sealed(sealed), Ok(())) = (&mut chain, &taken) {
@@ -520,28 +530,6 @@ impl TranscriptFiles {
             }
             other => other,
         }
-    }
-
-    /// The endpoint's lines from this one on (the first is 0), at most `limit`.
-    pub(crate) async fn signatures(
-        &self,
-        recording: &TranscriptId,
-        from: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let path = self.signatures_path(recording);
-        blocking(move || {
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                Err(error) => return Err(file_error("read the signatures on the transcript", &path)(error)),
-            };
-            let lines = io::BufReader::new(file).lines().skip(from).take(limit);
-            lines
-                .collect::<io::Result<_>>()
-                .map_err(file_error("read the signatures on the transcript", &path))
-        })
-        .await
     }
 
     /// A session id is a file name: its grammar has no separators and no leading dot.

@@ -66,10 +66,13 @@ async fn look(
     let row = existing(cx, Some(id.as_str())).await?;
     cx.record.is_about_nodes([row.node.as_str()]);
     let length = cx.app.transcripts.length(id).await?;
-    let length = length.ok_or_else(|| match row.place == Place::Store {
-        true => in_no_store(id),
-        false => missing(id.as_str()),
-    })?;
+    let length =
+        length.ok_or_else(
+            || match row.place == Place::Store && !cx.app.transcripts.has_remote() {
+                true => in_no_store(id),
+                false => missing(id.as_str()),
+            },
+        )?;
     let offset = match input.tail_bytes.and_then(|tail| u64::try_from(tail).ok()) {
         Some(tail) => begin_of_tail(cx, id, length, tail).await?,
         None => u64::try_from(input.offset.unwrap_or(0)).unwrap_or(0),

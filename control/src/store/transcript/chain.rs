@@ -31,7 +31,7 @@ pub(crate) struct Sender {
 }
 
 /// What is known of a recording's chain.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Chain {
     /// Its first line has not come whole.
     Undecided,
@@ -41,7 +41,7 @@ pub(super) enum Chain {
 }
 
 /// A recording that is sealed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sealed {
     receiver: Receiver,
     countersigner: Countersigner,
@@ -99,6 +99,13 @@ impl Chain {
             false => sealed.catch_up(cast, place.map_or(0, |place| place.length))?,
         };
         Ok((Self::Sealed(Box::new(sealed)), taken))
+    }
+}
+
+impl Chain {
+    /// Whether it is that of a recording of so many bytes.
+    pub(super) fn is_of(&self, length: u64) -> bool {
+        matches!(self, Self::Sealed(sealed) if sealed.receiver.received() == length)
     }
 }
 

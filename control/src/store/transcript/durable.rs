@@ -1,9 +1,9 @@
-//! What of recordings is on the disk for good, and that it gets there within a second.
+//! What of recordings is on the disk for good, that it gets there within a second, and what the endpoint signs of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io,
+    io::{self, BufRead as _},
     path::Path,
     sync::{MutexGuard, PoisonError},
 };
@@ -88,6 +88,28 @@ impl TranscriptFiles {
         let signed = sealed.countersign(&path, &self.signer, (place, now));
         self.keep(recording, Chain::Sealed(sealed));
         signed.map_err(file_error("countersign the transcript", &path))
+    }
+
+    /// The endpoint's lines from this one on (the first is 0), at most `limit`.
+    pub(crate) async fn signatures(
+        &self,
+        recording: &TranscriptId,
+        from: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let path = self.signatures_path(recording);
+        blocking(move || {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(file_error("read the signatures on the transcript", &path)(error)),
+            };
+            let lines = io::BufReader::new(file).lines().skip(from).take(limit);
+            lines
+                .collect::<io::Result<_>>()
+                .map_err(file_error("read the signatures on the transcript", &path))
+        })
+        .await
     }
 
     pub(super) fn unsynced(&self) -> MutexGuard<'_, BTreeSet<TranscriptId>> {

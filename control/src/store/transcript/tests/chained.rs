@@ -221,16 +221,11 @@ async fn what_is_refused_before_it_is_looked_at_leaves_the_chain_in_memory() {
     let half = bytes.len() / 2;
     endpoint.put(0, &bytes[..half], false);
     let node = endpoint.sender().node.parse().unwrap();
-    let mut refused = async |offset: usize, is_full: bool| {
-        if is_full {
-            endpoint.files.space = |_| {
-                let (available, total) = (0, u64::MAX);
-                Ok(Space { available, total })
-            };
-        }
+    let rest = || ChunkBody::Plain(bytes[half..].to_vec().into());
+    let refused = async |endpoint: &Endpoint, offset: usize, body: ChunkBody| {
         let chunk = Chunk {
             offset: offset as u64,
-            body: ChunkBody::Plain(bytes[half..].to_vec().into()),
+            body,
             is_last: false,
             is_durable: false,
         };
@@ -238,8 +233,42 @@ async fn what_is_refused_before_it_is_looked_at_leaves_the_chain_in_memory() {
         assert!(endpoint.files.chains().contains_key(&named(ID)), "{appended:?}");
         appended.unwrap().unwrap()
     };
-    assert_eq!(refused(7, false).await, Appended::WrongOffset(half as u64));
-    assert_eq!(refused(half, true).await, Appended::NoRoom);
+    let length = half as u64;
+    assert_eq!(refused(&endpoint, 7, rest()).await, Appended::WrongOffset(length));
+    let good = Blocks::new(&bytes[half..half + 9]);
+    let mut garbled = Blocks::joined(&[good, Blocks::new(&[b'x'; 5000])])
+        .blocks()
+        .to_vec();
+    // the first length that the block begins with: it is that of other bytes
+    garbled[8 + 9 + 8] ^= 0xff;
+    let garbled = ChunkBody::Blocks(Blocks::parse(garbled.into()).unwrap());
+    assert!(matches!(
+        refused(&endpoint, half, garbled).await,
+        Appended::Garbled(_)
+    ));
+    let space = endpoint.files.space;
+    endpoint.files.space = |_| {
+        let (available, total) = (0, u64::MAX);
+        Ok(Space { available, total })
+    };
+    assert_eq!(refused(&endpoint, half, rest()).await, Appended::NoRoom);
+    endpoint.files.space = space;
+    assert!(matches!(
+        refused(&endpoint, half, rest()).await,
+        Appended::Stored(_, TranscriptState::Open)
+    ));
+    // of one that somebody altered it is made anew: the node has not done that
+    let path = endpoint.files.path(&named(ID));
+    std::fs::write(&path, &bytes[..half]).unwrap();
+    let chunk = Chunk {
+        offset: bytes.len() as u64,
+        body: ChunkBody::Plain(Bytes::new()),
+        is_last: false,
+        is_durable: false,
+    };
+    let appended = endpoint.files.append_to_known(&named(ID), &node, chunk, 7).await;
+    assert_eq!(appended.unwrap(), Some(Appended::WrongOffset(length)));
+    assert!(!endpoint.files.chains().contains_key(&named(ID)));
 }
 
 /// The look of each second sees a length, and tells it when a chunk behind it is on the disk already.
