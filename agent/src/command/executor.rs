@@ -396,7 +396,7 @@ impl Executor {
         let RefusedRecording {
             recording,
             reason,
-            noted: _noted,
+            noted: is_noted,
         } = refused;
         let command_id = recording.split('.').next().unwrap_or_default().to_owned();
         let id = command_id.clone();
@@ -405,9 +405,16 @@ impl Executor {
             .call(move |journal| journal.note_unrecorded(&id, &reason))
             .await;
         match noted {
-            Ok(Some(worker)) if self.node.transcript.is_required() => signal(worker.key, Signal::SIGUSR1),
-            Ok(_) => {}
-            // its worker finds the file gone when it has more to record
+            Ok(worker) => {
+                if let Some(worker) = worker
+                    && self.node.transcript.is_required()
+                {
+                    signal(worker.key, Signal::SIGUSR1);
+                }
+                // nobody asks any more while the daemon ends
+                let _asked = is_noted.send(());
+            }
+            // the courier says it again
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(

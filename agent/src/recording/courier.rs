@@ -24,6 +24,7 @@ use moorline_transport::Response;
 use serde::Deserialize;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -31,7 +32,7 @@ use super::{
     Chunk, Packed, SendError, TranscriptPlace, is_plain_path,
     mending::mend,
     spool::folder,
-    spooled::{Spooled, is_spooled},
+    spooled::{Spooled, is_being_made, is_spooled},
     syncing::Syncing,
 };
 use crate::{
@@ -83,7 +84,7 @@ pub(crate) struct RefusedRecording {
     /// Its name.
     pub(crate) recording: String,
     pub(crate) reason: String,
-    /// Dropped once it is noted. Only then the spool goes: who finds it gone finds the reason.
+    /// Told once it is noted. Only then the spool goes: who finds it gone finds the reason.
     pub(crate) noted: oneshot::Sender<()>,
 }
 
@@ -246,8 +247,8 @@ struct Round {
     has_refused: bool,
 }
 
-/// Tells who records that the endpoint takes no more of it, and waits until that is noted.
-async fn tell(refused: &mpsc::Sender<RefusedRecording>, recording: String, reason: String) {
+/// Tells who records that the endpoint takes no more of it, and waits until that is noted; whether it is.
+async fn tell(refused: &mpsc::Sender<RefusedRecording>, recording: String, reason: String) -> bool {
     let (noted, is_noted) = oneshot::channel();
     let refusal = RefusedRecording {
         recording,
@@ -255,9 +256,7 @@ async fn tell(refused: &mpsc::Sender<RefusedRecording>, recording: String, reaso
         noted,
     };
     // nobody is there to be told while the daemon ends
-    if refused.send(refusal).await.is_ok() {
-        let _dropped = is_noted.await;
-    }
+    refused.send(refusal).await.is_ok() && is_noted.await.is_ok()
 }
 
 /// Chunk by chunk, a recording after the other, until all is delivered that was there.
@@ -294,10 +293,11 @@ async fn deliver_all(
                         "the endpoint does not take the rest of a transcript"
                     );
                     round.has_refused = true;
-                    if spooled.is_growing() {
-                        tell(refused, spooled.recording(), reason).await;
+                    if !spooled.is_growing() || tell(refused, spooled.recording(), reason).await {
+                        spooled.remove();
+                    } else {
+                        progress.put_off((Instant::now(), random_u32()));
                     }
-                    spooled.remove();
                 }
                 Outcome::Later(reason) => {
                     if progress.put_off((Instant::now(), random_u32())) {
@@ -360,7 +360,7 @@ fn outcome_of(status: u16, body: &[u8]) -> Outcome {
 }
 
 /// What is there from this offset on, at most `most` bytes of it: never more of that in memory than what goes out.
-fn packed(spooled: &Spooled, offset: u64, most: usize) -> io::Result<Packed> {
+async fn packed(spooled: &Spooled, offset: u64, most: usize) -> io::Result<Packed> {
     let (mut parts, mut held, mut length) = (Vec::new(), 0, 0);
     while held < CHUNK_BYTES && length < most {
         let bytes = spooled.read(offset + length as u64, MAX_BLOCK_BYTES.min(most - length))?;
@@ -371,6 +371,8 @@ fn packed(spooled: &Spooled, offset: u64, most: usize) -> io::Result<Packed> {
         held += part.held_bytes();
         length += part.len();
         parts.push(part);
+        // a slow disk holds up nothing else that the daemon does
+        yield_now().await;
     }
     Ok(Packed::joined(parts))
 }
@@ -404,7 +406,7 @@ async fn deliver_chunk(
             Outcome::Delivered
         };
     }
-    let piece = match packed(spooled, offset, most) {
+    let piece = match packed(spooled, offset, most).await {
         Ok(piece) => piece,
         // a disk that fails may come right again, and what is deleted does not
         Err(error) => return Outcome::Later(format!("its spool cannot be read: {error}")),
@@ -459,6 +461,7 @@ fn resume(spooled: &Spooled, progress: &mut Progress, (offset, length): (u64, u6
         return None;
     }
     progress.confirmed = Some(length);
+    progress.rest = None;
     // where nothing is left to send it is asked whether it has all that on its disk
     Some(Outcome::More)
 }
@@ -478,22 +481,32 @@ async fn review(
         // an earlier release does not tell
         (status, _) => return outcome_of(status, &asked.body),
     };
+    let (folder, mut is_to_come) = (folder(&context.state_dir), false);
     for path in open.iter().filter(|path| is_plain_path(path)) {
         let Some((_, name)) = path.rsplit_once('/') else {
             continue;
         };
         // in this order: a worker marks its spool before it ends
-        if is_session_served(context, name) || is_spooled(&folder(&context.state_dir), name) {
+        if is_session_served(context, name) {
             continue;
         }
-        tracing::info!(path, "a recording has no end, and nobody makes it any more");
+        if is_spooled(&folder, name) {
+            is_to_come |= is_being_made(&folder, name);
+            continue;
+        }
         match cut(place, path, 0).await {
             away @ (Outcome::Away(_) | Outcome::Later(_)) => return away,
             Outcome::Refused(reason) => tracing::warn!(path, reason, "a recording without an end stays open"),
-            Outcome::Delivered | Outcome::More | Outcome::Current => {}
+            Outcome::Delivered | Outcome::More | Outcome::Current => {
+                tracing::info!(path, "a recording that nobody makes any more was ended");
+            }
         }
     }
-    Outcome::Delivered
+    match is_to_come {
+        // there may be nothing in it
+        true => Outcome::Later("what is left of a recording is looked at first".to_owned()),
+        false => Outcome::Delivered,
+    }
 }
 
 /// Says that a recording ends here, and that its end was not recorded. Where the endpoint has another length, that is

@@ -47,6 +47,11 @@ pub(super) fn is_spooled(folder: &Path, recording: &str) -> bool {
         .any(|state| folder.join(format!("{recording}.{state}")).exists())
 }
 
+/// Whether what waits of the recording of this name is being made, or is what a power cut made of that.
+pub(super) fn is_being_made(folder: &Path, recording: &str) -> bool {
+    folder.join(format!("{recording}.{NEW}")).exists()
+}
+
 #[derive(Debug)]
 enum Handle {
     /// Its worker is gone.

@@ -320,7 +320,7 @@ impl Transcript {
         let next = self.shipment.next_offset();
         let is_drained = self.spool.end().is_none_or(|end| end <= next)
             && !self.shipment.has_waiting()
-            && self.recorder.written.is_empty();
+            && self.recorder.waiting() == 0;
         let is_last = self.finished && is_drained;
         if is_drained {
             let held = self.recorder.held_bytes() as u64;

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use moorline_protocol::transcript::{RecordingId, RecordingKind};
+use moorline_protocol::transcript::{DataKey, Encryption, RecordingId, RecordingKind};
 use serde_json::{Map, json};
 
 use super::*;
@@ -17,16 +17,8 @@ fn without_room(dir: &Path) -> Transcript {
     transcript(dir, false)
 }
 
-fn transcript(dir: &Path, is_strict: bool) -> Transcript {
-    let key = NodeKey::generate().unwrap();
-    let file = json!({
-        "format": 1, "instance_id": NODE, "region": "us-east-1", "home": "Aws", "fingerprint_salt": "",
-        "private_key": key.private_key, "public_key": key.public_key,
-    });
-    std::fs::write(dir.join("registration.json"), file.to_string()).unwrap();
-    let registration = Arc::new(Registration::load(dir).unwrap());
-    let place = TranscriptPlace::new(registration, Arc::new(CredentialSupply::new(None)));
-    let about = About {
+fn about() -> About {
+    About {
         id: RecordingId::parse("me-0abc").unwrap(),
         node: NODE.to_owned(),
         kind: RecordingKind::Port,
@@ -39,7 +31,18 @@ fn transcript(dir: &Path, is_strict: bool) -> Transcript {
         command: String::new(),
         follows: None,
         unix_secs: 0,
-    };
+    }
+}
+
+fn transcript(dir: &Path, is_strict: bool) -> Transcript {
+    let key = NodeKey::generate().unwrap();
+    let file = json!({
+        "format": 1, "instance_id": NODE, "region": "us-east-1", "home": "Aws", "fingerprint_salt": "",
+        "private_key": key.private_key, "public_key": key.public_key,
+    });
+    std::fs::write(dir.join("registration.json"), file.to_string()).unwrap();
+    let registration = Arc::new(Registration::load(dir).unwrap());
+    let place = TranscriptPlace::new(registration, Arc::new(CredentialSupply::new(None)));
     let config = TranscriptConfig {
         spool_mib: 0,
         ..TranscriptConfig::default()
@@ -52,7 +55,7 @@ fn transcript(dir: &Path, is_strict: bool) -> Transcript {
         SpoolLimits::new(&config),
     );
     let place = (Arc::new(place), path, is_strict);
-    Transcript::new(place, Recorder::new(about, None), spool, Instant::now())
+    Transcript::new(place, Recorder::new(about(), None), spool, Instant::now())
 }
 
 /// Its events, as far as it has any room for them.
@@ -135,4 +138,36 @@ async fn in_strict_mode_output_waits_for_the_disk_also_where_an_answer_was_lost(
     let second = transcript.shipment.next_offset();
     answer(&mut transcript, 200, json!({"Length": second, "Durable": second}));
     assert_eq!(transcript.confirmed_output(), 5);
+}
+
+/// What was said after the request that is repeated is in memory only.
+#[tokio::test]
+async fn in_strict_mode_a_repeated_request_shows_nothing_of_what_is_encrypted_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut transcript = transcript(dir.path(), true);
+    let about = about();
+    let header = Encryption {
+        recipients: vec!["age1example".to_owned()],
+        key: "AAAA".to_owned(),
+    };
+    transcript.recorder = Recorder::new(about, None).encrypted(&DataKey::new([9; 32]), header);
+    transcript.output(3, b"abc");
+    transcript.send();
+    transcript.sending = None;
+    transcript.answered(Ok(Response {
+        status: 503,
+        headers: Default::default(),
+        body: Default::default(),
+    }));
+    transcript.output(2, b"de");
+    transcript.send();
+    let sent = transcript.shipment.next_offset();
+    let body = json!({"Length": sent, "Durable": sent}).to_string().into();
+    transcript.sending = None;
+    transcript.answered(Ok(Response {
+        status: 200,
+        headers: Default::default(),
+        body,
+    }));
+    assert_eq!(transcript.confirmed_output(), 3);
 }
