@@ -20,7 +20,7 @@ pub(super) enum Cut<'a> {
 }
 
 /// Holds what there is of a line that is not whole yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     partial: Vec<u8>,
     /// What is held was given out.

@@ -46,7 +46,7 @@ pub struct Refusal {
 /// Takes a recording in pieces that are cut anywhere, from its begin or from behind a seal.
 ///
 /// It holds at most one line that is not whole yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Receiver {
     id: RecordingId,
     node: String,
@@ -129,6 +129,12 @@ impl Receiver {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Bytes that it has taken, from the begin of the recording.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.length + self.lines.partial().len() as u64
     }
 
     /// Bytes of memory that it takes for a line that is not whole yet.
