@@ -1,5 +1,7 @@
 //! A file that the user asked for. What it is to replace stays until all of the new one is on the disk: a full disk, a
-//! lost connection or a kill in the middle costs no older file, and leaves no half of a new one.
+//! lost connection or a kill in the middle costs no older file, and leaves no half of a new one under its name. Where
+//! the file system has no files without a name, a kill leaves a hidden `.moorline-UUID` beside it. Where another file
+//! cannot have the name of the old one, the new one is copied into that when it is whole.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -48,14 +50,20 @@ impl OutputFile {
     fn create_with_mode(path: &Path, mode: u32) -> io::Result<Self> {
         let (target, old) = match fs::metadata(path) {
             Ok(there) if there.is_file() => {
-                // whether the user may write it and the system follows the links to it is the system's to say
-                let old = OpenOptions::new().write(true).open(path)?.metadata()?;
-                (
-                    behind_links(path).filter(|target| is_the_same(target, &old)),
-                    Some(old),
-                )
+                // whether the user may write it and the system follows the links to it is the system's to say; whether
+                // another put it there for the user to write, it is only asked where a file could be made
+                let old = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(mode)
+                    .open(path)?;
+                let old = Old::of(old)?;
+                let target = behind_links(path).filter(|target| is_the_same(target, &old.metadata));
+                (target, Some(old))
             }
-            Err(_) if !path.is_symlink() => (behind_links(path), None),
+            // a link that is there from here on is another's
+            Err(_) if !path.is_symlink() => (in_its_folder(path), None),
             _ => (None, None),
         };
         let Some(target) = target else {
@@ -63,17 +71,16 @@ impl OutputFile {
         };
         // nobody gets a look at it before it has the mode of the old one
         let first_mode = old.as_ref().map_or(mode, |_| 0o600);
-        let (file, beside) = match Beside::open(target, first_mode) {
+        let (file, mut beside) = match Beside::open(target, first_mode) {
             // the file may be the user's to write where the folder is not
-            Err(error) if old.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(error) if old.is_some() && is_kept(&error) => {
                 return Self::in_place(path, mode);
             }
             opened => opened?,
         };
         if let Some(old) = old {
-            // only root can give it away, and needs to
-            drop(fchown(&file, Some(old.uid()), Some(old.gid())));
-            file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
+            old.give_access(&file)?;
+            beside.old = Some(old);
         }
         let beside = Some(beside);
         Ok(Self { file, beside })
@@ -92,7 +99,7 @@ impl OutputFile {
     /// All is written: from here on it is the file of its name.
     ///
     /// # Errors
-    /// It could not be brought to the disk, and what was there still is.
+    /// It could not be brought to the disk, and what was there still is, unless that could only be overwritten.
     pub(crate) fn finish(self) -> io::Result<()> {
         match self.beside {
             Some(beside) => beside.replace(&self.file),
@@ -123,6 +130,37 @@ impl Seek for OutputFile {
     }
 }
 
+/// The file that is to be replaced, open to be written.
+#[derive(Debug)]
+struct Old {
+    file: File,
+    metadata: Metadata,
+}
+
+impl Old {
+    fn of(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { file, metadata })
+    }
+
+    /// The new file is for whom this one is, and for nobody else.
+    fn give_access(&self, new: &File) -> io::Result<()> {
+        let (owner, group) = (Some(self.metadata.uid()), Some(self.metadata.gid()));
+        // only root can give it away, and needs to; a user can give it to a group of theirs
+        let is_of_group = fchown(new, owner, group).is_ok() || fchown(new, None, group).is_ok();
+        let kept = if is_of_group { 0o777 } else { 0o707 };
+        new.set_permissions(Permissions::from_mode(self.metadata.mode() & kept))
+    }
+
+    /// A kill or a full disk leaves a half of it: there is no other way to this one.
+    fn overwrite(&self, mut new: &File) -> io::Result<()> {
+        new.rewind()?;
+        self.file.set_len(0)?;
+        io::copy(&mut new, &mut &self.file)?;
+        self.file.sync_all()
+    }
+}
+
 /// What will have the name of the old file.
 #[derive(Debug)]
 struct Beside {
@@ -131,6 +169,7 @@ struct Beside {
     temporary: PathBuf,
     /// Otherwise the file has no name yet, and is gone when the process is.
     has_temporary: bool,
+    old: Option<Old>,
 }
 
 impl Beside {
@@ -162,6 +201,7 @@ impl Beside {
             target,
             temporary,
             has_temporary,
+            old: None,
         }
     }
 
@@ -176,7 +216,14 @@ impl Beside {
             linkat(AT_FDCWD, &from, AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW)?;
             self.has_temporary = true;
         }
-        fs::rename(&self.temporary, &self.target)?;
+        if let Err(error) = fs::rename(&self.temporary, &self.target) {
+            return match &self.old {
+                Some(old) if is_kept(&error) && is_the_same(&self.target, &old.metadata) => {
+                    old.overwrite(file)
+                }
+                _ => Err(error),
+            };
+        }
         self.has_temporary = false;
         // the old file is a whole one, too, where a folder cannot be synced
         drop(File::open(self.folder()).and_then(|folder| folder.sync_all()));
@@ -197,35 +244,54 @@ fn name_of_open(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
+/// Whether a file may be one to write where it is, although it cannot be replaced: it is mounted on its own, is
+/// another's in a folder such as `/tmp`, or the folder is not the user's to write.
+fn is_kept(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 fn is_the_same(path: &Path, file: &Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
 }
 
-/// Which file a name is of, behind its links. `None`: no folder has it, or it is one that is open already
-/// (`/dev/stdout`), and whoever opened it goes on writing it.
+/// Which file a name is of, behind its links. `None` as for [`in_its_folder`].
 fn behind_links(path: &Path) -> Option<PathBuf> {
-    let mut target = path.to_owned();
+    let mut target = in_its_folder(path)?;
     for _ in 0..MOST_LINKS {
-        let name = target.file_name()?.to_owned();
-        let folder = match target.parent() {
-            Some(folder) if folder != Path::new("") => folder.canonicalize(),
-            _ => Path::new(".").canonicalize(),
-        };
-        let folder = folder.ok().filter(|folder| !folder.starts_with("/proc"))?;
-        target = folder.join(&name);
         match fs::read_link(&target) {
-            Ok(link) => target = folder.join(link),
+            Ok(link) => target = in_its_folder(&target.parent()?.join(link))?,
             Err(_) => return Some(target),
         }
     }
     None
 }
 
+/// The name, in its folder behind all links. `None`: no folder has it, or it is one that is open already
+/// (`/dev/stdout`), and whoever opened it goes on writing it.
+fn in_its_folder(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.canonicalize(),
+        _ => Path::new(".").canonicalize(),
+    };
+    let folder = folder.ok().filter(|folder| !folder.starts_with("/proc"))?;
+    Some(folder.join(name))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        os::unix::fs::{chown, symlink},
+        thread,
+    };
 
-    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use nix::{
+        sys::stat::Mode,
+        unistd::{geteuid, mkfifo, setfsgid, setfsuid},
+    };
 
     use super::*;
 
@@ -356,5 +422,123 @@ mod tests {
         open.seek(SeekFrom::End(0)).unwrap();
         open.write_all(b", then this").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"first, then this");
+    }
+
+    const NOBODY: u32 = 65534;
+
+    /// A folder that everybody may write, as a user who is not root sees it. Only root can become one.
+    fn as_nobody(test: impl FnOnce(&Path) + Send) {
+        if !geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        // it is a thread that has this user, and a test may have the last thread
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                setfsgid(NOBODY.into());
+                setfsuid(NOBODY.into());
+                test(folder.path());
+            });
+        });
+    }
+
+    fn as_root(change: impl FnOnce() -> io::Result<()> + Send) {
+        thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                setfsuid(0.into());
+                change().unwrap();
+            });
+            changing.join().unwrap();
+        });
+    }
+
+    /// An old file of root and of this group.
+    fn plant(path: &Path, group: u32, mode: u32) {
+        as_root(|| {
+            fs::write(path, "older")?;
+            chown(path, Some(0), Some(group))?;
+            fs::set_permissions(path, Permissions::from_mode(mode))
+        });
+    }
+
+    #[test]
+    fn a_file_that_another_put_there_is_refused_as_the_system_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("planted");
+        fs::write(&path, "older").unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o1777)).unwrap();
+        if chown(&path, Some(NOBODY), None).is_err() {
+            // only root can plant one
+            return;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let is_refused = options.open(&path).is_err();
+        assert_eq!(write(&path, "new").is_err(), is_refused);
+        let expected = if is_refused { "older" } else { "new" };
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_link_that_is_put_where_a_new_file_was_to_be_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["a", "other"].map(|name| folder.path().canonicalize().unwrap().join(name));
+        fs::write(&other, "older").unwrap();
+        // after the look that found nothing
+        symlink(&other, &path).unwrap();
+        assert_eq!(in_its_folder(&path), Some(path.clone()));
+        fs::remove_file(&path).unwrap();
+        let mut file = OutputFile::create(&path).unwrap();
+        symlink(&other, &path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.finish().unwrap();
+        assert!(!path.is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read(&other).unwrap(), b"older");
+    }
+
+    #[test]
+    fn a_file_of_another_user_keeps_its_group_or_is_not_for_the_group_of_the_new_one() {
+        as_nobody(|folder| {
+            let path = folder.join("a");
+            // a new file has the group of the folder
+            as_root(|| chown(folder, None, Some(1)));
+            as_root(|| fs::set_permissions(folder, Permissions::from_mode(0o2777)));
+            for (group, expected) in [(NOBODY, (NOBODY, 0o666)), (2, (1, 0o606))] {
+                plant(&path, group, 0o666);
+                write(&path, "new").unwrap();
+                let written = fs::metadata(&path).unwrap();
+                assert_eq!(written.uid(), NOBODY);
+                assert_eq!((written.gid(), written.mode() & 0o777), expected);
+            }
+        });
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_overwritten_by_a_whole_new_one() {
+        as_nobody(|folder| {
+            let path = folder.join("a");
+            as_root(|| fs::set_permissions(folder, Permissions::from_mode(0o1777)));
+            plant(&path, NOBODY, 0o660);
+            let Ok(mut file) = OutputFile::create(&path) else {
+                // the system refuses it in such a folder
+                return;
+            };
+            file.write_all(b"new").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"older");
+            file.finish().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!((mode(&path), fs::metadata(&path).unwrap().uid()), (0o660, 0));
+            assert_eq!(names(folder), ["a"]);
+
+            let mut file = OutputFile::create(&path).unwrap();
+            file.write_all(b"newest").unwrap();
+            // another one by now
+            as_root(|| fs::remove_file(&path));
+            plant(&path, NOBODY, 0o660);
+            assert!(file.finish().is_err());
+            assert_eq!(fs::read(&path).unwrap(), b"older");
+        });
     }
 }
