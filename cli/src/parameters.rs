@@ -103,7 +103,8 @@ async fn put(operator: &Operator, options: ParameterPutOptions, json: bool) -> R
 /// A line that is typed; what is pasted with line ends of its own is for a file.
 fn ask_for_value() -> Result<String, CliError> {
     let ask = || console::print_error_text("value (what you type is not shown): ");
-    let line = read_hidden_line(ask).map_err(|source| CliError::io("read the value", source))?;
+    let line =
+        read_hidden_line(ask, "--value-file").map_err(|source| CliError::io("read the value", source))?;
     Ok(line.strip_suffix('\n').unwrap_or(&line).to_owned())
 }
 

@@ -235,7 +235,7 @@ fn read_code(file: &Path) -> anyhow::Result<String> {
     let read = if file.as_os_str() != "-" {
         fs::File::open(file).and_then(|file| io::read_to_string(file.take(MAX_CODE_BYTES)))
     } else if stdin.is_terminal() {
-        read_hidden_line(ask_for_code)
+        read_hidden_line(ask_for_code, "--activation-code-file")
     } else {
         let mut line = String::new();
         let read = stdin.lock().take(MAX_CODE_BYTES).read_line(&mut line);

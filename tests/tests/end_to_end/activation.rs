@@ -107,6 +107,30 @@ async fn a_terminal_shows_what_is_typed_again_however_the_asking_for_a_code_ende
 }
 
 #[tokio::test]
+async fn what_is_pasted_for_a_code_and_is_no_single_whole_line_is_refused_and_reaches_no_shell() -> Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let (url, id) = ("https://127.0.0.1:1", "12345678-1234-1234-1234-123456789012");
+    let script = "\"$@\"; echo ended $?; read -r rest; echo \"the shell got $rest\"";
+    let too_long = format!("{}\n", "x".repeat(5000));
+    for (pasted, said) in [
+        ("BEGIN\nsecond\nthird\n", "more than one line"),
+        ("BEGIN\nwithout an end", "more than one line"),
+        (&too_long, "longer than a terminal gives"),
+    ] {
+        let mut terminal = register_at_terminal(dir.path(), script, url, Path::new("none"), id)?;
+        terminal.expect(CODE_PROMPT).await?;
+        terminal.send(pasted)?;
+        terminal.expect(said).await?;
+        terminal.expect("--activation-code-file").await?;
+        terminal.expect("ended 1\r\n").await?;
+        terminal.send("mine\n")?;
+        terminal.expect("the shell got mine\r\n").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_status_of_an_agent_says_whether_it_is_connected() -> Result<()> {
     let mut site = Site::start().await?;
     // the endpoint may see the channel before the daemon has written that it stands

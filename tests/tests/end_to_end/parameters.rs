@@ -122,6 +122,32 @@ async fn our_client_asks_for_a_secret_on_a_terminal_and_does_not_show_it() -> Re
 }
 
 #[tokio::test]
+async fn our_client_stores_no_part_of_a_secret_that_is_too_much_for_a_terminal() -> Result<()> {
+    let site = Site::start().await?;
+    let cli = site.cli();
+    let put = ["parameter", "put", "/cli/pasted", "--type", "SecureString"];
+    // behind 4095 bytes, a terminal drops what comes
+    for pasted in ["x".repeat(4095), "x".repeat(5000), "BEGIN\nsecond".to_owned()] {
+        let mut terminal = cli.at_terminal(&put)?;
+        terminal.expect("value (what you type is not shown): ").await?;
+        terminal.send(&format!("{pasted}\n"))?;
+        terminal.expect("--value-file").await?;
+        ensure!(terminal.wait().await? == 1);
+    }
+    let longest = "x".repeat(4094);
+    let mut terminal = cli.at_terminal(&put)?;
+    terminal.expect("value (what you type is not shown): ").await?;
+    terminal.send(&format!("{longest}\n"))?;
+    terminal.expect("\r\n/cli/pasted version 1\r\n").await?;
+    let got = cli
+        .run(&["parameter", "get", "/cli/pasted", "--with-decryption"])
+        .await?
+        .success()?;
+    ensure!(got.stdout == format!("{longest}\n"), "{}", got.stdout.len());
+    Ok(())
+}
+
+#[tokio::test]
 async fn our_client_takes_a_secret_on_standard_input_and_refuses_it_as_an_argument() -> Result<()> {
     let site = Site::start().await?;
     let cli = site.cli();
