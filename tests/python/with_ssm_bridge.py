@@ -76,10 +76,19 @@ async def a_forwarded_port(manager):
     forwarder = await PortForwarder.bind()
     serving = asyncio.ensure_future(forwarder.forward(session))
 
-    def get(length):
-        with urllib.request.urlopen(f"http://127.0.0.1:{forwarder.port}/{length}", timeout=LIMIT) as page:
+    def get(length, limit=LIMIT):
+        with urllib.request.urlopen(f"http://127.0.0.1:{forwarder.port}/{length}", timeout=limit) as page:
             return len(page.read())
 
+    # The library takes a session for ready when its endpoint takes data, which is before the handshake with the agent.
+    # What it sends before that is complete agents throw away, the stock one as well: of a connection that is waiting
+    # already the begin may be lost, and nobody sends it again.
+    for attempt in range(5):
+        try:
+            await asyncio.to_thread(get, 0, 5)
+            break
+        except TimeoutError:
+            assert attempt < 4, "not one answer came"
     lengths = [0, 1, 1024, 100_000, 300_000] * 4
     got = await asyncio.gather(*(asyncio.to_thread(get, length) for length in lengths))
     assert got == lengths, got
