@@ -190,6 +190,7 @@ async fn output_is_in_the_bucket_under_the_names_of_the_original_byte_for_byte()
 async fn a_large_output_reaches_its_bucket_in_one_upload_and_little_memory_though_the_endpoint_is_killed()
 -> Result<()> {
     const KILLS: usize = 3;
+    const PART_OF_A_PART: u64 = 1_000_000;
     let store = S3Server::start("output").await?;
     // so slow that no upload ends before its endpoint is killed
     let slow = Cable::to(store.address()?).await?;
@@ -207,13 +208,14 @@ async fn a_large_output_reaches_its_bucket_in_one_upload_and_little_memory_thoug
     let id = run_script(&site, &script, "output").await?;
     let mut seen = Vec::new();
     for _ in 0..KILLS {
-        let uploads = wait_for("an upload in parts", PATIENCE, async || {
-            let uploads = store.uploads().await?;
-            Ok((!uploads.is_empty()).then_some(uploads))
+        // of an upload that the endpoint does not know yet nothing is on its way
+        let before = slow.bytes();
+        wait_for("a part to be on its way", PATIENCE, async || {
+            Ok((slow.bytes() > before + PART_OF_A_PART).then_some(()))
         })
         .await?;
+        seen.extend(store.uploads().await?);
         site.endpoint.kill().await?;
-        seen.extend(uploads);
         if seen.len() == KILLS {
             slow.delay(Duration::ZERO);
         }
