@@ -39,9 +39,12 @@ const SPOOLED_BYTES: usize = 256 * 1024;
 const SPOOLED_LENGTH: u64 = 16 * 1024 * 1024;
 /// Where the disk takes nothing, output beyond this is not recorded.
 const MOST_HELD_BYTES: usize = 1024 * 1024;
-/// With so much in memory that the endpoint has and not on its disk it is asked to have it there; and with so much in the
-/// spool. Where there is less it comes there by itself, and no answer waits for a disk.
+/// With so much in memory that the endpoint has and not on its disk it is asked to have it there: bytes of memory, or of
+/// the recording, which an endpoint that goes away would have written to our disk at once. Where there is less it comes
+/// there by itself, and no answer waits for a disk.
 const KEPT_BYTES: usize = 384 * 1024;
+const KEPT_LENGTH: u64 = 32 * 1024 * 1024;
+/// The same with so much in the spool.
 const DURABLE_STEP: u64 = 8 * 1024 * 1024;
 /// An endpoint has everything on its disk after a second; this long after the last request it is asked.
 const DURABLE_AFTER: Duration = Duration::from_millis(1200);
@@ -326,11 +329,15 @@ impl Transcript {
             let held = self.recorder.held_bytes() as u64;
             self.mark = Some((next, self.shown.saturating_sub(held)));
         }
+        let most_kept = match self.spool.end() {
+            Some(_) => DURABLE_STEP,
+            None => KEPT_LENGTH,
+        };
         let mut chunk = self.shipment.next_chunk(is_last);
         chunk.is_durable = self.is_strict
             || chunk.piece.is_empty()
             || self.shipment.held_bytes() >= KEPT_BYTES
-            || (self.spool.end().is_some() && next - self.shipment.durable() >= DURABLE_STEP);
+            || next - self.shipment.durable() >= most_kept;
         chunk.is_sealed = self.recorder.seals();
         let (place, path) = (Arc::clone(&self.place), self.path.clone());
         self.sent_at = Some(Instant::now());
