@@ -50,7 +50,7 @@ pub(crate) async fn cost(report: &mut Report, endpoint: &Endpoint, recorded: &No
         cost_of_showing(report, endpoint, nodes, (&file, TRANSFER_BYTES), one_letter).await?;
     }
     if of_log {
-        let count = write_log(&file)?;
+        let count = write_log(&file, TRANSFER_BYTES)?;
         cost_of_showing(report, endpoint, nodes, (&file, count), log).await?;
     }
     if report.wants(echo) {
@@ -89,11 +89,11 @@ async fn cost_of_showing(
     Ok(())
 }
 
-/// Lines as of a web server, none like another, with one `x` at the end of each; how many.
-fn write_log(file: &Path) -> Result<usize> {
+/// Lines as of a web server, none like another, with one `x` at the end of each, of so many bytes together; how many.
+fn write_log(file: &Path, bytes: usize) -> Result<usize> {
     let mut log = BufWriter::new(File::create(file)?);
     let (mut written, mut count, mut state) = (0, 0, 1_u64);
-    while written < TRANSFER_BYTES {
+    while written < bytes {
         // Knuth's constants: any numbers will do that do not repeat
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let [host, path, size, took, request] = [56, 48, 40, 32, 8].map(|shift| state >> shift);
@@ -286,10 +286,7 @@ pub(crate) async fn long_output(report: &mut Report, endpoint: &Endpoint, node: 
         return Ok(());
     }
     let file = node.dir().join("output");
-    let line =
-        "a line of a log that goes on and on, as logs do; with \"quotes\" and \ttabs xxxxxxxxxxxxxxxxxxxxx\n";
-    fs::write(&file, line.repeat(LONG_BYTES / line.len()))?;
-    let shown = line.matches('x').count() * (LONG_BYTES / line.len());
+    let shown = write_log(&file, LONG_BYTES)?;
     let transfer = Transfer::of(endpoint, node, &file, shown).await?;
     let worker = *node.workers(WorkerKind::Session).first().context("no worker")?;
     let peak = peak_memory(worker)?;
