@@ -100,9 +100,7 @@ impl Chain {
         };
         Ok((Self::Sealed(Box::new(sealed)), taken))
     }
-}
 
-impl Chain {
     /// Whether it is that of a recording of so many bytes.
     pub(super) fn is_of(&self, length: u64) -> bool {
         matches!(self, Self::Sealed(sealed) if sealed.receiver.received() == length)
